@@ -1,0 +1,91 @@
+"""The routes of the comparison through socketify's own API, for this package and for the original alike."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from socketify import App, AppListenOptions, Request, Response
+
+PIECE = b"0123456789abcdef" * 4096
+PIECES = 1600
+
+# The original lets the collector take a response whose body is still arriving, and crashes: this keeps it.
+uploading: dict[int, Response] = {}
+
+
+def hello(res: Response, req: Request) -> None:
+    """Answers from a plain function."""
+    res.send(b"Hello, World!")
+
+
+async def async_hello(res: Response, req: Request) -> None:
+    """Answers from a coroutine that never waits."""
+    res.send(b"Hello, World!")
+
+
+async def sleep0(res: Response, req: Request) -> None:
+    """Answers after giving the loop one turn."""
+    await asyncio.sleep(0)
+    res.send(b"Hello, World!")
+
+
+def user(res: Response, req: Request) -> None:
+    """Answers with the parameter of the route."""
+    res.send(req.get_parameter(0))
+
+
+def get_json(res: Response, req: Request) -> None:
+    """Answers with an object that the server turns into JSON."""
+    res.send({"message": "Hello, World!"})
+
+
+async def post_json(res: Response, req: Request) -> None:
+    """Reads a JSON body, and shows with two of its values that it was parsed."""
+    body = await res.get_json()
+    res.send({"id": body["id"], "items": len(body["items"])})
+
+
+def upload(res: Response, req: Request) -> None:
+    """Counts the body as it arrives, without keeping it."""
+    total = 0
+
+    def on_data(res: Response, chunk: bytes | None, is_end: bool) -> None:
+        nonlocal total
+        if chunk:
+            total += len(chunk)
+        if is_end:
+            del uploading[id(res)]
+            res.send(str(total))
+
+    uploading[id(res)] = res
+    res.on_data(on_data)
+
+
+async def download(res: Response, req: Request) -> None:
+    """Streams 100 MiB in pieces of 64 KiB, each when the one before was accepted."""
+    total = len(PIECE) * PIECES
+    res.write_header("Content-Type", "application/octet-stream")
+    for _ in range(PIECES):
+        _, done = await res.send_chunk(PIECE, total)
+        if done:
+            break
+
+
+def main(host: str, port: int) -> None:
+    """Serves until the process is killed."""
+    app = App()
+    app.get("/", hello)
+    app.get("/async", async_hello)
+    app.get("/sleep0", sleep0)
+    app.get("/user/:id", user)
+    app.get("/json", get_json)
+    app.post("/json", post_json)
+    app.post("/upload", upload)
+    app.get("/download", download)
+    app.listen(AppListenOptions(port=port, host=host))
+    app.run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

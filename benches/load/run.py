@@ -1,0 +1,274 @@
+"""Compares this project with its peers and with a floor that has no Python in it.
+
+    python benches/load/run.py --python .venv/bin/python --date 2026-01-31
+
+The method, and how to read what comes out, is in benches/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import client
+import process
+import report
+import servers
+import works
+
+RESULTS = Path(__file__).resolve().parent.parent / "results"
+
+
+def say(line: str) -> None:
+    """Prints a line at once, so that progress can be followed through a pipe."""
+    print(line, flush=True)
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    work_names = [work.name for work in works.ALL]
+    parser = argparse.ArgumentParser(description="Compare socketify with its peers and with a floor.")
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="interpreter that has this project's wheel, and that the peers' environments are made from",
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each server at each work (default 5)")
+    parser.add_argument("--seconds", type=int, default=3, help="length of a run (default 3)")
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of one second: shows that all of it works"
+    )
+    parser.add_argument("--only", default="", metavar="WORK[,WORK]", help=f"among {', '.join(work_names)}")
+    parser.add_argument(
+        "--servers", default="", metavar="NAME[,NAME]", help=f"among {', '.join(servers.ALL)}"
+    )
+    parser.add_argument("--date", default="", help="written into the results")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
+    parser.add_argument("--server-core", type=int, help="core of the server (default: the first)")
+    parser.add_argument("--client-core", type=int, help="core of the client (default: another one)")
+    parser.add_argument("--no-install", action="store_true", help="install no Debian packages, even as root")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1 or options.seconds < 1:
+        parser.error("--rounds and --seconds start at 1")
+    if options.quick:
+        options.rounds = options.seconds = 1
+    options.only = chosen(parser, "--only", options.only, work_names)
+    options.servers = chosen(parser, "--servers", options.servers, list(servers.ALL))
+    return options
+
+
+def chosen(parser: argparse.ArgumentParser, option: str, value: str, names: Sequence[str]) -> list[str]:
+    """Splits a list of names, in the order of the tables; all of them when none is given."""
+    wanted = [name.strip() for name in value.split(",") if name.strip()]
+    for name in wanted:
+        if name not in names:
+            parser.error(f"{option}: there is no {name!r}; there are {', '.join(names)}")
+    return [name for name in names if name in wanted] if wanted else list(names)
+
+
+def describe(options: argparse.Namespace) -> dict[str, Any]:
+    """Notes what the figures depend on."""
+    model = "unknown CPU"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    source = "import platform; print(platform.python_implementation(), platform.python_version())"
+    return {
+        "date": options.date,
+        "cpu": f"{model}, {os.cpu_count()} cores",
+        "kernel": platform.release(),
+        "python": servers.answer_of([options.python, "-c", source]).removeprefix("CPython "),
+        "wrk": wrk_version(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+    }
+
+
+def wrk_version() -> str:
+    """Asks wrk, which prints its version only beside its usage."""
+    said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
+    words = (said.stdout + said.stderr).split()
+    return words[1] if len(words) > 1 else "unknown"
+
+
+def prepare(options: argparse.Namespace, results: report.Results) -> list[servers.Server]:
+    """Installs and builds what takes part."""
+    sources = servers.Sources(options.python, not options.no_install)
+    ready = []
+    for name in options.servers:
+        try:
+            server = servers.ALL[name](sources)
+        except servers.Unavailable as error:
+            skip(results, name, "all works", str(error))
+        else:
+            ready.append(server)
+            results.versions[name] = server.version
+    return ready
+
+
+def skip(results: report.Results, server: str, work: str, reason: str) -> None:
+    """Says what is left out, and keeps it for the report."""
+    results.skip(server, work, reason)
+    say(f"SKIPPED {server}, {work}: {reason}")
+
+
+def check(
+    ready: Sequence[servers.Server],
+    selected: Sequence[works.Work],
+    conditions: works.Conditions,
+    results: report.Results,
+) -> list[tuple[works.Work, list[servers.Server]]]:
+    """Checks every answer once, and gives the servers that may take part in each work."""
+    fit: dict[str, list[servers.Server]] = {work.name: [] for work in selected}
+    for server in ready:
+        try:
+            with servers.running(server, set(conditions.server_cores)) as live:
+                for work in selected:
+                    try:
+                        with contextlib.closing(client.Client(live.port)) as connection:
+                            work.check(connection)
+                    except client.FAILURES as error:
+                        skip(results, server.name, work.name, f"{describe_error(error)}\n{live.tail()}")
+                    else:
+                        fit[work.name].append(server)
+        except servers.StartFailure as error:
+            skip(results, server.name, "all works", str(error))
+        else:
+            say(f"checked {server.name} {server.version}")
+    return [(work, fit[work.name]) for work in selected if fit[work.name]]
+
+
+def describe_error(error: BaseException) -> str:
+    """Names an error that may have no text."""
+    return str(error) if isinstance(error, client.WrongAnswer) else f"{type(error).__name__}: {error}"
+
+
+def check_generator(
+    floor: servers.Server | None, conditions: works.Conditions, results: report.Results
+) -> None:
+    """Shows who gives up first, wrk or the fastest server there is."""
+    if floor is not None:
+        with servers.running(floor, set(conditions.server_cores)) as live:
+            values = works.load("/", 64)(live, conditions).values
+        results.generator = {
+            "client_share": values["client_share"],
+            "server_share": values["server_share"],
+            "limits": report.generator_limits(values),
+        }
+    say(report.generator_line(results.generator))
+
+
+def measure(
+    plan: Sequence[tuple[works.Work, Sequence[servers.Server]]],
+    rounds: int,
+    conditions: works.Conditions,
+    results: report.Results,
+) -> None:
+    """Runs everything: a fresh server for each run, the servers of a work one after the other."""
+    total = rounds * sum(len(fit) for _, fit in plan)
+    done = 0
+    for round_number in range(1, rounds + 1):
+        for work, fit in plan:
+            # Every other round backwards, so that nobody always runs after the same neighbour.
+            for server in fit if round_number % 2 else reversed(fit):
+                done += 1
+                place = f"[{done:>3}/{total}] round {round_number}  {work.name:<10}{server.name:<17}"
+                try:
+                    with servers.running(server, set(conditions.server_cores)) as live:
+                        try:
+                            sample = work.measure(live, conditions)
+                        except client.FAILURES as error:
+                            tail = live.tail()
+                            skip(results, server.name, work.name, f"{describe_error(error)}\n{tail}")
+                            continue
+                except servers.StartFailure as error:
+                    skip(results, server.name, work.name, str(error))
+                    continue
+                results.add(work, server.name, sample)
+                figures = "  ".join(
+                    f"{report.number(sample.values[metric.key], metric.digits)} {metric.title}"
+                    for metric in work.metrics
+                )
+                say("  ".join([place + figures, *sample.notes]))
+
+
+def raise_file_limit() -> None:
+    """Allows as many open connections as the system lets a process have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Turns a request to end into an exception, so that everything that was started is ended too."""
+    raise KeyboardInterrupt
+
+
+def write(results: report.Results, selected: Sequence[works.Work], folder: Path) -> None:
+    """Prints the tables and writes the files."""
+    made = report.tables(results, selected)
+    for table in made:
+        say("\n" + report.as_text(table))
+    say("\n" + report.generator_line(results.generator))
+    for item in results.skipped:
+        say(f"SKIPPED {item['server']}, {item['work']}: {item['reason']}")
+    folder.mkdir(parents=True, exist_ok=True)
+    data = json.dumps(report.as_json(results, selected), indent=1, ensure_ascii=False)
+    (folder / "latest.json").write_text(data + "\n")
+    (folder / "latest.md").write_text(report.as_markdown(results, made))
+    (folder / "http.svg").write_text(report.as_svg(results, selected))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the comparison."""
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, stop)
+    raise_file_limit()
+    if shutil.which("wrk") is None:
+        try:
+            servers.install_debian(["wrk"], not options.no_install)
+        except servers.Unavailable as error:
+            say(f"wrk, the load generator, is missing: {error}")
+            return 1
+    server_core, client_core = process.core_pair()
+    server_core = server_core if options.server_core is None else options.server_core
+    client_core = client_core if options.client_core is None else options.client_core
+    if server_core == client_core:
+        say("server and client share one core: requests/s mean little, CPU per request still does")
+    conditions = works.Conditions(
+        seconds=options.seconds,
+        warm_up_seconds=1,
+        idle_seconds=2.0 if options.quick else 5.0,
+        server_cores=frozenset({server_core}),
+        client_cores=frozenset({client_core}),
+    )
+    selected = [work for work in works.ALL if work.name in options.only]
+    results = report.Results(describe(options))
+    try:
+        ready = prepare(options, results)
+        with process.pinned({client_core}):
+            plan = check(ready, selected, conditions, results)
+            floors = [server for server in ready if server.name == servers.FLOOR]
+            check_generator(floors[0] if floors else None, conditions, results)
+            measure(plan, options.rounds, conditions, results)
+    except KeyboardInterrupt:
+        say("interrupted: every server is ended, nothing is written")
+        return 130
+    write(results, selected, options.output)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

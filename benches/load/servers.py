@@ -1,0 +1,297 @@
+"""The servers of the comparison: how each is installed, started and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import client
+import process
+
+HERE = Path(__file__).parent
+APPS = HERE / "apps"
+PEERS = HERE.parent / ".peers"
+START_TIMEOUT = 20.0
+
+FLOOR = "floor"
+OURS = "socketify"
+
+# What the original loads from the system: the Debian package, and the library that shows whether it is there.
+SYSTEM_LIBRARIES = {"libuv1": "libuv.so.1", "zlib1g": "libz.so.1"}
+
+
+class Unavailable(Exception):
+    """A server that cannot take part, and why."""
+
+
+class StartFailure(Exception):
+    """A server that did not come up, or did not stay up."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server, ready to be started."""
+
+    name: str
+    version: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Running:
+    """A started server."""
+
+    server: Server
+    port: int
+    started: subprocess.Popen[bytes]
+    output: IO[bytes]
+    seconds_to_answer: float
+
+    def processes(self) -> list[int]:
+        """Lists the processes it consists of."""
+        return process.tree(self.started.pid)
+
+    def tail(self, lines: int = 12) -> str:
+        """Gives the end of what it has printed."""
+        self.output.seek(0)
+        text = self.output.read().decode(errors="replace").strip()
+        return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
+
+
+def free_port() -> int:
+    """Finds a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((client.HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def running(server: Server, cores: set[int]) -> Iterator[Running]:
+    """Starts a server on these cores, waits for its first answer, and ends it with all its children."""
+    port = free_port()
+    command = [part.format(host=client.HOST, port=port) for part in server.command]
+    settings = {name: value.format(host=client.HOST, port=port) for name, value in server.environment.items()}
+    with tempfile.TemporaryFile() as output:
+        begin = time.perf_counter()
+        try:
+            with process.pinned(cores):
+                started = subprocess.Popen(
+                    command,
+                    cwd=APPS,
+                    env={**os.environ, **settings},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise StartFailure(f"cannot be started: {error.strerror}") from error
+        try:
+            seconds = client.first_answer(port, begin, begin + START_TIMEOUT, lambda: started.poll() is None)
+            live = Running(server, port, started, output, seconds or 0.0)
+            if seconds is None:
+                ended = started.poll()
+                state = f"ended with code {ended}" if ended is not None else "does not answer"
+                raise StartFailure(f"{state}; the end of its output:\n{live.tail()}")
+            yield live
+        finally:
+            process.kill_tree(started.pid)
+            started.wait()
+
+
+def answer_of(command: Sequence[str | Path], cwd: Path = APPS) -> str:
+    """Runs a short command and gives what it prints; says what it said when it fails."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or [f"code {done.returncode}"]
+        raise Unavailable(said[-1])
+    return done.stdout.strip()
+
+
+def version_of(python: Path | str, package: str) -> str:
+    """Reads the version of an installed package."""
+    source = f"from importlib.metadata import version; print(version({package!r}))"
+    return answer_of([python, "-c", source])
+
+
+def python_of(venv: Path) -> Path:
+    """Gives the interpreter of a virtual environment."""
+    return venv / "bin" / "python"
+
+
+def pins() -> dict[str, list[str]]:
+    """Reads what each virtual environment of the peers is to hold."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in (HERE / "peers.txt").read_text().splitlines():
+        text = line.strip()
+        if text.startswith("["):
+            current = sections.setdefault(text.strip("[]"), [])
+        elif text and not text.startswith("#"):
+            current.append(text)
+    return sections
+
+
+def peer_python(name: str, base: str) -> Path:
+    """Creates the virtual environment of a peer, unless it is there and holds what it should."""
+    requirements = pins()[name]
+    venv = PEERS / name
+    python = python_of(venv)
+    stamp = venv / "installed.txt"
+    python_version = answer_of([base, "-c", "import sys; print(sys.version)"])
+    wanted = hashlib.sha256("\n".join([python_version, *requirements]).encode()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"installing {name}: {' '.join(requirements)}", flush=True)
+    shutil.rmtree(venv, ignore_errors=True)
+    answer_of([base, "-m", "venv", venv])
+    pip: list[str | Path] = [python, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+    answer_of([*pip, *requirements])
+    stamp.write_text(wanted)
+    return python
+
+
+def missing_libraries() -> list[str]:
+    """Lists the Debian packages of the libraries that cannot be loaded."""
+    missing = []
+    for package, library in SYSTEM_LIBRARIES.items():
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            missing.append(package)
+    return missing
+
+
+def install_debian(packages: Sequence[str], allowed: bool) -> None:
+    """Installs Debian packages, or says that somebody else has to."""
+    if not packages:
+        return
+    names = " ".join(packages)
+    if not allowed or os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise Unavailable(f"install these packages first: {names}")
+    print(f"installing {names}", flush=True)
+    settings = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
+        raise Unavailable(f"apt-get could not install {names}: {said[-1]}")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the servers come from."""
+
+    python: str
+    install: bool
+
+
+def floor(sources: Sources) -> Server:
+    """Builds the floor and asks cargo where it has put it."""
+    if shutil.which("cargo") is None:
+        raise Unavailable("cargo is not on the PATH")
+    print("building the floor", flush=True)
+    build = ["cargo", "build", "--release", "--locked", "--quiet", "--message-format=json-render-diagnostics"]
+    for line in answer_of(build, cwd=HERE).splitlines():
+        message = json.loads(line)
+        if message.get("executable"):
+            command = (message["executable"], "--host", "{host}", "--port", "{port}")
+            return Server(FLOOR, f"hyper {locked_version('hyper')}", command)
+    raise Unavailable("cargo built no executable")
+
+
+def locked_version(crate: str) -> str:
+    """Reads the version of a crate from the floor's lock file."""
+    lines = (HERE / "Cargo.lock").read_text().splitlines()
+    at = lines.index(f'name = "{crate}"')
+    return lines[at + 1].split('"')[1]
+
+
+def ours(sources: Sources) -> Server:
+    """The package of this project, from the interpreter it is installed for."""
+    try:
+        answer_of([sources.python, "-c", "import socketify"])
+        version = version_of(sources.python, "socketify")
+    except Unavailable as error:
+        raise Unavailable(f"`import socketify` fails in the interpreter of --python: {error}") from error
+    if version == "0.0.31":
+        raise Unavailable("the interpreter of --python holds the original, not this project")
+    command = (sources.python, "socketify_app.py", "{host}", "{port}")
+    return Server(OURS, version, command)
+
+
+def original(sources: Sources) -> Server:
+    """The original, socketify 0.0.31."""
+    install_debian(missing_libraries(), sources.install)
+    python = peer_python("socketify-0.0.31", sources.python)
+    command = (str(python), "socketify_app.py", "{host}", "{port}")
+    return Server("socketify-0.0.31", version_of(python, "socketify"), command)
+
+
+def granian(sources: Sources, name: str, interface: str, target: str) -> Server:
+    """Granian: one worker, one runtime thread, uvloop."""
+    python = peer_python("granian", sources.python)
+    options = (
+        f"--interface {interface} --http 1 --workers 1 --runtime-threads 1 --loop uvloop --log-level warning"
+    )
+    command = (str(python), "-m", "granian", "--host", "{host}", "--port", "{port}", *options.split(), target)
+    return Server(name, version_of(python, "granian"), command)
+
+
+def granian_rsgi(sources: Sources) -> Server:
+    """Granian's own interface."""
+    return granian(sources, "granian-rsgi", "rsgi", "granian_rsgi:app")
+
+
+def granian_asgi(sources: Sources) -> Server:
+    """Granian's ASGI, without the lifespan protocol, as uvicorn runs here."""
+    return granian(sources, "granian-asgi", "asginl", "asgi:app")
+
+
+def uvicorn(sources: Sources) -> Server:
+    """Uvicorn on httptools and uvloop; idle connections outlive the idle work."""
+    python = peer_python("uvicorn", sources.python)
+    options = "--http httptools --loop uvloop --lifespan off --no-access-log --log-level warning"
+    keep = "--timeout-keep-alive 75"
+    command = (
+        *(str(python), "-m", "uvicorn", "--host", "{host}", "--port", "{port}"),
+        *options.split(),
+        *keep.split(),
+        "asgi:app",
+    )
+    return Server("uvicorn", version_of(python, "uvicorn"), command)
+
+
+def robyn(sources: Sources) -> Server:
+    """Robyn: one process, one worker."""
+    python = peer_python("robyn", sources.python)
+    options = "--processes 1 --workers 1 --log-level WARNING --disable-openapi"
+    command = (str(python), "robyn_app.py", *options.split())
+    settings = {"ROBYN_HOST": "{host}", "ROBYN_PORT": "{port}", "ROBYN_KEEP_ALIVE_TIMEOUT": "75"}
+    return Server("robyn", version_of(python, "robyn"), command, settings)
+
+
+# In the order of the tables.
+ALL: dict[str, Callable[[Sources], Server]] = {
+    FLOOR: floor,
+    OURS: ours,
+    "socketify-0.0.31": original,
+    "granian-rsgi": granian_rsgi,
+    "granian-asgi": granian_asgi,
+    "uvicorn": uvicorn,
+    "robyn": robyn,
+}

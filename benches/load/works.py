@@ -1,0 +1,333 @@
+"""The works of the comparison: what each asks of a server, how it is checked, and what it measures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import client
+import process
+from servers import Running
+
+WRK_SCRIPTS = Path(__file__).parent / "wrk"
+IDLE_CONNECTIONS = 1000
+# Past this, somebody else on these cores has had a hand in the figures.
+DISTURBED = 0.10
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a work."""
+
+    key: str
+    title: str
+    digits: int = 1
+    more_is_better: bool = False
+    # Whether a ratio of it means anything.
+    compared: bool = True
+
+
+@dataclass
+class Sample:
+    """The figures of one run."""
+
+    values: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What is the same for every run."""
+
+    seconds: int
+    warm_up_seconds: int
+    idle_seconds: float
+    server_cores: frozenset[int]
+    client_cores: frozenset[int]
+
+
+Check = Callable[[client.Client], None]
+Measure = Callable[[Running, Conditions], Sample]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something that every server is asked to do."""
+
+    name: str
+    title: str
+    metrics: tuple[Metric, ...]
+    check: Check
+    measure: Measure
+
+
+def client_cpu() -> float:
+    """CPU time of this process and of the load generators it has waited for."""
+    spent = 0.0
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        usage = resource.getrusage(who)
+        spent += usage.ru_utime + usage.ru_stime
+    return spent
+
+
+@dataclass
+class Span:
+    """What was spent while something was measured."""
+
+    seconds: float = 0.0
+    server_cpu: float = 0.0
+    client_cpu: float = 0.0
+    others_cpu: float = 0.0
+
+    def shares(self) -> dict[str, float]:
+        """How much of a core each side was busy."""
+        return {
+            "server_share": self.server_cpu / self.seconds,
+            "client_share": self.client_cpu / self.seconds,
+            "others_share": self.others_cpu / self.seconds,
+        }
+
+    def notes(self) -> list[str]:
+        """Says so when somebody else was busy too."""
+        share = self.others_cpu / self.seconds
+        return [f"disturbed: others took {share:.0%} of a core"] if share > DISTURBED else []
+
+
+@contextlib.contextmanager
+def measured(server: Running, conditions: Conditions) -> Iterator[Span]:
+    """Measures what is spent, by whom, inside the block."""
+    span = Span()
+    pids = server.processes()
+    cores = conditions.server_cores | conditions.client_cores
+    busy, ours, theirs = process.busy_seconds(cores), client_cpu(), process.cpu_seconds(pids)
+    begin = time.perf_counter()
+    yield span
+    span.seconds = time.perf_counter() - begin
+    span.server_cpu = process.cpu_seconds(pids) - theirs
+    span.client_cpu = client_cpu() - ours
+    span.others_cpu = max(0.0, process.busy_seconds(cores) - busy - span.server_cpu - span.client_cpu)
+
+
+def wrk(port: int, path: str, connections: int, seconds: int, script: str) -> dict[str, int]:
+    """Runs the load generator once."""
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    url = f"http://{client.HOST}:{port}{path}"
+    settings = {"BENCH_BODY": str(client.BODY), "BENCH_DONE": str(WRK_SCRIPTS / "done.lua")}
+    done = subprocess.run(
+        [*command, "-s", str(WRK_SCRIPTS / script), url],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode != 0 or not lines or not lines[-1].startswith("{"):
+        raise client.WrongAnswer(f"wrk ended with code {done.returncode}: {done.stderr.strip()}")
+    figures: dict[str, int] = json.loads(lines[-1])
+    return figures
+
+
+HTTP_METRICS = (
+    Metric("requests_per_second", "requests/s", digits=0, more_is_better=True),
+    Metric("cpu_us", "CPU µs/request", digits=2),
+    Metric("p50_us", "p50 µs", digits=0),
+    Metric("p99_us", "p99 µs", digits=0),
+    Metric("rss_mb", "RSS MB"),
+)
+
+
+def load(path: str, connections: int, script: str = "done.lua") -> Measure:
+    """Makes a work of wrk: one thread, this many keep-alive connections."""
+
+    def measure(server: Running, conditions: Conditions) -> Sample:
+        wrk(server.port, path, connections, conditions.warm_up_seconds, script)
+        with measured(server, conditions) as span:
+            figures = wrk(server.port, path, connections, conditions.seconds, script)
+        requests = figures["requests"]
+        if figures["wrong"]:
+            raise client.WrongAnswer(f"{figures['wrong']} of {requests} answers had a status above 399")
+        if not requests:
+            raise client.WrongAnswer("no request was answered")
+        notes = span.notes()
+        broken = {name: figures[name] for name in ("refused", "unread", "unwritten", "late") if figures[name]}
+        if broken:
+            notes.append("errors: " + ", ".join(f"{count} {name}" for name, count in broken.items()))
+        values = {
+            "requests_per_second": requests / figures["duration"] * 1e6,
+            "cpu_us": span.server_cpu / requests * 1e6,
+            "p50_us": figures["p50"],
+            "p99_us": figures["p99"],
+            "rss_mb": process.resident_bytes(server.processes()) / 1e6,
+        }
+        return Sample(values | span.shares(), notes)
+
+    return measure
+
+
+TRANSFER_METRICS = (
+    Metric("mb_per_second", "MB/s", digits=0, more_is_better=True),
+    Metric("cpu_ms", "CPU ms/transfer", digits=2),
+    Metric("rss_mb", "RSS MB"),
+)
+
+
+def transfers(size: int, transfer: Callable[[client.Client], None]) -> Measure:
+    """Makes a work of large bodies: one connection, one after the other, for as long as a run lasts."""
+
+    def measure(server: Running, conditions: Conditions) -> Sample:
+        seconds: list[float] = []
+        with contextlib.closing(client.Client(server.port)) as connection:
+            transfer(connection)
+            with measured(server, conditions) as span:
+                end = time.perf_counter() + conditions.seconds
+                while (begin := time.perf_counter()) < end:
+                    transfer(connection)
+                    seconds.append(time.perf_counter() - begin)
+        values = {
+            "mb_per_second": size / statistics.median(seconds) / 1e6,
+            "cpu_ms": span.server_cpu / len(seconds) * 1e3,
+            "rss_mb": process.resident_bytes(server.processes()) / 1e6,
+            "transfers": float(len(seconds)),
+        }
+        return Sample(values | span.shares(), span.notes())
+
+    return measure
+
+
+STARTUP_METRICS = (
+    Metric("startup_ms", "ms to first answer"),
+    Metric("startup_cpu_ms", "CPU ms"),
+    Metric("rss_mb", "RSS MB"),
+)
+
+
+def startup(server: Running, conditions: Conditions) -> Sample:
+    """Takes the start that has just happened."""
+    pids = server.processes()
+    return Sample(
+        {
+            "startup_ms": server.seconds_to_answer * 1e3,
+            "startup_cpu_ms": process.cpu_seconds(pids) * 1e3,
+            "rss_mb": process.resident_bytes(pids) / 1e6,
+        }
+    )
+
+
+IDLE_METRICS = (
+    Metric("idle_cpu_percent", "CPU % of a core", digits=3, compared=False),
+    Metric("wake_ups_per_second", "wake-ups/s", compared=False),
+    Metric("kb_per_connection", "RSS KB/connection", digits=2),
+    Metric("rss_mb", "RSS MB"),
+    Metric("still_open", "still open", digits=0, compared=False),
+)
+
+
+def idle(server: Running, conditions: Conditions) -> Sample:
+    """Opens connections, has each answered once, and watches the server do nothing."""
+    pids = server.processes()
+    before = process.resident_bytes(pids)
+    connections = client.open_idle(server.port, IDLE_CONNECTIONS)
+    try:
+        time.sleep(1)
+        woken = process.wake_ups(pids)
+        with measured(server, conditions) as span:
+            time.sleep(conditions.idle_seconds)
+        woken = process.wake_ups(pids) - woken
+        resident = process.resident_bytes(pids)
+        values = {
+            "idle_cpu_percent": span.server_cpu / span.seconds * 100,
+            "wake_ups_per_second": woken / span.seconds,
+            "kb_per_connection": (resident - before) / IDLE_CONNECTIONS / 1e3,
+            "rss_mb": resident / 1e6,
+            "still_open": float(client.still_open(connections)),
+        }
+    finally:
+        client.close_all(connections)
+    return Sample(values, span.notes())
+
+
+def says_hello(path: str) -> Check:
+    """Makes a check for a route that answers with the greeting."""
+    return lambda connection: connection.get(path).expect(client.HELLO)
+
+
+def check_param(connection: client.Client) -> None:
+    """The parameter comes back, and is read anew for each request."""
+    for user in (b"12345", b"7"):
+        connection.get(f"/user/{user.decode()}").expect(user)
+
+
+def check_json(connection: client.Client) -> None:
+    """The object comes as JSON."""
+    connection.get("/json").expect_json({"message": "Hello, World!"})
+
+
+def check_post_json(connection: client.Client) -> None:
+    """The body was parsed."""
+    body = client.BODY.read_bytes()
+    sent = json.loads(body)
+    due = {"id": sent["id"], "items": len(sent["items"])}
+    connection.post("/json", body, "application/json").expect_json(due)
+
+
+UPLOAD = bytes(client.UPLOAD_BYTES)
+
+
+def upload(connection: client.Client) -> None:
+    """Sends 10 MiB."""
+    connection.upload(UPLOAD)
+
+
+def download(connection: client.Client) -> None:
+    """Receives 100 MiB."""
+    connection.download()
+
+
+def check_download(connection: client.Client) -> None:
+    """Receives 100 MiB and compares every byte."""
+    connection.download(compare=True)
+
+
+HELLO = says_hello("/")
+
+# In the order of the tables.
+ALL = (
+    Work("hello", "def hello, 64 connections", HTTP_METRICS, HELLO, load("/", 64)),
+    Work("hello-1", "def hello, 1 connection", HTTP_METRICS, HELLO, load("/", 1)),
+    Work("hello-512", "def hello, 512 connections", HTTP_METRICS, HELLO, load("/", 512)),
+    Work("param", "def parameter route, 64 connections", HTTP_METRICS, check_param, load("/user/12345", 64)),
+    Work("json", "def JSON answer, 64 connections", HTTP_METRICS, check_json, load("/json", 64)),
+    Work("async", "async def hello, 64 connections", HTTP_METRICS, says_hello("/async"), load("/async", 64)),
+    Work(
+        "sleep0",
+        "async def hello after one turn of the loop, 64 connections",
+        HTTP_METRICS,
+        says_hello("/sleep0"),
+        load("/sleep0", 64),
+    ),
+    Work(
+        "post-json",
+        "POST 1 KB read as JSON, 64 connections",
+        HTTP_METRICS,
+        check_post_json,
+        load("/json", 64, "post.lua"),
+    ),
+    Work("upload", "upload of 10 MiB", TRANSFER_METRICS, upload, transfers(client.UPLOAD_BYTES, upload)),
+    Work(
+        "download",
+        "streamed download of 100 MiB",
+        TRANSFER_METRICS,
+        check_download,
+        transfers(client.DOWNLOAD_BYTES, download),
+    ),
+    Work("startup", "start-up to first answer", STARTUP_METRICS, HELLO, startup),
+    Work("idle", f"{IDLE_CONNECTIONS} idle connections", IDLE_METRICS, HELLO, idle),
+)

@@ -1,0 +1,92 @@
+//! The seam between the core and user code.
+//!
+//! The core owns sockets, protocol and routing, and asks an [`App`] to do what only user code can: run a handler.
+//! In wheels the implementation is Python (`src/py/`); in cargo's tests it is a Rust closure. ASGI, WSGI and the
+//! native API are fronts of this one trait.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::server::Exchange;
+
+/// Number of a registered handler; what it stands for is the implementation's business.
+pub type HandlerId = u32;
+
+/// Where a handler runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// On an I/O thread that holds the turn: one at a time in the process, without a wake-up.
+    Turn,
+    /// On the thread of the application's event loop.
+    Loop,
+}
+
+/// What a route leads to.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// User code.
+    Handler {
+        /// Which.
+        id: HandlerId,
+        /// Where it runs.
+        lane: Lane,
+        /// Bytes of request body this route takes, in place of the server's limit.
+        max_body_size: Option<u64>,
+    },
+    /// An answer known beforehand: served without user code.
+    Constant(Arc<Constant>),
+}
+
+/// A whole answer that never changes, but for its date.
+#[derive(Debug)]
+pub struct Constant {
+    /// Status and headers.
+    pub head: crate::http::response::ResponseHead,
+    /// The body.
+    pub body: Box<[u8]>,
+}
+
+/// Something happened to an exchange that user code had asked to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The client went away before the answer was whole.
+    Aborted,
+    /// Bytes of the request body, or its end, can be taken.
+    Readable,
+    /// What was written has left for the kernel: there is room for more.
+    Writable,
+}
+
+/// One thing to do in the turn.
+#[derive(Debug)]
+pub enum Job {
+    /// Run the handler of a request.
+    Request(Arc<Exchange>),
+    /// Tell user code of an event.
+    Signal(Arc<Exchange>, Signal),
+}
+
+/// User code, as the core sees it.
+pub trait App: Send + Sync + 'static {
+    /// Runs jobs, in order. Called on an I/O thread that holds the turn and does not drive sockets meanwhile, so it
+    /// may take as long as it likes. Must not panic.
+    fn run(&self, jobs: &mut dyn Iterator<Item = Job>);
+
+    /// Hands a request to the event loop's thread. Called on an I/O thread in the middle of its work: must only queue.
+    fn post(&self, exchange: Arc<Exchange>);
+
+    /// Passes an event on. Called on any thread, in the middle of its work: must only queue. The implementation chooses the
+    /// lane and may use [`crate::server::Server::push`].
+    fn signal(&self, exchange: Arc<Exchange>, signal: Signal);
+
+    /// The last connection has ended, or the deadline of the shutdown has passed. Must only queue.
+    fn drained(&self);
+
+    /// Runs the body of an I/O thread, with whatever user code needs around it.
+    fn on_thread(&self, body: &mut dyn FnMut()) {
+        body();
+    }
+
+    /// For implementations that need their own type back.
+    fn as_any(&self) -> &dyn Any;
+}

@@ -1,0 +1,60 @@
+//! Every limit and timeout of the server, with its default, unit and cost.
+//!
+//! Each queue and buffer of the core is bounded by a field of this struct, which also says what happens when the
+//! bound is met. `python/socketify/app.py` is the only other place that spells these options out.
+
+use std::time::Duration;
+
+use crate::http::head::HeadLimits;
+
+/// Options of one server. `Default` gives what a server on the open internet should run with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Threads that drive sockets. One more always stands by, to take over while another runs user code.
+    /// Default: half the cores, 1 to 4. More helps TLS, files and fan-out; `def` handlers take turns regardless.
+    pub io_threads: usize,
+    /// Sockets open at the same time; at the limit accepting pauses, and new clients wait in the kernel's backlog.
+    /// Default 65 536. Each idle connection costs about 1 KiB.
+    pub max_connections: usize,
+    /// Bytes and lines of a request head: beyond them 431 and close. Default 64 KiB and 100 lines.
+    pub head: HeadLimits,
+    /// Bytes of a request body, counted as they arrive: beyond them 413 and close. A route may have its own.
+    /// Default 100 MiB.
+    pub max_body_size: u64,
+    /// Bytes of a request body held for a handler that has not asked for them yet; at the limit reading the
+    /// socket pauses, so the client's own sending stops. Default 64 KiB.
+    pub body_buffer: usize,
+    /// From the first byte of a request head (or from accepting) to its last; then 408 and close. Default 10 s.
+    pub header_timeout: Duration,
+    /// How long a connection may stay silent between two requests; then it is closed. Default 75 s.
+    pub keep_alive_timeout: Duration,
+    /// How long a client may send nothing of a body that a handler waits for; then 408 and close. Default 30 s.
+    pub body_timeout: Duration,
+    /// How long a client may take nothing of an answer that waits for it; then the connection is reset.
+    /// Default 30 s.
+    pub write_timeout: Duration,
+    /// Value of the `Server` header; empty sends none.
+    pub server_name: Box<str>,
+    /// Whether a PROXY protocol v2 preface is understood. Default yes, as in the original; switch it off on ports
+    /// that clients reach without a proxy, for whoever connects can claim any address.
+    pub proxy_protocol: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            io_threads: (cores / 2).clamp(1, 4),
+            max_connections: 65_536,
+            head: HeadLimits { max_bytes: 64 * 1024, max_headers: 100 },
+            max_body_size: 100 * 1024 * 1024,
+            body_buffer: 64 * 1024,
+            header_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            server_name: "socketify".into(),
+            proxy_protocol: true,
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! HTTP/1.1 on bytes: request heads in, response heads out, and what lies between.
+//!
+//! Everything here is pure: no socket, no clock but the `Date` cache, no runtime, no Python. The session
+//! owns the buffers and calls in; these modules say what the bytes mean or which bytes to send.
+//!
+//! - [`head`]: a request head, parsed strictly and once, and lazy reading of its header lines;
+//! - [`chunked`]: the chunked transfer coding, both ways;
+//! - [`response`]: a response head collected in wire form, and its framing;
+//! - [`status`]: reason phrases;
+//! - [`query`]: percent-decoding and query strings;
+//! - [`date`]: the `Date` header, formatted once a second.
+//!
+//! Where RFC 9112 lets a server be lenient, this one refuses: two parsers that disagree about where a message
+//! ends is what request smuggling lives on (RFC 9112 section 11.2).
+
+pub mod chunked;
+pub mod date;
+pub mod head;
+pub mod query;
+pub mod response;
+pub mod status;
+
+/// Whether `byte` may stand in a token, which is what method and header names are (RFC 9110 section 5.6.2).
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte,
+        b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+}
+
+/// The members of a comma-separated list without the blanks around them; empty members are skipped, as
+/// RFC 9110 section 5.6.1.2 asks of recipients.
+pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(trim_blanks).filter(|member| !member.is_empty())
+}
+
+/// Cuts optional whitespace, space and tab only, from both ends (RFC 9110 section 5.6.3).
+pub(crate) fn trim_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}

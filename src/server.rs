@@ -1,0 +1,163 @@
+//! A running server: sockets in, [`App`] calls out.
+//!
+//! Knows nothing of Python. It owns the I/O threads, the connections and the order of a shutdown: stop accepting, let
+//! what is in flight finish, end what is left, tell the [`App`], and only then stop the threads.
+
+mod accept;
+mod connection;
+mod deadlines;
+mod exchange;
+mod intake;
+mod output;
+mod reply;
+mod session;
+mod stream;
+mod threads;
+mod turn;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+pub use self::exchange::{Attempt, Exchange, Next};
+
+use crate::app::{App, Job, Target};
+use crate::config::Config;
+use crate::net::Listener;
+use crate::router::Router;
+
+/// The routes of a server, replaced as a whole while it runs.
+pub type Routes = Arc<ArcSwap<Router<Target>>>;
+
+/// One server, from binding to the last closed connection.
+pub struct Server {
+    pub(crate) config: Config,
+    pub(crate) app: Arc<dyn App>,
+    pub(crate) routes: Routes,
+    pub(crate) turn: turn::Turn,
+    pub(crate) threads: threads::Threads,
+    pub(crate) deadlines: deadlines::Deadlines,
+    connections: Mutex<HashMap<u64, Arc<connection::Connection>>>,
+    numbers: AtomicU64,
+    /// One permit an open socket.
+    permits: Arc<Semaphore>,
+    closing: AtomicBool,
+    /// Wakes the acceptors, so that they end.
+    stop_accepting: Notify,
+    /// Wakes the drain when a connection has ended.
+    ended: Notify,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Starts to serve on `listeners`. Call it after any fork.
+    pub fn start(config: Config, app: Arc<dyn App>, routes: Routes, listeners: Vec<Listener>) -> io::Result<Arc<Self>> {
+        let server = Arc::new(Self {
+            threads: threads::Threads::new(config.io_threads)?,
+            permits: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            config,
+            app,
+            routes,
+            turn: turn::Turn::default(),
+            deadlines: deadlines::Deadlines::new(),
+            connections: Mutex::default(),
+            numbers: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+            stop_accepting: Notify::new(),
+            ended: Notify::new(),
+        });
+        let runtime = server.threads.first();
+        for listener in listeners {
+            server.listen(listener)?;
+        }
+        runtime.spawn(accept::sweep(Arc::downgrade(&server)));
+        threads::start(&server)?;
+        Ok(server)
+    }
+
+    /// Accepts on one more listener.
+    pub fn listen(self: &Arc<Self>, listener: Listener) -> io::Result<()> {
+        let runtime = self.threads.first();
+        let acceptor = {
+            let _inside = runtime.enter();
+            listener.into_acceptor()?
+        };
+        runtime.spawn(accept::serve(Arc::clone(self), acceptor));
+        Ok(())
+    }
+
+    /// Queues a job for the turn.
+    pub fn push(&self, job: Job) {
+        if self.turn.push(job) {
+            self.threads.wake_leader();
+        }
+    }
+
+    /// Whether the server has been asked to close.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Stops accepting and lets requests in progress finish for up to `grace`; then [`App::drained`] is called.
+    /// Returns at once, from any thread. A second call does nothing.
+    pub fn close(self: &Arc<Self>, grace: Duration) {
+        if self.closing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.stop_accepting.notify_waiters();
+        self.threads.first().spawn(accept::drain(Arc::clone(self), grace));
+    }
+
+    /// Ends the threads and waits for them. Whatever connection is left is cut.
+    ///
+    /// Must not be called while attached to Python: a thread may be waiting for the interpreter.
+    pub fn join(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.stop_accepting.notify_waiters();
+        self.retire(true);
+        self.threads.stop();
+        self.threads.join();
+        self.turn.clear();
+    }
+
+    /// How many connections are open.
+    pub fn connection_count(&self) -> usize {
+        self.connections.lock().len()
+    }
+
+    fn snapshot(&self) -> Vec<Arc<connection::Connection>> {
+        self.connections.lock().values().cloned().collect()
+    }
+
+    fn retire(&self, force: bool) {
+        for connection in self.snapshot() {
+            connection.retire(force);
+        }
+    }
+
+    fn register(self: &Arc<Self>, peer: stream::Peer, writing: stream::Writing) -> Arc<connection::Connection> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let connection = connection::Connection::new(Arc::clone(self), number, peer, writing);
+        self.connections.lock().insert(number, Arc::clone(&connection));
+        connection
+    }
+
+    pub(crate) fn forget(&self, number: u64) {
+        let connection = self.connections.lock().remove(&number);
+        drop(connection);
+        if self.is_closing() {
+            self.ended.notify_one();
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The tasks of the server itself: accepting, sweeping timeouts, and draining on close.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::net::{Accepted, Acceptor};
+use crate::server::Server;
+use crate::server::connection::{Drive, NEVER};
+use crate::server::stream::{Loose, split};
+
+/// Accepts until the server closes.
+pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let stop = server.stop_accepting.notified();
+        if server.is_closing() {
+            return;
+        }
+        // The permit comes first: at the limit new clients wait in the kernel's backlog, not in our memory.
+        let next = async {
+            let permit = Arc::clone(&server.permits).acquire_owned().await.ok()?;
+            Some((permit, acceptor.accept().await))
+        };
+        let accepted = tokio::select! {
+            () = stop => return,
+            accepted = next => accepted,
+        };
+        match accepted {
+            None => return,
+            Some((permit, Ok(stream))) => {
+                pause = Duration::from_millis(1);
+                admit(&server, stream, permit);
+            }
+            // Out of file descriptors, or the client was gone before we came: wait a little, at most a second, rather
+            // than spin.
+            Some((_, Err(_))) => {
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+/// Gives a new connection to a shard.
+fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+    let (runtime, same) = server.threads.pick();
+    if same {
+        drop(runtime.spawn(converse(Arc::clone(server), stream, permit)));
+        return;
+    }
+    let Ok(loose) = Loose::new(stream) else { return };
+    let server = Arc::clone(server);
+    runtime.spawn(async move {
+        if let Ok(stream) = loose.attach() {
+            converse(server, stream, permit).await;
+        }
+    });
+}
+
+async fn converse(server: Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+    let (reading, writing, peer) = split(stream);
+    let connection = server.register(peer, writing);
+    if server.is_closing() {
+        connection.retire(true);
+    }
+    Drive::new(connection, reading).await;
+    drop(permit);
+}
+
+/// Ends connections whose deadline has passed.
+pub(super) async fn sweep(server: Weak<Server>) {
+    let mut next = NEVER;
+    loop {
+        {
+            let Some(server) = server.upgrade() else { return };
+            server.deadlines.wait(next).await;
+        }
+        let Some(server) = server.upgrade() else { return };
+        server.deadlines.begin_sweep();
+        next = NEVER;
+        let now = server.deadlines.now();
+        for connection in server.snapshot() {
+            let mut due = connection.deadline.load(Ordering::SeqCst);
+            if due <= now {
+                connection.expire();
+                due = connection.deadline.load(Ordering::SeqCst);
+            }
+            next = next.min(due);
+        }
+    }
+}
+
+/// Lets requests in progress finish, then ends the rest and says so.
+pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
+    server.retire(false);
+    let deadline = Instant::now() + grace;
+    while server.connection_count() > 0 {
+        if timeout_at(deadline, server.ended.notified()).await.is_err() {
+            break;
+        }
+    }
+    server.retire(true);
+    server.app.drained();
+}

@@ -1,0 +1,561 @@
+//! One client connection: its state, the task that drives it, and how bytes leave.
+//!
+//! Any thread may act on a connection. Everything that changes is behind one lock, which is never held across a system
+//! call: whoever flushes takes the output out first and marks `flushing`, so that order on the wire is the order of the
+//! calls. What a thread cannot do itself (wait for the socket) it leaves to the task, by waking it.
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use atomic_waker::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::app::Signal;
+use crate::server::exchange::Exchange;
+use crate::server::intake::{Intake, Reader};
+use crate::server::output::Output;
+use crate::server::reply::Reply;
+use crate::server::stream::{Peer, Reading, Writing};
+use crate::server::{Server, session};
+
+/// A payload this large goes to the kernel from where it lies instead of through the output buffer.
+pub(crate) const DIRECT: usize = 16 * 1024;
+/// A corked connection writes through once this much has gathered: an answer of many pieces does not grow in memory.
+const CORK_LIMIT: usize = 16 * 1024;
+/// Beyond this much unsent output no further pipelined request is started and `Writable` waits.
+pub(crate) const HIGH_WATER: usize = 64 * 1024;
+/// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
+const PIPELINE_BOUND: usize = 64 * 1024;
+/// Bytes asked of the kernel in one read.
+const READ_SIZE: usize = 128 * 1024;
+/// How long the rest of a refused request may still arrive, so that our answer is not lost to a reset (RFC 9112 9.6).
+pub(crate) const LINGER_MS: u64 = 2_000;
+/// How long a client that has shut its sending side may wait for the answer of a request in progress.
+pub(crate) const HALF_CLOSED_MS: u64 = 5_000;
+/// No deadline.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// Where a connection stands between two requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Waiting for a request head, or in the middle of one.
+    Head,
+    /// A request is in progress: its answer or its body is not complete.
+    Busy,
+    /// The last answer is on its way out; what still comes in is thrown away.
+    Closing,
+    /// Over: the task ends.
+    Over,
+}
+
+/// Everything about a connection that changes.
+pub(crate) struct State {
+    pub(crate) phase: Phase,
+    /// Received, not parsed: part of a head, or pipelined requests.
+    pub(crate) input: Vec<u8>,
+    /// How much of `input` is known to hold no end of a head.
+    pub(crate) searched: usize,
+    /// The request in progress, until its answer is complete.
+    pub(crate) exchange: Option<Arc<Exchange>>,
+    /// Numbers the exchanges; an [`Exchange`] whose number is not this one is over.
+    pub(crate) current: u64,
+    pub(crate) reply: Reply,
+    pub(crate) intake: Intake,
+    pub(crate) out: Output,
+    /// A thread is writing what it took from `out`.
+    pub(crate) flushing: bool,
+    /// The kernel's buffer is full; the task waits for room.
+    pub(crate) blocked: bool,
+    /// A handler is running: what it writes leaves together when it returns.
+    pub(crate) corked: bool,
+    /// Which events user code asked for.
+    pub(crate) watch_abort: bool,
+    pub(crate) watch_writable: bool,
+    /// The client has shut its sending side.
+    pub(crate) peer_closed: bool,
+    /// Once the output has left, reset instead of waiting: the answer is incomplete and must look so.
+    pub(crate) cut: bool,
+    /// Our sending side has been shut.
+    pub(crate) finished: bool,
+    /// Address a PROXY preface gave.
+    pub(crate) proxied: Option<IpAddr>,
+    /// The first request has not begun.
+    pub(crate) fresh: bool,
+}
+
+/// One client connection, shared by its task, its exchange and Python's objects.
+pub(crate) struct Connection {
+    pub(crate) server: Arc<Server>,
+    pub(crate) id: u64,
+    pub(crate) peer: Peer,
+    writing: Writing,
+    waker: AtomicWaker,
+    pub(crate) state: Mutex<State>,
+    /// When the sweeper acts, in milliseconds of the server's clock.
+    pub(crate) deadline: AtomicU64,
+}
+
+/// A locked connection.
+pub(crate) type Locked<'a> = MutexGuard<'a, State>;
+
+impl Connection {
+    pub(crate) fn new(server: Arc<Server>, id: u64, peer: Peer, writing: Writing) -> Arc<Self> {
+        Arc::new(Self {
+            server,
+            id,
+            peer,
+            writing,
+            waker: AtomicWaker::new(),
+            state: Mutex::new(State {
+                phase: Phase::Head,
+                input: Vec::new(),
+                searched: 0,
+                exchange: None,
+                current: 0,
+                reply: Reply::default(),
+                intake: Intake::default(),
+                out: Output::default(),
+                flushing: false,
+                blocked: false,
+                corked: false,
+                watch_abort: false,
+                watch_writable: false,
+                peer_closed: false,
+                cut: false,
+                finished: false,
+                proxied: None,
+                fresh: true,
+            }),
+            deadline: AtomicU64::new(NEVER),
+        })
+    }
+
+    /// Number that names the socket to the system.
+    pub(crate) fn descriptor(&self) -> i64 {
+        self.writing.descriptor()
+    }
+
+    /// Has the task look at the state again.
+    pub(crate) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    // ---- leaving ------------------------------------------------------------------------------------------------
+
+    /// Queues `payload` and `suffix` behind what is in `out`, and sends unless a cork holds it back.
+    pub(crate) fn send(self: &Arc<Self>, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
+        if payload.len() >= DIRECT && !state.flushing && !state.blocked && state.phase != Phase::Over {
+            self.transmit(state, payload, suffix);
+            return;
+        }
+        let out = state.out.tail();
+        out.extend_from_slice(payload);
+        out.extend_from_slice(suffix);
+        if !state.corked || state.out.len() >= CORK_LIMIT {
+            self.flush(state);
+        }
+    }
+
+    /// Sends what is queued, as far as the kernel takes it.
+    pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) {
+        if !state.flushing && !state.blocked && (!state.out.is_empty() || state.phase == Phase::Closing) {
+            self.transmit(state, b"", b"");
+        }
+    }
+
+    /// Ends a cork.
+    pub(crate) fn uncork(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.corked = false;
+        self.flush(state);
+    }
+
+    fn transmit<'a>(self: &'a Arc<Self>, mut state: Locked<'a>, mut payload: &[u8], mut suffix: &[u8]) {
+        state.flushing = true;
+        loop {
+            let mut output = std::mem::take(&mut state.out);
+            drop(state);
+            let result = self.write_out(&mut output, &mut payload, &mut suffix);
+            state = self.state.lock();
+            // What the kernel did not take waits in front of what was queued meanwhile.
+            output.tail().extend_from_slice(payload);
+            output.tail().extend_from_slice(suffix);
+            (payload, suffix) = (b"", b"");
+            state.out.put_back(output);
+            if state.phase == Phase::Over {
+                state.out.clear();
+                break;
+            }
+            match result {
+                Ok(_) if state.out.is_empty() => break,
+                // Others queued while we wrote: they count on us.
+                Ok(true) => {}
+                Ok(false) => {
+                    state.blocked = true;
+                    self.rearm(&state);
+                    self.wake();
+                    break;
+                }
+                Err(_) => {
+                    state.flushing = false;
+                    self.lose(&mut state);
+                    return;
+                }
+            }
+        }
+        state.flushing = false;
+        self.after_flush(&mut state);
+    }
+
+    /// True when all of it was taken, false when the kernel has no room.
+    fn write_out(&self, output: &mut Output, payload: &mut &[u8], suffix: &mut &[u8]) -> io::Result<bool> {
+        loop {
+            let left = output.len() + payload.len() + suffix.len();
+            if left == 0 {
+                return Ok(true);
+            }
+            let written = if left == output.len() {
+                self.writing.try_write(output.pending())
+            } else {
+                let slices = [IoSlice::new(output.pending()), IoSlice::new(payload), IoSlice::new(suffix)];
+                self.writing.try_write_vectored(&slices)
+            };
+            match written {
+                Ok(count) => {
+                    let from_output = count.min(output.len());
+                    let from_payload = (count - from_output).min(payload.len());
+                    output.advance(from_output);
+                    *payload = &payload[from_payload..];
+                    *suffix = &suffix[count - from_output - from_payload..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Writes as much of `payload` as the kernel takes behind what is queued, and queues none of it; says how much.
+    pub(crate) fn write_through(self: &Arc<Self>, mut state: Locked<'_>, payload: &[u8]) -> usize {
+        if state.flushing || state.blocked || state.phase == Phase::Over {
+            return 0;
+        }
+        state.flushing = true;
+        let mut output = std::mem::take(&mut state.out);
+        drop(state);
+        let (mut rest, mut nothing): (&[u8], &[u8]) = (payload, b"");
+        let result = self.write_out(&mut output, &mut rest, &mut nothing);
+        let mut state = self.state.lock();
+        state.flushing = false;
+        state.out.put_back(output);
+        match result {
+            Ok(true) => {}
+            Ok(false) => {
+                state.blocked = true;
+                self.wake();
+            }
+            Err(_) => {
+                self.lose(&mut state);
+                return 0;
+            }
+        }
+        let count = payload.len() - rest.len();
+        self.rearm(&state);
+        // Whoever queued while we wrote counts on us.
+        self.flush(state);
+        count
+    }
+
+    fn after_flush(self: &Arc<Self>, state: &mut State) {
+        if state.watch_writable && !state.blocked && state.out.len() < HIGH_WATER {
+            state.watch_writable = false;
+            if let Some(exchange) = &state.exchange {
+                self.server.app.signal(Arc::clone(exchange), Signal::Writable);
+            }
+        }
+        if state.phase == Phase::Closing && state.out.is_empty() && !state.finished {
+            state.finished = true;
+            if state.cut || state.peer_closed {
+                state.phase = Phase::Over;
+                self.writing.shutdown_both();
+            } else {
+                // A client that has sent more than we read would see a reset instead of our answer: shut our side, and
+                // read on until it shuts its own (RFC 9112 9.6).
+                self.writing.shutdown_write();
+            }
+            self.rearm(state);
+            self.wake();
+        }
+    }
+
+    // ---- ending -------------------------------------------------------------------------------------------------
+
+    /// The answer is complete: the next request may begin, or the connection ends.
+    pub(crate) fn settle(self: &Arc<Self>, state: &mut State) {
+        state.exchange = None;
+        state.watch_abort = false;
+        state.watch_writable = false;
+        if state.reply.close || state.reply.is_short() || state.peer_closed {
+            state.cut |= state.reply.is_short();
+            self.begin_closing(state);
+            return;
+        }
+        state.intake.discard();
+        if state.intake.is_complete() {
+            state.phase = Phase::Head;
+            if !state.input.is_empty() {
+                self.wake();
+            }
+        }
+        self.rearm(state);
+    }
+
+    /// No further request is read; the connection ends when the output has left.
+    pub(crate) fn begin_closing(self: &Arc<Self>, state: &mut State) {
+        state.phase = Phase::Closing;
+        state.exchange = None;
+        state.intake.discard();
+        state.input = Vec::new();
+        self.rearm(state);
+        if state.out.is_empty() && !state.flushing {
+            self.after_flush(state);
+        }
+    }
+
+    /// The connection is gone: whoever was answering hears of it, and the task ends.
+    pub(crate) fn lose(self: &Arc<Self>, state: &mut State) {
+        if state.phase == Phase::Over {
+            return;
+        }
+        state.phase = Phase::Over;
+        state.out.clear();
+        state.input = Vec::new();
+        let watched = std::mem::take(&mut state.watch_abort);
+        if let Some(exchange) = state.exchange.take() {
+            exchange.mark_aborted();
+            if watched {
+                self.server.app.signal(exchange, Signal::Aborted);
+            }
+        }
+        self.deadline.store(NEVER, Ordering::Relaxed);
+        self.writing.shutdown_both();
+        self.wake();
+    }
+
+    /// Sets the deadline that the state calls for, counted from now.
+    pub(crate) fn rearm(&self, state: &State) {
+        let config = &self.server.config;
+        let after = match state.phase {
+            Phase::Head if state.input.is_empty() && !state.fresh => config.keep_alive_timeout,
+            Phase::Head => config.header_timeout,
+            Phase::Busy | Phase::Closing if !state.out.is_empty() => config.write_timeout,
+            Phase::Busy if state.peer_closed && !state.reply.is_started() => {
+                std::time::Duration::from_millis(HALF_CLOSED_MS)
+            }
+            Phase::Busy if !state.intake.is_complete() && state.intake.reader != Reader::None && !state.intake.paused => {
+                config.body_timeout
+            }
+            Phase::Busy | Phase::Over => {
+                self.deadline.store(NEVER, Ordering::Relaxed);
+                return;
+            }
+            Phase::Closing => std::time::Duration::from_millis(LINGER_MS),
+        };
+        self.server.deadlines.arm(&self.deadline, after);
+    }
+
+    /// The deadline has passed.
+    pub(crate) fn expire(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !self.server.deadlines.is_due(&self.deadline) {
+            return;
+        }
+        match state.phase {
+            // Nothing of a request has come: there is nobody to tell (RFC 9110 15.5.9 leaves it open).
+            Phase::Head if state.input.is_empty() => self.lose(&mut state),
+            Phase::Head => {
+                session::refuse(self, &mut state, 408);
+                self.flush(state);
+            }
+            Phase::Busy if state.out.is_empty() && !state.reply.is_started() && !state.peer_closed => {
+                if let Some(exchange) = state.exchange.take() {
+                    exchange.mark_aborted();
+                    if std::mem::take(&mut state.watch_abort) {
+                        self.server.app.signal(exchange, Signal::Aborted);
+                    }
+                }
+                session::refuse(self, &mut state, 408);
+                self.flush(state);
+            }
+            Phase::Busy | Phase::Closing => self.lose(&mut state),
+            Phase::Over => {}
+        }
+    }
+
+    /// The server is closing: idle connections end now, busy ones after their answer. `force` ends those too.
+    pub(crate) fn retire(self: &Arc<Self>, force: bool) {
+        let mut state = self.state.lock();
+        match state.phase {
+            _ if force => self.lose(&mut state),
+            Phase::Head if state.input.is_empty() => {
+                self.begin_closing(&mut state);
+                self.flush(state);
+            }
+            Phase::Busy if state.peer_closed => self.lose(&mut state),
+            Phase::Busy => state.reply.close = true,
+            // A head that has begun to arrive is answered, and says that the connection closes.
+            Phase::Head | Phase::Closing | Phase::Over => {}
+        }
+    }
+
+    // ---- arriving, on the task ----------------------------------------------------------------------------------
+
+    fn received(self: &Arc<Self>, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        session::absorb(self, &mut state, bytes);
+        self.flush(state);
+    }
+
+    fn end_of_input(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.peer_closed = true;
+        match state.phase {
+            // The request can still be answered; whoever answers it is told that the client may be gone.
+            Phase::Busy if state.intake.is_complete() && !self.server.is_closing() => {
+                if let Some(exchange) = state.exchange.clone() {
+                    exchange.mark_aborted();
+                    if std::mem::take(&mut state.watch_abort) {
+                        self.server.app.signal(exchange, Signal::Aborted);
+                    }
+                }
+                self.rearm(&state);
+            }
+            Phase::Closing if !state.out.is_empty() => {}
+            _ => self.lose(&mut state),
+        }
+    }
+
+    fn room(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.blocked = false;
+        if state.out.is_empty() {
+            self.after_flush(&mut state);
+        } else {
+            self.flush(state);
+        }
+        let mut state = self.state.lock();
+        if state.phase == Phase::Head && !state.input.is_empty() {
+            session::absorb(self, &mut state, b"");
+            self.flush(state);
+        }
+    }
+}
+
+/// The task of a connection: it waits for the socket, and does what needs waiting.
+pub(crate) struct Drive {
+    connection: Arc<Connection>,
+    reading: Reading,
+}
+
+impl Drive {
+    pub(crate) fn new(connection: Arc<Connection>, reading: Reading) -> Self {
+        connection.rearm(&connection.state.lock());
+        Self { connection, reading }
+    }
+}
+
+thread_local! {
+    /// One read buffer a thread: an idle connection holds none.
+    static SCRATCH: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// What the task should wait for.
+struct Wants {
+    over: bool,
+    room: bool,
+    read: bool,
+    parse: bool,
+}
+
+impl Connection {
+    fn wants(&self) -> Wants {
+        let state = self.state.lock();
+        let read = !state.peer_closed
+            && match state.phase {
+                Phase::Head => state.out.len() < HIGH_WATER,
+                Phase::Busy if state.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
+                Phase::Busy => state.intake.wants_more(self.server.config.body_buffer),
+                Phase::Closing => true,
+                Phase::Over => false,
+            };
+        Wants {
+            over: state.phase == Phase::Over,
+            room: state.blocked,
+            read,
+            parse: state.phase == Phase::Head && state.searched < state.input.len() && state.out.len() < HIGH_WATER,
+        }
+    }
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { connection, reading } = self.get_mut();
+        connection.waker.register(context.waker());
+        loop {
+            let wants = connection.wants();
+            if wants.over {
+                return Poll::Ready(());
+            }
+            if wants.room {
+                match connection.writing.poll_ready(context) {
+                    Poll::Ready(Ok(())) => {
+                        connection.room();
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => {
+                        connection.lose(&mut connection.state.lock());
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if wants.parse {
+                connection.received(b"");
+                continue;
+            }
+            if !wants.read {
+                return Poll::Pending;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                reading.poll_read(context, scratch).map(|read| {
+                    read.map(|count| {
+                        if count > 0 {
+                            connection.received(&scratch[..count]);
+                        }
+                        count
+                    })
+                })
+            });
+            match read {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => connection.end_of_input(),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => connection.lose(&mut connection.state.lock()),
+            }
+        }
+    }
+}
+
+impl Drop for Drive {
+    /// However the task ends, a panic included, nobody waits for this connection any longer.
+    fn drop(&mut self) {
+        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.server.forget(self.connection.id);
+    }
+}

@@ -1,0 +1,64 @@
+//! Timeouts of connections: one atomic a connection and one sweeper a server.
+//!
+//! Setting a deadline is a store, so a request pays nothing for its timers. The sweeper sleeps until the earliest
+//! deadline it knows, and is woken only when an earlier one is set; a server without connections has none.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::server::connection::NEVER;
+
+/// Deadlines closer together than this are met in one sweep.
+const GRAIN: u64 = 100;
+
+/// The clock and the alarm of one server.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    start: Instant,
+    /// When the sweeper will look next.
+    planned: AtomicU64,
+    earlier: Notify,
+}
+
+impl Deadlines {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), planned: AtomicU64::new(NEVER), earlier: Notify::new() }
+    }
+
+    /// Milliseconds since the server began.
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER)
+    }
+
+    /// Sets `deadline` to `after` from now.
+    pub(crate) fn arm(&self, deadline: &AtomicU64, after: Duration) {
+        let due = self.now().saturating_add(u64::try_from(after.as_millis()).unwrap_or(NEVER)).min(NEVER - 1);
+        deadline.store(due, Ordering::Relaxed);
+        // SeqCst pairs with the sweeper, which plans and then reads the deadlines: one of the two sees the other.
+        if due + GRAIN < self.planned.load(Ordering::SeqCst) {
+            self.earlier.notify_one();
+        }
+    }
+
+    pub(crate) fn is_due(&self, deadline: &AtomicU64) -> bool {
+        deadline.load(Ordering::Relaxed) <= self.now()
+    }
+
+    /// Sleeps until `next` or until an earlier deadline is set.
+    pub(crate) async fn wait(&self, next: u64) {
+        self.planned.store(next, Ordering::SeqCst);
+        if next == NEVER {
+            self.earlier.notified().await;
+            return;
+        }
+        let pause = Duration::from_millis(next.saturating_sub(self.now()).max(GRAIN));
+        let _ = tokio::time::timeout(pause, self.earlier.notified()).await;
+    }
+
+    /// The sweeper is about to look: whatever is set from now on is for its next plan.
+    pub(crate) fn begin_sweep(&self) {
+        self.planned.store(NEVER, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,146 @@
+//! The body of the request in progress: decoded, counted, and kept until somebody asks for it.
+
+use crate::http::chunked::{ChunkError, ChunkedDecoder};
+use crate::http::head::Framing;
+
+/// Why a body cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IntakeError {
+    #[error("the request body is larger than {0} bytes")]
+    TooLarge(u64),
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+}
+
+/// Who waits for the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) enum Reader {
+    /// Nobody yet: bytes are kept up to the bound, then the socket is left alone.
+    #[default]
+    None,
+    /// Somebody who takes pieces as they come.
+    Pieces,
+    /// Somebody who wants it whole.
+    Whole,
+    /// Nobody any more: the answer is complete, the rest is thrown away.
+    Discard,
+}
+
+#[derive(Debug, Default)]
+enum Rest {
+    #[default]
+    Done,
+    Length(u64),
+    Chunked(Box<ChunkedDecoder>),
+}
+
+/// State of one request body.
+#[derive(Debug, Default)]
+pub(crate) struct Intake {
+    rest: Rest,
+    /// Received and not yet taken.
+    buffer: Vec<u8>,
+    /// Bytes received so far, after decoding.
+    received: u64,
+    /// The most that will be taken.
+    limit: u64,
+    pub(crate) reader: Reader,
+    /// The user asked to stop reading from the client.
+    pub(crate) paused: bool,
+    /// A Readable signal is on its way and has not been answered by [`Intake::take`].
+    pub(crate) signalled: bool,
+    /// The end has been handed over.
+    end_taken: bool,
+}
+
+impl Intake {
+    pub(crate) fn new(framing: Framing, limit: u64) -> Result<Self, IntakeError> {
+        let rest = match framing {
+            Framing::None | Framing::Length(0) => Rest::Done,
+            Framing::Length(length) if length > limit => return Err(IntakeError::TooLarge(limit)),
+            Framing::Length(length) => Rest::Length(length),
+            Framing::Chunked => Rest::Chunked(Box::default()),
+        };
+        Ok(Self { rest, limit, ..Self::default() })
+    }
+
+    /// Takes what belongs to the body from the front of `input`; says how many bytes that was.
+    pub(crate) fn feed(&mut self, input: &[u8]) -> Result<usize, IntakeError> {
+        let keep = self.reader != Reader::Discard;
+        match &mut self.rest {
+            Rest::Done => Ok(0),
+            Rest::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= count as u64;
+                self.received += count as u64;
+                if keep {
+                    self.buffer.extend_from_slice(&input[..count]);
+                }
+                if *left == 0 {
+                    self.rest = Rest::Done;
+                }
+                Ok(count)
+            }
+            Rest::Chunked(decoder) => {
+                let (received, buffer) = (&mut self.received, &mut self.buffer);
+                let (count, done) = decoder.decode(input, &mut |piece: &[u8]| {
+                    *received += piece.len() as u64;
+                    if keep && *received <= self.limit {
+                        buffer.extend_from_slice(piece);
+                    }
+                })?;
+                if self.received > self.limit {
+                    return Err(IntakeError::TooLarge(self.limit));
+                }
+                if done {
+                    self.rest = Rest::Done;
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    /// Whether the last byte has arrived.
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self.rest, Rest::Done)
+    }
+
+    /// Whether bytes have arrived already: the client did not wait for a 100 Continue.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.received > 0
+    }
+
+    /// Whether more should be read from the socket, `bound` being what may wait for its reader.
+    pub(crate) fn wants_more(&self, bound: usize) -> bool {
+        match self.reader {
+            Reader::Discard => true,
+            // Whoever wants it whole is bounded by the body limit, which `feed` enforces.
+            Reader::Whole => !self.paused,
+            Reader::None | Reader::Pieces => !self.paused && self.buffer.len() < bound,
+        }
+    }
+
+    /// Whether the reader should be told now.
+    pub(crate) fn wants_signal(&self) -> bool {
+        let due = match self.reader {
+            Reader::Pieces => !self.buffer.is_empty() || (self.is_complete() && !self.end_taken),
+            Reader::Whole => self.is_complete(),
+            Reader::None | Reader::Discard => false,
+        };
+        due && !self.signalled
+    }
+
+    /// Hands over what has arrived, and whether that was the last of it.
+    pub(crate) fn take(&mut self) -> (Vec<u8>, bool) {
+        self.signalled = false;
+        self.end_taken = self.is_complete();
+        (std::mem::take(&mut self.buffer), self.end_taken)
+    }
+
+    /// Nobody will read it any more.
+    pub(crate) fn discard(&mut self) {
+        self.reader = Reader::Discard;
+        self.paused = false;
+        self.buffer = Vec::new();
+    }
+}

@@ -1,0 +1,188 @@
+//! The answer in progress: which bytes a call of the response API puts on the wire, and in which order they are legal.
+//!
+//! Pure: it appends to a buffer and knows nothing of sockets. A payload itself is never copied here; callers place it
+//! between the prefix this writes and the suffix it returns, so a large one can go to the kernel from where it lies.
+
+use crate::http::chunked::encode_chunk_header;
+use crate::http::date;
+use crate::http::response::{BodyKind, RequestInfo, ResponseHead};
+
+/// How far the answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+enum Stage {
+    /// Nothing has been written; status and headers may still change.
+    #[default]
+    Open,
+    /// The head is out, the body goes in chunks.
+    Chunked,
+    /// The head is out, the body has a declared length.
+    Sized,
+    /// The head is out, the body ends with the connection (HTTP/1.0).
+    UntilClose,
+    /// Complete.
+    Done,
+}
+
+/// What [`Reply`] needs to know of the request it answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) head_request: bool,
+    pub(crate) http10: bool,
+    pub(crate) keep_alive: bool,
+}
+
+/// What to do with the payload of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// How many bytes of the payload belong on the wire.
+    pub(crate) take: usize,
+    /// What follows them.
+    pub(crate) suffix: &'static [u8],
+}
+
+const NOTHING: Place = Place { take: 0, suffix: b"" };
+
+/// State of one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) head: ResponseHead,
+    stage: Stage,
+    asked: Asked,
+    /// Body bytes accepted so far: what `get_write_offset` gives.
+    pub(crate) offset: u64,
+    /// Length the head declared, when the stage is `Sized`.
+    declared: u64,
+    /// The body is not sent at all (HEAD, 204, 304).
+    mute: bool,
+    /// The connection ends after this answer.
+    pub(crate) close: bool,
+}
+
+impl Reply {
+    pub(crate) fn new(asked: Asked) -> Self {
+        Self { asked, close: !asked.keep_alive, ..Self::default() }
+    }
+
+    /// Whether the head has gone out.
+    pub(crate) fn is_started(&self) -> bool {
+        self.stage != Stage::Open
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// The answer is cut short: less than the promised length was given, so that only closing tells the client.
+    pub(crate) fn is_short(&self) -> bool {
+        self.stage == Stage::Done && !self.mute && self.declared > self.offset
+    }
+
+    fn begin(&mut self, out: &mut Vec<u8>, body: BodyKind, server: &[u8]) {
+        let request = RequestInfo { head_request: self.asked.head_request, http10: self.asked.http10 };
+        self.mute = !self.head.body_allowed(request.head_request);
+        self.close |= self.head.wants_close();
+        self.stage = match body {
+            BodyKind::Chunked => Stage::Chunked,
+            BodyKind::UntilClose => Stage::UntilClose,
+            BodyKind::Sized(length) => {
+                self.declared = length;
+                Stage::Sized
+            }
+            BodyKind::Empty => Stage::Sized,
+        };
+        if body == BodyKind::UntilClose && !self.mute {
+            self.close = true;
+        }
+        self.head.write_to(out, request, body, &date::now(), server, !self.close);
+    }
+
+    /// `end`: the whole body, or the last of it.
+    pub(crate) fn end(&mut self, out: &mut Vec<u8>, length: usize, server: &[u8]) -> Place {
+        if self.stage == Stage::Open {
+            // What the user declared counts only where it can be true: a HEAD answer may name the length of a body it
+            // does not have.
+            let body = match self.head.declared_length() {
+                Some(declared) if length == 0 && self.asked.head_request => BodyKind::Sized(declared),
+                _ => BodyKind::Sized(length as u64),
+            };
+            self.begin(out, body, server);
+        }
+        let place = self.put(out, length);
+        let suffix: &'static [u8] = match (self.stage, self.mute, place.take) {
+            (Stage::Chunked, false, 0) => b"0\r\n\r\n",
+            (Stage::Chunked, false, _) => b"\r\n0\r\n\r\n",
+            _ => b"",
+        };
+        self.stage = Stage::Done;
+        Place { take: place.take, suffix }
+    }
+
+    /// `end_without_body`: nothing more, and no length that was not given.
+    pub(crate) fn end_empty(&mut self, out: &mut Vec<u8>, server: &[u8]) -> Place {
+        if self.stage == Stage::Open {
+            self.begin(out, BodyKind::Empty, server);
+            self.stage = Stage::Done;
+            return NOTHING;
+        }
+        self.end(out, 0, server)
+    }
+
+    /// `write`: a piece of the body.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, length: usize, server: &[u8]) -> Place {
+        if length == 0 || self.is_done() {
+            return NOTHING;
+        }
+        if self.stage == Stage::Open {
+            let body = match self.head.declared_length() {
+                Some(declared) => BodyKind::Sized(declared),
+                None if self.asked.http10 => BodyKind::UntilClose,
+                None => BodyKind::Chunked,
+            };
+            self.begin(out, body, server);
+        }
+        self.put(out, length)
+    }
+
+    /// `try_end` and `send_chunk`: the head of an answer of `total` bytes.
+    pub(crate) fn begin_sized(&mut self, out: &mut Vec<u8>, total: u64, server: &[u8]) {
+        if self.stage == Stage::Open {
+            self.begin(out, BodyKind::Sized(total), server);
+        }
+    }
+
+    /// Room that the declared length leaves, for `try_end` and `send_chunk`.
+    pub(crate) fn room(&self) -> u64 {
+        self.declared.saturating_sub(self.offset)
+    }
+
+    /// Counts `length` bytes of a sized body as taken; true when that completes the answer.
+    pub(crate) fn took(&mut self, length: u64) -> bool {
+        self.offset += length;
+        if self.stage == Stage::Sized && self.offset >= self.declared {
+            self.stage = Stage::Done;
+        }
+        self.is_done()
+    }
+
+    /// Whether body bytes are swallowed (HEAD, 204, 304).
+    pub(crate) fn is_mute(&self) -> bool {
+        self.mute
+    }
+
+    fn put(&mut self, out: &mut Vec<u8>, length: usize) -> Place {
+        let take = match self.stage {
+            // More than was declared would be read as the next answer.
+            Stage::Sized => usize::try_from(self.room()).unwrap_or(usize::MAX).min(length),
+            _ => length,
+        };
+        self.offset += take as u64;
+        if self.mute || take == 0 {
+            return NOTHING;
+        }
+        if self.stage == Stage::Chunked {
+            encode_chunk_header(take, out);
+            return Place { take, suffix: b"\r\n" };
+        }
+        Place { take, suffix: b"" }
+    }
+}

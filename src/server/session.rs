@@ -1,0 +1,256 @@
+//! HTTP/1.1 on a connection: bytes in, requests out, one at a time (RFC 9112).
+//!
+//! A pipelined request stays in the input until the answer before it is complete, so answers leave in order. Requests
+//! that no user code answers (404, constant routes, refusals) are answered here, on the thread that read them.
+
+use std::sync::Arc;
+
+use crate::app::{Constant, Job, Lane, Signal, Target};
+use crate::http::head::{self, Framing, Head};
+use crate::http::status;
+use crate::net::proxy::{self, Preface};
+use crate::server::connection::{Connection, HIGH_WATER, Phase, State};
+use crate::server::exchange::Exchange;
+use crate::server::intake::{Intake, IntakeError};
+use crate::server::reply::{Asked, Reply};
+
+pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Takes what the socket gave, and does all that can be done with it now.
+pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes: &[u8]) {
+    match state.phase {
+        Phase::Busy => {
+            bytes = &bytes[receive(connection, state, bytes)..];
+            if state.phase == Phase::Head {
+                absorb(connection, state, bytes);
+            } else if state.phase == Phase::Busy {
+                state.input.extend_from_slice(bytes);
+            }
+        }
+        Phase::Head => {
+            if state.input.is_empty() {
+                let used = advance(connection, state, bytes);
+                keep(connection, state, &bytes[used..]);
+                return;
+            }
+            // The bytes are moved out so that the parser and the state can be borrowed side by side.
+            let mut input = std::mem::take(&mut state.input);
+            input.extend_from_slice(bytes);
+            let used = advance(connection, state, &input);
+            if state.phase == Phase::Closing || state.phase == Phase::Over {
+                return;
+            }
+            input.drain(..used);
+            state.input = input;
+            connection.rearm(state);
+        }
+        Phase::Closing | Phase::Over => {}
+    }
+}
+
+/// Keeps what could not be used yet.
+fn keep(connection: &Connection, state: &mut State, rest: &[u8]) {
+    if !rest.is_empty() && matches!(state.phase, Phase::Head | Phase::Busy) {
+        state.input.extend_from_slice(rest);
+        connection.rearm(state);
+    }
+}
+
+/// Begins as many requests as it may; says how many bytes they took.
+fn advance(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize {
+    let limits = &connection.server.config.head;
+    let mut used = 0;
+    while state.phase == Phase::Head && used < bytes.len() && state.out.len() < HIGH_WATER {
+        let rest = &bytes[used..];
+        if connection.server.config.proxy_protocol && rest[0] == b'\r' {
+            match proxy::parse(rest) {
+                Preface::Absent => {}
+                Preface::Partial => return used,
+                Preface::Invalid => {
+                    refuse(connection, state, 400);
+                    return bytes.len();
+                }
+                Preface::Present(length, address) => {
+                    state.proxied = address;
+                    state.searched = 0;
+                    used += length;
+                    continue;
+                }
+            }
+        }
+        match head::parse_from(rest, limits, std::mem::take(&mut state.searched)) {
+            Ok(None) => {
+                state.searched = rest.len();
+                return used;
+            }
+            Ok(Some(head)) => {
+                let (before, body) = rest.split_at(head.len);
+                used += head.len;
+                begin(connection, state, head, before);
+                if state.phase == Phase::Busy {
+                    used += receive(connection, state, body);
+                }
+            }
+            Err(refusal) => {
+                refuse(connection, state, refusal.status());
+                return bytes.len();
+            }
+        }
+    }
+    used
+}
+
+/// A request has come: finds who answers it.
+fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u8]) {
+    let server = &connection.server;
+    state.fresh = false;
+    state.phase = Phase::Busy;
+    state.current += 1;
+    state.reply = Reply::new(Asked {
+        head_request: head.method(bytes) == b"HEAD",
+        http10: head.version_minor == 0,
+        keep_alive: head.keep_alive && !server.is_closing(),
+    });
+    let routes = server.routes.load();
+    let found = routes.find(head.method(bytes), head.path(bytes));
+    let limit = match found.as_ref().map(|found| found.value) {
+        Some(Target::Handler { max_body_size: Some(own), .. }) => *own,
+        _ => server.config.max_body_size,
+    };
+    match Intake::new(head.framing, limit) {
+        Ok(intake) => state.intake = intake,
+        Err(error) => {
+            fail_body(connection, state, &error);
+            return;
+        }
+    }
+    match found {
+        None => not_found(connection, state),
+        Some(found) => match found.value {
+            Target::Constant(constant) => answer_constant(connection, state, constant),
+            Target::Handler { id, lane, .. } => {
+                // A client that asked first sends its body only after this (RFC 9110 10.1.1). It leaves at once: the
+                // flush that follows every read comes before any handler's cork.
+                if head.expect_continue && head.framing != Framing::None {
+                    state.out.tail().extend_from_slice(CONTINUE);
+                }
+                let exchange =
+                    Exchange::new(Arc::clone(connection), state.current, head, bytes, *id, *lane, found.params);
+                state.exchange = Some(Arc::clone(&exchange));
+                dispatch(connection, state, exchange, *lane);
+            }
+        },
+    }
+    connection.rearm(state);
+}
+
+/// Hands a request to where its handler runs.
+pub(crate) fn dispatch(connection: &Connection, state: &mut State, exchange: Arc<Exchange>, lane: Lane) {
+    match lane {
+        Lane::Turn => {
+            // Nothing is pending but a 100 Continue; what the handler writes leaves together.
+            state.corked = state.out.is_empty();
+            connection.server.push(Job::Request(exchange));
+        }
+        Lane::Loop => connection.server.app.post(exchange),
+    }
+}
+
+/// Takes what belongs to the body of the request in progress; says how many bytes that was.
+fn receive(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize {
+    if state.intake.is_complete() || bytes.is_empty() {
+        return 0;
+    }
+    let used = match state.intake.feed(bytes) {
+        Ok(used) => used,
+        Err(error) => {
+            fail_body(connection, state, &error);
+            return bytes.len();
+        }
+    };
+    if state.intake.wants_signal() {
+        announce(connection, state);
+    }
+    // Answered before the body had come whole: the next request begins behind it.
+    if state.intake.is_complete() && state.exchange.is_none() && state.phase == Phase::Busy {
+        state.phase = Phase::Head;
+    }
+    connection.rearm(state);
+    used
+}
+
+/// Tells the reader of the body that there is something to take.
+pub(crate) fn announce(connection: &Connection, state: &mut State) {
+    if let Some(exchange) = &state.exchange {
+        state.intake.signalled = true;
+        connection.server.app.signal(Arc::clone(exchange), Signal::Readable);
+    }
+}
+
+/// The body cannot be taken: whoever was answering hears that the exchange is over, and the client why.
+fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeError) {
+    if let Some(exchange) = state.exchange.take() {
+        exchange.mark_aborted();
+        if std::mem::take(&mut state.watch_abort) {
+            connection.server.app.signal(exchange, Signal::Aborted);
+        }
+    }
+    match error {
+        // The answer is already under way: it can only be cut.
+        _ if state.reply.is_started() => {
+            state.cut = true;
+            connection.begin_closing(state);
+        }
+        IntakeError::TooLarge(_) => refuse(connection, state, 413),
+        IntakeError::Chunk(_) => refuse(connection, state, 400),
+    }
+}
+
+/// Answers with an error that ends the connection: what follows on it cannot be trusted to be a request.
+pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
+    state.current += 1;
+    state.reply.close = true;
+    if !state.reply.is_started() || state.phase == Phase::Head {
+        state.reply = Reply::new(Asked::default());
+        answer(connection, state, code);
+    }
+    connection.begin_closing(state);
+}
+
+fn not_found(connection: &Arc<Connection>, state: &mut State) {
+    give_up(connection, state);
+    connection.settle(state);
+}
+
+/// No route is left that would answer. The caller settles.
+pub(crate) fn give_up(connection: &Arc<Connection>, state: &mut State) {
+    state.reply.head.clear();
+    answer(connection, state, 404);
+}
+
+/// A short answer of our own, whose body is the reason phrase.
+fn answer(connection: &Connection, state: &mut State, code: u16) {
+    let body = status::reason(code).unwrap_or("Error").as_bytes();
+    // Neither can fail: both are ours and valid. Were they not, the answer would still be well-formed.
+    let _ = state.reply.head.set_status(code);
+    let _ = state.reply.head.header(b"Content-Type", b"text/plain");
+    whole(connection, state, body);
+}
+
+fn answer_constant(connection: &Arc<Connection>, state: &mut State, constant: &Constant) {
+    give_constant(connection, state, constant);
+    connection.settle(state);
+}
+
+/// A constant route answers. The caller settles.
+pub(crate) fn give_constant(connection: &Arc<Connection>, state: &mut State, constant: &Constant) {
+    state.reply.head = constant.head.clone();
+    whole(connection, state, &constant.body);
+}
+
+fn whole(connection: &Connection, state: &mut State, body: &[u8]) {
+    let out = state.out.tail();
+    let place = state.reply.end(out, body.len(), connection.server.config.server_name.as_bytes());
+    out.extend_from_slice(&body[..place.take]);
+    out.extend_from_slice(place.suffix);
+}

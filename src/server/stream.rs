@@ -1,0 +1,140 @@
+//! A socket in two halves: the task reads one, any thread writes the other.
+//!
+//! The halves are tokio's: reading through [`AsyncRead`] spares the second `recv` that would only say "nothing more",
+//! and `try_write` costs no wake-up and works on every thread.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+use crate::net::Accepted;
+
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+impl Peer {
+    /// The address, none for a Unix socket.
+    pub(crate) fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
+}
+
+/// A stream between two runtimes: accepted by one shard, driven by another.
+pub(crate) enum Loose {
+    Tcp(std::net::TcpStream, SocketAddr),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Loose {
+    pub(crate) fn new(accepted: Accepted) -> io::Result<Self> {
+        Ok(match accepted {
+            Accepted::Tcp(stream, peer) => Self::Tcp(stream.into_std()?, peer),
+            Accepted::Unix(stream) => Self::Unix(stream.into_std()?),
+        })
+    }
+
+    pub(crate) fn attach(self) -> io::Result<Accepted> {
+        Ok(match self {
+            Self::Tcp(stream, peer) => Accepted::Tcp(TcpStream::from_std(stream)?, peer),
+            Self::Unix(stream) => Accepted::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+/// Splits a stream.
+pub(crate) fn split(accepted: Accepted) -> (Reading, Writing, Peer) {
+    match accepted {
+        Accepted::Tcp(stream, peer) => {
+            let (reading, writing) = stream.into_split();
+            (Reading::Tcp(reading), Writing::Tcp(writing), Peer::Tcp(peer))
+        }
+        Accepted::Unix(stream) => {
+            let (reading, writing) = stream.into_split();
+            (Reading::Unix(reading), Writing::Unix(writing), Peer::Unix)
+        }
+    }
+}
+
+/// The reading half.
+pub(crate) enum Reading {
+    Tcp(tcp::OwnedReadHalf),
+    Unix(unix::OwnedReadHalf),
+}
+
+impl Reading {
+    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(into);
+        let polled = match self {
+            Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
+        };
+        polled.map(|result| result.map(|()| buffer.filled().len()))
+    }
+}
+
+/// The writing half.
+pub(crate) enum Writing {
+    Tcp(tcp::OwnedWriteHalf),
+    Unix(unix::OwnedWriteHalf),
+}
+
+impl Writing {
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write(bytes),
+            Self::Unix(half) => half.try_write(bytes),
+        }
+    }
+
+    pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => half.try_write_vectored(slices),
+            Self::Unix(half) => half.try_write_vectored(slices),
+        }
+    }
+
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(half) => half.as_ref().poll_write_ready(context),
+            Self::Unix(half) => half.as_ref().poll_write_ready(context),
+        }
+    }
+
+    pub(crate) fn descriptor(&self) -> i64 {
+        match self {
+            Self::Tcp(half) => half.as_ref().as_raw_fd().into(),
+            Self::Unix(half) => half.as_ref().as_raw_fd().into(),
+        }
+    }
+
+    /// Says to the client that no more comes. An error means that the socket is closed already.
+    pub(crate) fn shutdown_write(&self) {
+        self.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection in both directions; a pending read of the task sees it.
+    pub(crate) fn shutdown_both(&self) {
+        self.shutdown(Shutdown::Both);
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        let fd = match self {
+            Self::Tcp(half) => half.as_ref().as_fd(),
+            Self::Unix(half) => half.as_ref().as_fd(),
+        };
+        let _ = SockRef::from(&fd).shutdown(how);
+    }
+}

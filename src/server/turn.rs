@@ -1,0 +1,57 @@
+//! The turn: the right to run user code on an I/O thread, held by one thread at a time.
+//!
+//! Whoever holds it runs what any thread has queued, so the others never wait for the interpreter; they go on with
+//! sockets.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::app::{App, Job};
+
+/// Jobs run before the holder looks at its sockets again.
+const BATCH: usize = 64;
+
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    queue: Mutex<VecDeque<Job>>,
+    held: AtomicBool,
+}
+
+impl Turn {
+    /// Queues a job; true when somebody has to be woken to run it.
+    pub(crate) fn push(&self, job: Job) -> bool {
+        self.queue.lock().push_back(job);
+        !self.held.load(Ordering::SeqCst)
+    }
+
+    /// Whether a thread that asks now would find work and the right to do it.
+    pub(crate) fn is_due(&self) -> bool {
+        !self.held.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
+    }
+
+    /// Runs one batch if nobody else holds the turn.
+    pub(crate) fn run(&self, app: &dyn App) {
+        if self.held.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let _release = Release(&self.held);
+        app.run(&mut std::iter::from_fn(|| self.queue.lock().pop_front()).take(BATCH));
+    }
+
+    /// Drops what is queued.
+    pub(crate) fn clear(&self) {
+        let jobs = std::mem::take(&mut *self.queue.lock());
+        drop(jobs);
+    }
+}
+
+/// Gives the turn back, also when user code panics.
+struct Release<'a>(&'a AtomicBool);
+
+impl Drop for Release<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
