@@ -5,7 +5,8 @@ use std::hint::black_box;
 use criterion::Criterion;
 use socketify::router::{Kind, Router};
 
-/// `count` routes shaped like an API: of every four, two are static, one ends in a parameter and one goes on behind it.
+/// `count` routes shaped like an API: of every four, two are static, one ends in a parameter and one goes on
+/// behind it.
 fn router(count: usize) -> Router<usize> {
     let mut router = Router::new();
     for number in 0..count {

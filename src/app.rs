@@ -83,7 +83,7 @@ pub trait App: Send + Sync + 'static {
     fn drained(&self);
 
     /// Runs the body of an I/O thread, with whatever user code needs around it.
-    fn on_thread(&self, body: &mut dyn FnMut()) {
+    fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
         body();
     }
 

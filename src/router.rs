@@ -1,8 +1,8 @@
 //! Which routes answer a request, in which order.
 //!
-//! [`Router`] maps patterns to values of any type and finds the values for a method and a path. It owns the rules of
-//! matching and nothing else: it does not decode paths, run handlers or know the network. The server calls
-//! [`Router::find`] on every request and [`Router::nth`] when a handler passes the request on.
+//! [`Router`] maps patterns to values of any type and finds the values for a method and a path. It owns the
+//! rules of matching and nothing else: it does not decode paths, run handlers or know the network. The server
+//! calls [`Router::find`] on every request and [`Router::nth`] when a handler passes the request on.
 //!
 //! # Patterns
 //!
@@ -33,17 +33,17 @@
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
 //!
-//! A missing leading `/` is added. Whatever follows the `*` in its segment is ignored; segments behind it can never
-//! match, which [`Pattern::is_reachable`] tells. Mistakes are a [`PatternError`]. A path of more than [`MAX_SEGMENTS`]
-//! segments matches nothing.
+//! A missing leading `/` is added. Whatever follows the `*` in its segment is ignored; segments behind it can
+//! never match, which [`Pattern::is_reachable`] tells. Mistakes are a [`PatternError`]. A path of more than
+//! [`MAX_SEGMENTS`] segments matches nothing.
 //!
 //! # Order
 //!
-//! Several routes may match one request. They are tried in this order, depth first, coming back when a branch ends:
+//! Several routes may match one request. They are tried in this order, depth first with backtracking:
 //!
 //! 1. `WebSocket` routes before all others.
 //! 2. At each segment from the left: equal text, then parameters, then wildcards.
-//! 3. Parameters of different names at the same place: in the order of registration. So with differently named `*`.
+//! 3. Parameters of different names at the same place: in the order of registration. So with `*` texts.
 //! 4. Within one pattern: the route for the method, then the route for any method.
 //!
 //! ```
@@ -161,8 +161,8 @@ impl Kind {
 pub struct Router<T> {
     /// Routes by method.
     http: Node<T>,
-    /// Routes for handshakes. They come first at every segment, and what is below a node of theirs is theirs as well,
-    /// so a tree searched before the other gives the same order.
+    /// Routes for handshakes. They come first at every segment, and what is below a node of theirs is theirs
+    /// as well, so a tree searched before the other gives the same order.
     websocket: Node<T>,
     /// How many routes both trees hold.
     len: usize,
@@ -185,7 +185,8 @@ impl<T> Router<T> {
         Self::default()
     }
 
-    /// Registers a route. One with the same kind and pattern is replaced where it stands, and its value returned.
+    /// Registers a route. One with the same kind and pattern is replaced where it stands, and its value
+    /// returned.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -249,8 +250,8 @@ impl<T> Router<T> {
         self.len == 0
     }
 
-    /// The first HTTP route for a request; `path` is as received, without the query. Allocates nothing unless the
-    /// pattern has more than four parameters.
+    /// The first HTTP route for a request; `path` is as received, without the query. Allocates nothing unless
+    /// the pattern has more than four parameters.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -280,8 +281,8 @@ impl<T> Router<T> {
         self.nth_websocket(path, 0)
     }
 
-    /// The HTTP route after the first `skip` of them: where a request goes that `skip` handlers have passed on.
-    /// Searches from the start each time, which is cheap beside the handlers in between.
+    /// The HTTP route after the first `skip` of them: where a request goes that `skip` handlers have passed
+    /// on. Searches from the start each time, which is cheap beside the handlers in between.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -305,8 +306,8 @@ impl<T> Router<T> {
         search.run(&self.http).map(|route| Match::new(route, search))
     }
 
-    /// The `WebSocket` route after the first `skip` of them. When there is none left, a handshake goes on with
-    /// [`nth`](Router::nth) from 0, as an ordinary request.
+    /// The `WebSocket` route after the first `skip` of them. When there is none left, a handshake goes on
+    /// with [`nth`](Router::nth) from 0, as an ordinary request.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -321,8 +322,9 @@ impl<T> Router<T> {
         search.run(&self.websocket).map(|route| Match::new(route, search))
     }
 
-    /// Every candidate in order, `WebSocket` routes first: what a handshake would be offered if each handler passed it
-    /// on. Those are left out when the method is not `GET`, the only one that can open a `WebSocket` (RFC 6455 §4.1).
+    /// Every candidate in order, `WebSocket` routes first: what a handshake would be offered if each handler
+    /// passed it on. Those are left out when the method is not `GET`, the only one that can open a
+    /// `WebSocket` (RFC 6455 §4.1).
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};

@@ -27,7 +27,7 @@ use tokio::sync::{Notify, Semaphore};
 
 pub use self::exchange::{Attempt, Exchange, Next};
 
-use crate::app::{App, Job, Target};
+use crate::app::{App, Job, Signal, Target};
 use crate::config::Config;
 use crate::net::Listener;
 use crate::router::Router;
@@ -104,6 +104,16 @@ impl Server {
         }
     }
 
+    /// The user code that is served.
+    pub fn app(&self) -> &dyn App {
+        &*self.app
+    }
+
+    /// Passes an event on as the core does.
+    pub fn signal(&self, exchange: &Arc<Exchange>, signal: Signal) {
+        self.app.signal(Arc::clone(exchange), signal);
+    }
+
     /// Whether the server has been asked to close.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
@@ -119,16 +129,16 @@ impl Server {
         self.threads.first().spawn(accept::drain(Arc::clone(self), grace));
     }
 
-    /// Ends the threads and waits for them. Whatever connection is left is cut.
+    /// Ends the threads and waits for them. Whatever connection is left is cut. Gives the jobs that were not run.
     ///
     /// Must not be called while attached to Python: a thread may be waiting for the interpreter.
-    pub fn join(&self) {
+    pub fn join(&self) -> Vec<Job> {
         self.closing.store(true, Ordering::SeqCst);
         self.stop_accepting.notify_waiters();
         self.retire(true);
         self.threads.stop();
         self.threads.join();
-        self.turn.clear();
+        self.turn.take_all()
     }
 
     /// How many connections are open.

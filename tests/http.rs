@@ -1,5 +1,5 @@
-//! The HTTP/1.1 bytes in and out, as tables. Rows cite the API specification (B-HT-, A-RES-, A-REQ-, DEC-) and
-//! the RFC section that settles them.
+//! The HTTP/1.1 bytes in and out, as tables. Rows cite the API specification (B-HT-, A-RES-, A-REQ-, DEC-)
+//! and the RFC section that settles them.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -309,11 +309,12 @@ mod request_head {
     /// What cannot become a request is answered before the rest arrives.
     #[test]
     fn garbage_is_refused_at_once() {
-        let cases: [(&[u8], Refusal); 9] = [
+        let cases: [(&[u8], Refusal); 10] = [
             (b"\x16\x03\x01\x02\x00", Refusal::RequestLine), // TLS hello on a plain port
             (b"\0", Refusal::RequestLine),
             (b" ", Refusal::RequestLine),
             (b"\rX", Refusal::RequestLine),
+            (b"\r\n\r\n\r\n\r\n\r", Refusal::RequestLine), // a fifth empty line
             (b"GET\t", Refusal::RequestLine),
             (b"GET / HTTP/3.0\r\n", Refusal::Version),
             (b"GET /\r\n", Refusal::RequestLine),
@@ -353,10 +354,24 @@ mod request_head {
         assert_eq!(parse(with(257).as_bytes(), &most), Err(Refusal::TooManyHeaders { max: 256 }));
     }
 
+    /// B-HT-07; RFC 9110 section 5.6.2: both sides agree on what a header name may hold.
+    #[test]
+    fn token_bytes() {
+        for byte in 0..=u8::MAX {
+            let token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            assert_eq!(ResponseHead::default().header(&[byte], b"").is_ok(), token, "{byte:#x}");
+            let head = [b"GET / HTTP/1.1\r\nHost: h\r\nX", &[byte][..], b"Y: z\r\n\r\n"].concat();
+            // A colon ends the name, and is no part of it.
+            assert_eq!(parse(&head, &LIMITS).is_ok(), token || byte == b':', "{byte:#x}");
+            assert_eq!(parse(&[byte], &LIMITS).is_ok(), token || byte == b'\r', "{byte:#x}");
+        }
+    }
+
     /// DEC-12; RFC 9110 section 5.3.
     #[test]
     fn header_lines() {
-        let block = b"Host: h\r\nX-A:\t one \r\nCookie: a=1\r\nx-a: two\r\nEmpty:\r\nCOOKIE: b=2\r\nUrl: http://x\r\n";
+        let block = b"Host: h\r\nX-A:\t one \r\nCookie: a=1\r\nx-a: two\r\nEmpty:\r\nCOOKIE: b=2\r\n\
+            Url: http://x\r\n";
         let lines: Vec<_> = HeaderLines::new(block).collect();
         assert_eq!(lines.len(), 7);
         assert_eq!(lines[1], (&b"X-A"[..], &b"one"[..]));
@@ -383,13 +398,15 @@ mod response_head {
     const HEAD: RequestInfo = RequestInfo { head_request: true, http10: false };
     const OLD: RequestInfo = RequestInfo { head_request: false, http10: true };
 
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
     fn written(head: &ResponseHead, request: RequestInfo, body: BodyKind, keep_alive: bool) -> String {
         let mut out = Vec::new();
         head.write_to(&mut out, request, body, b"DATE", b"srv", keep_alive);
         String::from_utf8(out).unwrap()
     }
 
-    fn with(status: u16, headers: &[(&str, &str)]) -> ResponseHead {
+    fn with(status: u16, headers: Headers<'_>) -> ResponseHead {
         let mut head = ResponseHead::default();
         head.set_status(status).unwrap();
         for (name, value) in headers {
@@ -404,8 +421,8 @@ mod response_head {
         let head = with(404, &[("B", "1"), ("A", "2"), ("B", "3"), ("Content-Type", "x/y")]);
         assert_eq!(
             written(&head, PLAIN, BodyKind::Sized(5), false),
-            "HTTP/1.1 404 Not Found\r\nB: 1\r\nA: 2\r\nB: 3\r\nContent-Type: x/y\r\nDate: DATE\r\nServer: srv\r\n\
-             Content-Length: 5\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 404 Not Found\r\nB: 1\r\nA: 2\r\nB: 3\r\nContent-Type: x/y\r\nDate: DATE\r\n\
+             Server: srv\r\nContent-Length: 5\r\nConnection: close\r\n\r\n"
         );
         assert!(head.wrote(Known::ContentType) && !head.wrote(Known::Date));
     }
@@ -433,7 +450,7 @@ mod response_head {
     fn framing() {
         let own = &[("Content-Length", "9")][..];
         let foreign = &[("Transfer-Encoding", "gzip")][..];
-        let cases: [(u16, &[(&str, &str)], RequestInfo, BodyKind, &str); 24] = [
+        let cases: [(u16, Headers<'_>, RequestInfo, BodyKind, &str); 24] = [
             (200, &[], PLAIN, BodyKind::Empty, "Content-Length: 0\r\n"),
             (200, &[], PLAIN, BodyKind::Sized(0), "Content-Length: 0\r\n"),
             (200, &[], PLAIN, BodyKind::Sized(u64::MAX), "Content-Length: 18446744073709551615\r\n"),
@@ -744,7 +761,8 @@ mod chunks {
             let (mut body, mut decoder, mut ended) = (Vec::new(), ChunkedDecoder::default(), false);
             for pair in cuts.windows(2) {
                 let piece = &wire[pair[0]..pair[1]];
-                let (taken, done) = decoder.decode(piece, &mut |data: &[u8]| body.extend_from_slice(data)).unwrap();
+                let mut out = |data: &[u8]| body.extend_from_slice(data);
+                let (taken, done) = decoder.decode(piece, &mut out).unwrap();
                 prop_assert_eq!(taken, piece.len());
                 ended = done;
             }
@@ -778,13 +796,15 @@ proptest! {
         empty in 0_usize..4,
         body in "[a-z\r\n]{0,16}",
     ) {
-        let head = format!("{}POST {path} HTTP/1.1\r\nHost: h\r\n{}\r\n", "\r\n".repeat(empty), lines.concat());
+        let (empty, lines) = ("\r\n".repeat(empty), lines.concat());
+        let head = format!("{empty}POST {path} HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
         let wire = format!("{head}{body}");
         let whole = parse(wire.as_bytes(), &LIMITS).unwrap().unwrap();
         prop_assert_eq!(whole.len, head.len());
         for cut in 0..head.len() {
             prop_assert_eq!(parse(&wire.as_bytes()[..cut], &LIMITS), Ok(None), "cut at {}", cut);
-            prop_assert_eq!(parse_from(wire.as_bytes(), &LIMITS, cut), Ok(Some(whole.clone())), "cut at {}", cut);
+            let resumed = parse_from(wire.as_bytes(), &LIMITS, cut);
+            prop_assert_eq!(resumed, Ok(Some(whole.clone())), "cut at {}", cut);
         }
         let mut searched = 0;
         for len in 1..head.len() {
@@ -795,7 +815,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_parse_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), searched in 0_usize..300) {
+    fn any_bytes_parse_without_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200), searched in 0_usize..300,
+    ) {
         let _ = parse_from(&bytes, &LIMITS, searched);
     }
 
@@ -803,7 +825,8 @@ proptest! {
     fn mangled_heads_parse_without_panic(
         at in any::<prop::sample::Index>(), byte in any::<u8>(), searched in 0_usize..100,
     ) {
-        let mut wire = b"GET http://h/a?b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n".to_vec();
+        let mut wire = b"GET http://h/a?b HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\
+            Expect: 100-continue\r\n\r\n".to_vec();
         let at = at.index(wire.len());
         wire[at] = byte;
         let _ = parse_from(&wire, &LIMITS, searched);
@@ -894,8 +917,10 @@ mod queries {
     proptest! {
         #[test]
         fn escaped_bytes_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let escaped: String = bytes.iter().map(|byte| format!("%{byte:02x}")).collect();
-            prop_assert_eq!(&*query::percent_decode(escaped.as_bytes(), true), &bytes[..]);
+            let digit = |nibble: u8| b"0123456789abcDEF"[usize::from(nibble)];
+            let escaped: Vec<u8> =
+                bytes.iter().flat_map(|byte| [b'%', digit(byte >> 4), digit(byte & 15)]).collect();
+            prop_assert_eq!(&*query::percent_decode(&escaped, true), &bytes[..]);
         }
     }
 }

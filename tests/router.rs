@@ -409,11 +409,13 @@ fn many_siblings_are_found_one_by_one_and_after_removals() {
     assert!(router.is_empty());
 }
 
-/// A list of routes that is scanned and sorted for every request: slow, and too plain to be wrong in the same way.
+/// A list of routes that is scanned and sorted for every request: slow, and too plain to be wrong in the same
+/// way.
 #[derive(Default)]
 struct Oracle {
     routes: Vec<(Kind, Vec<String>, usize)>,
-    /// When the beginning of a pattern, as segments after `ws` or `http`, was first seen among the living routes.
+    /// When the beginning of a pattern, as segments after `ws` or `http`, was first seen among the living
+    /// routes.
     births: HashMap<Vec<String>, usize>,
 }
 
@@ -565,7 +567,10 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_parsed_or_refused_without_a_panic(pattern in any::<String>(), path in prop::collection::vec(any::<u8>(), 0..MAX_SEGMENTS)) {
+    fn any_text_is_parsed_or_refused_without_a_panic(
+        pattern in any::<String>(),
+        path in prop::collection::vec(any::<u8>(), 0..MAX_SEGMENTS),
+    ) {
         let mut router = Router::new();
         if let Err(error) = router.insert(Kind::any(), &pattern, ()) {
             prop_assert!(error.to_string().contains("expected"));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ import servers
 from works import HTTP_METRICS, Metric, Sample, Work
 
 FLAG_CLIENT = 0.90
+# What comes before the name of a file in an absolute path.
+FOLDERS = re.compile(r"/(?:[^\s/:]+/)+")
 
 
 @dataclass
@@ -29,8 +32,11 @@ class Results:
         self.samples.setdefault(work.name, {}).setdefault(server, []).append(sample)
 
     def skip(self, server: str, work: str, reason: str) -> None:
-        """Keeps the reason why there are no figures; only its first line, which names no path."""
-        self.skipped.append({"server": server, "work": work, "reason": reason.splitlines()[0]})
+        """Keeps the reason why there are no figures: its first line, without the folders in it."""
+        first = FOLDERS.sub("", reason.splitlines()[0])
+        item = {"server": server, "work": work, "reason": first}
+        if item not in self.skipped:
+            self.skipped.append(item)
 
 
 def medians(samples: Sequence[Sample]) -> dict[str, float]:
@@ -38,11 +44,11 @@ def medians(samples: Sequence[Sample]) -> dict[str, float]:
     return {key: statistics.median(sample.values[key] for sample in samples) for key in samples[0].values}
 
 
-def spread(samples: Sequence[Sample], key: str) -> float:
+def spread(samples: Sequence[Sample], key: str) -> str:
     """How far the runs lie apart, as a part of their median."""
     values = [sample.values[key] for sample in samples]
     middle = statistics.median(values)
-    return (max(values) - min(values)) / middle if middle else 0.0
+    return f"{(max(values) - min(values)) / middle:.0%}" if middle and len(values) > 1 else "-"
 
 
 @dataclass(frozen=True)
@@ -104,9 +110,11 @@ def best_peer(metric: Metric, found: dict[str, dict[str, float]]) -> float | Non
     return max(values) if metric.more_is_better else min(values)
 
 
-def notes_of(samples: Sequence[Sample], values: dict[str, float]) -> tuple[str, ...]:
+def notes_of(samples: Sequence[Sample], values: dict[str, float], rounds: int) -> tuple[str, ...]:
     """What a reader should know about the runs of one server."""
     notes = []
+    if len(samples) < rounds:
+        notes.append(f"{rounds - len(samples)} of {rounds} runs failed")
     disturbed = sum(any(note.startswith("disturbed") for note in sample.notes) for sample in samples)
     if disturbed:
         notes.append(f"{disturbed} of {len(samples)} runs disturbed")
@@ -134,8 +142,8 @@ def tables(results: Results, works: Sequence[Work]) -> list[Table]:
             Row(
                 name,
                 tuple(cells(work, found, name)),
-                f"{spread(runs[name], key):.0%}",
-                notes_of(runs[name], found[name]),
+                spread(runs[name], key),
+                notes_of(runs[name], found[name], results.about["rounds"]),
             )
             for name in found
         )
@@ -169,7 +177,7 @@ def as_markdown(results: Results, made: Sequence[Table]) -> str:
         "# Load comparison",
         "",
         f"{about['date'] or 'undated'} · {about['cpu']} · Linux {about['kernel']} · Python {about['python']} "
-        f"· {about['rounds']} rounds of {about['seconds']} s · wrk {about['wrk']}",
+        f"· {about['rounds']} x {about['seconds']} s · wrk {about['wrk']}",
         "",
         "Medians over the rounds. In brackets: ratio to the floor, ratio to the best peer at that figure.",
         "Only ratios within one table mean anything; see [the method](../README.md).",

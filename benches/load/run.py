@@ -62,6 +62,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.rounds < 1 or options.seconds < 1:
         parser.error("--rounds and --seconds start at 1")
+    found = shutil.which(options.python)
+    if found is None:
+        parser.error(f"--python: there is no {options.python}")
+    # Absolute, because servers start in another folder; not resolved, or it would leave its environment.
+    options.python = str(Path(found).absolute())
     if options.quick:
         options.rounds = options.seconds = 1
     options.only = chosen(parser, "--only", options.only, work_names)
@@ -101,7 +106,7 @@ def wrk_version() -> str:
     """Asks wrk, which prints its version only beside its usage."""
     said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     words = (said.stdout + said.stderr).split()
-    return words[1] if len(words) > 1 else "unknown"
+    return words[1].removeprefix("debian/") if len(words) > 1 else "unknown"
 
 
 def prepare(options: argparse.Namespace, results: report.Results) -> list[servers.Server]:
@@ -266,6 +271,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted: every server is ended, nothing is written")
         return 130
+    finally:
+        for left in process.children(os.getpid()):
+            process.kill_tree(left)
     write(results, selected, options.output)
     return 0
 

@@ -106,7 +106,8 @@ def running(server: Server, cores: set[int]) -> Iterator[Running]:
             if seconds is None:
                 ended = started.poll()
                 state = f"ended with code {ended}" if ended is not None else "does not answer"
-                raise StartFailure(f"{state}; the end of its output:\n{live.tail()}")
+                tail = live.tail()
+                raise StartFailure(f"{state}: {tail.splitlines()[-1]}\n{tail}")
             yield live
         finally:
             process.kill_tree(started.pid)

@@ -111,9 +111,9 @@ pub struct ChunkedDecoder {
 }
 
 impl ChunkedDecoder {
-    /// Decodes as much of `input` as belongs to the body and calls `out` with each run of data in it. Returns how
-    /// many bytes were taken, which is all of them unless the body ended, and whether it ended. An error is final:
-    /// the decoder is of no use after it.
+    /// Decodes as much of `input` as belongs to the body and calls `out` with each run of data in it. Returns
+    /// how many bytes were taken, which is all of them unless the body ended, and whether it ended. An error
+    /// is final: the decoder is of no use after it.
     pub fn decode(&mut self, input: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(usize, bool), ChunkError> {
         let mut rest = input;
         while self.state != State::Done {
@@ -191,7 +191,8 @@ impl ChunkedDecoder {
         Ok(State::Size)
     }
 
-    /// The size line is over. RFC 9112 section 7.1: the chunk of size 0 is the last, and the trailers follow it.
+    /// The size line is over. RFC 9112 section 7.1: the chunk of size 0 is the last, and the trailers follow
+    /// it.
     fn size_end(&mut self) -> State {
         self.digits = 0;
         if self.remaining == 0 { State::TrailerStart } else { State::Data }
@@ -208,8 +209,8 @@ impl ChunkedDecoder {
     }
 }
 
-/// Appends the size line of a chunk of `len` bytes. The data and [`CHUNK_END`] follow it. `len` is not 0: a chunk
-/// of size 0 ends the body, so an empty piece of one is left out by whoever sends it.
+/// Appends the size line of a chunk of `len` bytes. The data and [`CHUNK_END`] follow it. `len` is not 0: a
+/// chunk of size 0 ends the body, so an empty piece of one is left out by whoever sends it.
 ///
 /// ```
 /// use socketify::http::chunked::encode_chunk_header;

@@ -132,7 +132,8 @@ pub fn parse(buf: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Refusal> {
 }
 
 /// [`parse`] for a head that arrives in pieces: `searched` is the length `buf` had when the same head was
-/// last asked for and gave `Ok(None)`. A client that dribbles bytes then costs each byte once, not once a read.
+/// last asked for and gave `Ok(None)`. A client that dribbles bytes then costs each byte once, not once a
+/// read.
 pub fn parse_from(buf: &[u8], limits: &HeadLimits, searched: usize) -> Result<Option<Head>, Refusal> {
     let max = limits.max_bytes.min(u32::MAX as usize);
     let window = &buf[..buf.len().min(max)];
@@ -210,8 +211,8 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
     for header in &*request.headers {
         fields.read(header.name.as_bytes(), header.value, minor)?;
     }
-    // RFC 9112 section 3.2: an HTTP/1.1 request without Host is refused. Section 3.2.2: with absolute-form the
-    // authority of the target counts and Host does not, so there Host may as well be missing.
+    // RFC 9112 section 3.2: an HTTP/1.1 request without Host is refused. Section 3.2.2: with absolute-form
+    // the authority of the target counts and Host does not, so there Host may as well be missing.
     if minor == 1 && !fields.host && !split.has_authority {
         return Err(Refusal::MissingHost);
     }

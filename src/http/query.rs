@@ -7,8 +7,9 @@ use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
-/// Replaces each `%XX` by the byte it stands for and, if `plus_as_space`, each `+` by a space. An escape without
-/// two hexadecimal digits is kept as it is, as `urllib.parse.unquote` does. Allocates only if something changes.
+/// Replaces each `%XX` by the byte it stands for and, if `plus_as_space`, each `+` by a space. An escape
+/// without two hexadecimal digits is kept as it is, as `urllib.parse.unquote` does. Allocates only if
+/// something changes.
 ///
 /// ```
 /// use socketify::http::query::percent_decode;
@@ -51,7 +52,8 @@ const fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// The items of a query as they stand, name and value apart. An item without `=` has no value, and is left out.
+/// The items of a query as they stand, name and value apart. An item without `=` has no value, and is left
+/// out.
 fn raw_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|&byte| byte == b'&').filter_map(|item| {
         let (name, value) = item.split_at(memchr(b'=', item)?);
@@ -59,8 +61,8 @@ fn raw_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The decoded value of the first `key=value` in `query` (A-REQ-10, DEC-3). `key=` gives an empty value; a `key`
-/// without `=` has none and does not end the search; an empty key is never found.
+/// The decoded value of the first `key=value` in `query` (A-REQ-10, DEC-3). `key=` gives an empty value; a
+/// `key` without `=` has none and does not end the search; an empty key is never found.
 ///
 /// ```
 /// use socketify::http::query::first;

@@ -2,8 +2,8 @@
 //!
 //! [`ResponseHead`] buffers the status and the user's headers until the first byte of the body is due, so a
 //! status set after a header still counts (A-RES-20). Headers are kept in wire form in one buffer and copied
-//! out whole. Framing belongs to the session: a `Content-Length` of the user is remembered, `Transfer-Encoding`
-//! is dropped, and [`ResponseHead::write_to`] writes the one that fits the body.
+//! out whole. Framing belongs to the session: a `Content-Length` of the user is remembered,
+//! `Transfer-Encoding` is dropped, and [`ResponseHead::write_to`] writes the one that fits the body.
 
 use std::fmt;
 
@@ -223,8 +223,8 @@ impl ResponseHead {
         }
     }
 
-    /// Appends a header. Repeats are kept, in call order. `Content-Length`, `Transfer-Encoding` and the options
-    /// `close` and `keep-alive` of `Connection` are not copied but heeded: see the module.
+    /// Appends a header. Repeats are kept, in call order. `Content-Length`, `Transfer-Encoding` and the
+    /// options `close` and `keep-alive` of `Connection` are not copied but heeded: see the module.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
             return Err(HeadError::Name { name: lossy(name) });
@@ -303,14 +303,14 @@ impl ResponseHead {
         self.close
     }
 
-    /// Whether bytes may follow the head: never after `HEAD`, 1xx, 204 and 304 (RFC 9112 section 6.3 item 1), nor
-    /// after 205 (RFC 9110 section 15.3.6).
+    /// Whether bytes may follow the head: never after `HEAD`, 1xx, 204 and 304 (RFC 9112 section 6.3 item 1),
+    /// nor after 205 (RFC 9110 section 15.3.6).
     pub const fn body_allowed(&self, head_request: bool) -> bool {
         !head_request && !matches!(self.status(), 100..=199 | 204 | 205 | 304)
     }
 
-    /// The framing of a body whose end is not known yet: the declared length, else chunks, which HTTP/1.0 does
-    /// not know (RFC 9112 section 6.1).
+    /// The framing of a body whose end is not known yet: the declared length, else chunks, which HTTP/1.0
+    /// does not know (RFC 9112 section 6.1).
     pub const fn stream_kind(&self, request: RequestInfo) -> BodyKind {
         match self.declared {
             Some(length) => BodyKind::Sized(length),
@@ -328,8 +328,8 @@ impl ResponseHead {
 
     /// Appends the head to `out` in the order of B-HT-23: status line, the user's headers, `Date`, `Server`,
     /// framing, `Connection`, empty line. An empty `date` or `server` writes no such header. `keep_alive` is
-    /// whether the session means to go on; it must close anyway if [`Self::wants_close`] or if `body` ends with
-    /// the connection, and the head says so.
+    /// whether the session means to go on; it must close anyway if [`Self::wants_close`] or if `body` ends
+    /// with the connection, and the head says so.
     pub fn write_to(
         &self,
         out: &mut Vec<u8>,

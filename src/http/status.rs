@@ -1,7 +1,7 @@
 //! Reason phrases of the status codes applications may name by number (A-RES-39).
 //!
-//! The phrases are those of the IANA registry. They are for people: RFC 9112 section 4 tells clients to ignore
-//! them. Codes outside the table are still sent, with an empty phrase.
+//! The phrases are those of the IANA registry. They are for people: RFC 9112 section 4 tells clients to
+//! ignore them. Codes outside the table are still sent, with an empty phrase.
 
 /// Every named status code with its reason phrase, in ascending order.
 pub const REASONS: [(u16, &str); 63] = [

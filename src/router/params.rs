@@ -1,7 +1,7 @@
 //! What a search gives back: the route, and what the path gave to its parameters.
 //!
-//! [`Params`] keeps positions, not text: it owns nothing of the path, so it can travel to another thread beside the
-//! buffer that does. Built at the end of a search, read by whoever answers the request.
+//! [`Params`] keeps positions, not text: it owns nothing of the path, so it can travel to another thread
+//! beside the buffer that does. Built at the end of a search, read by whoever answers the request.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use smallvec::SmallVec;
 use super::Kind;
 use super::tree::{Route, Search};
 
-/// Captured `start..end` offsets in path order. Patterns with more than four parameters are rare enough to pay for
-/// an allocation; `u32` halves the size and the search refuses longer paths.
+/// Captured `start..end` offsets in path order. Patterns with more than four parameters are rare enough to
+/// pay for an allocation; `u32` halves the size and the search refuses longer paths.
 pub(super) type Captures = SmallVec<[(u32, u32); 4]>;
 
-/// The parameter names of one pattern, shared by all its matches. `None` for a pattern without parameters, so that a
-/// static hit touches no reference count that other threads are also writing to.
+/// The parameter names of one pattern, shared by all its matches. `None` for a pattern without parameters, so
+/// that a static hit touches no reference count that other threads are also writing to.
 pub(super) type Names = Option<Arc<[Box<str>]>>;
 
 /// One candidate for a request. Borrows from the router, not from the path.

@@ -1,14 +1,14 @@
 //! From the text of a route, `"/users/:id/*"`, to segments the tree can store.
 //!
-//! Owns the syntax and its errors, knows nothing of methods or of searching. A pattern is checked here once, when the
-//! route is registered, so that the tree and the search need no error of their own.
+//! Owns the syntax and its errors, knows nothing of methods or of searching. A pattern is checked here once,
+//! when the route is registered, so that the tree and the search need no error of their own.
 
 use std::sync::Arc;
 
 use super::params::Names;
 
-/// The most segments a path or a pattern may have. A longer path matches nothing and a longer pattern is refused, which
-/// also bounds the recursion of the search: no request can make it deeper.
+/// The most segments a path or a pattern may have. A longer path matches nothing and a longer pattern is
+/// refused, which also bounds the recursion of the search: no request can make it deeper.
 ///
 /// ```
 /// use socketify::router::{Kind, MAX_SEGMENTS, Router};
@@ -21,9 +21,11 @@ use super::params::Names;
 /// ```
 pub const MAX_SEGMENTS: usize = 100;
 
-/// Why a pattern was refused: one variant a rule. The message names the pattern and what was expected instead.
+/// Why a pattern was refused: one variant a rule. The message names the pattern and what was expected
+/// instead.
 ///
-/// `pattern` is the text with its leading `/`, which is added when missing, and `at` is a byte offset into it.
+/// `pattern` is the text with its leading `/`, which is added when missing, and `at` is a byte offset into
+/// it.
 ///
 /// ```
 /// use socketify::router::{Kind, PatternError, Router};
@@ -100,7 +102,8 @@ pub(super) enum Segment {
     Static(Box<str>),
     /// `:name`: one segment that is not empty. Holds the name without the colon.
     Param(Box<str>),
-    /// `*` and whatever follows it: the rest of the path. Holds the text, which only tells one pattern from another.
+    /// `*` and whatever follows it: the rest of the path. Holds the text, which only tells one pattern from
+    /// another.
     Wildcard(Box<str>),
 }
 
@@ -116,8 +119,8 @@ impl Segment {
 
 /// A checked route pattern.
 ///
-/// [`Router::insert`](super::Router::insert) parses for itself; this type is for asking about a pattern beforehand,
-/// above all whether it [can match](Pattern::is_reachable) at all.
+/// [`Router::insert`](super::Router::insert) parses for itself; this type is for asking about a pattern
+/// beforehand, above all whether it [can match](Pattern::is_reachable) at all.
 ///
 /// ```
 /// use socketify::router::Pattern;
@@ -199,8 +202,8 @@ impl Pattern {
         self.names.as_deref().unwrap_or_default().iter().map(|name| &**name)
     }
 
-    /// Whether any path can match. A wildcard takes the rest of the path, so nothing is left for segments behind it:
-    /// such a route is accepted, as the original server did, and is worth a warning.
+    /// Whether any path can match. A wildcard takes the rest of the path, so nothing is left for segments
+    /// behind it: such a route is accepted, as the original server did, and is worth a warning.
     ///
     /// ```
     /// # use socketify::router::Pattern;

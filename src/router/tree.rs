@@ -1,9 +1,9 @@
 //! The tree of segments and the search through it.
 //!
-//! A node is one segment of one or more patterns, and a pattern is one path from the root to a node, so a node holds
-//! the routes of exactly one pattern. Sibling parameters with different names are different nodes, tried in the order
-//! they were first registered. The search visits a node at most once for a path: its cost is bounded by the number of
-//! routes, whatever the request looks like.
+//! A node is one segment of one or more patterns, and a pattern is one path from the root to a node, so a
+//! node holds the routes of exactly one pattern. Sibling parameters with different names are different nodes,
+//! tried in the order they were first registered. The search visits a node at most once for a path: its cost
+//! is bounded by the number of routes, whatever the request looks like.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -38,7 +38,8 @@ const FEW: usize = 4;
 pub(super) struct Node<T> {
     /// Children for equal segments, keyed by their text; at most one of them can match.
     statics: Siblings<T>,
-    /// Where the text of each static child is in `statics`, once there are more than [`FEW`]; empty until then.
+    /// Where the text of each static child is in `statics`, once there are more than [`FEW`]; empty until
+    /// then.
     index: HashMap<Box<[u8]>, usize, BuildHasherDefault<SegmentHasher>>,
     /// `:name` children, keyed by name.
     params: Siblings<T>,
@@ -61,7 +62,8 @@ impl<T> Default for Node<T> {
 }
 
 impl<T> Node<T> {
-    /// Stores `route` under `segments`. A route of the same kind and pattern gives up its place and is returned.
+    /// Stores `route` under `segments`. A route of the same kind and pattern gives up its place and is
+    /// returned.
     pub(super) fn insert(&mut self, segments: &[Segment], route: Route<T>) -> Option<T> {
         let mut node = self;
         for segment in segments {
@@ -80,8 +82,8 @@ impl<T> Node<T> {
         None
     }
 
-    /// Takes the route of that kind out from under `segments`, with the nodes only it needed: a name that is registered
-    /// again later goes behind its siblings.
+    /// Takes the route of that kind out from under `segments`, with the nodes only it needed: a name that is
+    /// registered again later goes behind its siblings.
     pub(super) fn remove(&mut self, segments: &[Segment], kind: &Kind) -> Option<T> {
         let Some((segment, rest)) = segments.split_first() else {
             let place = self.routes.iter().position(|route| route.kind == *kind)?;
@@ -185,8 +187,8 @@ pub(super) struct Search<'p> {
 impl<'p> Search<'p> {
     /// `None` when the path is beyond the limits, which no route matches.
     pub(super) fn new(method: &'p [u8], path: &'p [u8], skip: usize) -> Option<Self> {
-        // Every segment but the first costs a slash, and a first one without it costs a byte more: a short path need
-        // not be counted. `u32` is what `Captures` can address.
+        // Every segment but the first costs a slash, and a first one without it costs a byte more: a short
+        // path need not be counted. `u32` is what `Captures` can address.
         if path.len() > MAX_SEGMENTS {
             let slashes = memchr_iter(b'/', path).count();
             if slashes + usize::from(path[0] != b'/') > MAX_SEGMENTS || u32::try_from(path.len()).is_err() {
@@ -196,7 +198,8 @@ impl<'p> Search<'p> {
         Some(Self { path, method, skip, captures: Captures::new() })
     }
 
-    /// The candidate, or `None` when there are no more than `skip`; [`Search::left`] then tells how many were missing.
+    /// The candidate, or `None` when there are no more than `skip`; [`Search::left`] then tells how many were
+    /// missing.
     pub(super) fn run<'r, T>(&mut self, root: &'r Node<T>) -> Option<&'r Route<T>> {
         let start = usize::from(self.path.first() == Some(&b'/'));
         self.descend(root, start)
@@ -215,7 +218,8 @@ impl<'p> Search<'p> {
     /// Tries the children of `node` on the segment at `start`: equal text, then parameters, then wildcards.
     /// Recursion is bounded by the depth of the tree, at most [`MAX_SEGMENTS`].
     fn descend<'r, T>(&mut self, mut node: &'r Node<T>, mut start: usize) -> Option<&'r Route<T>> {
-        // While equal text is the only choice there is nothing to come back to, so the walk need not remember the way.
+        // While equal text is the only choice there is nothing to come back to, so the walk need not remember
+        // the way.
         while node.params.is_empty() && node.wildcards.is_empty() {
             let (child, length) = node.literal(&self.path[start..])?;
             let end = start + length;
@@ -257,7 +261,8 @@ impl<'p> Search<'p> {
         None
     }
 
-    /// Goes on behind the segment that `node` has taken: to the next one, or to its routes when that was the last.
+    /// Goes on behind the segment that `node` has taken: to the next one, or to its routes when that was the
+    /// last.
     fn enter<'r, T>(&mut self, node: &'r Node<T>, end: usize) -> Option<&'r Route<T>> {
         if end == self.path.len() { self.pick(node) } else { self.descend(node, end + 1) }
     }
@@ -279,15 +284,15 @@ fn narrow(offset: usize) -> u32 {
     u32::try_from(offset).unwrap_or(u32::MAX)
 }
 
-/// A folded multiplication over eight bytes at a time; the last word overlaps the one before it, and the length, which a
-/// slice hashes first, tells such segments apart. A keyed hash would protect nothing here: the keys are the patterns
-/// of the application, and a request can only look them up.
+/// A folded multiplication over eight bytes at a time; the last word overlaps the one before it, and the
+/// length, which a slice hashes first, tells such segments apart. A keyed hash would protect nothing here:
+/// the keys are the patterns of the application, and a request can only look them up.
 #[derive(Clone, Default)]
 struct SegmentHasher(u64);
 
 impl SegmentHasher {
-    /// Both halves of the product: names with a number at the end differ in the highest bits of a word, which the lower
-    /// half alone would lose.
+    /// Both halves of the product: names with a number at the end differ in the highest bits of a word, which
+    /// the lower half alone would lose.
     fn mix(&mut self, word: u64) {
         let product = u128::from(self.0 ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         #[expect(clippy::cast_possible_truncation, reason = "the halves of the product")]

@@ -72,8 +72,7 @@ pub(crate) struct State {
     pub(crate) blocked: bool,
     /// A handler is running: what it writes leaves together when it returns.
     pub(crate) corked: bool,
-    /// Which events user code asked for.
-    pub(crate) watch_abort: bool,
+    /// User code asked to hear when there is room.
     pub(crate) watch_writable: bool,
     /// The client has shut its sending side.
     pub(crate) peer_closed: bool,
@@ -122,7 +121,6 @@ impl Connection {
                 flushing: false,
                 blocked: false,
                 corked: false,
-                watch_abort: false,
                 watch_writable: false,
                 peer_closed: false,
                 cut: false,
@@ -297,7 +295,6 @@ impl Connection {
     /// The answer is complete: the next request may begin, or the connection ends.
     pub(crate) fn settle(self: &Arc<Self>, state: &mut State) {
         state.exchange = None;
-        state.watch_abort = false;
         state.watch_writable = false;
         if state.reply.close || state.reply.is_short() || state.peer_closed {
             state.cut |= state.reply.is_short();
@@ -326,6 +323,14 @@ impl Connection {
         }
     }
 
+    /// The request in progress will not be answered: whoever was to do so hears of it.
+    pub(crate) fn abandon(&self, state: &mut State) {
+        if let Some(exchange) = state.exchange.take() {
+            exchange.mark_aborted();
+            self.server.app.signal(exchange, Signal::Aborted);
+        }
+    }
+
     /// The connection is gone: whoever was answering hears of it, and the task ends.
     pub(crate) fn lose(self: &Arc<Self>, state: &mut State) {
         if state.phase == Phase::Over {
@@ -334,13 +339,7 @@ impl Connection {
         state.phase = Phase::Over;
         state.out.clear();
         state.input = Vec::new();
-        let watched = std::mem::take(&mut state.watch_abort);
-        if let Some(exchange) = state.exchange.take() {
-            exchange.mark_aborted();
-            if watched {
-                self.server.app.signal(exchange, Signal::Aborted);
-            }
-        }
+        self.abandon(state);
         self.deadline.store(NEVER, Ordering::Relaxed);
         self.writing.shutdown_both();
         self.wake();
@@ -382,12 +381,7 @@ impl Connection {
                 self.flush(state);
             }
             Phase::Busy if state.out.is_empty() && !state.reply.is_started() && !state.peer_closed => {
-                if let Some(exchange) = state.exchange.take() {
-                    exchange.mark_aborted();
-                    if std::mem::take(&mut state.watch_abort) {
-                        self.server.app.signal(exchange, Signal::Aborted);
-                    }
-                }
+                self.abandon(&mut state);
                 session::refuse(self, &mut state, 408);
                 self.flush(state);
             }
@@ -428,9 +422,7 @@ impl Connection {
             Phase::Busy if state.intake.is_complete() && !self.server.is_closing() => {
                 if let Some(exchange) = state.exchange.clone() {
                     exchange.mark_aborted();
-                    if std::mem::take(&mut state.watch_abort) {
-                        self.server.app.signal(exchange, Signal::Aborted);
-                    }
+                    self.server.app.signal(exchange, Signal::Aborted);
                 }
                 self.rearm(&state);
             }

@@ -366,10 +366,9 @@ impl Exchange {
     }
 
     /// Holds what is written until [`Exchange::uncork`].
-    pub fn cork(&self) {
-        if let Some(mut state) = self.current() {
-            state.corked = true;
-        }
+    /// True when that is new.
+    pub fn cork(&self) -> bool {
+        self.current().is_some_and(|mut state| !std::mem::replace(&mut state.corked, true))
     }
 
     /// Sends what a cork held.
@@ -464,26 +463,19 @@ impl Exchange {
         if !state.reply.is_started() {
             return false;
         }
-        self.mark_aborted();
         state.cut = true;
-        let exchange = state.exchange.clone();
-        let watched = std::mem::take(&mut state.watch_abort);
-        self.connection.begin_closing(&mut state);
         state.corked = false;
+        self.connection.abandon(&mut state);
+        self.connection.begin_closing(&mut state);
         self.connection.flush(state);
-        if let (Some(exchange), true) = (exchange, watched) {
-            self.connection.server.app.signal(exchange, crate::app::Signal::Aborted);
-        }
         true
     }
 
     // ---- events -------------------------------------------------------------------------------------------------
 
-    /// Has [`Signal::Aborted`](crate::app::Signal) sent when the client goes away. False when it is over already.
-    pub fn watch_abort(&self) -> bool {
-        let Some(mut state) = self.current() else { return false };
-        state.watch_abort = !state.peer_closed;
-        !state.peer_closed
+    /// Whether the client is known to be there: an abort will still be signalled when it goes.
+    pub fn is_watched(&self) -> bool {
+        self.current().is_some_and(|state| !state.peer_closed)
     }
 
     /// Has [`Signal::Writable`](crate::app::Signal) sent once, when there is room for more output.
@@ -525,14 +517,29 @@ impl Exchange {
     }
 
     /// Takes what has arrived of the body, and whether that was the last. None when the exchange is over.
+    /// No further [`Signal::Readable`](crate::app::Signal) comes before [`Exchange::resume_body`].
     pub fn take_body(&self) -> Option<(Vec<u8>, bool)> {
         let mut state = self.current()?;
-        let (bytes, last) = state.intake.take();
-        if !last {
-            self.connection.rearm(&state);
-            self.connection.wake();
+        let taken = state.intake.take();
+        self.connection.rearm(&state);
+        self.connection.wake();
+        Some(taken)
+    }
+
+    /// What was taken has been dealt with: the next piece may come.
+    pub fn resume_body(&self) {
+        if let Some(mut state) = self.current() {
+            state.intake.signalled = false;
+            if state.intake.wants_signal() {
+                session::announce(&self.connection, &mut state);
+            }
         }
-        Some((bytes, last))
+    }
+
+    /// What had arrived of the body when the exchange ended.
+    pub fn take_rest(&self) -> Vec<u8> {
+        let mut state = self.connection.state.lock();
+        if state.current == self.number { state.intake.take().0 } else { Vec::new() }
     }
 
     /// Stops reading from the client, or goes on. Nothing that was received is lost.

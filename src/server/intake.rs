@@ -47,7 +47,7 @@ pub(crate) struct Intake {
     pub(crate) reader: Reader,
     /// The user asked to stop reading from the client.
     pub(crate) paused: bool,
-    /// A Readable signal is on its way and has not been answered by [`Intake::take`].
+    /// A Readable signal is on its way and its receiver has not asked for the next.
     pub(crate) signalled: bool,
     /// The end has been handed over.
     end_taken: bool,
@@ -105,11 +105,6 @@ impl Intake {
         matches!(self.rest, Rest::Done)
     }
 
-    /// Whether bytes have arrived already: the client did not wait for a 100 Continue.
-    pub(crate) fn has_begun(&self) -> bool {
-        self.received > 0
-    }
-
     /// Whether more should be read from the socket, `bound` being what may wait for its reader.
     pub(crate) fn wants_more(&self, bound: usize) -> bool {
         match self.reader {
@@ -132,7 +127,6 @@ impl Intake {
 
     /// Hands over what has arrived, and whether that was the last of it.
     pub(crate) fn take(&mut self) -> (Vec<u8>, bool) {
-        self.signalled = false;
         self.end_taken = self.is_complete();
         (std::mem::take(&mut self.buffer), self.end_taken)
     }

@@ -189,12 +189,7 @@ pub(crate) fn announce(connection: &Connection, state: &mut State) {
 
 /// The body cannot be taken: whoever was answering hears that the exchange is over, and the client why.
 fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeError) {
-    if let Some(exchange) = state.exchange.take() {
-        exchange.mark_aborted();
-        if std::mem::take(&mut state.watch_abort) {
-            connection.server.app.signal(exchange, Signal::Aborted);
-        }
-    }
+    connection.abandon(state);
     match error {
         // The answer is already under way: it can only be cut.
         _ if state.reply.is_started() => {

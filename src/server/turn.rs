@@ -40,10 +40,9 @@ impl Turn {
         app.run(&mut std::iter::from_fn(|| self.queue.lock().pop_front()).take(BATCH));
     }
 
-    /// Drops what is queued.
-    pub(crate) fn clear(&self) {
-        let jobs = std::mem::take(&mut *self.queue.lock());
-        drop(jobs);
+    /// Takes what is queued.
+    pub(crate) fn take_all(&self) -> Vec<Job> {
+        std::mem::take(&mut *self.queue.lock()).into()
     }
 }
 

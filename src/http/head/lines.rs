@@ -13,7 +13,8 @@ pub struct HeaderLines<'a> {
 }
 
 impl<'a> HeaderLines<'a> {
-    /// Reads a block [`parse`] has validated. Any other bytes give lines of no meaning, but no panic.
+    /// Reads a block [`parse`](super::parse) has validated. Any other bytes give lines of no meaning, but no
+    /// panic.
     pub const fn new(block: &'a [u8]) -> Self {
         Self { rest: block }
     }
@@ -54,8 +55,8 @@ pub fn find<'a>(block: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     HeaderLines::new(block).value_of(name)
 }
 
-/// All values of the header `name` in `block` as one: joined with `, ` (RFC 9110 section 5.3), or with `; ` for
-/// `Cookie` (RFC 9113 section 8.2.3). Allocates only if there are two.
+/// All values of the header `name` in `block` as one: joined with `, ` (RFC 9110 section 5.3), or with `; `
+/// for `Cookie` (RFC 9113 section 8.2.3). Allocates only if there are two.
 ///
 /// ```
 /// use socketify::http::head::joined;

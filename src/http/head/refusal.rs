@@ -61,13 +61,13 @@ pub enum Refusal {
     /// An expectation other than `100-continue` (RFC 9110 section 10.1.1).
     #[error("unknown expectation")]
     Expectation,
-    /// The head is longer than [`HeadLimits::max_bytes`] (RFC 6585 section 5).
+    /// The head is longer than [`max_bytes`](super::HeadLimits::max_bytes) (RFC 6585 section 5).
     #[error("request head longer than {max} bytes")]
     TooManyBytes {
         /// The limit.
         max: usize,
     },
-    /// More header lines than [`HeadLimits::max_headers`] (RFC 6585 section 5).
+    /// More header lines than [`max_headers`](super::HeadLimits::max_headers) (RFC 6585 section 5).
     #[error("more than {max} header lines")]
     TooManyHeaders {
         /// The limit.

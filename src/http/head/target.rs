@@ -53,7 +53,8 @@ impl Target {
         let authority_start = scheme.ok_or(Refusal::Target)?.len();
         let rest = &target[authority_start..];
         let authority = &rest[..memchr2(b'/', b'?', rest).unwrap_or(rest.len())];
-        // RFC 9110 section 4.2.1: an empty host is invalid; section 4.2.4: so is user information, here by its `@`.
+        // RFC 9110 section 4.2.1: an empty host is invalid; section 4.2.4: so is user information, here by
+        // its `@`.
         if matches!(authority, [] | [b':', ..]) || !is_host(authority) {
             return Err(Refusal::Target);
         }
@@ -61,7 +62,8 @@ impl Target {
         if target.get(end) == Some(&b'/') {
             return Ok(Self::at_path(target, end, true));
         }
-        // RFC 9110 section 4.2.3: an empty path is `/`. A range needs one to point at: the one before the authority.
+        // RFC 9110 section 4.2.3: an empty path is `/`. A range needs one to point at: the one before the
+        // authority.
         let path = authority_start - 1..authority_start;
         Ok(Self { path, query: (end < target.len()).then_some(end + 1), has_authority: true })
     }

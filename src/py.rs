@@ -1,0 +1,21 @@
+//! `socketify._core`: the extension module. Only this file and its folder know Python.
+
+mod bridge;
+mod convert;
+mod listeners;
+mod message;
+mod request;
+mod response;
+mod server;
+
+/// The core of socketify. Use the classes of the package `socketify` instead.
+#[pyo3::pymodule(name = "_core")]
+mod core {
+    #[pymodule_export]
+    use super::{request::Request, response::Response, server::Server};
+
+    /// Version of the core, which is that of the package.
+    #[pymodule_export]
+    #[allow(non_upper_case_globals)]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+}

@@ -1,0 +1,272 @@
+//! What a handler asked to hear of an exchange: callbacks, and futures that wait for bytes or for room.
+//!
+//! They hold the response that holds the exchange that holds them. The circle is cut when the answer is complete or the
+//! client is gone, one of which always comes.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::app::{Lane, Signal};
+use crate::py::bridge::PyApp;
+use crate::py::request::Request;
+use crate::py::response::Response;
+use crate::server::Exchange;
+
+/// A callback and where it runs.
+pub(crate) struct Callback {
+    pub(crate) callable: Py<PyAny>,
+    pub(crate) lane: Lane,
+}
+
+#[derive(Default)]
+struct Inner {
+    response: Option<Py<Response>>,
+    aborted: Option<Callback>,
+    data: Option<Callback>,
+    writable: Option<Callback>,
+    /// Futures of `get_data`.
+    whole: Vec<Py<PyAny>>,
+    /// Futures of `send_chunk` and `drain`, with what they give when there is room, and when there never will be.
+    room: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
+    /// The body, once it has been read whole.
+    body: Option<Py<PyBytes>>,
+    /// The objects of a request that moves to a handler of the other lane.
+    carried: Option<(Py<Response>, Py<Request>)>,
+}
+
+/// Everything that waits for an exchange.
+#[derive(Default)]
+pub(crate) struct Listeners {
+    inner: Mutex<Inner>,
+}
+
+/// Lanes that a signal goes to.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Lanes {
+    pub(crate) turn: bool,
+    pub(crate) event_loop: bool,
+}
+
+impl Lanes {
+    fn add(&mut self, lane: Lane) {
+        match lane {
+            Lane::Turn => self.turn = true,
+            Lane::Loop => self.event_loop = true,
+        }
+    }
+}
+
+impl Listeners {
+    /// Those of `exchange`, made on first need.
+    pub(crate) fn of(exchange: &Exchange) -> Option<&Self> {
+        exchange.user().get_or_init(|| Box::<Self>::default()).downcast_ref()
+    }
+
+    /// Those of `exchange`, if there ever were any.
+    fn existing(exchange: &Exchange) -> Option<&Self> {
+        exchange.user().get()?.downcast_ref()
+    }
+
+    // Each registration first lets go of the lock, then drops what it replaced: a finaliser may run user code.
+
+    pub(crate) fn on_aborted(&self, response: Py<Response>, callback: Callback) {
+        let old = {
+            let mut inner = self.inner.lock();
+            (inner.response.replace(response), inner.aborted.replace(callback))
+        };
+        drop(old);
+    }
+
+    pub(crate) fn on_data(&self, response: Py<Response>, callback: Callback) {
+        let old = {
+            let mut inner = self.inner.lock();
+            (inner.response.replace(response), inner.data.replace(callback))
+        };
+        drop(old);
+    }
+
+    pub(crate) fn on_writable(&self, response: Py<Response>, callback: Callback) {
+        let old = {
+            let mut inner = self.inner.lock();
+            (inner.response.replace(response), inner.writable.replace(callback))
+        };
+        drop(old);
+    }
+
+    pub(crate) fn await_whole(&self, future: Py<PyAny>) {
+        self.inner.lock().whole.push(future);
+    }
+
+    pub(crate) fn await_room(&self, future: Py<PyAny>, room: Py<PyAny>, gone: Py<PyAny>) {
+        self.inner.lock().room.push((future, room, gone));
+    }
+
+    pub(crate) fn body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        self.inner.lock().body.as_ref().map(|body| body.clone_ref(py))
+    }
+
+    pub(crate) fn keep_body(&self, body: Py<PyBytes>) {
+        let old = self.inner.lock().body.replace(body);
+        drop(old);
+    }
+
+    pub(crate) fn carry(&self, response: Py<Response>, request: Py<Request>) {
+        let old = self.inner.lock().carried.replace((response, request));
+        drop(old);
+    }
+
+    pub(crate) fn take_carried(exchange: &Exchange) -> Option<(Py<Response>, Py<Request>)> {
+        Self::existing(exchange)?.inner.lock().carried.take()
+    }
+
+    /// Whether somebody waits for something, so that an answer may still come after the handler has returned.
+    pub(crate) fn any(exchange: &Exchange) -> bool {
+        Self::existing(exchange).is_some_and(|listeners| listeners.inner.lock().response.is_some())
+    }
+
+    /// Where `signal` has to go.
+    pub(crate) fn lanes(exchange: &Exchange, signal: Signal) -> Lanes {
+        let mut lanes = Lanes::default();
+        let Some(listeners) = Self::existing(exchange) else { return lanes };
+        let inner = listeners.inner.lock();
+        let (callbacks, futures) = match signal {
+            Signal::Aborted => {
+                ([&inner.aborted, &inner.data, &inner.writable], !inner.whole.is_empty() || !inner.room.is_empty())
+            }
+            Signal::Readable => ([&inner.data, &None, &None], !inner.whole.is_empty()),
+            Signal::Writable => ([&inner.writable, &None, &None], !inner.room.is_empty()),
+        };
+        for callback in callbacks.into_iter().flatten() {
+            lanes.add(callback.lane);
+        }
+        lanes.event_loop |= futures;
+        lanes
+    }
+
+    /// The answer is complete: nothing more will be called, and whoever still waits is released.
+    pub(crate) fn finish(exchange: &Arc<Exchange>) {
+        let Some(listeners) = Self::existing(exchange) else { return };
+        let (old, waiting) = {
+            let mut inner = listeners.inner.lock();
+            let old = (inner.response.take(), inner.aborted.take(), inner.data.take(), inner.writable.take());
+            (old, !inner.whole.is_empty() || !inner.room.is_empty())
+        };
+        drop(old);
+        if waiting {
+            exchange.server().signal(exchange, Signal::Aborted);
+        }
+    }
+
+    /// Tells those of `lane` of `signal`.
+    pub(crate) fn deliver(py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, signal: Signal, lane: Lane) {
+        let Some(listeners) = Self::existing(exchange) else { return };
+        match signal {
+            Signal::Aborted => listeners.aborted(py, app, exchange, lane),
+            Signal::Readable => listeners.readable(py, app, exchange, lane),
+            Signal::Writable => listeners.room(py, exchange, lane),
+        }
+    }
+
+    fn aborted(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
+        let (callback, response, old, whole, room) = {
+            let mut inner = self.inner.lock();
+            let inner = &mut *inner;
+            let here = |slot: &mut Option<Callback>| slot.take_if(|callback| callback.lane == lane);
+            let callback = here(&mut inner.aborted);
+            let old = (here(&mut inner.data), here(&mut inner.writable));
+            let response = inner.response.as_ref().map(|response| response.clone_ref(py));
+            if inner.aborted.is_none() && inner.data.is_none() && inner.writable.is_none() {
+                inner.response = None;
+            }
+            let (whole, room) = match lane {
+                Lane::Loop => (std::mem::take(&mut inner.whole), std::mem::take(&mut inner.room)),
+                Lane::Turn => Default::default(),
+            };
+            (callback, response, old, whole, room)
+        };
+        drop(old);
+        if let (Some(callback), Some(response)) = (callback, &response) {
+            let arguments = (response.clone_ref(py),);
+            app.call_back(py, exchange, response, &callback.callable, arguments.into_pyobject(py), "on_aborted");
+        }
+        if !whole.is_empty() {
+            let body = PyBytes::new(py, &exchange.take_rest()).unbind();
+            self.resolve_whole(py, &body, whole);
+        }
+        for (future, _, gone) in room {
+            PyApp::resolve(py, &future, &gone);
+        }
+    }
+
+    fn readable(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
+        let (callable, response, whole) = {
+            let mut inner = self.inner.lock();
+            let callable =
+                inner.data.as_ref().filter(|data| data.lane == lane).map(|data| data.callable.clone_ref(py));
+            let response = inner.response.as_ref().map(|response| response.clone_ref(py));
+            let whole = if lane == Lane::Loop { std::mem::take(&mut inner.whole) } else { Vec::new() };
+            (callable, response, whole)
+        };
+        if !whole.is_empty() {
+            let bytes = exchange.take_body().map(|(bytes, _)| bytes).unwrap_or_default();
+            let body = PyBytes::new(py, &bytes).unbind();
+            self.resolve_whole(py, &body, whole);
+            return;
+        }
+        let (Some(callable), Some(response)) = (callable, response) else { return };
+        let Some((bytes, last)) = exchange.take_body() else { return };
+        if last {
+            let old = self.inner.lock().data.take();
+            drop(old);
+        }
+        let chunk = PyBytes::new(py, &bytes);
+        drop(bytes);
+        match lane {
+            Lane::Loop if app.is_coroutine(py, &callable) => {
+                // The next piece comes when the coroutine has ended: pieces never overlap, and a slow reader slows the client.
+                app.feed(py, exchange, &response, &callable, &chunk, last);
+            }
+            _ => {
+                let arguments = (response.clone_ref(py), chunk, last);
+                app.call_back(py, exchange, &response, &callable, arguments.into_pyobject(py), "on_data");
+                exchange.resume_body();
+            }
+        }
+    }
+
+    fn room(&self, py: Python<'_>, exchange: &Arc<Exchange>, lane: Lane) {
+        let (callable, response, futures) = {
+            let mut inner = self.inner.lock();
+            let callable =
+                inner.writable.as_ref().filter(|data| data.lane == lane).map(|data| data.callable.clone_ref(py));
+            let response = inner.response.as_ref().map(|response| response.clone_ref(py));
+            let futures = if lane == Lane::Loop { std::mem::take(&mut inner.room) } else { Vec::new() };
+            (callable, response, futures)
+        };
+        for (future, room, _) in futures {
+            PyApp::resolve(py, &future, &room);
+        }
+        let (Some(callable), Some(response)) = (callable, response) else { return };
+        let arguments: PyResult<Bound<'_, PyTuple>> = (response.clone_ref(py), exchange.write_offset()).into_pyobject(py);
+        let accepted = arguments.and_then(|arguments| callable.bind(py).call1(arguments)?.is_truthy());
+        if let Err(error) = &accepted {
+            let _ = PyApp::log_callback(py, "on_writable", error, callable.bind(py));
+        }
+        // Not everything was taken: once there is room again the callback is called again. A callback that wrote nothing
+        // is not, or it would be called for ever.
+        exchange.watch_writable();
+    }
+
+    fn resolve_whole(&self, py: Python<'_>, body: &Py<PyBytes>, futures: Vec<Py<PyAny>>) {
+        self.keep_body(body.clone_ref(py));
+        for future in futures {
+            match PyApp::bytes_io(py, body) {
+                Ok(buffer) => PyApp::resolve(py, &future, &buffer),
+                Err(error) => error.write_unraisable(py, Some(future.bind(py))),
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `Request`: the request as handlers see it. It owns its data and stays valid for as long as anybody keeps it.
+
+use std::sync::Arc;
+
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use crate::http::query;
+use crate::py::bridge::PyApp;
+use crate::py::convert::text;
+use crate::py::message;
+use crate::server::Exchange;
+
+/// One HTTP request. Its data is copied out of the connection, so every method works for as long as the object lives,
+/// also after an `await` and after the answer.
+#[pyclass(frozen, dict, weakref, module = "socketify")]
+pub(crate) struct Request {
+    exchange: Arc<Exchange>,
+}
+
+impl Request {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange }
+    }
+}
+
+/// A parameter is named by its place or by its name.
+#[derive(FromPyObject)]
+enum Place<'py> {
+    Index(isize),
+    Name(Bound<'py, PyString>),
+}
+
+#[pymethods]
+impl Request {
+    /// The application that serves this request.
+    #[getter]
+    fn app(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        PyApp::of(&self.exchange).map(|app| app.application(py))
+    }
+
+    fn get_method<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        text(py, self.exchange.method())
+    }
+
+    fn get_url<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        text(py, self.exchange.path())
+    }
+
+    fn get_full_url<'py>(&self, py: Python<'py>) -> Bound<'py, PyString> {
+        text(py, self.exchange.path_and_query())
+    }
+
+    fn get_header<'py>(
+        &self,
+        py: Python<'py>,
+        lower_case_header: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
+        let name = message::key(lower_case_header, "header name")?;
+        Ok(self.exchange.header(&name).map(|value| text(py, &value)))
+    }
+
+    fn get_headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let headers = PyDict::new(py);
+        for (name, _) in self.exchange.headers() {
+            let name = name.to_ascii_lowercase();
+            let key = text(py, &name);
+            if !headers.contains(&key)? {
+                if let Some(value) = self.exchange.header(&name) {
+                    headers.set_item(key, text(py, &value))?;
+                }
+            }
+        }
+        Ok(headers)
+    }
+
+    fn for_each_header<'py>(slf: Bound<'py, Self>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        let py = slf.py();
+        for (name, value) in slf.get().exchange.headers() {
+            let name = text(py, &name.to_ascii_lowercase());
+            if let Err(error) = handler.call1((name, text(py, value))) {
+                PyApp::log_callback(py, "for_each_header", &error, handler)?;
+            }
+        }
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (key, /))]
+    fn get_query<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
+        let key = message::key(key, "query key")?;
+        let found = self.exchange.query().and_then(|all| query::first(all, &key));
+        Ok(found.map(|value| PyString::new(py, &String::from_utf8_lossy(&value))))
+    }
+
+    fn get_queries<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let queries = PyDict::new(py);
+        for (key, value) in query::pairs(self.exchange.query().unwrap_or_default()) {
+            let key = PyString::new(py, &String::from_utf8_lossy(&key));
+            let value = PyString::new(py, &String::from_utf8_lossy(&value));
+            match queries.get_item(&key)? {
+                Some(values) => values.cast_into::<PyList>()?.append(value)?,
+                None => queries.set_item(key, PyList::new(py, [value])?)?,
+            }
+        }
+        Ok(queries)
+    }
+
+    #[pyo3(signature = (index = None))]
+    fn get_parameters<'py>(&self, py: Python<'py>, index: Option<Place<'py>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(place) = index {
+            return Ok(self.get_parameter(py, place)?.map(Bound::into_any));
+        }
+        let all = (0..self.exchange.parameter_count()).filter_map(|index| self.exchange.parameter(index));
+        Ok(Some(PyList::new(py, all.map(|value| text(py, value)).collect::<Vec<_>>())?.into_any()))
+    }
+
+    fn get_parameter<'py>(&self, py: Python<'py>, index: Place<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+        let value = match index {
+            Place::Index(index) => usize::try_from(index).ok().and_then(|index| self.exchange.parameter(index)),
+            Place::Name(name) => self.exchange.parameter_named(name.to_str()?),
+        };
+        Ok(value.map(|value| text(py, value)))
+    }
+
+    fn get_cookie<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "cookies", "get_cookie")?.call1((slf, name))
+    }
+
+    fn get_cookies<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "cookies", "get_cookies")?.call1((slf,))
+    }
+
+    fn preserve(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn set_yield(slf: Bound<'_, Self>, has_yield: bool) -> Bound<'_, Self> {
+        slf.get().exchange.set_yield(has_yield);
+        slf
+    }
+
+    fn get_yield(&self) -> bool {
+        self.exchange.is_yielded()
+    }
+
+    fn is_ancient(&self) -> bool {
+        self.exchange.version_minor() == 0
+    }
+
+    fn __repr__(&self) -> String {
+        let (method, target) = (self.exchange.method(), self.exchange.target());
+        format!("<Request {} {}>", String::from_utf8_lossy(method), String::from_utf8_lossy(target))
+    }
+
+    // The instance dictionary may hold cycles; PyO3 visits it once a class takes part in collection.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the signature is the protocol's")]
+    fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "the signature is the protocol's")]
+    fn __clear__(&self) {}
+}

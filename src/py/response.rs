@@ -1,0 +1,588 @@
+//! `Response`: the answer as handlers see it. Every method may be called from any thread at any time; once the answer is
+//! complete or the client is gone it does nothing and gives its neutral value.
+
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
+
+use crate::http::response::{HeadError, Known};
+use crate::http::status;
+use crate::py::bridge::PyApp;
+use crate::py::convert::{address_bytes, address_text};
+use crate::py::listeners::{Callback, Listeners};
+use crate::py::message::{self, Payload};
+use crate::server::{Attempt, Exchange};
+
+/// The answer to one HTTP request.
+#[pyclass(frozen, dict, weakref, module = "socketify")]
+pub(crate) struct Response {
+    exchange: Arc<Exchange>,
+}
+
+impl From<HeadError> for PyErr {
+    /// The one place where a head's errors become Python's: what the original raised for a status is a `RuntimeError`.
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::StatusCode { .. } | HeadError::StatusText { .. } => PyRuntimeError::new_err(error.to_string()),
+            _ => PyValueError::new_err(error.to_string()),
+        }
+    }
+}
+
+type Slf<'py> = Bound<'py, Response>;
+
+impl Response {
+    pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
+        Self { exchange }
+    }
+
+    fn python(&self) -> PyResult<&PyApp> {
+        PyApp::of(&self.exchange).ok_or_else(|| PyRuntimeError::new_err("the response belongs to no application"))
+    }
+
+    /// A message as bytes; one that went through JSON sets its Content-Type.
+    fn body<'py>(&self, message: &Bound<'py, PyAny>) -> PyResult<Payload<'py>> {
+        let (payload, json) = message::payload(self.python()?, message)?;
+        if json && !self.exchange.has_header(Known::ContentType) {
+            self.exchange.add_header(b"Content-Type", b"application/json")?;
+        }
+        Ok(payload)
+    }
+
+    fn status(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() {
+            let code = value.extract::<u16>().ok().filter(|code| *code == 101 || (200..600).contains(code));
+            let Some(code) = code else {
+                return Err(PyRuntimeError::new_err(format!(
+                    "{value} is not the status of an answer: expected 200 to 599 (write_continue() writes a 100)"
+                )));
+            };
+            return Ok(self.exchange.set_status(code)?);
+        }
+        let text = message::field(self.python()?, value)?;
+        Ok(self.exchange.set_status_text(text.as_bytes()?)?)
+    }
+
+    fn header(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let app = self.python()?;
+        let (name, value) = (message::field(app, key)?, message::field(app, value)?);
+        Ok(self.exchange.add_header(name.as_bytes()?, value.as_bytes()?)?)
+    }
+
+    fn headers(&self, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
+        for pair in pairs.try_iter()? {
+            let pair = pair?;
+            let mut items = pair.try_iter()?;
+            let (Some(name), Some(value), None) = (items.next(), items.next(), items.next()) else {
+                return Err(PyValueError::new_err(format!("{pair} is not a header: expected a (name, value) pair")));
+            };
+            self.header(&name?, &value?)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&self, payload: &[u8], close: bool) {
+        self.exchange.end(payload, close);
+        Listeners::finish(&self.exchange);
+    }
+
+    fn finish_empty(&self, close: bool) {
+        self.exchange.end_empty(close);
+        Listeners::finish(&self.exchange);
+    }
+
+    /// A large payload is written without holding the interpreter: copying megabytes to the kernel takes its time.
+    fn finish_with(&self, py: Python<'_>, payload: &Payload<'_>, close: bool) -> PyResult<()> {
+        let bytes = payload.as_bytes()?;
+        if bytes.len() > 256 * 1024 {
+            py.detach(|| self.exchange.end(bytes, close));
+            Listeners::finish(&self.exchange);
+        } else {
+            self.finish(bytes, close);
+        }
+        Ok(())
+    }
+
+    /// Whether `handler` can be called; what cannot is ignored, as in the original, when the exchange is over.
+    fn callback(&self, py: Python<'_>, handler: &Bound<'_, PyAny>) -> PyResult<Option<Callback>> {
+        if !handler.is_callable() || self.exchange.is_over() {
+            return Ok(None);
+        }
+        let app = self.python()?;
+        let callable = handler.clone().unbind();
+        let lane = app.lane(app.is_coroutine(py, &callable));
+        Ok(Some(Callback { callable, lane }))
+    }
+
+    fn attempted(&self, attempt: Attempt) {
+        if attempt.over {
+            Listeners::finish(&self.exchange);
+        }
+    }
+}
+
+#[pymethods]
+impl Response {
+    /// The application that answers.
+    #[getter]
+    fn app(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        PyApp::of(&self.exchange).map(|app| app.application(py))
+    }
+
+    #[getter]
+    fn aborted(&self) -> bool {
+        self.exchange.is_aborted()
+    }
+
+    #[setter]
+    fn set_aborted(&self, aborted: bool) {
+        self.exchange.set_aborted(aborted);
+    }
+
+    // ---- head ---------------------------------------------------------------------------------------------------
+
+    fn write_status<'py>(slf: Slf<'py>, status_or_status_text: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        slf.get().status(status_or_status_text)?;
+        Ok(slf)
+    }
+
+    fn write_header<'py>(slf: Slf<'py>, key: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        slf.get().header(key, value)?;
+        Ok(slf)
+    }
+
+    fn write_headers<'py>(slf: Slf<'py>, headers: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        slf.get().headers(headers)?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (name, value, options = None))]
+    fn set_cookie<'py>(
+        slf: Slf<'py>,
+        name: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+        options: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Slf<'py>> {
+        let line = PyApp::helper(slf.py(), "cookies", "format_cookie")?.call1((name, value, options))?;
+        let line = line.cast::<PyString>()?.to_str()?;
+        slf.get().exchange.add_header(b"Set-Cookie", line.as_bytes())?;
+        Ok(slf)
+    }
+
+    fn write_continue(slf: Slf<'_>) -> Slf<'_> {
+        slf.get().exchange.write_continue();
+        slf
+    }
+
+    // ---- body ---------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (message, end_connection = false))]
+    fn end<'py>(slf: Slf<'py>, message: &Bound<'py, PyAny>, end_connection: bool) -> PyResult<Slf<'py>> {
+        let this = slf.get();
+        if let Ok(bytes) = message.cast::<PyBytes>() {
+            this.finish_with(slf.py(), &Payload::Bytes(bytes.clone()), end_connection)?;
+        } else if message.is_none() {
+            this.finish_empty(end_connection);
+        } else if !this.exchange.is_over() {
+            this.finish_with(slf.py(), &this.body(message)?, end_connection)?;
+        }
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (message, end_connection = false))]
+    fn cork_end<'py>(slf: Slf<'py>, message: &Bound<'py, PyAny>, end_connection: bool) -> PyResult<Slf<'py>> {
+        Self::end(slf, message, end_connection)
+    }
+
+    #[pyo3(signature = (message = None, content_type = None, status = None, headers = None, end_connection = false))]
+    fn send<'py>(
+        slf: Slf<'py>,
+        message: Option<&Bound<'py, PyAny>>,
+        content_type: Option<&Bound<'py, PyAny>>,
+        status: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        end_connection: bool,
+    ) -> PyResult<Slf<'py>> {
+        let this = slf.get();
+        if this.exchange.is_over() {
+            return Ok(slf);
+        }
+        let message = message.filter(|message| !message.is_none());
+        // JSON first: whatever fails here leaves nothing half said.
+        let body = match message {
+            Some(message) => Some(message::payload(this.python()?, message)?),
+            None => None,
+        };
+        if let Some(status) = status.filter(|status| !status.is_none()) {
+            this.status(status)?;
+        }
+        if !this.exchange.has_header(Known::ContentType) {
+            let given = content_type.filter(|given| !given.is_none());
+            match (&body, given) {
+                (Some((_, true)), _) => this.exchange.add_header(b"Content-Type", b"application/json")?,
+                (_, Some(given)) => {
+                    let value = message::field(this.python()?, given)?;
+                    this.exchange.add_header(b"Content-Type", value.as_bytes()?)?;
+                }
+                (_, None) => this.exchange.add_header(b"Content-Type", b"text/plain")?,
+            }
+        }
+        if let Some(headers) = headers.filter(|headers| !headers.is_none()) {
+            this.headers(headers)?;
+        }
+        match &body {
+            Some((payload, _)) => this.finish_with(slf.py(), payload, end_connection)?,
+            None => this.finish_empty(end_connection),
+        }
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (message, content_type = None, status = None, headers = None, end_connection = false))]
+    fn cork_send<'py>(
+        slf: Slf<'py>,
+        message: &Bound<'py, PyAny>,
+        content_type: Option<&Bound<'py, PyAny>>,
+        status: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+        end_connection: bool,
+    ) -> PyResult<Slf<'py>> {
+        Self::send(slf, Some(message), content_type, status, headers, end_connection)
+    }
+
+    #[pyo3(signature = (end_connection = false))]
+    fn end_without_body(slf: Slf<'_>, end_connection: bool) -> Slf<'_> {
+        slf.get().finish_empty(end_connection);
+        slf
+    }
+
+    #[pyo3(signature = (location, status_code = None))]
+    fn redirect<'py>(
+        slf: Slf<'py>,
+        location: &Bound<'py, PyAny>,
+        status_code: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Slf<'py>> {
+        let this = slf.get();
+        match status_code {
+            Some(code) => this.status(code)?,
+            None => this.exchange.set_status(302)?,
+        }
+        let value = message::field(this.python()?, location)?;
+        this.exchange.add_header(b"Location", value.as_bytes()?)?;
+        this.finish_empty(false);
+        Ok(slf)
+    }
+
+    fn write<'py>(slf: Slf<'py>, message: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let this = slf.get();
+        if this.exchange.is_over() {
+            return Ok(slf);
+        }
+        let app = this.python()?;
+        let (payload, _) = message::payload(app, message)?;
+        app.cork(&this.exchange);
+        this.exchange.write(payload.as_bytes()?);
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (message, total_size, end_connection = false))]
+    fn try_end(&self, message: &Bound<'_, PyAny>, total_size: u64, end_connection: bool) -> PyResult<(bool, bool)> {
+        let Some(payload) = message::raw(message)? else { return Ok((false, true)) };
+        let attempt = self.exchange.try_end(payload.as_bytes()?, total_size, end_connection);
+        self.attempted(attempt);
+        Ok((attempt.taken, attempt.over))
+    }
+
+    fn send_chunk<'py>(
+        slf: Slf<'py>,
+        buffer: &Bound<'py, PyAny>,
+        total_size: u64,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let Some(payload) = message::raw(buffer)? else {
+            let name = buffer.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("send_chunk() takes str or bytes, not {name}")));
+        };
+        let future = this.python()?.create_future(py)?;
+        let bytes = payload.as_bytes()?;
+        let attempt = py.detach(|| this.exchange.send_chunk(bytes, total_size));
+        this.attempted(attempt);
+        let now = match attempt {
+            Attempt { over: true, .. } => (this.exchange.has_responded(), true),
+            _ if !attempt.taken => {
+                let (room, gone) = (pair(py, true, false)?, pair(py, false, true)?);
+                this.await_room(py, &future, room, gone)?;
+                return Ok(future);
+            }
+            _ => (true, false),
+        };
+        future.call_method1("set_result", (pair(py, now.0, now.1)?,))?;
+        Ok(future)
+    }
+
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.python()?.create_future(py)?;
+        self.await_room(py, &future, py.None(), py.None())?;
+        Ok(future)
+    }
+
+    fn get_write_offset(&self) -> u64 {
+        self.exchange.write_offset()
+    }
+
+    fn write_offset(slf: Slf<'_>, offset: u64) -> Slf<'_> {
+        slf.get().exchange.set_write_offset(offset);
+        slf
+    }
+
+    fn get_buffered_amount(&self) -> usize {
+        self.exchange.buffered()
+    }
+
+    fn cork<'py>(slf: Slf<'py>, callback: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let (this, py) = (slf.get(), slf.py());
+        if this.exchange.is_over() {
+            return Ok(slf);
+        }
+        if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
+            PyApp::helper(py, "errors", "log_async_refused")?.call1(("cork", callback))?;
+            return Ok(slf);
+        }
+        let outermost = this.exchange.cork();
+        let result = callback.call1((&slf,));
+        if outermost {
+            this.exchange.uncork();
+        }
+        result?;
+        Ok(slf)
+    }
+
+    // ---- state --------------------------------------------------------------------------------------------------
+
+    fn has_responded(&self) -> bool {
+        self.exchange.has_responded()
+    }
+
+    fn close(slf: Slf<'_>) -> Slf<'_> {
+        slf.get().exchange.close();
+        slf
+    }
+
+    fn grab_aborted_handler(slf: Slf<'_>) -> Slf<'_> {
+        slf
+    }
+
+    fn on_aborted<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let this = slf.get();
+        if let (Some(callback), Some(listeners)) = (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange)) {
+            listeners.on_aborted(slf.clone().unbind(), callback);
+            // It may have gone between the check and the registration: then nobody will say so any more.
+            this.release_if_over();
+        }
+        Ok(slf)
+    }
+
+    fn on_data<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let this = slf.get();
+        if let (Some(callback), Some(listeners)) = (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange)) {
+            listeners.on_data(slf.clone().unbind(), callback);
+            this.exchange.read_pieces();
+            this.release_if_over();
+        }
+        Ok(slf)
+    }
+
+    fn on_writable<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let (this, py) = (slf.get(), slf.py());
+        let app = this.python()?;
+        if app.is_coroutine(py, &handler.clone().unbind()) {
+            PyApp::helper(py, "errors", "log_async_refused")?.call1(("on_writable", handler))?;
+            return Ok(slf);
+        }
+        if let (Some(callback), Some(listeners)) = (this.callback(py, handler)?, Listeners::of(&this.exchange)) {
+            listeners.on_writable(slf.clone().unbind(), callback);
+            if !this.exchange.watch_writable() && !this.exchange.is_over() {
+                // There is room again already.
+                this.exchange.server().signal(&this.exchange, crate::app::Signal::Writable);
+            }
+            this.release_if_over();
+        }
+        Ok(slf)
+    }
+
+    fn pause(slf: Slf<'_>) -> Slf<'_> {
+        slf.get().exchange.set_paused(true);
+        slf
+    }
+
+    fn resume(slf: Slf<'_>) -> Slf<'_> {
+        slf.get().exchange.set_paused(false);
+        slf
+    }
+
+    // ---- the request's body -------------------------------------------------------------------------------------
+
+    fn get_data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let app = self.python()?;
+        let future = app.create_future(py)?;
+        if let Some(body) = self.take_now(py)? {
+            future.call_method1("set_result", (PyApp::bytes_io(py, &body)?,))?;
+        } else if let Some(listeners) = Listeners::of(&self.exchange) {
+            listeners.await_whole(future.clone().unbind());
+            if !self.exchange.read_whole() {
+                self.exchange.server().signal(&self.exchange, crate::app::Signal::Aborted);
+            }
+        }
+        Ok(future)
+    }
+
+    /// The whole body if it is here, else None.
+    fn _take_body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        self.take_now(py)
+    }
+
+    /// A piece of the body has been dealt with.
+    fn _resume_body(&self) {
+        self.exchange.resume_body();
+    }
+
+    #[pyo3(signature = (encoding = "utf-8"))]
+    fn get_text<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "bodies", "get_text")?.call1((slf, encoding))
+    }
+
+    fn get_json(slf: Slf<'_>) -> PyResult<Bound<'_, PyAny>> {
+        let serializer = slf.get().python()?.serializer(slf.py());
+        PyApp::helper(slf.py(), "bodies", "get_json")?.call1((slf, serializer))
+    }
+
+    #[pyo3(signature = (encoding = "utf-8"))]
+    fn get_form_urlencoded<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "bodies", "get_form_urlencoded")?.call1((slf, encoding))
+    }
+
+    // ---- others -------------------------------------------------------------------------------------------------
+
+    fn run_async<'py>(slf: Slf<'py>, task: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let app = slf.get().python()?.application(slf.py());
+        app.call_method1(slf.py(), "run_async", (task, &slf))?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (*args, **kwargs))]
+    fn render<'py>(
+        slf: Slf<'py>,
+        args: &Bound<'py, PyTuple>,
+        kwargs: Option<&Bound<'py, pyo3::types::PyDict>>,
+    ) -> PyResult<Slf<'py>> {
+        let (this, py) = (slf.get(), slf.py());
+        if this.exchange.is_over() {
+            return Ok(slf);
+        }
+        let app = this.python()?.application(py);
+        let page = app.bind(py).call_method("_render", args, kwargs)?;
+        if !this.exchange.has_header(Known::ContentType) {
+            this.exchange.add_header(b"Content-Type", b"text/html")?;
+        }
+        Self::end(slf, &page, false)
+    }
+
+    fn get_remote_address(&self) -> Option<String> {
+        self.exchange.peer().map(address_text)
+    }
+
+    fn get_remote_address_bytes<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.exchange.peer().map_or_else(|| PyBytes::new(py, b""), |address| address_bytes(py, address))
+    }
+
+    fn get_proxied_remote_address(&self) -> Option<String> {
+        self.exchange.proxied_peer().map(address_text)
+    }
+
+    fn get_proxied_remote_address_bytes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.exchange.proxied_peer().map(|address| address_bytes(py, address))
+    }
+
+    fn get_native_handle(&self) -> i64 {
+        self.exchange.descriptor()
+    }
+
+    /// An error answer in place of what was not said yet.
+    fn _fail(&self) {
+        if !self.exchange.cut_if_started() {
+            self.exchange.reset_head();
+            let text = status::reason(500).map_or("", |_| "Internal Error");
+            // Both are valid; were they not, the answer would be a 200 with the same text.
+            let _ = self.exchange.set_status(500);
+            let _ = self.exchange.add_header(b"Content-Type", b"text/plain");
+            self.finish(text.as_bytes(), false);
+        }
+    }
+
+    /// Forgets status and headers that have not gone out, and cuts an answer that has begun.
+    fn _reset(&self) {
+        if !self.exchange.cut_if_started() {
+            self.exchange.reset_head();
+        }
+    }
+
+    fn __repr__(&self) -> String {
+        let state = match (self.exchange.has_responded(), self.exchange.is_aborted()) {
+            (true, _) => "responded",
+            (false, true) => "aborted",
+            (false, false) => "open",
+        };
+        format!("<Response {state} to {}>", String::from_utf8_lossy(self.exchange.target()))
+    }
+
+    // The instance dictionary may hold cycles; PyO3 visits it once a class takes part in collection. What waits for the
+    // exchange is not ours to visit: the connection holds it too, until it cuts the circle itself.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the signature is the protocol's")]
+    fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        Ok(())
+    }
+
+    #[expect(clippy::unused_self, reason = "the signature is the protocol's")]
+    fn __clear__(&self) {}
+}
+
+impl Response {
+    fn take_now(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        let Some(listeners) = Listeners::of(&self.exchange) else { return Ok(None) };
+        if let Some(body) = listeners.body(py) {
+            return Ok(Some(body));
+        }
+        let Some(bytes) = self.exchange.take_complete() else { return Ok(None) };
+        let body = PyBytes::new(py, &bytes).unbind();
+        listeners.keep_body(body.clone_ref(py));
+        Ok(Some(body))
+    }
+
+    fn await_room(&self, py: Python<'_>, future: &Bound<'_, PyAny>, room: Py<PyAny>, gone: Py<PyAny>) -> PyResult<()> {
+        if let Some(listeners) = Listeners::of(&self.exchange) {
+            listeners.await_room(future.clone().unbind(), room.clone_ref(py), gone.clone_ref(py));
+            if !self.exchange.watch_writable() {
+                let signal = if self.exchange.is_over() {
+                    crate::app::Signal::Aborted
+                } else {
+                    crate::app::Signal::Writable
+                };
+                self.exchange.server().signal(&self.exchange, signal);
+            }
+            return Ok(());
+        }
+        future.call_method1("set_result", (gone,)).map(drop)
+    }
+
+    fn release_if_over(&self) {
+        if self.exchange.is_over() {
+            Listeners::finish(&self.exchange);
+        }
+    }
+}
+
+fn pair(py: Python<'_>, ok: bool, done: bool) -> PyResult<Py<PyAny>> {
+    Ok((ok, done).into_pyobject(py)?.into_any().unbind())
+}

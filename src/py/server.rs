@@ -1,0 +1,259 @@
+//! `Server`: what `socketify.App` drives: routes and options in, listening sockets, start, close and join.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyInt};
+
+use crate::app::{Constant, Target};
+use crate::config::Config;
+use crate::http::response::ResponseHead;
+use crate::net::{Endpoint, Listener};
+use crate::py::bridge::{Hooks, PyApp, option};
+use crate::py::message;
+use crate::router::{Kind, Pattern, Router};
+use crate::server::{self, Routes};
+
+/// The part of an application that is Rust.
+#[pyclass(frozen, module = "socketify._core")]
+pub(crate) struct Server {
+    app: Arc<PyApp>,
+    config: Config,
+    /// The routes as registered; copied to `live` when a running server must see them.
+    routes: Mutex<Router<Target>>,
+    live: Routes,
+    /// Bound, waiting for the start.
+    bound: Mutex<Vec<Listener>>,
+    running: Mutex<Option<Arc<server::Server>>>,
+}
+
+fn seconds(options: &Bound<'_, PyDict>, name: &str, default: Duration) -> PyResult<Duration> {
+    match option::<f64>(options, name)? {
+        None => Ok(default),
+        Some(value) => Duration::try_from_secs_f64(value)
+            .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds from 0, not {value}"))),
+    }
+}
+
+fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, default: T) -> PyResult<T> {
+    match option::<i64>(options, name)? {
+        None => Ok(default),
+        Some(value) if value >= least => T::try_from(value)
+            .map_err(|_| PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))),
+        Some(value) => Err(PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))),
+    }
+}
+
+fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
+    let mut config = Config::default();
+    config.io_threads = count(options, "io_threads", 1, config.io_threads)?.min(256);
+    config.max_connections = count(options, "max_connections", 1, config.max_connections)?;
+    config.head.max_bytes = count(options, "max_header_bytes", 1, config.head.max_bytes)?;
+    config.head.max_headers = count(options, "max_headers", 1, config.head.max_headers)?.min(256);
+    config.max_body_size = count(options, "max_body_size", 0, config.max_body_size)?;
+    config.body_buffer = count(options, "body_buffer", 1, config.body_buffer)?;
+    config.header_timeout = seconds(options, "header_timeout", config.header_timeout)?;
+    config.keep_alive_timeout = seconds(options, "keep_alive_timeout", config.keep_alive_timeout)?;
+    config.body_timeout = seconds(options, "body_timeout", config.body_timeout)?;
+    config.write_timeout = seconds(options, "write_timeout", config.write_timeout)?;
+    if let Some(name) = option::<String>(options, "server_name")? {
+        if name.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(PyValueError::new_err(format!("server_name {name:?} must not have control characters")));
+        }
+        config.server_name = name.into();
+    }
+    config.proxy_protocol = option(options, "proxy_protocol")?.unwrap_or(config.proxy_protocol);
+    Ok(config)
+}
+
+fn kind(method: Option<&str>) -> Kind {
+    method.map_or_else(Kind::any, Kind::method)
+}
+
+#[pymethods]
+impl Server {
+    #[new]
+    fn new(
+        application: &Bound<'_, PyAny>,
+        serializer: Py<PyAny>,
+        handlers_on_loop: bool,
+        options: &Bound<'_, PyDict>,
+    ) -> PyResult<Self> {
+        let hook = |name: &str| application.getattr(name).map(Bound::unbind);
+        let hooks = Hooks {
+            start: hook("_start_handler")?,
+            spawn: hook("_spawn")?,
+            feed: hook("_feed")?,
+            fail: hook("_handler_failed")?,
+            drained: hook("_drained")?,
+            is_coroutine: hook("_is_coroutine")?,
+        };
+        let app = PyApp::new(application.clone().unbind(), hooks, serializer, handlers_on_loop)?;
+        Ok(Self {
+            app: Arc::new(app),
+            config: config(options)?,
+            routes: Mutex::new(Router::new()),
+            live: Arc::new(ArcSwap::from_pointee(Router::new())),
+            bound: Mutex::default(),
+            running: Mutex::new(None),
+        })
+    }
+
+    /// Registers a handler; `method` None is every method. True when the pattern can match (nothing follows a `*`).
+    #[pyo3(signature = (method, pattern, handler, coroutine, max_body_size = None))]
+    fn add_route(
+        &self,
+        method: Option<&str>,
+        pattern: &str,
+        handler: Py<PyAny>,
+        coroutine: bool,
+        max_body_size: Option<u64>,
+    ) -> PyResult<bool> {
+        let (id, lane) = self.app.add_handler(handler, coroutine)?;
+        self.insert(method, pattern, Target::Handler { id, lane, max_body_size })
+    }
+
+    /// Registers an answer that never changes, which is given without Python.
+    fn add_constant<'py>(
+        &self,
+        method: Option<&str>,
+        pattern: &str,
+        status: &Bound<'py, PyInt>,
+        headers: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+        body: &Bound<'py, PyAny>,
+    ) -> PyResult<bool> {
+        let mut head = ResponseHead::default();
+        let code = status.extract::<u16>().ok().filter(|code| (200..600).contains(code));
+        head.set_status(code.ok_or_else(|| PyRuntimeError::new_err(format!("{status} is not a status from 200 to 599")))?)?;
+        for (name, value) in headers {
+            let (name, value) = (message::field(&self.app, &name)?, message::field(&self.app, &value)?);
+            head.header(name.as_bytes()?, value.as_bytes()?)?;
+        }
+        let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
+        self.insert(method, pattern, Target::Constant(Arc::new(Constant { head, body })))
+    }
+
+    /// Binds a socket; gives its port. The server listens on it from the next start, or at once while it runs.
+    fn bind(&self, py: Python<'_>, host: Option<String>, port: u16, exclusive: bool, path: Option<String>) -> PyResult<u16> {
+        let endpoint = match path {
+            Some(path) => Endpoint::Unix(path.into()),
+            None => Endpoint::Tcp { host, port, exclusive },
+        };
+        // Looking a host name up may take seconds.
+        let listener = py.detach(|| Listener::bind(&endpoint))?;
+        let port = listener.port();
+        match &*self.running.lock() {
+            Some(server) if !server.is_closing() => server.listen(listener)?,
+            _ => self.bound.lock().push(listener),
+        }
+        Ok(port)
+    }
+
+    /// Starts the threads. `event_loop` is where `async` handlers run.
+    fn start(&self, py: Python<'_>, event_loop: Py<PyAny>) -> PyResult<()> {
+        let mut running = self.running.lock();
+        if running.is_some() {
+            return Err(PyRuntimeError::new_err("the server is running already"));
+        }
+        self.app.set_event_loop(Some(event_loop));
+        self.live.store(Arc::new(self.routes.lock().clone()));
+        let listeners = std::mem::take(&mut *self.bound.lock());
+        let (config, app, routes) = (self.config.clone(), Arc::clone(&self.app), Arc::clone(&self.live));
+        let server = py
+            .detach(|| server::Server::start(config, app, routes, listeners))
+            .map_err(|error| PyOSError::new_err(format!("cannot start the server: {error}")))?;
+        *running = Some(server);
+        Ok(())
+    }
+
+    /// Stops accepting; what is in flight may finish for `grace` seconds.
+    fn close(&self, grace: f64) {
+        self.bound.lock().clear();
+        if let Some(server) = &*self.running.lock() {
+            server.close(Duration::try_from_secs_f64(grace).unwrap_or_default());
+        }
+    }
+
+    /// Ends the threads. Call it on the loop's thread, once the loop has stopped.
+    fn join(&self, py: Python<'_>) {
+        let Some(server) = self.running.lock().take() else { return };
+        let jobs = py.detach(|| server.join());
+        self.app.finish(py, jobs);
+    }
+
+    /// Whether the threads run.
+    fn is_running(&self) -> bool {
+        self.running.lock().is_some()
+    }
+
+    /// How many connections are open.
+    fn connection_count(&self) -> usize {
+        self.running.lock().as_ref().map_or(0, |server| server.connection_count())
+    }
+
+    /// Sets what JSON goes through.
+    fn set_serializer(&self, serializer: Py<PyAny>) {
+        self.app.set_serializer(serializer);
+    }
+
+    /// Sets the loop that futures belong to, before the server starts.
+    fn set_event_loop(&self, event_loop: Option<Py<PyAny>>) {
+        self.app.set_event_loop(event_loop);
+    }
+
+    /// Runs what was posted to the loop's thread; true when there was something.
+    fn poll(&self, py: Python<'_>) -> bool {
+        self.app.poll(py)
+    }
+
+    /// Announces that the loop will block; false when it must not.
+    fn arm(&self) -> bool {
+        self.app.arm()
+    }
+
+    /// The loop is awake.
+    fn disarm(&self) {
+        self.app.disarm();
+    }
+
+    /// File descriptor that becomes readable when the loop has to wake.
+    fn wake_descriptor(&self) -> i32 {
+        self.app.wake_descriptor()
+    }
+
+    /// Empties what `wake_descriptor` gives.
+    fn clear_wake(&self) {
+        self.app.clear_wake();
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // While the server runs its threads hold the application too: then nothing of it is garbage.
+        match self.running.try_lock() {
+            Some(running) if running.is_none() => self.app.visit(visit),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        self.app.forget();
+    }
+}
+
+impl Server {
+    fn insert(&self, method: Option<&str>, pattern: &str, target: Target) -> PyResult<bool> {
+        let parsed = Pattern::parse(pattern).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let mut routes = self.routes.lock();
+        routes
+            .insert(kind(method), pattern, target)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        if self.running.lock().is_some() {
+            self.live.store(Arc::new(routes.clone()));
+        }
+        Ok(parsed.is_reachable())
+    }
+}
