@@ -12,11 +12,11 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
 from ._core import Server
+from .handlers import is_async
 from .loop import Loop
 from .options import AppListenOptions, AppOptions
 from .routers import DecoratorRouter
@@ -41,15 +41,6 @@ def _stop_all() -> None:
     for app in list(_running):
         app._server.close(0)
         app._server.join()
-
-
-def _is_coroutine(handler: object) -> bool:
-    """Whether calling ``handler`` gives a coroutine: also for partials and objects with an async ``__call__``."""
-    while isinstance(handler, partial):
-        handler = handler.func
-    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-        getattr(type(handler), "__call__", None)  # noqa: B004 - the method itself is looked at
-    )
 
 
 class App:
@@ -169,7 +160,7 @@ class App:
     ) -> App:
         if not callable(handler):
             raise TypeError(f"the handler of {path!r} must be callable, not {handler!r}")
-        if not self._server.add_route(method, path, handler, _is_coroutine(handler), max_body_size):
+        if not self._server.add_route(method, path, handler, is_async(handler), max_body_size):
             logger.warning("route %r: nothing after a '*' is ever matched", path)
         return self
 
@@ -435,7 +426,7 @@ class App:
 
         self._keep(self.loop.loop.create_task(feed()))
 
-    _is_coroutine = staticmethod(_is_coroutine)
+    _is_coroutine = staticmethod(is_async)
 
     # ---- life -------------------------------------------------------------------------------------------------------
 

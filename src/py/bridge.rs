@@ -222,7 +222,7 @@ impl PyApp {
         error: &PyErr,
         callable: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        Self::helper(py, "errors", "log_callback")?.call1((what, error.value(py), callable))?;
+        Self::helper(py, "errors", "log_callback")?.call1((what, error.clone_ref(py).into_value(py), callable))?;
         Ok(())
     }
 
@@ -380,7 +380,9 @@ impl PyApp {
         if !exchange.cut_if_started() {
             exchange.reset_head();
         }
-        if let Err(error) = self.hooks.fail.call1(py, (error.value(py), response, request)) {
+        // `into_value` ties the traceback to the exception; before Python 3.12 they are apart.
+        let value = error.clone_ref(py).into_value(py);
+        if let Err(error) = self.hooks.fail.call1(py, (value, response, request)) {
             error.write_unraisable(py, Some(self.application.bind(py)));
         }
     }

@@ -10,13 +10,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::app::Signal;
 use crate::server::exchange::Exchange;
-use crate::server::intake::{Intake, Reader};
+use crate::server::intake::Intake;
 use crate::server::output::Output;
 use crate::server::reply::Reply;
 use crate::server::stream::{Peer, Reading, Writing};
@@ -33,11 +34,32 @@ const PIPELINE_BOUND: usize = 64 * 1024;
 /// Bytes asked of the kernel in one read.
 const READ_SIZE: usize = 128 * 1024;
 /// How long the rest of a refused request may still arrive, so that our answer is not lost to a reset (RFC 9112 9.6).
-pub(crate) const LINGER_MS: u64 = 2_000;
+const LINGER: Duration = Duration::from_secs(2);
 /// How long a client that has shut its sending side may wait for the answer of a request in progress.
-pub(crate) const HALF_CLOSED_MS: u64 = 5_000;
+const HALF_CLOSED: Duration = Duration::from_secs(5);
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What a connection waits for.
+enum Waiting {
+    /// The first byte of a request.
+    Request,
+    /// The rest of a head.
+    Head,
+    /// More of a body that somebody reads.
+    Body,
+    /// The answer to a client that has shut its sending side.
+    Answer,
+    /// The client to take what was written.
+    Room,
+    /// The client to close, after we have.
+    End,
+}
+
+struct Patience {
+    kind: Waiting,
+    limit: Duration,
+}
 
 /// Where a connection stands between two requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,26 +367,29 @@ impl Connection {
         self.wake();
     }
 
+    /// What the connection waits for, if that has a limit.
+    fn patience(&self, state: &State) -> Option<Patience> {
+        let config = &self.server.config;
+        let (kind, limit) = match state.phase {
+            Phase::Over => return None,
+            _ if state.blocked => (Waiting::Room, config.write_timeout),
+            Phase::Closing => (Waiting::End, LINGER),
+            Phase::Head if !state.input.is_empty() => (Waiting::Head, config.header_timeout),
+            Phase::Head if state.fresh => (Waiting::Request, config.header_timeout),
+            Phase::Head => (Waiting::Request, config.keep_alive_timeout),
+            Phase::Busy if state.peer_closed && !state.reply.is_started() => (Waiting::Answer, HALF_CLOSED),
+            Phase::Busy if state.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
+            Phase::Busy => return None,
+        };
+        Some(Patience { kind, limit })
+    }
+
     /// Sets the deadline that the state calls for, counted from now.
     pub(crate) fn rearm(&self, state: &State) {
-        let config = &self.server.config;
-        let after = match state.phase {
-            Phase::Head if state.input.is_empty() && !state.fresh => config.keep_alive_timeout,
-            Phase::Head => config.header_timeout,
-            Phase::Busy | Phase::Closing if !state.out.is_empty() => config.write_timeout,
-            Phase::Busy if state.peer_closed && !state.reply.is_started() => {
-                std::time::Duration::from_millis(HALF_CLOSED_MS)
-            }
-            Phase::Busy if !state.intake.is_complete() && state.intake.reader != Reader::None && !state.intake.paused => {
-                config.body_timeout
-            }
-            Phase::Busy | Phase::Over => {
-                self.deadline.store(NEVER, Ordering::Relaxed);
-                return;
-            }
-            Phase::Closing => std::time::Duration::from_millis(LINGER_MS),
-        };
-        self.server.deadlines.arm(&self.deadline, after);
+        match self.patience(state) {
+            Some(patience) => self.server.deadlines.arm(&self.deadline, patience.limit),
+            None => self.deadline.store(NEVER, Ordering::Relaxed),
+        }
     }
 
     /// The deadline has passed.
@@ -373,20 +398,19 @@ impl Connection {
         if !self.server.deadlines.is_due(&self.deadline) {
             return;
         }
-        match state.phase {
-            // Nothing of a request has come: there is nobody to tell (RFC 9110 15.5.9 leaves it open).
-            Phase::Head if state.input.is_empty() => self.lose(&mut state),
-            Phase::Head => {
+        match self.patience(&state).map(|patience| patience.kind) {
+            // A part of a request is there: the client learns why it is not answered (RFC 9110 15.5.9).
+            Some(Waiting::Head) => {
                 session::refuse(self, &mut state, 408);
                 self.flush(state);
             }
-            Phase::Busy if state.out.is_empty() && !state.reply.is_started() && !state.peer_closed => {
+            Some(Waiting::Body) if !state.reply.is_started() => {
                 self.abandon(&mut state);
                 session::refuse(self, &mut state, 408);
                 self.flush(state);
             }
-            Phase::Busy | Phase::Closing => self.lose(&mut state),
-            Phase::Over => {}
+            Some(_) => self.lose(&mut state),
+            None => self.rearm(&state),
         }
     }
 
@@ -395,13 +419,11 @@ impl Connection {
         let mut state = self.state.lock();
         match state.phase {
             _ if force => self.lose(&mut state),
-            Phase::Head if state.input.is_empty() => {
-                self.begin_closing(&mut state);
-                self.flush(state);
-            }
+            // Nothing is unread, so nobody sees a reset.
+            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.lose(&mut state),
             Phase::Busy if state.peer_closed => self.lose(&mut state),
             Phase::Busy => state.reply.close = true,
-            // A head that has begun to arrive is answered, and says that the connection closes.
+            // A head that has begun to arrive is answered, and the answer says that the connection closes.
             Phase::Head | Phase::Closing | Phase::Over => {}
         }
     }
@@ -436,10 +458,12 @@ impl Connection {
         state.blocked = false;
         if state.out.is_empty() {
             self.after_flush(&mut state);
+            drop(state);
         } else {
             self.flush(state);
         }
         let mut state = self.state.lock();
+        self.rearm(&state);
         if state.phase == Phase::Head && !state.input.is_empty() {
             session::absorb(self, &mut state, b"");
             self.flush(state);

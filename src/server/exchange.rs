@@ -533,6 +533,7 @@ impl Exchange {
             if state.intake.wants_signal() {
                 session::announce(&self.connection, &mut state);
             }
+            self.connection.rearm(&state);
         }
     }
 

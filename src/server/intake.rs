@@ -115,6 +115,11 @@ impl Intake {
         }
     }
 
+    /// Whether somebody waits for bytes that only the client can send.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        !self.is_complete() && self.reader != Reader::None && !self.paused && !self.signalled
+    }
+
     /// Whether the reader should be told now.
     pub(crate) fn wants_signal(&self) -> bool {
         let due = match self.reader {

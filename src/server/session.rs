@@ -42,7 +42,10 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
             }
             input.drain(..used);
             state.input = input;
-            connection.rearm(state);
+            // A head that comes byte by byte keeps the deadline its first byte set.
+            if used > 0 {
+                connection.rearm(state);
+            }
         }
         Phase::Closing | Phase::Over => {}
     }

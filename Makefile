@@ -1,0 +1,163 @@
+# Every task of the project. `make` lists them.
+#
+# Each version of Python has its own virtual environment, `.venv-<version>`, made on first need with the tools of
+# requirements-dev.txt and renewed when that file changes. The package under test is always an installed wheel, built in
+# release mode and built anew only when a source has changed.
+
+PYTHON ?= python3
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Where rustup puts cargo, for a shell that was open before.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# ---- what is there, and what to say when it is not --------------------------------------------------------------------
+
+# "<version> <verdict>"; nothing when it does not run. Written so that Python 2 understands it too.
+PROBE := import sys; old = sys.version_info < (3, 10); \
+	spec = old or __import__("importlib.util").util.find_spec("ensurepip"); \
+	free = "t" if "t" in getattr(sys, "abiflags", "") else ""; \
+	print("%d.%d%s %s" % (sys.version_info[0], sys.version_info[1], free, "old" if old else "ok" if spec else "bare"))
+
+FOUND := $(shell $(PYTHON) -c '$(PROBE)' 2>/dev/null || true)
+ifeq ($(FOUND),)
+# pyenv has a python3.13 on the PATH for every version it has installed, and lets it run only if that one is switched on.
+PYENV := $(shell pyenv whence $(PYTHON) 2>/dev/null | tail -n 1 || true)
+ifneq ($(PYENV),)
+export PYENV_VERSION := $(PYENV)
+FOUND := $(shell PYENV_VERSION=$(PYENV) $(PYTHON) -c '$(PROBE)' 2>/dev/null || true)
+endif
+endif
+
+VERSION := $(or $(word 1,$(FOUND)),none)
+VENV := .venv-$(VERSION)
+BIN := $(VENV)/bin
+TOOLS := $(VENV)/.tools
+BUILT := $(VENV)/.built
+
+ANOTHER := or name another one, as in make PYTHON=python3.12
+python_trouble.old = Python 3.10 or newer is needed and $(PYTHON) is $(VERSION): install it (Debian: apt install python3 python3-venv), $(ANOTHER)
+python_trouble.bare = $(PYTHON) has no venv module: install it (Debian: apt install python3-venv), $(ANOTHER)
+python_trouble.ok =
+python_trouble. = Python 3.10 or newer is needed and "$(PYTHON)" does not run: install it (Debian: apt install python3 python3-venv), $(ANOTHER)
+
+RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+WITH_CARGO := PATH="$$PATH:$$HOME/.cargo/bin";
+rust_trouble = $(shell $(WITH_CARGO) \
+	if ! command -v cargo >/dev/null || ! have=$$(rustc --version | cut -d' ' -f2); then \
+	  echo "Rust $(RUST) or newer is needed and cargo does not run: install it from https://rustup.rs"; \
+	elif ! printf '%s\n' $(RUST) "$$have" | sort -V -C; then \
+	  echo "Rust $(RUST) or newer is needed and rustc is $$have: run rustup update (distributions are often behind: https://rustup.rs)"; \
+	elif ! command -v cc >/dev/null; then \
+	  echo "Rust needs a linker and there is no cc: install a C compiler (Debian: apt install gcc)"; \
+	fi)
+component_trouble = $(shell $(WITH_CARGO) \
+	cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 || \
+	  echo "rustfmt and clippy are needed: run rustup component add rustfmt clippy")
+
+.PHONY: needs-python needs-rust needs-components
+needs-python:
+	@$(if $(python_trouble.$(word 2,$(FOUND))),$(error $(python_trouble.$(word 2,$(FOUND)))))
+needs-rust:
+	@$(if $(rust_trouble),$(error $(rust_trouble)))
+needs-components: needs-rust
+	@$(if $(component_trouble),$(error $(component_trouble)))
+
+# ---- the environment and what is installed in it ----------------------------------------------------------------------
+
+$(TOOLS): requirements-dev.txt | needs-python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# Folders count as well: a file that is gone changes the time of its folder.
+SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src python -name __pycache__ -prune -o \
+	\( -type d -o -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed \) -print)
+MATURIN = $(BIN)/maturin build --release --locked --interpreter $(BIN)/python
+
+# The stamp bears the time at which the build began: what is edited meanwhile is built the next time.
+$(BUILT): $(SOURCES) $(TOOLS) | needs-python needs-rust
+	@rm -rf $(VENV)/wheel && touch $@.begun
+	$(MATURIN) --auditwheel skip --out $(VENV)/wheel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index $(VENV)/wheel/*.whl
+	@mv $@.begun $@
+
+# ---- tasks ------------------------------------------------------------------------------------------------------------
+
+.PHONY: help
+help:  ## List the tasks (what plain `make` does)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  PYTHON=python3.12 picks another interpreter, 3.10 or newer (now: $(PYTHON), $(VERSION))."
+	@echo "  ARGS=... reaches test-rust, test-python, bench, bench-core and soak: make test-python ARGS='-k cookies -x'"
+
+.PHONY: run
+run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PORT=8080 for another port)
+	@$(BIN)/python examples/demo/app.py
+
+.PHONY: test
+test: override ARGS :=
+test: lint test-rust test-python  ## Everything that must pass: lint, cargo test, build, pytest
+	@echo "make test: all of it passed, on Python $(VERSION)."
+
+.PHONY: test-rust
+test-rust: | needs-rust  ## The core's tests, which need no Python
+	cargo test --locked $(ARGS)
+
+.PHONY: test-python
+test-python: $(BUILT)  ## The tests of the installed wheel
+	$(BIN)/pytest $(ARGS)
+
+.PHONY: lint
+lint: lint-rust lint-python  ## Formatting, clippy, ruff, mypy and the stubs, all without mercy
+
+.PHONY: lint-rust
+lint-rust: $(TOOLS) | needs-components
+	cargo fmt --check
+	cargo fmt --check --manifest-path benches/load/Cargo.toml
+	cargo clippy --locked --all-targets -- -D warnings
+	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets --features python -- -D warnings
+
+.PHONY: lint-python
+lint-python: export MYPYPATH := python
+lint-python: $(BUILT)
+	$(BIN)/ruff check python tests examples benches
+	$(BIN)/ruff format --check python tests examples benches
+	$(BIN)/mypy --strict python/socketify
+	$(BIN)/mypy --strict examples
+	cd benches/load && MYPYPATH=$(abspath python) $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --strict *.py
+	$(BIN)/python -m mypy.stubtest socketify._core
+
+.PHONY: build
+build: $(BUILT)  ## Install a release build into the environment, if a source has changed
+	@echo "socketify is installed in $(VENV): $(BIN)/python"
+
+.PHONY: wheel
+wheel: $(TOOLS) | needs-rust  ## Make a wheel for this Python in dist/
+	$(MATURIN) --out dist
+
+.PHONY: bench
+bench: $(BUILT)  ## Compare with other servers and with a floor without Python; about half an hour (ARGS=--quick: minutes)
+	$(BIN)/python benches/load/run.py --python $(BIN)/python --date $$(date +%F) $(ARGS)
+
+.PHONY: bench-core
+bench-core: | needs-rust  ## Measure parts of the core with criterion
+	cargo bench --locked $(ARGS)
+
+.PHONY: fuzz
+fuzz: | needs-rust  ## The property tests of `cargo test` with 20 000 random cases each instead of 256 (CASES=n)
+	PROPTEST_CASES=$(or $(CASES),20000) cargo test --locked --tests
+
+.PHONY: soak
+soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
+	$(BIN)/python tests/soak.py $(ARGS)
+
+.PHONY: clean
+clean:  ## Remove everything that these tasks have made
+	rm -rf .venv-[0-9]* target dist .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
+	find python tests examples benches -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,7 @@
+"""The option classes under the name they have always had; they live in :mod:`socketify.options`."""
+
+from __future__ import annotations
+
+from .options import AppListenOptions, AppOptions
+
+__all__ = ["AppListenOptions", "AppOptions"]

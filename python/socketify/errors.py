@@ -1,0 +1,67 @@
+"""What goes wrong in callbacks that have nobody else to tell, in the log `socketify`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+
+__all__ = ["log_async_refused", "log_callback", "log_silent", "logger", "qualified_name"]
+
+#: Everything this package logs goes through this logger.
+logger = logging.getLogger("socketify")
+
+
+def qualified_name(callable_: object) -> str:
+    """Names a callable as a person would look for it.
+
+    Args:
+        callable_: A function, a method, a `functools.partial` of one, a class or an object with `__call__`.
+
+    Returns:
+        Module and qualified name, such as `shop.orders.Orders.create`.
+    """
+    while isinstance(callable_, functools.partial):
+        callable_ = callable_.func
+    named = callable_ if hasattr(callable_, "__qualname__") else type(callable_)
+    module = getattr(named, "__module__", None)
+    name = str(getattr(named, "__qualname__", named))
+    return f"{module}.{name}" if module else name
+
+
+def log_callback(what: str, error: BaseException, callable_: object) -> None:
+    """Logs, with its traceback, an exception that a callback let out.
+
+    Args:
+        what: The method that took the callback, such as `on_aborted`.
+        error: The exception.
+        callable_: The callback.
+    """
+    logger.error("uncaught exception in the %s callback %s", what, qualified_name(callable_), exc_info=error)
+
+
+def log_silent(path: str) -> None:
+    """Warns that a request will stay unanswered. The core says so once per application.
+
+    Args:
+        path: The request's path.
+    """
+    logger.warning(
+        "the handler of %s returned without an answer, and nothing is left that could give one: the client waits until "
+        "it gives up. Answer on every way through the handler. Further requests like this are not reported",
+        path,
+    )
+
+
+def log_async_refused(what: str, callable_: object) -> None:
+    """Logs that a coroutine function was given where only a plain function can be called, and from where.
+
+    Args:
+        what: The method that refused it, such as `cork`.
+        callable_: The coroutine function.
+    """
+    logger.error(
+        "%s needs a plain function: %s is a coroutine function, so it was not called",
+        what,
+        qualified_name(callable_),
+        stack_info=True,
+    )

@@ -1,0 +1,151 @@
+"""Chains of functions that a request goes through.
+
+Each member is called as ``(res, req, data)``. ``data`` is what the member before it returned, and None for the first. A member
+that returns something false stops the chain; the last member is, as a rule, the handler.
+
+A chain inside a chain is taken apart, so that its value reaches the members after it wherever its ``async`` part begins.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import qualified_name
+from .handlers import is_async
+
+if TYPE_CHECKING:
+    from ._core import Request, Response
+    from .handlers import Middleware
+
+__all__ = ["async_middleware", "middleware", "sync_middleware"]
+
+_MARK = "_socketify_chain"
+
+
+class _Chain(NamedTuple):
+    """What a chain is made of."""
+
+    members: tuple[Middleware, ...]
+    # The chain itself: `functools.wraps` copies attributes, and whoever wraps a chain must not be taken for it.
+    owner: weakref.ref[Callable[..., Any]]
+
+
+def middleware(*functions: Middleware) -> Callable[..., Any]:
+    """Makes one handler of several functions, ``async`` or not.
+
+    Members before the first coroutine function run at once. From it on all run in one coroutine, in which coroutine functions
+    are awaited and plain functions called.
+
+    Args:
+        functions: The members, the handler last. Without any, the chain returns the ``data`` it gets.
+
+    Returns:
+        ``chain(res, req, data=None)``. Without coroutine functions, a plain function that gives the last value. With one in
+        first place, a coroutine function that does. Else a plain function that starts the coroutine with ``res.run_async``
+        and gives None, or the false value that stopped it before.
+
+    Raises:
+        TypeError: One of them cannot be called.
+    """
+    members = _members(functions)
+    first = next((index for index, member in enumerate(members) if is_async(member)), len(members))
+    if first == len(members):
+        return _mark(_sync_chain(members), members)
+    if first == 0:
+        return _mark(_async_chain(members), members)
+    prefix, rest = members[:first], _async_chain(members[first:])
+
+    def chain(res: Response, req: Request, data: Any = None) -> Any:
+        for member in prefix:
+            data = member(res, req, data)
+            if not data:
+                return data
+        res.run_async(rest(res, req, data))
+        return None
+
+    return _mark(chain, members)
+
+
+def sync_middleware(*functions: Middleware) -> Callable[..., Any]:
+    """Makes one plain function of several.
+
+    Args:
+        functions: The members, as for :func:`middleware`.
+
+    Returns:
+        A plain function ``chain(res, req, data=None)`` that gives the last value.
+
+    Raises:
+        TypeError: One of them cannot be called, or is a coroutine function.
+    """
+    members = _members(functions)
+    for member in members:
+        if is_async(member):
+            raise TypeError(
+                f"sync_middleware() takes plain functions, not the coroutine function {qualified_name(member)}: "
+                "use middleware()"
+            )
+    return _mark(_sync_chain(members), members)
+
+
+def async_middleware(*functions: Middleware) -> Callable[..., Any]:
+    """Makes one coroutine function of several, ``async`` or not.
+
+    Args:
+        functions: The members, as for :func:`middleware`.
+
+    Returns:
+        A coroutine function ``chain(res, req, data=None)`` that gives the last value.
+
+    Raises:
+        TypeError: One of them cannot be called.
+    """
+    members = _members(functions)
+    return _mark(_async_chain(members), members)
+
+
+def _members(functions: tuple[Any, ...]) -> tuple[Middleware, ...]:
+    members: list[Middleware] = []
+    for function in functions:
+        if not callable(function):
+            raise TypeError(f"a middleware must be callable as (res, req, data), which {function!r} is not")
+        mark = getattr(function, _MARK, None)
+        if isinstance(mark, _Chain) and mark.owner() is function:
+            members.extend(mark.members)
+        else:
+            members.append(function)
+    return tuple(members)
+
+
+def _mark(chain: Callable[..., Any], members: tuple[Middleware, ...]) -> Callable[..., Any]:
+    setattr(chain, _MARK, _Chain(members, weakref.ref(chain)))
+    return chain
+
+
+def _sync_chain(members: tuple[Middleware, ...]) -> Callable[..., Any]:
+    def chain(res: Response, req: Request, data: Any = None) -> Any:
+        for member in members:
+            data = member(res, req, data)
+            if not data:
+                break
+        return data
+
+    return chain
+
+
+def _async_chain(members: tuple[Middleware, ...]) -> Callable[..., Any]:
+    steps = tuple((member, is_async(member)) for member in members)
+
+    async def chain(res: Response, req: Request, data: Any = None) -> Any:
+        req.preserve()
+        for member, awaited in steps:
+            data = member(res, req, data)
+            if awaited:
+                data = await data
+            if not data:
+                break
+        return data
+
+    return chain

@@ -1,0 +1,138 @@
+"""Options and constants of the public API."""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields
+from enum import IntEnum
+from typing import Any
+
+__all__ = ["AppListenOptions", "AppOptions", "CompressOptions", "OpCode", "SendStatus"]
+
+
+def _option(default: Any, help_text: str) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+def _check(options: object, item: Field[Any]) -> None:
+    """A field whose default is a number takes an `int`; any other takes a `str` or None."""
+    value = getattr(options, item.name)
+    if isinstance(item.default, int):
+        if not isinstance(value, int):
+            raise RuntimeError(f"{item.name} must be an int, not {value!r}")
+        if isinstance(value, bool):
+            setattr(options, item.name, int(value))
+    elif value is not None and not isinstance(value, str):
+        raise RuntimeError(f"{item.name} must be a str or None, not {value!r}")
+
+
+@dataclass
+class AppListenOptions:
+    """Where to listen.
+
+    Attributes:
+        port: TCP port; 0, the default, takes any free one.
+        host: Host name or address to listen on; None, the default, means all interfaces.
+        options: 0, the default, lets several processes share the port; 1 takes it exclusively.
+        domain: Path of a UNIX domain socket to listen on instead; None, the default, means TCP. It goes with neither
+            `host` nor `port`.
+
+    Raises:
+        RuntimeError: A field is of the wrong type, or `domain` was given together with `host` or `port`.
+    """
+
+    port: int = _option(0, "TCP port; 0 takes any free one")
+    host: str | None = _option(None, "host name or address to listen on; all interfaces if not given")
+    options: int = _option(0, "0: several processes may share the port; 1: the port is taken exclusively")
+    domain: str | None = _option(None, "path of a UNIX domain socket to listen on instead of TCP")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(self, item)
+        if self.domain and (self.host or self.port != 0):
+            raise RuntimeError(
+                f"domain {self.domain!r} is a UNIX domain socket, which has no host and no port: "
+                f"host must be None and port 0, not {self.host!r} and {self.port!r}"
+            )
+
+
+@dataclass
+class AppOptions:
+    """TLS settings. An application that gets one, even an empty one, serves TLS.
+
+    Attributes:
+        key_file_name: PEM file with the private key.
+        cert_file_name: PEM file with the certificate and its chain.
+        passphrase: Passphrase of an encrypted private key.
+        dh_params_file_name: PEM file with Diffie-Hellman parameters.
+        ca_file_name: PEM file with the authorities whose client certificates are trusted.
+        ssl_ciphers: Cipher list for TLS up to 1.2.
+        ssl_prefer_low_memory_usage: Not 0: idle connections give their buffers back. Default 0.
+
+    Every name is None by default, which means that it is not used.
+
+    Raises:
+        RuntimeError: A field is of the wrong type.
+    """
+
+    key_file_name: str | None = _option(None, "PEM file with the private key")
+    cert_file_name: str | None = _option(None, "PEM file with the certificate and its chain")
+    passphrase: str | None = _option(None, "passphrase of an encrypted private key")
+    dh_params_file_name: str | None = _option(None, "PEM file with Diffie-Hellman parameters")
+    ca_file_name: str | None = _option(None, "PEM file with the authorities of trusted client certificates")
+    ssl_ciphers: str | None = _option(None, "cipher list for TLS up to 1.2")
+    ssl_prefer_low_memory_usage: int = _option(0, "not 0: idle connections give their buffers back")
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            _check(self, item)
+
+
+class OpCode(IntEnum):
+    """Kind of a WebSocket frame (RFC 6455 section 5.2). What sends and publishes uses BINARY unless told otherwise."""
+
+    CONTINUATION = 0
+    TEXT = 1
+    BINARY = 2
+    CLOSE = 8
+    PING = 9
+    PONG = 10
+
+
+class SendStatus(IntEnum):
+    """What became of a WebSocket message. Compare it by name: BACKPRESSURE is false although the message was queued."""
+
+    BACKPRESSURE = 0
+    """Queued, since the socket has no room at the moment."""
+    SUCCESS = 1
+    """On its way."""
+    DROPPED = 2
+    """Refused, because too much is queued or the connection is closed."""
+
+
+class CompressOptions(IntEnum):
+    """Compression of WebSocket messages (RFC 7692).
+
+    Combine one compressor and one decompressor with `|`, which gives an `int`. A dedicated one keeps its window, of the
+    size in its name, for each connection: better compression for that much memory.
+    """
+
+    DISABLED = 0
+    SHARED_COMPRESSOR = 1
+    SHARED_DECOMPRESSOR = 256
+    DEDICATED_DECOMPRESSOR_32KB = 3840
+    DEDICATED_DECOMPRESSOR_16KB = 3584
+    DEDICATED_DECOMPRESSOR_8KB = 3328
+    DEDICATED_DECOMPRESSOR_4KB = 3072
+    DEDICATED_DECOMPRESSOR_2KB = 2816
+    DEDICATED_DECOMPRESSOR_1KB = 2560
+    DEDICATED_DECOMPRESSOR_512B = 2304
+    DEDICATED_DECOMPRESSOR = 3840
+    DEDICATED_COMPRESSOR_3KB = 145
+    DEDICATED_COMPRESSOR_4KB = 146
+    DEDICATED_COMPRESSOR_8KB = 163
+    DEDICATED_COMPRESSOR_16KB = 180
+    DEDICATED_COMPRESSOR_32KB = 197
+    DEDICATED_COMPRESSOR_64KB = 214
+    DEDICATED_COMPRESSOR_128KB = 231
+    DEDICATED_COMPRESSOR_256KB = 248
+    DEDICATED_COMPRESSOR = 248
