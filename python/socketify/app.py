@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import weakref
+from asyncio import Task, current_task
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -24,13 +25,16 @@ from .static import static_route
 
 if TYPE_CHECKING:
     from ._core import Request, Response
-    from .handlers import ErrorHandler, Handler, Hook
+    from .handlers import AsyncHandler, ErrorHandler, Handler, Hook
 
 __all__ = ["App"]
 
 logger = logging.getLogger("socketify")
 
 _H = TypeVar("_H", bound=Callable[..., Any])
+
+#: Tasks cannot run their first step at once, so each is kept from its start.
+_LATE_START = sys.version_info < (3, 12)
 
 #: Applications whose threads run. They must end before the interpreter does.
 _running: weakref.WeakSet[App] = weakref.WeakSet()
@@ -41,6 +45,22 @@ def _stop_all() -> None:
     for app in list(_running):
         app._server.close(0)
         app._server.join()
+
+
+async def _serve(app: App, handler: AsyncHandler, response: Response, request: Request) -> None:
+    """The task of one request."""
+    try:
+        await handler(response, request)
+    except Exception as error:
+        app.trigger_error(error, response, None)
+    except BaseException:
+        # Cancelled: whoever waits for the answer must not wait for ever.
+        response._fail()
+        raise
+    finally:
+        if _LATE_START:
+            # Cheaper than a callback of the task, which would cost a turn of the loop.
+            app._tasks.discard(current_task())  # type: ignore[arg-type]
 
 
 class App:
@@ -107,7 +127,9 @@ class App:
         proxy_protocol: bool | None = None,
     ) -> None:
         if options is not None:
-            raise NotImplementedError("TLS is not served by this version: App(options=None) serves plain HTTP")
+            raise NotImplementedError(
+                "TLS is not served by this version: App(options=None) serves plain HTTP"
+            )
         if sync_handlers not in ("io", "loop"):
             raise ValueError(f"sync_handlers must be 'io' or 'loop', not {sync_handlers!r}")
         if not shutdown_timeout >= 0:
@@ -321,7 +343,9 @@ class App:
             response._reset()
         self._handler_failed(error, response, request)
 
-    def _handler_failed(self, error: BaseException, response: Response | None, request: Request | None) -> None:
+    def _handler_failed(
+        self, error: BaseException, response: Response | None, request: Request | None
+    ) -> None:
         handler = self.error_handler
         if handler is None:
             logger.error("Uncaught Exception: %s", error, exc_info=error)
@@ -387,37 +411,21 @@ class App:
                 response._fail()
             raise
 
-    async def _guard(self, handler: Callable[..., Awaitable[Any]], response: Response, request: Request) -> None:
-        try:
-            await handler(response, request)
-        except Exception as error:
-            self.trigger_error(error, response, None)
-        except BaseException:
-            # Cancelled: whoever waits for the answer must not wait for ever.
-            response._fail()
-            raise
-
     if sys.version_info >= (3, 12):
 
-        def _start_handler(
-            self, handler: Callable[..., Awaitable[Any]], response: Response, request: Request
-        ) -> None:
+        def _start_handler(self, handler: AsyncHandler, response: Response, request: Request) -> None:
             # Its first step runs here and now, so what answers without waiting costs no turn of the loop.
-            task: asyncio.Task[None] = asyncio.Task(
-                self._guard(handler, response, request), loop=self.loop.loop, eager_start=True
-            )
-            if not task.done():
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            task = Task(_serve(self, handler, response, request), loop=self.loop.loop, eager_start=True)
+            self._keep(task)
 
     else:
 
-        def _start_handler(
-            self, handler: Callable[..., Awaitable[Any]], response: Response, request: Request
-        ) -> None:
-            self._keep(self.loop.loop.create_task(self._guard(handler, response, request)))
+        def _start_handler(self, handler: AsyncHandler, response: Response, request: Request) -> None:
+            self._tasks.add(Task(_serve(self, handler, response, request), loop=self.loop.loop))
 
-    def _feed(self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool) -> None:
+    def _feed(
+        self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool
+    ) -> None:
         async def feed() -> None:
             try:
                 await self._guard_awaitable(handler(response, chunk, is_end), response)
@@ -480,7 +488,9 @@ class App:
             RuntimeError: A loop is running on this thread already, or the application runs elsewhere.
         """
         if self.loop.is_foreign:
-            raise RuntimeError("the application was made inside a running loop: listen() serves there, without run()")
+            raise RuntimeError(
+                "the application was made inside a running loop: listen() serves there, without run()"
+            )
         self._signalled = False
         restore = self._install_signals()
         try:
@@ -594,7 +604,9 @@ def _listen_options(given: Any) -> AppListenOptions:
     if isinstance(given, Mapping):
         unknown = set(given) - {"port", "host", "options", "domain"}
         if unknown:
-            raise RuntimeError(f"listen() does not know {sorted(unknown)}: expected port, host, options or domain")
+            raise RuntimeError(
+                f"listen() does not know {sorted(unknown)}: expected port, host, options or domain"
+            )
         fields = {"port": 0, "host": "0.0.0.0", "options": 0, **given}
         if fields.get("domain"):
             fields = {"domain": fields["domain"], "options": fields["options"]}

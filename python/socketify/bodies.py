@@ -1,6 +1,6 @@
 """The body of a request, read to its end and understood.
 
-`Response.get_text`, `Response.get_json` and `Response.get_form_urlencoded` end up here.
+``Response.get_text``, ``Response.get_json`` and ``Response.get_form_urlencoded`` end up here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ async def get_text(response: Response, encoding: str) -> str | None:
 
     Args:
         response: The response of the request that has the body.
-        encoding: Name of the encoding, as `bytes.decode` takes it.
+        encoding: Name of the encoding, as ``bytes.decode`` takes it.
 
     Returns:
         The text; None when the body is not in that encoding or Python has no such encoding.
@@ -33,10 +33,11 @@ async def get_json(response: Response, serializer: JsonSerializer) -> Any:
 
     Args:
         response: The response of the request that has the body.
-        serializer: Its `loads` gets the body as `str`.
+        serializer: Its ``loads`` gets the body as ``str``.
 
     Returns:
-        What `loads` gives; None when the body is not UTF-8, or `loads` fails in any way, as it does for an empty body.
+        What ``loads`` gives; None when the body is not UTF-8, or ``loads`` fails in any way, as it does for
+        an empty body.
     """
     text = _decode(await _whole(response), "utf-8")
     if text is None:
@@ -44,20 +45,22 @@ async def get_json(response: Response, serializer: JsonSerializer) -> Any:
     try:
         return serializer.loads(text)
     except Exception:
-        # Serializers share no exception class, and a body that is not JSON is the client's mistake, not a failure.
+        # Serializers share no exception class, and a body that is not JSON is the client's mistake, not a
+        # failure.
         return None
 
 
 async def get_form_urlencoded(response: Response, encoding: str) -> dict[str, str] | None:
-    """Reads the whole body as an HTML form (`application/x-www-form-urlencoded`).
+    """Reads the whole body as an HTML form (``application/x-www-form-urlencoded``).
 
     Args:
         response: The response of the request that has the body.
         encoding: Encoding of the body and of its percent escapes.
 
     Returns:
-        The fields by name; the last value wins and blank values are dropped. None when there are none, the body is not
-        in that encoding or Python has no such encoding. Percent escapes that are not in it become U+FFFD.
+        The fields by name; the last value wins and blank values are dropped. None when there are none, the
+        body is not in that encoding or Python has no such encoding. Percent escapes that are not in it become
+        U+FFFD.
     """
     text = _decode(await _whole(response), encoding)
     return dict(parse_qsl(text, encoding=encoding)) or None if text else None
@@ -73,5 +76,6 @@ def _decode(body: bytes, encoding: str) -> str | None:
     try:
         return body.decode(encoding)
     except (ValueError, LookupError):
-        # Often the encoding is the one the client claims, so one that does not exist is no reason to fail either.
+        # Often the encoding is the one the client claims, so one that does not exist is no reason to fail
+        # either.
         return None

@@ -1,7 +1,8 @@
-"""Cookies: the `Cookie` header of requests and the `Set-Cookie` header of responses (RFC 6265).
+"""Cookies: the ``Cookie`` header of requests and the ``Set-Cookie`` header of responses (RFC 6265).
 
-`Request.get_cookie`, `Request.get_cookies` and `Response.set_cookie` end up here. Reading is lenient, since what comes
-was written by others; writing is strict, since a cookie that browsers drop in silence is a bug nobody sees.
+``Request.get_cookie``, ``Request.get_cookies`` and ``Response.set_cookie`` end up here. Reading is lenient,
+since what comes was written by others; writing is strict, since a cookie that browsers drop in silence is a
+bug nobody sees.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["format_cookie", "get_cookie", "get_cookies"]
 
-# One `name=value` up to the next semicolon. A semicolon inside a quoted value belongs to the value, as SimpleCookie
-# has it. Blanks are stripped afterwards: patterns that skip them here take quadratic time on long runs of blanks.
+# One `name=value` up to the next semicolon. A semicolon inside a quoted value belongs to the value, as
+# SimpleCookie has it. Blanks are stripped afterwards: patterns that skip them here take quadratic time on
+# long runs of blanks.
 _PAIR = re.compile(r'([^=;]*)(?:=[ \t]*("(?:[^\\"]|\\.)*"(?=[ \t]*(?:;|\Z))|[^;]*))?(?:;|\Z)')
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -45,15 +47,15 @@ _FLAGS = frozenset({"httponly", "secure"})
 def get_cookies(request: Request) -> SimpleCookie | None:
     """Gives all cookies of a request.
 
-    The header is parsed once and the result kept on the request. A pair that cannot be understood is left out and the
-    others stay; of several pairs with one name the last wins. Quoted values are unquoted; percent escapes are left as
-    they are.
+    The header is parsed once and the result kept on the request. A pair that cannot be understood is left out
+    and the others stay; of several pairs with one name the last wins. Quoted values are unquoted; percent
+    escapes are left as they are.
 
     Args:
         request: The request.
 
     Returns:
-        The cookies by name, each with its text in `.value`; None when the request has no `Cookie` header.
+        The cookies by name, each with its text in ``.value``; None when the request has no ``Cookie`` header.
     """
     header = request.get_header("cookie")
     if header is None:
@@ -84,22 +86,23 @@ def get_cookie(request: Request, name: str | bytes) -> str | None:
 
 
 def format_cookie(name: str | bytes, value: object, options: Mapping[str, object] | None = None) -> str:
-    """Gives the value of a `Set-Cookie` header.
+    """Gives the value of a ``Set-Cookie`` header.
 
     Args:
         name: The cookie's name: letters, digits and ``!#$%&'*+-.^_`|~:``.
-        value: `str`, `bytes`, `int` or `float`; it is percent-encoded as UTF-8, a space as `%20`, so that both
-            `urllib.parse.unquote` and `unquote_plus` give it back.
-        options: Attributes by name, in any case: `comment`, `domain`, `expires`, `httponly`, `max-age`, `path`,
-            `samesite`, `secure`, `version`. `expires` is a `datetime` (a naive one is taken as GMT), a number of
-            seconds from now, or text used as it is. `secure` and `httponly` are on when true. The value None, and an
-            empty text, leave an option out.
+        value: ``str``, ``bytes``, ``int`` or ``float``; it is percent-encoded as UTF-8, a space as ``%20``,
+            so that both ``urllib.parse.unquote`` and ``unquote_plus`` give it back.
+        options: Attributes by name, in any case: ``comment``, ``domain``, ``expires``, ``httponly``,
+            ``max-age``, ``path``, ``samesite``, ``secure``, ``version``. ``expires`` is a ``datetime`` (a
+            naive one is taken as GMT), a number of seconds from now, or text used as it is. ``secure`` and
+            ``httponly`` are on when true. The value None, and an empty text, leave an option out.
 
     Returns:
-        The header's value, such as `a=1; Path=/; Secure`.
+        The header's value, such as ``a=1; Path=/; Secure``.
 
     Raises:
-        CookieError: The name is not valid, an option is unknown, or an option has a control character or semicolon.
+        CookieError: The name is not valid, an option is unknown, or an option has a control character or
+            semicolon.
         TypeError: The value, the name or an option is of a type that cannot be written.
     """
     text = _name(name)
@@ -126,7 +129,7 @@ def _parse(header: str) -> SimpleCookie:
         morsel: Morsel[str] = Morsel()
         try:
             # Not `jar[name] = value`: that refuses names which browsers do send, such as `path` or `a[0]`.
-            morsel.__setstate__({"key": name, "value": _unquote(value), "coded_value": value})
+            morsel.__setstate__({"key": name, "value": _unquote(value), "coded_value": value})  # type: ignore[attr-defined]
         except CookieError:
             # Newer versions of Python refuse values with escaped control characters.
             continue
@@ -135,7 +138,7 @@ def _parse(header: str) -> SimpleCookie:
 
 
 def _unquote(value: str) -> str:
-    """Undoes the quoting of `http.cookies`, in linear time also where the standard library's own is quadratic."""
+    """Undoes the quoting of ``http.cookies``; older standard libraries take quadratic time for that."""
     if len(value) < 2 or value[0] != '"' or value[-1] != '"':
         return value
     return _ESCAPE.sub(lambda found: chr(int(found[1], 8)) if found[1] else found[2], value[1:-1])

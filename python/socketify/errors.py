@@ -1,4 +1,4 @@
-"""What goes wrong in callbacks that have nobody else to tell, in the log `socketify`."""
+"""What goes wrong in callbacks that have nobody else to tell, in the log ``socketify``."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ def qualified_name(callable_: object) -> str:
     """Names a callable as a person would look for it.
 
     Args:
-        callable_: A function, a method, a `functools.partial` of one, a class or an object with `__call__`.
+        callable_: A function, a method, a ``functools.partial`` of one, a class or an object with
+            ``__call__``.
 
     Returns:
-        Module and qualified name, such as `shop.orders.Orders.create`.
+        Module and qualified name, such as ``shop.orders.Orders.create``.
     """
     while isinstance(callable_, functools.partial):
         callable_ = callable_.func
@@ -32,7 +33,7 @@ def log_callback(what: str, error: BaseException, callable_: object) -> None:
     """Logs, with its traceback, an exception that a callback let out.
 
     Args:
-        what: The method that took the callback, such as `on_aborted`.
+        what: The method that took the callback, such as ``on_aborted``.
         error: The exception.
         callable_: The callback.
     """
@@ -46,17 +47,17 @@ def log_silent(path: str) -> None:
         path: The request's path.
     """
     logger.warning(
-        "the handler of %s returned without an answer, and nothing is left that could give one: the client waits until "
-        "it gives up. Answer on every way through the handler. Further requests like this are not reported",
+        "the handler of %s returned without an answer, and nothing is left that could give one: the client "
+        "waits until it gives up. Answer on every way through the handler (this is said only once)",
         path,
     )
 
 
 def log_async_refused(what: str, callable_: object) -> None:
-    """Logs that a coroutine function was given where only a plain function can be called, and from where.
+    """Logs that a coroutine function was given where only a plain one can be called, and from where.
 
     Args:
-        what: The method that refused it, such as `cork`.
+        what: The method that refused it, such as ``cork``.
         callable_: The coroutine function.
     """
     logger.error(

@@ -13,7 +13,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class AppExtension:
-    """What extensions add to one kind of object. ``App.register`` hands out three: request, response and socket.
+    """What extensions add to one kind of object. ``App.register`` hands out three of them.
 
     Attributes:
         methods: ``(name, function)`` pairs in order of registration.
@@ -29,7 +29,8 @@ class AppExtension:
     def method(self, func: _F) -> _F:
         """Adds a function as a method of every later object, under its own name; a decorator.
 
-        It gets the object as first argument, may be a coroutine function, and goes before a built-in method of that name.
+        It gets the object as first argument, may be a coroutine function, and goes before a built-in method
+        of that name.
 
         Args:
             func: The function.
@@ -52,8 +53,8 @@ class AppExtension:
 
         Args:
             name: The attribute's name.
-            default_value: Its first value. A list, dict or set is copied for each object, one level deep, so that what one
-                request puts in it does not show in the next; everything else is shared.
+            default_value: Its first value. A list, dict or set is copied for each object, one level deep, so
+                that what one request puts in it does not show in the next; everything else is shared.
 
         Raises:
             TypeError: The name is not a str.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from ._core import Request, Response
@@ -15,12 +15,14 @@ __all__ = [
     "AnyHandler",
     "AsyncHandler",
     "AsyncMiddleware",
+    "Buffer",
     "DataHandler",
     "ErrorHandler",
+    "Field",
     "Handler",
     "HeaderHandler",
-    "JsonSerializer",
     "Hook",
+    "JsonSerializer",
     "Middleware",
     "Payload",
     "TemplateEngine",
@@ -28,11 +30,17 @@ __all__ = [
     "is_async",
 ]
 
-Payload: TypeAlias = Union[str, bytes, bytearray, memoryview, object]
+Buffer: TypeAlias = bytes | bytearray | memoryview
+"""Bytes in any of their forms."""
+
+Field: TypeAlias = str | bytes | bytearray | memoryview
+"""Text or bytes: the name or value of a header, a key."""
+
+Payload: TypeAlias = str | bytes | bytearray | memoryview | object
 """A message: text goes out as UTF-8, bytes as they are, any other object as JSON."""
 
 Handler: TypeAlias = "Callable[[Response, Request], object]"
-"""A route's plain function. What it returns is ignored, unless it can be awaited: then it is run as a task."""
+"""A route's plain function. What it returns is ignored, but an awaitable is run as a task."""
 
 AsyncHandler: TypeAlias = "Callable[[Response, Request], Coroutine[Any, Any, object]]"
 """A route's coroutine function."""
@@ -41,7 +49,7 @@ AnyHandler: TypeAlias = "Handler | AsyncHandler"
 """What a route takes."""
 
 ErrorHandler: TypeAlias = "Callable[[Exception, Response | None, Request | None], object]"
-"""Gets what a handler raised. The request is None for what an `async` handler raised, the response where there is none."""
+"""Gets what a handler raised. The request is None after an ``async`` handler; the response may be None too."""
 
 AbortedHandler: TypeAlias = "Callable[[Response], object]"
 """Called when the client has gone before the answer was complete."""
@@ -56,7 +64,7 @@ HeaderHandler: TypeAlias = "Callable[[str, str], object]"
 """Gets the lower case name and the value of each header. A plain function."""
 
 Hook: TypeAlias = Callable[[], object]
-"""Runs when the application starts or shuts down; `async` or not."""
+"""Runs when the application starts or shuts down; ``async`` or not."""
 
 Middleware: TypeAlias = "Callable[[Response, Request, Any], Any]"
 """A member of a chain: gets the value of the member before it; a false value stops the chain."""
@@ -66,7 +74,7 @@ AsyncMiddleware: TypeAlias = "Callable[[Response, Request, Any], Awaitable[Any]]
 
 
 class JsonSerializer(Protocol):
-    """What JSON goes through: the module `json`, or a module or object like it."""
+    """What JSON goes through: the module ``json``, or a module or object like it."""
 
     def dumps(self, obj: Any, /) -> str | bytes:
         """Gives the JSON text of a value; raises TypeError for what has none."""
@@ -76,7 +84,7 @@ class JsonSerializer(Protocol):
 
 
 class TemplateEngine(Protocol):
-    """What `Response.render` goes through."""
+    """What ``Response.render`` goes through."""
 
     def render(self, *args: Any, **kwargs: Any) -> str | bytes:
         """Gives the page."""
@@ -89,8 +97,8 @@ def is_async(function: object) -> bool:
         function: Anything.
 
     Returns:
-        True for a coroutine function, for a `functools.partial` of one and for an object whose `__call__` is one. False
-        for a plain function that returns a coroutine: nobody can know before calling it.
+        True for a coroutine function, for a ``functools.partial`` of one and for an object whose ``__call__``
+        is one. False for a plain function that returns a coroutine: nobody can know before calling it.
     """
     while isinstance(function, functools.partial):
         function = function.func

@@ -1,4 +1,4 @@
-"""Helpers under the names they have always had: what goes between an application and its handlers (A-EXP-23)."""
+"""Helpers under the names they have always had: what goes between application and handlers (A-EXP-23)."""
 
 from __future__ import annotations
 

@@ -11,10 +11,11 @@ __all__ = ["without_sets"]
 
 
 def without_sets(value: object, error: BaseException) -> object:
-    """Copies a value, with a list in place of each `set` and `frozenset` in it.
+    """Copies a value, with a list in place of each ``set`` and ``frozenset`` in it.
 
-    Dictionaries, lists and tuples are copied at any depth; everything else is taken as it is. Elements keep the order in
-    which the set gives them: they need not be comparable, and a set promises no order that sorting could restore.
+    Dictionaries, lists and tuples are copied at any depth; everything else is taken as it is. Elements keep
+    the order in which the set gives them: they need not be comparable, and a set promises no order that
+    sorting could restore.
 
     Args:
         value: What could not be serialised.
@@ -24,8 +25,8 @@ def without_sets(value: object, error: BaseException) -> object:
         The copy.
 
     Raises:
-        BaseException: `error` itself, when there is no set anywhere, so that sets were not the reason, or when the
-            value contains itself or is nested too deeply.
+        BaseException: ``error`` itself, when there is no set anywhere, so that sets were not the reason, or
+            when the value contains itself or is nested too deeply.
     """
     copier = _Copier(error)
     try:
@@ -43,7 +44,8 @@ class _Copier:
     def __init__(self, error: BaseException) -> None:
         self.error = error
         self.found = False
-        # By the id of the original; None while the copy is being made. A part that occurs often is copied once.
+        # By the id of the original; None while the copy is being made. A part that occurs often is copied
+        # once.
         self.copies: dict[int, object] = {}
 
     def copy(self, value: Any) -> object:

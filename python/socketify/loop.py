@@ -8,6 +8,7 @@ see on which thread they are called, and pass a call from elsewhere through ``ca
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import selectors
 import threading
@@ -73,14 +74,22 @@ class _ThreadAware(_Base):
         return self.call_soon_threadsafe(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         if self._is_home():
             return super().call_later(delay, callback, *args, context=context)
         return self._call_at_from_elsewhere(self.time() + delay, callback, args, context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> asyncio.TimerHandle:
         if self._is_home():
             return super().call_at(when, callback, *args, context=context)
@@ -138,10 +147,26 @@ class _ServingSelector(selectors.DefaultSelector):
 class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):
     """asyncio's own loop over :class:`_ServingSelector`."""
 
+    if TYPE_CHECKING:
+        _debug: bool
+        _closed: bool
+        _ready: collections.deque[asyncio.Handle]
+
     def __init__(self, server: Server) -> None:
         super().__init__(_ServingSelector(server))  # type: ignore[call-arg]
         # The selector polls by itself; the descriptor only has to end its sleep.
         self.add_reader(server.wake_descriptor(), server.clear_wake)
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        # Every task is scheduled through here, several times for each request: what the base class does, in one step
+        # where nothing is out of the ordinary.
+        if self._debug or self._closed or (self._owner is not None and self._owner != _get_ident()):
+            return super().call_soon(callback, *args, context=context)
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
 
 
 def _serve_through_reader(loop: asyncio.AbstractEventLoop, server: Server) -> Callable[[], None]:
@@ -164,7 +189,11 @@ class Timer:
     """A repeating or single timer of :meth:`Loop.set_timeout`."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, timeout_ms: float, callback: Callable[[Any], object], user_data: Any
+        self,
+        loop: asyncio.AbstractEventLoop,
+        timeout_ms: float,
+        callback: Callable[[Any], object],
+        user_data: Any,
     ) -> None:
         self._loop = loop
         self._callback = callback
@@ -174,7 +203,9 @@ class Timer:
         self._handle: asyncio.Handle | None = loop.call_later(timeout_ms / 1000, self._fire)
 
     def _fire(self) -> None:
-        self._handle = None if self._repeat is None else self._loop.call_later(self._repeat / 1000, self._fire)
+        self._handle = (
+            None if self._repeat is None else self._loop.call_later(self._repeat / 1000, self._fire)
+        )
         self._callback(self._user_data)
 
     def set_repeat(self, repeat_ms: float) -> None:

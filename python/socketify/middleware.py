@@ -1,9 +1,10 @@
 """Chains of functions that a request goes through.
 
-Each member is called as ``(res, req, data)``. ``data`` is what the member before it returned, and None for the first. A member
-that returns something false stops the chain; the last member is, as a rule, the handler.
+Each member is called as ``(res, req, data)``. ``data`` is what the member before it returned, and None for
+the first. A member that returns something false stops the chain; the last member is, as a rule, the handler.
 
-A chain inside a chain is taken apart, so that its value reaches the members after it wherever its ``async`` part begins.
+A chain inside a chain is taken apart, so that its value reaches the members after it wherever its ``async``
+part begins.
 """
 
 from __future__ import annotations
@@ -28,23 +29,24 @@ class _Chain(NamedTuple):
     """What a chain is made of."""
 
     members: tuple[Middleware, ...]
-    # The chain itself: `functools.wraps` copies attributes, and whoever wraps a chain must not be taken for it.
+    # The chain itself: `functools.wraps` copies attributes, and whoever wraps a chain must not be taken for
+    # it.
     owner: weakref.ref[Callable[..., Any]]
 
 
 def middleware(*functions: Middleware) -> Callable[..., Any]:
     """Makes one handler of several functions, ``async`` or not.
 
-    Members before the first coroutine function run at once. From it on all run in one coroutine, in which coroutine functions
-    are awaited and plain functions called.
+    Members before the first coroutine function run at once. From it on all run in one coroutine, in which
+    coroutine functions are awaited and plain functions called.
 
     Args:
         functions: The members, the handler last. Without any, the chain returns the ``data`` it gets.
 
     Returns:
-        ``chain(res, req, data=None)``. Without coroutine functions, a plain function that gives the last value. With one in
-        first place, a coroutine function that does. Else a plain function that starts the coroutine with ``res.run_async``
-        and gives None, or the false value that stopped it before.
+        ``chain(res, req, data=None)``. Without coroutine functions, a plain function that gives the last
+        value. With one in first place, a coroutine function that does. Else a plain function that starts the
+        coroutine with ``res.run_async`` and gives None, or the false value that stopped it before.
 
     Raises:
         TypeError: One of them cannot be called.
@@ -84,7 +86,7 @@ def sync_middleware(*functions: Middleware) -> Callable[..., Any]:
     for member in members:
         if is_async(member):
             raise TypeError(
-                f"sync_middleware() takes plain functions, not the coroutine function {qualified_name(member)}: "
+                f"{qualified_name(member)} is a coroutine function, which sync_middleware() does not take: "
                 "use middleware()"
             )
     return _mark(_sync_chain(members), members)

@@ -14,7 +14,7 @@ def _option(default: Any, help_text: str) -> Any:
 
 
 def _check(options: object, item: Field[Any]) -> None:
-    """A field whose default is a number takes an `int`; any other takes a `str` or None."""
+    """A field whose default is a number takes an ``int``; any other takes a ``str`` or None."""
     value = getattr(options, item.name)
     if isinstance(item.default, int):
         if not isinstance(value, int):
@@ -33,11 +33,12 @@ class AppListenOptions:
         port: TCP port; 0, the default, takes any free one.
         host: Host name or address to listen on; None, the default, means all interfaces.
         options: 0, the default, lets several processes share the port; 1 takes it exclusively.
-        domain: Path of a UNIX domain socket to listen on instead; None, the default, means TCP. It goes with neither
-            `host` nor `port`.
+        domain: Path of a UNIX domain socket to listen on instead; None, the default, means TCP. It goes with
+            neither ``host`` nor ``port``.
 
     Raises:
-        RuntimeError: A field is of the wrong type, or `domain` was given together with `host` or `port`.
+        RuntimeError: A field is of the wrong type, or ``domain`` was given together with ``host`` or
+            ``port``.
     """
 
     port: int = _option(0, "TCP port; 0 takes any free one")
@@ -88,7 +89,7 @@ class AppOptions:
 
 
 class OpCode(IntEnum):
-    """Kind of a WebSocket frame (RFC 6455 section 5.2). What sends and publishes uses BINARY unless told otherwise."""
+    """Kind of a WebSocket frame (RFC 6455 section 5.2); BINARY is the default of all that sends."""
 
     CONTINUATION = 0
     TEXT = 1
@@ -99,7 +100,7 @@ class OpCode(IntEnum):
 
 
 class SendStatus(IntEnum):
-    """What became of a WebSocket message. Compare it by name: BACKPRESSURE is false although the message was queued."""
+    """What became of a WebSocket message. Compare by name: BACKPRESSURE is false, yet the message is queued."""
 
     BACKPRESSURE = 0
     """Queued, since the socket has no room at the moment."""
@@ -112,8 +113,8 @@ class SendStatus(IntEnum):
 class CompressOptions(IntEnum):
     """Compression of WebSocket messages (RFC 7692).
 
-    Combine one compressor and one decompressor with `|`, which gives an `int`. A dedicated one keeps its window, of the
-    size in its name, for each connection: better compression for that much memory.
+    Combine one compressor and one decompressor with ``|``, which gives an ``int``. A dedicated one keeps its
+    window, of the size in its name, for each connection: better compression for that much memory.
     """
 
     DISABLED = 0

@@ -43,8 +43,8 @@ class DecoratorRouter:
     Args:
         app: The application the routes are for.
         prefix: Put before each path as it is, without a slash between them.
-        middlewares: Run before each handler, which then is called as ``(res, req, data)``; without any it is called as
-            ``(res, req)``. One iterable of them is taken as well.
+        middlewares: Run before each handler, which then is called as ``(res, req, data)``; without any it is
+            called as ``(res, req)``. One iterable of them is taken as well.
 
     Raises:
         TypeError: The prefix is not a str, or a middleware cannot be called.
@@ -66,7 +66,9 @@ class DecoratorRouter:
 
         def decorate(handler: _F) -> _F:
             _check_handler(handler, method, path)
-            register(self.prefix + path, middleware(*self.middlewares, handler) if self.middlewares else handler)
+            register(
+                self.prefix + path, middleware(*self.middlewares, handler) if self.middlewares else handler
+            )
             return handler
 
         return decorate

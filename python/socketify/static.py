@@ -26,15 +26,18 @@ __all__ = ["in_directory", "sendfile", "static_route"]
 _CHUNK = 256 * 1024
 
 # More digits than the size of any file; Python refuses to convert very long ones.
-_RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t]*", re.ASCII | re.IGNORECASE)
+_RANGE = re.compile(
+    r"bytes[ \t]*=[ \t]*([0-9]{0,19})[ \t]*-[ \t]*([0-9]{0,19})[ \t]*", re.ASCII | re.IGNORECASE
+)
 
 
 async def sendfile(res: Response, req: Request, filename: str | os.PathLike[str]) -> None:
     """Answers with a file.
 
-    Conditional requests (``If-None-Match``, ``If-Modified-Since``) and single ranges (``Range``, ``If-Range``) are honoured. A
-    missing file, a directory and anything else that is not a regular file is a 404, one that may not be read a 403. Other
-    headers, written before, go out with it. If the file turns out shorter than it was, the connection is closed.
+    Conditional requests (``If-None-Match``, ``If-Modified-Since``) and single ranges (``Range``,
+    ``If-Range``) are honoured. A missing file, a directory and anything else that is not a regular file is a
+    404, one that may not be read a 403. Other headers, written before, go out with it. If the file turns out
+    shorter than it was, the connection is closed.
 
     Args:
         res: The response.
@@ -87,8 +90,8 @@ async def _send(res: Response, file: _File, answer: _Answer, chunk: bytes) -> No
 def static_route(app: App, route: str, directory: str | os.PathLike[str]) -> App:
     """Serves the files below a directory to GET and HEAD requests below a route.
 
-    What the URL names is percent-decoded once. Names that lead outside the directory, also through symbolic links, are a
-    404; so is the directory itself, as no index is looked for.
+    What the URL names is percent-decoded once. Names that lead outside the directory, also through symbolic
+    links, are a 404; so is the directory itself, as no index is looked for.
 
     Args:
         app: The application.
@@ -145,8 +148,8 @@ def _locate(root: str, below: str) -> str | None:
 class _File:
     """An open regular file, read at any offset from any thread.
 
-    It is closed when the last user is gone: a task that is cancelled while a thread reads must not close the descriptor
-    under that thread, where its number may already stand for another file.
+    It is closed when the last user is gone: a task that is cancelled while a thread reads must not close the
+    descriptor under that thread, where its number may already stand for another file.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -178,7 +181,7 @@ class _Asked:
 
 @dataclass
 class _Answer:
-    """The answer to a request for a file of known size and age; the body is ``length`` bytes from ``start`` on."""
+    """How a file is answered; the body is ``length`` bytes from ``start`` on."""
 
     status: int
     start: int = 0
@@ -237,7 +240,7 @@ def _is_unchanged(asked: _Asked, etag: str, modified: int) -> bool:
 
 
 def _take_range(answer: _Answer, text: str, size: int) -> None:
-    """Narrows an answer to a single range; several, and what is none, leave it whole (RFC 9110 section 14.2)."""
+    """Narrows an answer to a single range; several, or what is none, leave it whole (RFC 9110 14.2)."""
     found = _RANGE.fullmatch(text.strip(" \t"))
     if found is None or found.groups() == ("", ""):
         return

@@ -1,7 +1,7 @@
 """The status codes that have a name, as they stand in a status line (A-RES-39).
 
-``Response.write_status`` takes any of these by number. The phrases are those of the IANA registry, and the same as in the
-core; clients ignore them (RFC 9112 section 4).
+``Response.write_status`` takes any of these by number. The phrases are those of the IANA registry, and the
+same as in the core; clients ignore them (RFC 9112 section 4).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tasks under the names of the API: real asyncio tasks, of which the first step runs at once where that is possible."""
+"""Tasks under the names of the API: asyncio tasks whose first step runs at once where that is possible."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def _is_current(loop: asyncio.AbstractEventLoop) -> bool:
             return False
     except RuntimeError:
         return False
-    # An I/O thread of an application sees the application's loop as the running one too, but its owner is another.
+    # An I/O thread of an application sees the application's loop as the running one too, but its owner is
+    # another.
     owner = getattr(loop, "_owner", None)
     return owner is None or owner == threading.get_ident()
 
@@ -32,8 +33,9 @@ def _is_current(loop: asyncio.AbstractEventLoop) -> bool:
 class RequestTask(asyncio.Task[_T]):
     """An asyncio task that can start at once.
 
-    On Python 3.12 and later, made on the thread that runs the loop, it runs to its first suspension before the constructor
-    returns. Everywhere else it starts on the next turn of the loop. In everything else it is an ``asyncio.Task``.
+    On Python 3.12 and later, made on the thread that runs the loop, it runs to its first suspension before
+    the constructor returns. Everywhere else it starts on the next turn of the loop. In everything else it is
+    an ``asyncio.Task``.
 
     Args:
         coro: The coroutine to run.
@@ -122,4 +124,6 @@ class TaskFactory:
         eager_start: bool | None = True,
     ) -> RequestTask[_T]:
         """Makes a task; the arguments are those of :class:`RequestTask`."""
-        return RequestTask(coro, loop, default_done_callback, context=context, name=name, eager_start=eager_start)
+        return RequestTask(
+            coro, loop, default_done_callback, context=context, name=name, eager_start=eager_start
+        )

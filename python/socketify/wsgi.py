@@ -1,4 +1,4 @@
-"""WSGI applications. This version does not serve them yet: the name is here so that programs that mention it load."""
+"""WSGI applications, which this version does not serve yet; programs that name the class can be loaded."""
 
 from __future__ import annotations
 

@@ -181,6 +181,10 @@ fn lead(server: &Arc<Server>, shard: &Shard) {
         }
         server.turn.run(&*server.app);
         if shard.led.swap(true, Ordering::SeqCst) {
+            // Whoever leads now slept through what was queued while we held the turn: only we know that it is free again.
+            if server.turn.is_due() {
+                threads.wake_leader();
+            }
             return;
         }
     }

@@ -1,0 +1,149 @@
+"""The demo that `make run` serves: a page of buttons, and behind each of them a few lines of this file.
+
+The page shows those lines too: it asks for them, so that what it shows is what runs. PORT chooses the port (3000), HOST the
+address (127.0.0.1, so that only this machine is served).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import inspect
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+import socketify
+from socketify import App, AppListenOptions, Request, Response, sendfile
+
+PUBLIC = Path(__file__).parent / "public"
+
+
+async def index(res: Response, req: Request) -> None:
+    await sendfile(res, req, PUBLIC / "index.html")
+
+
+# ---- behind the buttons ------------------------------------------------------------------------
+
+
+def greet(res: Response, req: Request) -> None:
+    name = unquote(req.get_parameter("name") or "")
+    hello = {"en": "Hello", "de": "Hallo", "pt": "Olá", "ja": "こんにちは"}
+    res.end(f"{hello.get(req.get_query('lang') or 'en', 'Hello')}, {name}!")
+
+
+async def statistics(res: Response, req: Request) -> None:
+    numbers = await res.get_json()
+    if not isinstance(numbers, list) or not numbers or not all(isinstance(n, (int, float)) for n in numbers):
+        res.send({"error": "send a list of numbers"}, status=400)
+        return
+    res.end({"count": len(numbers), "sum": sum(numbers), "min": min(numbers), "max": max(numbers)})
+
+
+def upload(res: Response, req: Request) -> None:
+    digest, size, began = hashlib.sha256(), 0, time.perf_counter()
+
+    def on_data(res: Response, chunk: bytes, is_end: bool) -> None:
+        nonlocal size
+        digest.update(chunk)
+        size += len(chunk)
+        if is_end:
+            seconds = round(time.perf_counter() - began, 3)
+            res.end({"bytes": size, "sha256": digest.hexdigest(), "seconds": seconds})
+
+    res.on_data(on_data)
+
+
+async def squares(res: Response, req: Request) -> None:
+    for number in range(1, 25):
+        res.write(f"{number * number} ")
+        await asyncio.sleep(0.12)
+        if res.aborted:
+            return
+    res.end("done")
+
+
+async def wait(res: Response, req: Request) -> None:
+    await asyncio.sleep(1)
+    task = asyncio.current_task()
+    res.end(f"waited one second in {task.get_name() if task else 'no task'}")
+
+
+def fail(res: Response, req: Request) -> None:
+    raise ValueError("this handler always fails")
+
+
+def on_error(error: Exception, res: Response | None, req: Request | None) -> None:
+    if res:
+        res.send({"error": type(error).__name__, "says": str(error)}, status=500)
+
+
+def routes(app: App) -> None:
+    app.get("/hello/:name", greet)
+    app.post("/statistics", statistics)
+    app.post("/upload", upload, max_body_size=2 * 1024**3)
+    app.get("/squares", squares)
+    app.get("/wait", wait)
+    app.get("/fail", fail)
+    app.set_error_handler(on_error)
+    app.constant("/health", {"status": "ok"})
+    app.static("/", PUBLIC)
+    app.get("/", index)
+
+
+# ---- the lines that the page shows -------------------------------------------------------------
+
+
+def lines_of(*functions: Callable[..., object], route: str) -> str:
+    """The source of some functions, and the lines of `routes` that begin with `route`."""
+    routing = [line.strip() for line in inspect.getsource(routes).splitlines() if line.strip().startswith(route)]
+    return "\n\n".join([*(inspect.getsource(function).rstrip() for function in functions), "\n".join(routing)])
+
+
+def about() -> dict[str, object]:
+    """What the page asks for when it opens."""
+    return {
+        "versions": f"socketify {socketify.__version__} · Python {platform.python_version()}",
+        "sources": {
+            "greet": lines_of(greet, route='app.get("/hello'),
+            "statistics": lines_of(statistics, route='app.post("/statistics'),
+            "upload": lines_of(upload, route='app.post("/upload'),
+            "squares": lines_of(squares, route='app.get("/squares'),
+            "wait": lines_of(wait, route='app.get("/wait'),
+            "static": lines_of(route="app.static("),
+            "constant": lines_of(route='app.constant("/health'),
+            "fail": lines_of(fail, on_error, route="app.set_error_handler("),
+        },
+    }
+
+
+# ---- where it listens --------------------------------------------------------------------------
+
+
+def main() -> None:
+    wanted, host = os.environ.get("PORT", "3000"), os.environ.get("HOST", "127.0.0.1")
+    if not wanted.isdecimal() or int(wanted) > 65535:
+        sys.exit(f"PORT must be a number from 0 to 65535, not {wanted!r}")
+
+    def listening(config: AppListenOptions) -> None:
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host
+        print(f"\n  The demo is at http://{name}:{config.port}  (Ctrl+C ends it)\n", flush=True)
+
+    app = App()
+    routes(app)
+    app.constant("/about", about())
+    try:
+        # Exclusive: a second demo must not share the port of the first without anybody noticing.
+        app.listen(AppListenOptions(port=int(wanted), host=host, options=1), listening)
+    except RuntimeError as error:
+        print(f"{error}. Taking a free port instead.")
+        app.listen(AppListenOptions(host=host), listening)
+    app.run()
+
+
+if __name__ == "__main__":
+    main()

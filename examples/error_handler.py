@@ -1,0 +1,36 @@
+"""One place for what goes wrong: it logs, and answers in the application's own words.
+
+    curl -i localhost:3000/sync
+    curl -i localhost:3000/async
+"""
+
+from __future__ import annotations
+
+import logging
+
+from socketify import App, Request, Response
+
+app = App()
+
+
+@app.on_error
+def failed(error: Exception, res: Response | None, req: Request | None) -> None:
+    # The request comes along only from a plain function, the response whenever the error belongs to one.
+    where = req.get_url() if req else "a coroutine"
+    logging.error("%s failed: %s", where, error, exc_info=error)
+    if res:
+        res.send({"error": type(error).__name__}, status=500)
+
+
+def plain(res: Response, req: Request) -> None:
+    raise ValueError("raised by a plain function")
+
+
+async def coroutine(res: Response, req: Request) -> None:
+    raise LookupError("raised by a coroutine")
+
+
+app.get("/sync", plain)
+app.get("/async", coroutine)
+app.listen(3000, lambda config: print(f"Listening on http://localhost:{config.port}/sync"))
+app.run()

@@ -1,0 +1,534 @@
+"""The core of socketify, in Rust. Use the classes of the package :mod:`socketify` instead."""
+
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from http.cookies import SimpleCookie
+from io import BytesIO
+from typing import Any, Final, TypeAlias, final, overload, type_check_only
+
+from typing_extensions import Self
+
+from .app import App
+from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
+
+__all__ = ["Request", "Response", "Server", "__version__"]
+
+__version__: Final[str]
+"""Version of the core, which is that of the package."""
+
+_Status: TypeAlias = int | str | bytes
+_Headers: TypeAlias = Iterable[tuple[Field, Payload]]
+
+@final
+class Request:
+    """One HTTP request.
+
+    Its data is its own, so every method works for as long as somebody keeps the object: after an ``await``
+    and after the answer too. It takes attributes of any name, for what middlewares hand on.
+
+    Text from the wire is UTF-8 where it is valid UTF-8 and ISO 8859-1 where it is not.
+    """
+
+    @property
+    def app(self) -> App:
+        """The application that serves the request."""
+
+    def get_method(self) -> str:
+        """Gives the method as it was sent, normally in upper case."""
+
+    def get_url(self) -> str:
+        """Gives the path without the query, not percent-decoded."""
+
+    def get_full_url(self) -> str:
+        """Gives the path with the query, as they were sent: without scheme and host."""
+
+    def get_header(self, lower_case_header: str | bytes) -> str | None:
+        """Gives the value of a header.
+
+        Args:
+            lower_case_header: The header's name, in any case.
+
+        Returns:
+            The value without blanks around it, ``""`` if it is empty, None without such a header. The values
+            of a repeated header are joined with ``", "``, those of ``cookie`` with ``"; "``.
+        """
+
+    def get_headers(self) -> dict[str, str]:
+        """Gives all headers: lower case name to value, each as :meth:`get_header` gives it."""
+
+    def for_each_header(self, handler: HeaderHandler) -> Self:
+        """Calls a function for each header line, repeats included, in the order they came.
+
+        Args:
+            handler: A plain function ``(lower_case_name, value)``. What it raises is logged, and the next
+                line follows.
+
+        Returns:
+            The request.
+        """
+
+    def get_query(self, key: str | bytes, /) -> str | None:
+        """Gives the first value of a key in the query.
+
+        Args:
+            key: The key, decoded.
+
+        Returns:
+            The value, ``+`` and percent escapes decoded as UTF-8; ``""`` for ``key=``; None when there is no
+            such key, or only one without ``=``.
+        """
+
+    def get_queries(self) -> dict[str, list[str]]:
+        """Gives the whole query, decoded: key to values in their order. Blank values are left out."""
+
+    @overload
+    def get_parameters(self, index: None = None) -> list[str]:
+        """Gives the values of all ``:name`` segments of the route in their order, not percent-decoded."""
+
+    @overload
+    def get_parameters(self, index: int | str) -> str | None:
+        """Gives one of them; see :meth:`get_parameter`."""
+
+    def get_parameter(self, index: int | str) -> str | None:
+        """Gives the value of one ``:name`` segment of the route.
+
+        Args:
+            index: Its place, from 0, or its name without the colon.
+
+        Returns:
+            The value, not percent-decoded; None when there is none at that place or of that name.
+        """
+
+    def get_cookie(self, name: str | bytes) -> str | None:
+        """Gives the value of a cookie.
+
+        Args:
+            name: The cookie's name; upper and lower case differ.
+
+        Returns:
+            The value, unquoted but not percent-decoded; None without such a cookie. Of several with one name,
+            the last.
+        """
+
+    def get_cookies(self) -> SimpleCookie | None:
+        """Gives all cookies by name, each with its text in ``.value``; None without a ``Cookie`` header."""
+
+    def preserve(self) -> Self:
+        """Gives the request. Its data is valid for as long as it is kept, with this call or without."""
+
+    def set_yield(self, has_yield: object) -> Self:
+        """Says whether the next matching route shall have the request once this handler has returned.
+
+        It has no effect once the answer is complete, nor in a coroutine after its first suspension.
+
+        Args:
+            has_yield: Whether to go on; its truth counts.
+
+        Returns:
+            The request.
+        """
+
+    def get_yield(self) -> bool:
+        """Tells what :meth:`set_yield` said last to this handler; False at its start."""
+
+    def is_ancient(self) -> bool:
+        """Tells whether the request is HTTP/1.0."""
+
+    @type_check_only
+    def __getattr__(self, name: str) -> Any: ...
+    @type_check_only
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+
+@final
+class Response:
+    """The answer to one HTTP request.
+
+    Every method may be called from any thread at any time. Once the answer is complete, or the client is
+    gone, they do nothing and give what they give when there is nothing: themselves, False, 0 or None.
+
+    A head is sent with the first bytes of the body, so the order of status and headers does not matter
+    before.
+
+    A *message* is text, sent as UTF-8; bytes, ``bytearray`` or ``memoryview``, sent as they are; or anything
+    else, sent as JSON through the application's serializer. A set becomes an array.
+    """
+
+    aborted: bool
+    """Whether the client left before the answer was complete. May be set, which changes nothing else."""
+
+    @property
+    def app(self) -> App:
+        """The application that answers."""
+
+    def write_status(self, status_or_status_text: _Status) -> Self:
+        """Sets the status. The first one set counts.
+
+        Args:
+            status_or_status_text: A number from 200 to 599, or a status line's text such as ``"404 Not
+                Found"``.
+
+        Returns:
+            The response.
+
+        Raises:
+            RuntimeError: It is not a status.
+        """
+
+    def write_header(self, key: Field, value: Payload) -> Self:
+        """Adds a header; a name may be added several times.
+
+        ``Content-Length`` is heeded rather than copied, so there is never a second one; ``Transfer-Encoding``
+        is left to the core.
+
+        Args:
+            key: The name, sent as it is written here.
+            value: ``str`` or bytes; an int is sent in decimal, anything else as JSON.
+
+        Returns:
+            The response.
+
+        Raises:
+            ValueError: The name is no header name, or the value has a line break or NUL.
+        """
+
+    def write_headers(self, headers: _Headers) -> Self:
+        """Adds several headers.
+
+        Args:
+            headers: Any iterable of ``(name, value)`` pairs, each as for :meth:`write_header`.
+
+        Returns:
+            The response.
+
+        Raises:
+            ValueError: An item is not a pair, or a name or value is not valid.
+        """
+
+    def set_cookie(
+        self, name: str | bytes, value: str | bytes | float, options: Mapping[str, object] | None = None
+    ) -> Self:
+        """Adds a ``Set-Cookie`` header.
+
+        Args:
+            name: The cookie's name.
+            value: Its value, sent percent-encoded with ``%20`` for a space.
+            options: Attributes by name, in any case: ``expires`` (a ``datetime``, naive taken as GMT; seconds
+                from now; or text), ``path``, ``comment``, ``domain``, ``max-age`` (seconds), ``secure``,
+                ``httponly``, ``version``, ``samesite``.
+
+        Returns:
+            The response.
+
+        Raises:
+            http.cookies.CookieError: The name or an option is not valid.
+            TypeError: The value is None or of another type that cannot be written.
+        """
+
+    def write_continue(self) -> Self:
+        """Sends an interim ``100 Continue``. A request that expects one gets it without this call."""
+
+    def end(self, message: Payload | None, end_connection: object = False) -> Self:
+        """Completes the answer.
+
+        Args:
+            message: The (rest of the) body; None for nothing. JSON sets ``Content-Type`` unless it was
+                written.
+            end_connection: Whether to close the connection afterwards; its truth counts, here and below.
+
+        Returns:
+            The response.
+
+        Raises:
+            TypeError: The serializer takes no such message. Nothing was sent then.
+        """
+
+    def cork_end(self, message: Payload | None, end_connection: object = False) -> Self:
+        """The same as :meth:`end`: an answer always leaves in one piece."""
+
+    def send(
+        self,
+        message: Payload | None = None,
+        content_type: Field | None = None,
+        status: _Status | None = None,
+        headers: _Headers | None = None,
+        end_connection: object = False,
+    ) -> Self:
+        """Gives the whole answer in one call.
+
+        Args:
+            message: The body; None, the default, for none.
+            content_type: ``text/plain`` by default; JSON is always ``application/json``. Without effect where
+                ``Content-Type`` has been written.
+            status: As for :meth:`write_status`; 200 by default.
+            headers: As for :meth:`write_headers`.
+            end_connection: Whether to close the connection afterwards.
+
+        Returns:
+            The response.
+
+        Raises:
+            RuntimeError: The status is not one.
+            ValueError: A header is not valid.
+            TypeError: The serializer takes no such message.
+        """
+
+    def cork_send(
+        self,
+        message: Payload | None,
+        content_type: Field | None = None,
+        status: _Status | None = None,
+        headers: _Headers | None = None,
+        end_connection: object = False,
+    ) -> Self:
+        """The same as :meth:`send`: an answer always leaves in one piece."""
+
+    def end_without_body(self, end_connection: object = False) -> Self:
+        """Completes the answer without a body, with ``Content-Length: 0`` where the status allows one.
+
+        For HEAD, a ``Content-Length`` written before is sent.
+        """
+
+    def redirect(self, location: Field, status_code: _Status | None = None) -> Self:
+        """Completes the answer with a redirection.
+
+        Args:
+            location: Where to, sent as it is.
+            status_code: 302 by default.
+
+        Returns:
+            The response.
+
+        Raises:
+            RuntimeError: The status is not one.
+            ValueError: The location has a line break or NUL.
+        """
+
+    def render(self, *args: Any, **kwargs: Any) -> Self:
+        """Completes the answer, as ``text/html``, with what the application's template engine renders.
+
+        Raises:
+            RuntimeError: No engine is registered.
+        """
+
+    def write(self, message: Payload) -> Self:
+        """Sends a piece of the body and leaves the answer open.
+
+        The body goes out in chunks, or as it is where a ``Content-Length`` was written before.
+
+        What the socket does not take is kept, without limit: see :meth:`drain` and :meth:`send_chunk`.
+        """
+
+    def try_end(self, message: Field, total_size: int, end_connection: object = False) -> tuple[bool, bool]:
+        """Sends as much of a body as the socket takes, without keeping the rest.
+
+        Args:
+            message: The body from :meth:`get_write_offset` on.
+            total_size: Bytes of the whole body; 0 means those of ``message``.
+            end_connection: Whether to close the connection after the last byte.
+
+        Returns:
+            Whether all of ``message`` was taken, and whether the answer is over: complete or aborted. When
+            not all was taken, go on in :meth:`on_writable`. ``(False, True)`` for what is neither text nor
+            bytes.
+        """
+
+    def send_chunk(self, buffer: Field, total_size: int) -> Future[tuple[bool, bool]]:
+        """Sends a piece of a body of known size, at the pace of the client. One call at a time.
+
+        Args:
+            buffer: The piece.
+            total_size: Bytes of the whole body.
+
+        Returns:
+            A future: ``(True, False)`` when the piece was taken, ``(True, True)`` when with it the answer is
+            complete, ``(False, True)`` when the client has gone.
+
+        Raises:
+            TypeError: The piece is neither text nor bytes.
+        """
+
+    def drain(self) -> Future[None]:
+        """Gives a future that is done when there is room to write, or the answer is over."""
+
+    def get_write_offset(self) -> int:
+        """Gives the number of body bytes taken so far."""
+
+    def write_offset(self, offset: int) -> Self:
+        """Sets what :meth:`get_write_offset` gives, and from where :meth:`try_end` counts."""
+
+    def get_buffered_amount(self) -> int:
+        """Gives the number of bytes that were written and that the socket has not taken yet."""
+
+    def cork(self, callback: Callable[[Response], object]) -> Self:
+        """Runs a function and sends all it writes in one piece.
+
+        Args:
+            callback: A plain function, called with the response at once, unless the answer is over. A
+                coroutine function is refused, which is logged. What it raises comes out of here.
+
+        Returns:
+            The response.
+        """
+
+    def has_responded(self) -> bool:
+        """Tells whether the answer is complete. It is not when the client left before."""
+
+    def close(self) -> Self:
+        """Cuts the connection at once. An answer that was not complete is aborted."""
+
+    def grab_aborted_handler(self) -> Self:
+        """Gives the response. Whether it was aborted is always known, with this call or without."""
+
+    def on_aborted(self, handler: AbortedHandler) -> Self:
+        """Has a function called when the client leaves before the answer is complete.
+
+        Args:
+            handler: ``(res)``, ``async`` or not; the last one registered counts, what cannot be called is
+                ignored. What it raises is logged.
+
+        Returns:
+            The response.
+        """
+
+    def on_data(self, handler: DataHandler) -> Self:
+        """Has a function called with each piece of the request's body.
+
+        Args:
+            handler: ``(res, chunk, is_end)``, ``async`` or not; the next piece waits for it. ``is_end`` is
+                True exactly once, for the last piece, which may be empty.
+
+        Returns:
+            The response.
+        """
+
+    def on_writable(self, handler: WritableHandler) -> Self:
+        """Has a function called when there is room to write again.
+
+        Args:
+            handler: A plain function ``(res, offset) -> bool``: from where to go on, and whether all it
+                offered was taken. A coroutine function is refused, which is logged.
+
+        Returns:
+            The response.
+        """
+
+    def pause(self) -> Self:
+        """Stops reading the request's body, so that the client has to wait, for as long as it takes."""
+
+    def resume(self) -> Self:
+        """Goes on reading after :meth:`pause`."""
+
+    def get_data(self) -> Future[BytesIO]:
+        """Gives a future of the whole body of the request.
+
+        It may be asked for at any time before the answer is complete, and again. Empty without a body; what
+        had arrived when the client left.
+        """
+
+    def get_text(self, encoding: str = "utf-8") -> Coroutine[Any, Any, str | None]:
+        """Reads the whole body of the request as text; None when it is not in that encoding."""
+
+    def get_json(self) -> Coroutine[Any, Any, Any]:
+        """Reads the whole body of the request as JSON in UTF-8; None when it is none."""
+
+    def get_form_urlencoded(self, encoding: str = "utf-8") -> Coroutine[Any, Any, dict[str, str] | None]:
+        """Reads the whole body of the request as an HTML form: the last value of each field.
+
+        Blank values are left out. None when there are no fields, or the body is not in that encoding.
+        """
+
+    def run_async(self, task: Coroutine[Any, Any, Any]) -> Self:
+        """Runs a coroutine on the application's loop; the error handler gets what it raises, and this response."""
+
+    def get_remote_address(self) -> str | None:
+        """Gives the client's address, IPv6 as eight groups of four digits; None on a UNIX socket."""
+
+    def get_remote_address_bytes(self) -> bytes:
+        """Gives the client's address as 4 or 16 bytes in network order; ``b""`` on a UNIX socket."""
+
+    def get_proxied_remote_address(self) -> str | None:
+        """Gives the address that a proxy told in a PROXY protocol v2 preface; None without one."""
+
+    def get_proxied_remote_address_bytes(self) -> bytes | None:
+        """Gives the address that a proxy told as 4 or 16 bytes in network order; None without one."""
+
+    def get_native_handle(self) -> int:
+        """Gives the socket's file descriptor. It stays the core's: do not read, write or close it."""
+
+    def _take_body(self) -> bytes | None:
+        """The whole body of the request if it has arrived, else None."""
+
+    def _resume_body(self) -> None:
+        """Says that a piece of the body has been dealt with."""
+
+    def _fail(self) -> None:
+        """A 500 in place of what was not said yet; cuts an answer that has begun."""
+
+    def _reset(self) -> None:
+        """Forgets the head that was not sent yet; cuts an answer that has begun."""
+
+    @type_check_only
+    def __getattr__(self, name: str) -> Any: ...
+    @type_check_only
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+
+@final
+class Server:
+    """The part of an application that is Rust. Internal: :class:`socketify.App` is what users have."""
+
+    def __new__(
+        cls, application: App, serializer: Any, handlers_on_loop: bool, options: dict[str, Any]
+    ) -> Self: ...
+    def add_route(
+        self,
+        method: str | None,
+        pattern: str,
+        handler: Callable[..., object],
+        coroutine: bool,
+        max_body_size: int | None = None,
+    ) -> bool:
+        """Registers a handler; ``method`` None is every method. True when the pattern can match."""
+
+    def add_constant(
+        self, method: str | None, pattern: str, status: int, headers: list[tuple[Any, Any]], body: Any
+    ) -> bool:
+        """Registers an answer that never changes, which is given without Python."""
+
+    def bind(self, host: str | None, port: int, exclusive: bool, path: str | None) -> int:
+        """Binds a socket; gives its port."""
+
+    def start(self, event_loop: AbstractEventLoop) -> None:
+        """Starts the threads; ``async`` handlers run on ``event_loop``."""
+
+    def close(self, grace: float) -> None:
+        """Stops accepting; what is in flight may finish for ``grace`` seconds."""
+
+    def join(self) -> None:
+        """Ends the threads. For the loop's thread, once the loop has stopped."""
+
+    def is_running(self) -> bool:
+        """Whether the threads run."""
+
+    def connection_count(self) -> int:
+        """How many connections are open."""
+
+    def set_serializer(self, serializer: Any) -> None:
+        """Sets what JSON goes through."""
+
+    def set_event_loop(self, event_loop: AbstractEventLoop | None) -> None:
+        """Sets the loop that futures belong to, before the server starts."""
+
+    def poll(self) -> bool:
+        """Runs what was posted to the loop's thread; True when there was something."""
+
+    def arm(self) -> bool:
+        """Announces that the loop will block; False when it must not."""
+
+    def disarm(self) -> None:
+        """Says that the loop is awake."""
+
+    def wake_descriptor(self) -> int:
+        """File descriptor that becomes readable when the loop has to wake."""
+
+    def clear_wake(self) -> None:
+        """Empties what ``wake_descriptor`` gives."""

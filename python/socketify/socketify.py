@@ -1,0 +1,61 @@
+"""The public classes under the module they have always been in (A-EXP-22, A-EXP-23)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ._core import Request as AppRequest
+from ._core import Response as AppResponse
+from .app import App
+from .asgi import ASGI
+from .extensions import AppExtension
+from .loop import Loop
+from .middleware import middleware
+from .options import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus
+from .routers import DecoratorRouter, MiddlewareRouter
+from .ssgi import SSGI
+from .static import sendfile
+from .tasks import RequestTask, TaskFactory, create_task
+from .wsgi import WSGI
+
+__all__ = [
+    "ASGI",
+    "SSGI",
+    "WSGI",
+    "App",
+    "AppExtension",
+    "AppListenOptions",
+    "AppOptions",
+    "AppRequest",
+    "AppResponse",
+    "CompressOptions",
+    "DecoratorRouter",
+    "Loop",
+    "MiddlewareRouter",
+    "OpCode",
+    "Request",
+    "RequestTask",
+    "Response",
+    "SendStatus",
+    "TaskFactory",
+    "WebSocket",
+    "asyncio",
+    "create_task",
+    "middleware",
+    "sendfile",
+]
+
+Request = AppRequest
+Response = AppResponse
+
+
+class WebSocket:
+    """A WebSocket connection, which this version does not serve yet: programs that name it load.
+
+    Raises:
+        NotImplementedError: Always.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise NotImplementedError("WebSockets are not served yet by this version of socketify")
