@@ -45,7 +45,9 @@ impl Listener {
     /// Binds and listens.
     pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
         match endpoint {
-            Endpoint::Tcp { host, port, exclusive } => bind_tcp(host.as_deref(), *port, *exclusive).map(Self::Tcp),
+            Endpoint::Tcp { host, port, exclusive } => {
+                bind_tcp(host.as_deref(), *port, *exclusive).map(Self::Tcp)
+            }
             Endpoint::Unix(path) => bind_unix(path).map(Self::Unix),
         }
     }

@@ -6,6 +6,7 @@
 mod accept;
 mod connection;
 mod deadlines;
+mod drive;
 mod exchange;
 mod intake;
 mod output;
@@ -62,7 +63,12 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     /// Starts to serve on `listeners`. Call it after any fork.
-    pub fn start(config: Config, app: Arc<dyn App>, routes: Routes, listeners: Vec<Listener>) -> io::Result<Arc<Self>> {
+    pub fn start(
+        config: Config,
+        app: Arc<dyn App>,
+        routes: Routes,
+        listeners: Vec<Listener>,
+    ) -> io::Result<Arc<Self>> {
         let server = Arc::new(Self {
             threads: threads::Threads::new(config.io_threads)?,
             permits: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
@@ -156,7 +162,11 @@ impl Server {
         }
     }
 
-    fn register(self: &Arc<Self>, peer: stream::Peer, writing: stream::Writing) -> Arc<connection::Connection> {
+    fn register(
+        self: &Arc<Self>,
+        peer: stream::Peer,
+        writing: stream::Writing,
+    ) -> Arc<connection::Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let connection = connection::Connection::new(Arc::clone(self), number, peer, writing);
         self.connections.lock().insert(number, Arc::clone(&connection));

@@ -1,5 +1,7 @@
 //! The layers of the crate: Python only in `src/py`, no runtime and no sockets in the pure parts.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot read its sources has failed")]
+
 use std::path::{Path, PathBuf};
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -438,7 +438,7 @@ class Response:
         """
 
     def run_async(self, task: Coroutine[Any, Any, Any]) -> Self:
-        """Runs a coroutine on the application's loop; the error handler gets what it raises, and this response."""
+        """Runs a coroutine on the loop; the error handler gets what it raises, and this response."""
 
     def get_remote_address(self) -> str | None:
         """Gives the client's address, IPv6 as eight groups of four digits; None on a UNIX socket."""

@@ -122,10 +122,11 @@ def format_cookie(name: str | bytes, value: object, options: Mapping[str, object
 
 def _parse(header: str) -> SimpleCookie:
     jar: SimpleCookie = SimpleCookie()
-    for name, value in _PAIR.findall(header):
-        name, value = name.strip(" \t"), value.strip(" \t")
-        if not name or _CONTROL.search(name) or _CONTROL.search(value):
+    for pair in _PAIR.finditer(header):
+        name, value = pair[1].strip(" \t"), pair[2]
+        if not name or value is None or _CONTROL.search(name) or _CONTROL.search(value):
             continue
+        value = value.strip(" \t")
         morsel: Morsel[str] = Morsel()
         try:
             # Not `jar[name] = value`: that refuses names which browsers do send, such as `path` or `a[0]`.

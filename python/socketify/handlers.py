@@ -49,7 +49,7 @@ AnyHandler: TypeAlias = "Handler | AsyncHandler"
 """What a route takes."""
 
 ErrorHandler: TypeAlias = "Callable[[Exception, Response | None, Request | None], object]"
-"""Gets what a handler raised. The request is None after an ``async`` handler; the response may be None too."""
+"""Gets what a handler raised. After an ``async`` handler the request is None; the response may be too."""
 
 AbortedHandler: TypeAlias = "Callable[[Response], object]"
 """Called when the client has gone before the answer was complete."""

@@ -2,16 +2,12 @@
 
 Each member is called as ``(res, req, data)``. ``data`` is what the member before it returned, and None for
 the first. A member that returns something false stops the chain; the last member is, as a rule, the handler.
-
-A chain inside a chain is taken apart, so that its value reaches the members after it wherever its ``async``
-part begins.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .errors import qualified_name
 from .handlers import is_async
@@ -22,30 +18,20 @@ if TYPE_CHECKING:
 
 __all__ = ["async_middleware", "middleware", "sync_middleware"]
 
-_MARK = "_socketify_chain"
-
-
-class _Chain(NamedTuple):
-    """What a chain is made of."""
-
-    members: tuple[Middleware, ...]
-    # The chain itself: `functools.wraps` copies attributes, and whoever wraps a chain must not be taken for
-    # it.
-    owner: weakref.ref[Callable[..., Any]]
-
 
 def middleware(*functions: Middleware) -> Callable[..., Any]:
     """Makes one handler of several functions, ``async`` or not.
 
     Members before the first coroutine function run at once. From it on all run in one coroutine, in which
-    coroutine functions are awaited and plain functions called.
+    coroutine functions are awaited and plain functions called. A chain may be a member of another chain: its
+    value goes to the member after it.
 
     Args:
         functions: The members, the handler last. Without any, the chain returns the ``data`` it gets.
 
     Returns:
         ``chain(res, req, data=None)``. Without coroutine functions, a plain function that gives the last
-        value. With one in first place, a coroutine function that does. Else a plain function that starts the
+        value. With one in first place, a coroutine function that does. Else a plain callable that starts the
         coroutine with ``res.run_async`` and gives None, or the false value that stopped it before.
 
     Raises:
@@ -54,20 +40,10 @@ def middleware(*functions: Middleware) -> Callable[..., Any]:
     members = _members(functions)
     first = next((index for index, member in enumerate(members) if is_async(member)), len(members))
     if first == len(members):
-        return _mark(_sync_chain(members), members)
+        return _sync_chain(members)
     if first == 0:
-        return _mark(_async_chain(members), members)
-    prefix, rest = members[:first], _async_chain(members[first:])
-
-    def chain(res: Response, req: Request, data: Any = None) -> Any:
-        for member in prefix:
-            data = member(res, req, data)
-            if not data:
-                return data
-        res.run_async(rest(res, req, data))
-        return None
-
-    return _mark(chain, members)
+        return _async_chain(members)
+    return _MixedChain(members, first)
 
 
 def sync_middleware(*functions: Middleware) -> Callable[..., Any]:
@@ -89,7 +65,7 @@ def sync_middleware(*functions: Middleware) -> Callable[..., Any]:
                 f"{qualified_name(member)} is a coroutine function, which sync_middleware() does not take: "
                 "use middleware()"
             )
-    return _mark(_sync_chain(members), members)
+    return _sync_chain(members)
 
 
 def async_middleware(*functions: Middleware) -> Callable[..., Any]:
@@ -104,8 +80,28 @@ def async_middleware(*functions: Middleware) -> Callable[..., Any]:
     Raises:
         TypeError: One of them cannot be called.
     """
-    members = _members(functions)
-    return _mark(_async_chain(members), members)
+    return _async_chain(_members(functions))
+
+
+class _MixedChain:
+    """A chain whose first members are plain and one of the others is not.
+
+    Called as a handler, its value comes when nobody waits for it any more. As a member of another chain it is
+    therefore taken apart, so that the value reaches the members after it.
+    """
+
+    def __init__(self, members: tuple[Middleware, ...], first: int) -> None:
+        self.members = members
+        self._prefix = members[:first]
+        self._rest = _async_chain(members[first:])
+
+    def __call__(self, res: Response, req: Request, data: Any = None) -> Any:
+        for member in self._prefix:
+            data = member(res, req, data)
+            if not data:
+                return data
+        res.run_async(self._rest(res, req, data))
+        return None
 
 
 def _members(functions: tuple[Any, ...]) -> tuple[Middleware, ...]:
@@ -113,17 +109,8 @@ def _members(functions: tuple[Any, ...]) -> tuple[Middleware, ...]:
     for function in functions:
         if not callable(function):
             raise TypeError(f"a middleware must be callable as (res, req, data), which {function!r} is not")
-        mark = getattr(function, _MARK, None)
-        if isinstance(mark, _Chain) and mark.owner() is function:
-            members.extend(mark.members)
-        else:
-            members.append(function)
+        members.extend(function.members if isinstance(function, _MixedChain) else (function,))
     return tuple(members)
-
-
-def _mark(chain: Callable[..., Any], members: tuple[Middleware, ...]) -> Callable[..., Any]:
-    setattr(chain, _MARK, _Chain(members, weakref.ref(chain)))
-    return chain
 
 
 def _sync_chain(members: tuple[Middleware, ...]) -> Callable[..., Any]:

@@ -100,7 +100,7 @@ class OpCode(IntEnum):
 
 
 class SendStatus(IntEnum):
-    """What became of a WebSocket message. Compare by name: BACKPRESSURE is false, yet the message is queued."""
+    """What became of a WebSocket message. Compare by name: BACKPRESSURE is false but means queued."""
 
     BACKPRESSURE = 0
     """Queued, since the socket has no room at the moment."""

@@ -19,7 +19,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::app::{App, HandlerId, Job, Lane, Signal};
-use crate::py::listeners::{Listeners, Lanes};
+use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -154,7 +154,8 @@ impl PyApp {
 
     pub(crate) fn add_handler(&self, callable: Py<PyAny>, coroutine: bool) -> PyResult<(HandlerId, Lane)> {
         let mut handlers = self.handlers.write();
-        let id = HandlerId::try_from(handlers.len()).map_err(|_| PyTypeError::new_err("too many handlers"))?;
+        let id =
+            HandlerId::try_from(handlers.len()).map_err(|_| PyTypeError::new_err("too many handlers"))?;
         handlers.push(Handler { callable, coroutine });
         Ok((id, self.lane(coroutine)))
     }
@@ -222,13 +223,18 @@ impl PyApp {
         error: &PyErr,
         callable: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        Self::helper(py, "errors", "log_callback")?.call1((what, error.clone_ref(py).into_value(py), callable))?;
+        Self::helper(py, "errors", "log_callback")?.call1((
+            what,
+            error.clone_ref(py).into_value(py),
+            callable,
+        ))?;
         Ok(())
     }
 
     pub(crate) fn bytes_io(py: Python<'_>, body: &Py<PyBytes>) -> PyResult<Py<PyAny>> {
         static BYTES_IO: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
-        let class = BYTES_IO.get_or_try_init(py, || Ok::<_, PyErr>(py.import("io")?.getattr("BytesIO")?.unbind()))?;
+        let class =
+            BYTES_IO.get_or_try_init(py, || Ok::<_, PyErr>(py.import("io")?.getattr("BytesIO")?.unbind()))?;
         class.call1(py, (body,))
     }
 
@@ -270,10 +276,10 @@ impl PyApp {
                 // On the loop: the task goes on with the request, and yielding from it has no effect any more.
                 return;
             }
-            if exchange.is_yielded() {
-                if let Some(listeners) = Listeners::of(exchange) {
-                    listeners.carry(response.clone_ref(py), request.clone_ref(py));
-                }
+            if exchange.is_yielded()
+                && let Some(listeners) = Listeners::of(exchange)
+            {
+                listeners.carry(response.clone_ref(py), request.clone_ref(py));
             }
             match exchange.next() {
                 Some(Next::Here(next)) => {
@@ -298,7 +304,11 @@ impl PyApp {
         response: &Py<Response>,
         request: &Py<Request>,
     ) -> bool {
-        let found = self.handlers.read().get(id as usize).map(|found| (found.callable.clone_ref(py), found.coroutine));
+        let found = self
+            .handlers
+            .read()
+            .get(id as usize)
+            .map(|found| (found.callable.clone_ref(py), found.coroutine));
         let Some((callable, coroutine)) = found else {
             exchange.close();
             return false;
@@ -322,14 +332,20 @@ impl PyApp {
     }
 
     /// A plain function may return something to await (A-CALL-02).
-    fn take_returned(&self, py: Python<'_>, exchange: &Arc<Exchange>, value: &Bound<'_, PyAny>, response: &Py<Response>) {
+    fn take_returned(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+        value: &Bound<'_, PyAny>,
+        response: &Py<Response>,
+    ) {
         if value.is_none() || value.is_instance_of::<Response>() {
             return;
         }
-        if value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false) {
-            if let Err(error) = self.hooks.spawn.call1(py, (value, response)) {
-                self.fail(py, exchange, &error, Some(response), None);
-            }
+        if value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false)
+            && let Err(error) = self.hooks.spawn.call1(py, (value, response))
+        {
+            self.fail(py, exchange, &error, Some(response), None);
         }
     }
 
@@ -431,7 +447,9 @@ impl PyApp {
             ran = true;
             match posted {
                 Posted::Request(exchange) => self.serve(py, &exchange),
-                Posted::Signal(exchange, signal) => Listeners::deliver(py, self, &exchange, signal, Lane::Loop),
+                Posted::Signal(exchange, signal) => {
+                    Listeners::deliver(py, self, &exchange, signal, Lane::Loop);
+                }
                 Posted::Drained => {
                     if let Err(error) = self.hooks.drained.call0(py) {
                         error.write_unraisable(py, Some(self.application.bind(py)));

@@ -133,9 +133,10 @@ impl Listeners {
         let Some(listeners) = Self::existing(exchange) else { return lanes };
         let inner = listeners.inner.lock();
         let (callbacks, futures) = match signal {
-            Signal::Aborted => {
-                ([&inner.aborted, &inner.data, &inner.writable], !inner.whole.is_empty() || !inner.room.is_empty())
-            }
+            Signal::Aborted => (
+                [&inner.aborted, &inner.data, &inner.writable],
+                !inner.whole.is_empty() || !inner.room.is_empty(),
+            ),
             Signal::Readable => ([&inner.data, &None, &None], !inner.whole.is_empty()),
             Signal::Writable => ([&inner.writable, &None, &None], !inner.room.is_empty()),
         };
@@ -190,7 +191,14 @@ impl Listeners {
         drop(old);
         if let (Some(callback), Some(response)) = (callback, &response) {
             let arguments = (response.clone_ref(py),);
-            app.call_back(py, exchange, response, &callback.callable, arguments.into_pyobject(py), "on_aborted");
+            app.call_back(
+                py,
+                exchange,
+                response,
+                &callback.callable,
+                arguments.into_pyobject(py),
+                "on_aborted",
+            );
         }
         if !whole.is_empty() {
             let body = PyBytes::new(py, &exchange.take_rest()).unbind();
@@ -240,8 +248,11 @@ impl Listeners {
     fn room(&self, py: Python<'_>, exchange: &Arc<Exchange>, lane: Lane) {
         let (callable, response, futures) = {
             let mut inner = self.inner.lock();
-            let callable =
-                inner.writable.as_ref().filter(|data| data.lane == lane).map(|data| data.callable.clone_ref(py));
+            let callable = inner
+                .writable
+                .as_ref()
+                .filter(|data| data.lane == lane)
+                .map(|data| data.callable.clone_ref(py));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let futures = if lane == Lane::Loop { std::mem::take(&mut inner.room) } else { Vec::new() };
             (callable, response, futures)
@@ -250,7 +261,8 @@ impl Listeners {
             PyApp::resolve(py, &future, &room);
         }
         let (Some(callable), Some(response)) = (callable, response) else { return };
-        let arguments: PyResult<Bound<'_, PyTuple>> = (response.clone_ref(py), exchange.write_offset()).into_pyobject(py);
+        let arguments: PyResult<Bound<'_, PyTuple>> =
+            (response.clone_ref(py), exchange.write_offset()).into_pyobject(py);
         let accepted = arguments.and_then(|arguments| callable.bind(py).call1(arguments)?.is_truthy());
         if let Err(error) = &accepted {
             let _ = PyApp::log_callback(py, "on_writable", error, callable.bind(py));

@@ -62,12 +62,17 @@ pub(crate) fn key<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<Cow<'
         return match text.to_str() {
             Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
             // No name on the wire has a lone surrogate, so it is simply not there.
-            Err(error) if error.is_instance_of::<PyUnicodeEncodeError>(value.py()) => Ok(Cow::Borrowed(b"\xff")),
+            Err(error) if error.is_instance_of::<PyUnicodeEncodeError>(value.py()) => {
+                Ok(Cow::Borrowed(b"\xff"))
+            }
             Err(error) => Err(error),
         };
     }
     match raw(value)? {
         Some(payload) => Ok(Cow::Owned(payload.as_bytes()?.to_vec())),
-        None => Err(PyTypeError::new_err(format!("{what} must be str or bytes, not {}", value.get_type().name()?))),
+        None => Err(PyTypeError::new_err(format!(
+            "{what} must be str or bytes, not {}",
+            value.get_type().name()?
+        ))),
     }
 }

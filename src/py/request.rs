@@ -66,16 +66,19 @@ impl Request {
         for (name, _) in self.exchange.headers() {
             let name = name.to_ascii_lowercase();
             let key = text(py, &name);
-            if !headers.contains(&key)? {
-                if let Some(value) = self.exchange.header(&name) {
-                    headers.set_item(key, text(py, &value))?;
-                }
+            if !headers.contains(&key)?
+                && let Some(value) = self.exchange.header(&name)
+            {
+                headers.set_item(key, text(py, &value))?;
             }
         }
         Ok(headers)
     }
 
-    fn for_each_header<'py>(slf: Bound<'py, Self>, handler: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+    fn for_each_header<'py>(
+        slf: Bound<'py, Self>,
+        handler: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
         for (name, value) in slf.get().exchange.headers() {
             let name = text(py, &name.to_ascii_lowercase());
@@ -87,7 +90,11 @@ impl Request {
     }
 
     #[pyo3(signature = (key, /))]
-    fn get_query<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyString>>> {
+    fn get_query<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
         let key = message::key(key, "query key")?;
         let found = self.exchange.query().and_then(|all| query::first(all, &key));
         Ok(found.map(|value| PyString::new(py, &String::from_utf8_lossy(&value))))
@@ -107,7 +114,11 @@ impl Request {
     }
 
     #[pyo3(signature = (index = None))]
-    fn get_parameters<'py>(&self, py: Python<'py>, index: Option<Place<'py>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn get_parameters<'py>(
+        &self,
+        py: Python<'py>,
+        index: Option<Place<'py>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         if let Some(place) = index {
             return Ok(self.get_parameter(py, place)?.map(Bound::into_any));
         }
@@ -115,9 +126,15 @@ impl Request {
         Ok(Some(PyList::new(py, all.map(|value| text(py, value)).collect::<Vec<_>>())?.into_any()))
     }
 
-    fn get_parameter<'py>(&self, py: Python<'py>, index: Place<'py>) -> PyResult<Option<Bound<'py, PyString>>> {
+    fn get_parameter<'py>(
+        &self,
+        py: Python<'py>,
+        index: Place<'py>,
+    ) -> PyResult<Option<Bound<'py, PyString>>> {
         let value = match index {
-            Place::Index(index) => usize::try_from(index).ok().and_then(|index| self.exchange.parameter(index)),
+            Place::Index(index) => {
+                usize::try_from(index).ok().and_then(|index| self.exchange.parameter(index))
+            }
             Place::Name(name) => self.exchange.parameter_named(name.to_str()?),
         };
         Ok(value.map(|value| text(py, value)))

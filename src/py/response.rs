@@ -26,7 +26,9 @@ impl From<HeadError> for PyErr {
     /// The one place where a head's errors become Python's: what the original raised for a status is a `RuntimeError`.
     fn from(error: HeadError) -> Self {
         match error {
-            HeadError::StatusCode { .. } | HeadError::StatusText { .. } => PyRuntimeError::new_err(error.to_string()),
+            HeadError::StatusCode { .. } | HeadError::StatusText { .. } => {
+                PyRuntimeError::new_err(error.to_string())
+            }
             _ => PyValueError::new_err(error.to_string()),
         }
     }
@@ -40,7 +42,8 @@ impl Response {
     }
 
     fn python(&self) -> PyResult<&PyApp> {
-        PyApp::of(&self.exchange).ok_or_else(|| PyRuntimeError::new_err("the response belongs to no application"))
+        PyApp::of(&self.exchange)
+            .ok_or_else(|| PyRuntimeError::new_err("the response belongs to no application"))
     }
 
     /// A message as bytes; one that went through JSON sets its Content-Type.
@@ -77,7 +80,9 @@ impl Response {
             let pair = pair?;
             let mut items = pair.try_iter()?;
             let (Some(name), Some(value), None) = (items.next(), items.next(), items.next()) else {
-                return Err(PyValueError::new_err(format!("{pair} is not a header: expected a (name, value) pair")));
+                return Err(PyValueError::new_err(format!(
+                    "{pair} is not a header: expected a (name, value) pair"
+                )));
             };
             self.header(&name?, &value?)?;
         }
@@ -149,7 +154,11 @@ impl Response {
         Ok(slf)
     }
 
-    fn write_header<'py>(slf: Slf<'py>, key: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+    fn write_header<'py>(
+        slf: Slf<'py>,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<Slf<'py>> {
         slf.get().header(key, value)?;
         Ok(slf)
     }
@@ -288,7 +297,12 @@ impl Response {
     }
 
     #[pyo3(signature = (message, total_size, end_connection = false))]
-    fn try_end(&self, message: &Bound<'_, PyAny>, total_size: u64, end_connection: bool) -> PyResult<(bool, bool)> {
+    fn try_end(
+        &self,
+        message: &Bound<'_, PyAny>,
+        total_size: u64,
+        end_connection: bool,
+    ) -> PyResult<(bool, bool)> {
         let Some(payload) = message::raw(message)? else { return Ok((false, true)) };
         let attempt = self.exchange.try_end(payload.as_bytes()?, total_size, end_connection);
         self.attempted(attempt);
@@ -296,7 +310,7 @@ impl Response {
     }
 
     fn send_chunk<'py>(
-        slf: Slf<'py>,
+        slf: &Slf<'py>,
         buffer: &Bound<'py, PyAny>,
         total_size: u64,
     ) -> PyResult<Bound<'py, PyAny>> {
@@ -313,7 +327,7 @@ impl Response {
             Attempt { over: true, .. } => (this.exchange.has_responded(), true),
             _ if !attempt.taken => {
                 let (room, gone) = (pair(py, true, false)?, pair(py, false, true)?);
-                this.await_room(py, &future, room, gone)?;
+                this.await_room(py, &future, &room, &gone)?;
                 return Ok(future);
             }
             _ => (true, false),
@@ -324,7 +338,7 @@ impl Response {
 
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.python()?.create_future(py)?;
-        self.await_room(py, &future, py.None(), py.None())?;
+        self.await_room(py, &future, &py.None(), &py.None())?;
         Ok(future)
     }
 
@@ -376,7 +390,9 @@ impl Response {
 
     fn on_aborted<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let this = slf.get();
-        if let (Some(callback), Some(listeners)) = (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange)) {
+        if let (Some(callback), Some(listeners)) =
+            (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange))
+        {
             listeners.on_aborted(slf.clone().unbind(), callback);
             // It may have gone between the check and the registration: then nobody will say so any more.
             this.release_if_over();
@@ -386,7 +402,9 @@ impl Response {
 
     fn on_data<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let this = slf.get();
-        if let (Some(callback), Some(listeners)) = (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange)) {
+        if let (Some(callback), Some(listeners)) =
+            (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange))
+        {
             listeners.on_data(slf.clone().unbind(), callback);
             this.exchange.read_pieces();
             this.release_if_over();
@@ -401,7 +419,9 @@ impl Response {
             PyApp::helper(py, "errors", "log_async_refused")?.call1(("on_writable", handler))?;
             return Ok(slf);
         }
-        if let (Some(callback), Some(listeners)) = (this.callback(py, handler)?, Listeners::of(&this.exchange)) {
+        if let (Some(callback), Some(listeners)) =
+            (this.callback(py, handler)?, Listeners::of(&this.exchange))
+        {
             listeners.on_writable(slf.clone().unbind(), callback);
             if !this.exchange.watch_writable() && !this.exchange.is_over() {
                 // There is room again already.
@@ -427,7 +447,7 @@ impl Response {
     fn get_data<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let app = self.python()?;
         let future = app.create_future(py)?;
-        if let Some(body) = self.take_now(py)? {
+        if let Some(body) = self.take_now(py) {
             future.call_method1("set_result", (PyApp::bytes_io(py, &body)?,))?;
         } else if let Some(listeners) = Listeners::of(&self.exchange) {
             listeners.await_whole(future.clone().unbind());
@@ -439,7 +459,7 @@ impl Response {
     }
 
     /// The whole body if it is here, else None.
-    fn _take_body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+    fn _take_body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
         self.take_now(py)
     }
 
@@ -549,18 +569,24 @@ impl Response {
 }
 
 impl Response {
-    fn take_now(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
-        let Some(listeners) = Listeners::of(&self.exchange) else { return Ok(None) };
+    fn take_now(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
+        let listeners = Listeners::of(&self.exchange)?;
         if let Some(body) = listeners.body(py) {
-            return Ok(Some(body));
+            return Some(body);
         }
-        let Some(bytes) = self.exchange.take_complete() else { return Ok(None) };
+        let bytes = self.exchange.take_complete()?;
         let body = PyBytes::new(py, &bytes).unbind();
         listeners.keep_body(body.clone_ref(py));
-        Ok(Some(body))
+        Some(body)
     }
 
-    fn await_room(&self, py: Python<'_>, future: &Bound<'_, PyAny>, room: Py<PyAny>, gone: Py<PyAny>) -> PyResult<()> {
+    fn await_room(
+        &self,
+        py: Python<'_>,
+        future: &Bound<'_, PyAny>,
+        room: &Py<PyAny>,
+        gone: &Py<PyAny>,
+    ) -> PyResult<()> {
         if let Some(listeners) = Listeners::of(&self.exchange) {
             listeners.await_room(future.clone().unbind(), room.clone_ref(py), gone.clone_ref(py));
             if !self.exchange.watch_writable() {

@@ -35,17 +35,21 @@ pub(crate) struct Server {
 fn seconds(options: &Bound<'_, PyDict>, name: &str, default: Duration) -> PyResult<Duration> {
     match option::<f64>(options, name)? {
         None => Ok(default),
-        Some(value) => Duration::try_from_secs_f64(value)
-            .map_err(|_| PyValueError::new_err(format!("{name} must be a number of seconds from 0, not {value}"))),
+        Some(value) => Duration::try_from_secs_f64(value).map_err(|_| {
+            PyValueError::new_err(format!("{name} must be a number of seconds from 0, not {value}"))
+        }),
     }
 }
 
 fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, default: T) -> PyResult<T> {
     match option::<i64>(options, name)? {
         None => Ok(default),
-        Some(value) if value >= least => T::try_from(value)
-            .map_err(|_| PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))),
-        Some(value) => Err(PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))),
+        Some(value) if value >= least => T::try_from(value).map_err(|_| {
+            PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))
+        }),
+        Some(value) => {
+            Err(PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}")))
+        }
     }
 }
 
@@ -63,7 +67,9 @@ fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     config.write_timeout = seconds(options, "write_timeout", config.write_timeout)?;
     if let Some(name) = option::<String>(options, "server_name")? {
         if name.bytes().any(|byte| byte.is_ascii_control()) {
-            return Err(PyValueError::new_err(format!("server_name {name:?} must not have control characters")));
+            return Err(PyValueError::new_err(format!(
+                "server_name {name:?} must not have control characters"
+            )));
         }
         config.server_name = name.into();
     }
@@ -129,7 +135,9 @@ impl Server {
     ) -> PyResult<bool> {
         let mut head = ResponseHead::default();
         let code = status.extract::<u16>().ok().filter(|code| (200..600).contains(code));
-        head.set_status(code.ok_or_else(|| PyRuntimeError::new_err(format!("{status} is not a status from 200 to 599")))?)?;
+        head.set_status(
+            code.ok_or_else(|| PyRuntimeError::new_err(format!("{status} is not a status from 200 to 599")))?,
+        )?;
         for (name, value) in headers {
             let (name, value) = (message::field(&self.app, &name)?, message::field(&self.app, &value)?);
             head.header(name.as_bytes()?, value.as_bytes()?)?;
@@ -139,7 +147,14 @@ impl Server {
     }
 
     /// Binds a socket; gives its port. The server listens on it from the next start, or at once while it runs.
-    fn bind(&self, py: Python<'_>, host: Option<String>, port: u16, exclusive: bool, path: Option<String>) -> PyResult<u16> {
+    fn bind(
+        &self,
+        py: Python<'_>,
+        host: Option<String>,
+        port: u16,
+        exclusive: bool,
+        path: Option<String>,
+    ) -> PyResult<u16> {
         let endpoint = match path {
             Some(path) => Endpoint::Unix(path.into()),
             None => Endpoint::Tcp { host, port, exclusive },

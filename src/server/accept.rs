@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::net::{Accepted, Acceptor};
 use crate::server::Server;
-use crate::server::connection::{Drive, NEVER};
+use crate::server::connection::NEVER;
+use crate::server::drive::Drive;
 use crate::server::stream::{Loose, split};
 
 /// Accepts until the server closes.

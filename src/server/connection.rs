@@ -6,10 +6,9 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -20,7 +19,7 @@ use crate::server::exchange::Exchange;
 use crate::server::intake::Intake;
 use crate::server::output::Output;
 use crate::server::reply::Reply;
-use crate::server::stream::{Peer, Reading, Writing};
+use crate::server::stream::{Peer, Writing};
 use crate::server::{Server, session};
 
 /// A payload this large goes to the kernel from where it lies instead of through the output buffer.
@@ -29,10 +28,6 @@ pub(crate) const DIRECT: usize = 16 * 1024;
 const CORK_LIMIT: usize = 16 * 1024;
 /// Beyond this much unsent output no further pipelined request is started and `Writable` waits.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
-/// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
-const PIPELINE_BOUND: usize = 64 * 1024;
-/// Bytes asked of the kernel in one read.
-const READ_SIZE: usize = 128 * 1024;
 /// How long the rest of a refused request may still arrive, so that our answer is not lost to a reset (RFC 9112 9.6).
 const LINGER: Duration = Duration::from_secs(2);
 /// How long a client that has shut its sending side may wait for the answer of a request in progress.
@@ -75,6 +70,10 @@ pub(crate) enum Phase {
 }
 
 /// Everything about a connection that changes.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own; together they are no state machine"
+)]
 pub(crate) struct State {
     pub(crate) phase: Phase,
     /// Received, not parsed: part of a head, or pipelined requests.
@@ -157,6 +156,16 @@ impl Connection {
     /// Number that names the socket to the system.
     pub(crate) fn descriptor(&self) -> i64 {
         self.writing.descriptor()
+    }
+
+    /// Whom to wake: the task, as it was last polled.
+    pub(crate) fn register(&self, waker: &Waker) {
+        self.waker.register(waker);
+    }
+
+    /// Waits for the kernel to have room.
+    pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writing.poll_ready(context)
     }
 
     /// Has the task look at the state again.
@@ -290,7 +299,7 @@ impl Connection {
         count
     }
 
-    fn after_flush(self: &Arc<Self>, state: &mut State) {
+    pub(crate) fn after_flush(self: &Arc<Self>, state: &mut State) {
         if state.watch_writable && !state.blocked && state.out.len() < HIGH_WATER {
             state.watch_writable = false;
             if let Some(exchange) = &state.exchange {
@@ -426,152 +435,5 @@ impl Connection {
             // A head that has begun to arrive is answered, and the answer says that the connection closes.
             Phase::Head | Phase::Closing | Phase::Over => {}
         }
-    }
-
-    // ---- arriving, on the task ----------------------------------------------------------------------------------
-
-    fn received(self: &Arc<Self>, bytes: &[u8]) {
-        let mut state = self.state.lock();
-        session::absorb(self, &mut state, bytes);
-        self.flush(state);
-    }
-
-    fn end_of_input(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        state.peer_closed = true;
-        match state.phase {
-            // The request can still be answered; whoever answers it is told that the client may be gone.
-            Phase::Busy if state.intake.is_complete() && !self.server.is_closing() => {
-                if let Some(exchange) = state.exchange.clone() {
-                    exchange.mark_aborted();
-                    self.server.app.signal(exchange, Signal::Aborted);
-                }
-                self.rearm(&state);
-            }
-            Phase::Closing if !state.out.is_empty() => {}
-            _ => self.lose(&mut state),
-        }
-    }
-
-    fn room(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        state.blocked = false;
-        if state.out.is_empty() {
-            self.after_flush(&mut state);
-            drop(state);
-        } else {
-            self.flush(state);
-        }
-        let mut state = self.state.lock();
-        self.rearm(&state);
-        if state.phase == Phase::Head && !state.input.is_empty() {
-            session::absorb(self, &mut state, b"");
-            self.flush(state);
-        }
-    }
-}
-
-/// The task of a connection: it waits for the socket, and does what needs waiting.
-pub(crate) struct Drive {
-    connection: Arc<Connection>,
-    reading: Reading,
-}
-
-impl Drive {
-    pub(crate) fn new(connection: Arc<Connection>, reading: Reading) -> Self {
-        connection.rearm(&connection.state.lock());
-        Self { connection, reading }
-    }
-}
-
-thread_local! {
-    /// One read buffer a thread: an idle connection holds none.
-    static SCRATCH: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
-}
-
-/// What the task should wait for.
-struct Wants {
-    over: bool,
-    room: bool,
-    read: bool,
-    parse: bool,
-}
-
-impl Connection {
-    fn wants(&self) -> Wants {
-        let state = self.state.lock();
-        let read = !state.peer_closed
-            && match state.phase {
-                Phase::Head => state.out.len() < HIGH_WATER,
-                Phase::Busy if state.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
-                Phase::Busy => state.intake.wants_more(self.server.config.body_buffer),
-                Phase::Closing => true,
-                Phase::Over => false,
-            };
-        Wants {
-            over: state.phase == Phase::Over,
-            room: state.blocked,
-            read,
-            parse: state.phase == Phase::Head && state.searched < state.input.len() && state.out.len() < HIGH_WATER,
-        }
-    }
-}
-
-impl Future for Drive {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { connection, reading } = self.get_mut();
-        connection.waker.register(context.waker());
-        loop {
-            let wants = connection.wants();
-            if wants.over {
-                return Poll::Ready(());
-            }
-            if wants.room {
-                match connection.writing.poll_ready(context) {
-                    Poll::Ready(Ok(())) => {
-                        connection.room();
-                        continue;
-                    }
-                    Poll::Ready(Err(_)) => {
-                        connection.lose(&mut connection.state.lock());
-                        return Poll::Ready(());
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            if wants.parse {
-                connection.received(b"");
-                continue;
-            }
-            if !wants.read {
-                return Poll::Pending;
-            }
-            let read = SCRATCH.with_borrow_mut(|scratch| {
-                reading.poll_read(context, scratch).map(|read| {
-                    read.map(|count| {
-                        if count > 0 {
-                            connection.received(&scratch[..count]);
-                        }
-                        count
-                    })
-                })
-            });
-            match read {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => connection.end_of_input(),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => connection.lose(&mut connection.state.lock()),
-            }
-        }
-    }
-}
-
-impl Drop for Drive {
-    /// However the task ends, a panic included, nobody waits for this connection any longer.
-    fn drop(&mut self) {
-        self.connection.lose(&mut self.connection.state.lock());
-        self.connection.server.forget(self.connection.id);
     }
 }

@@ -209,7 +209,7 @@ impl Exchange {
         let routes = server.routes.load();
         let Some(found) = routes.nth(self.method(), self.path(), stop.skipped + 1) else {
             drop(stop);
-            self.finish_with(&mut state, |connection, state| session::give_up(connection, state));
+            self.finish_with(&mut state, session::give_up);
             self.connection.flush(state);
             return Some(Next::Elsewhere);
         };
@@ -240,7 +240,8 @@ impl Exchange {
     /// The connection, locked, if this exchange is still the one it serves.
     fn current(&self) -> Option<Locked<'_>> {
         let state = self.connection.state.lock();
-        (state.phase == Phase::Busy && state.current == self.number && !state.reply.is_done()).then_some(state)
+        (state.phase == Phase::Busy && state.current == self.number && !state.reply.is_done())
+            .then_some(state)
     }
 
     fn finish_with(
@@ -310,10 +311,10 @@ impl Exchange {
 
     /// Forgets status and headers that have not gone out, for an error answer in their place.
     pub fn reset_head(&self) {
-        if let Some(mut state) = self.current() {
-            if !state.reply.is_started() {
-                state.reply.head.clear();
-            }
+        if let Some(mut state) = self.current()
+            && !state.reply.is_started()
+        {
+            state.reply.head.clear();
         }
     }
 
@@ -381,11 +382,11 @@ impl Exchange {
         if self.head.version_minor == 0 {
             return;
         }
-        if let Some(mut state) = self.current() {
-            if !state.reply.is_started() {
-                state.out.tail().extend_from_slice(session::CONTINUE);
-                self.connection.flush(state);
-            }
+        if let Some(mut state) = self.current()
+            && !state.reply.is_started()
+        {
+            state.out.tail().extend_from_slice(session::CONTINUE);
+            self.connection.flush(state);
         }
     }
 

@@ -137,8 +137,15 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
                 if head.expect_continue && head.framing != Framing::None {
                     state.out.tail().extend_from_slice(CONTINUE);
                 }
-                let exchange =
-                    Exchange::new(Arc::clone(connection), state.current, head, bytes, *id, *lane, found.params);
+                let exchange = Exchange::new(
+                    Arc::clone(connection),
+                    state.current,
+                    head,
+                    bytes,
+                    *id,
+                    *lane,
+                    found.params,
+                );
                 state.exchange = Some(Arc::clone(&exchange));
                 dispatch(connection, state, exchange, *lane);
             }

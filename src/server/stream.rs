@@ -75,7 +75,11 @@ pub(crate) enum Reading {
 }
 
 impl Reading {
-    pub(crate) fn poll_read(&mut self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);
         let polled = match self {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),

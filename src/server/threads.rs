@@ -173,7 +173,11 @@ fn lead(server: &Arc<Server>, shard: &Shard) {
     loop {
         runtime.block_on(poll_fn(|context| {
             shard.waker.register(context.waker());
-            if threads.stopping.load(Ordering::SeqCst) || server.turn.is_due() { Poll::Ready(()) } else { Poll::Pending }
+            if threads.stopping.load(Ordering::SeqCst) || server.turn.is_due() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         }));
         threads.step_out(shard);
         if threads.stopping.load(Ordering::SeqCst) {

@@ -19,8 +19,8 @@ async function ask(name, url, options = {}) {
   const began = performance.now();
   const answer = await fetch(url, { cache: "no-store", ...options });
   const body = await answer.text();
-  const type = answer.headers.get("Content-Type");
-  show(name, `${answer.status} ${answer.statusText}`, [options.method ?? "GET", url, "·", type, "·", took(began)].join(" "), body);
+  const remarks = [`${options.method ?? "GET"} ${url}`, answer.headers.get("Content-Type"), took(began)];
+  show(name, `${answer.status} ${answer.statusText}`, remarks.filter(Boolean).join(" · "), body);
   return answer;
 }
 
@@ -42,6 +42,7 @@ const actions = {
       return;
     }
     const progress = card("upload").querySelector("progress");
+    const began = performance.now();
     const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
     request.upload.onprogress = (event) => { progress.value = event.loaded / event.total; };
     await new Promise((done) => {
@@ -49,7 +50,7 @@ const actions = {
       request.open("POST", "/upload");
       request.send(file);
     });
-    show("upload", `${request.status || "Failed"} ${request.statusText}`, "POST /upload", request.responseText);
+    show("upload", `${request.status || "Failed"} ${request.statusText}`, `POST /upload · ${took(began)}`, request.responseText);
   },
 
   async squares() {
@@ -80,7 +81,7 @@ const actions = {
     const began = performance.now();
     const texts = await Promise.all(Array.from({ length: 6 }, async (_, index) => {
       const answer = await fetch(`/wait?${index}`, { cache: "no-store" });
-      return `${took(began).padStart(10)}  ${await answer.text()}`;
+      return `after ${took(began)}: ${await answer.text()}`;
     }));
     show("wait", "200 OK × 6", `all of them in ${took(began)}`, texts.join("\n"));
   },
@@ -100,7 +101,7 @@ const actions = {
   async static(form, button) {
     const headers = {};
     if (button === "again") headers["If-None-Match"] = tag ?? "";
-    if (button === "range") headers.Range = "bytes=4-22";
+    if (button === "range") headers.Range = "bytes=4-18";
     const answer = await ask("static", "/note.txt", { headers });
     tag = answer.headers.get("ETag") ?? tag;
   },

@@ -1,0 +1,160 @@
+//! The task of a connection: it waits for the socket, takes what arrives, and does what needs waiting.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::app::Signal;
+use crate::server::connection::{Connection, HIGH_WATER, Phase};
+use crate::server::session;
+use crate::server::stream::Reading;
+
+/// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
+const PIPELINE_BOUND: usize = 64 * 1024;
+/// Bytes asked of the kernel in one read.
+const READ_SIZE: usize = 128 * 1024;
+
+/// The task of a connection: it waits for the socket, and does what needs waiting.
+pub(crate) struct Drive {
+    connection: Arc<Connection>,
+    reading: Reading,
+}
+
+impl Drive {
+    pub(crate) fn new(connection: Arc<Connection>, reading: Reading) -> Self {
+        connection.rearm(&connection.state.lock());
+        Self { connection, reading }
+    }
+}
+
+thread_local! {
+    /// One read buffer a thread: an idle connection holds none.
+    static SCRATCH: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// What the task should wait for.
+#[expect(clippy::struct_excessive_bools, reason = "four independent questions, answered under one lock")]
+struct Wants {
+    over: bool,
+    room: bool,
+    read: bool,
+    parse: bool,
+}
+
+impl Future for Drive {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { connection, reading } = self.get_mut();
+        connection.register(context.waker());
+        loop {
+            let wants = connection.wants();
+            if wants.over {
+                return Poll::Ready(());
+            }
+            if wants.room {
+                match connection.poll_room(context) {
+                    Poll::Ready(Ok(())) => {
+                        connection.room();
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => {
+                        connection.lose(&mut connection.state.lock());
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if wants.parse {
+                connection.received(b"");
+                continue;
+            }
+            if !wants.read {
+                return Poll::Pending;
+            }
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let read = reading.poll_read(context, scratch);
+                if let Poll::Ready(Ok(count @ 1..)) = read {
+                    connection.received(&scratch[..count]);
+                }
+                read
+            });
+            match read {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => connection.end_of_input(),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => connection.lose(&mut connection.state.lock()),
+            }
+        }
+    }
+}
+
+impl Drop for Drive {
+    /// However the task ends, a panic included, nobody waits for this connection any longer.
+    fn drop(&mut self) {
+        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.server.forget(self.connection.id);
+    }
+}
+
+impl Connection {
+    fn wants(&self) -> Wants {
+        let state = self.state.lock();
+        let read = !state.peer_closed
+            && match state.phase {
+                Phase::Head => state.out.len() < HIGH_WATER,
+                Phase::Busy if state.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
+                Phase::Busy => state.intake.wants_more(self.server.config.body_buffer),
+                Phase::Closing => true,
+                Phase::Over => false,
+            };
+        Wants {
+            over: state.phase == Phase::Over,
+            room: state.blocked,
+            read,
+            parse: state.phase == Phase::Head
+                && state.searched < state.input.len()
+                && state.out.len() < HIGH_WATER,
+        }
+    }
+
+    fn received(self: &Arc<Self>, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        session::absorb(self, &mut state, bytes);
+        self.flush(state);
+    }
+
+    fn end_of_input(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.peer_closed = true;
+        match state.phase {
+            // The request can still be answered; whoever answers it is told that the client may be gone.
+            Phase::Busy if state.intake.is_complete() && !self.server.is_closing() => {
+                if let Some(exchange) = state.exchange.clone() {
+                    exchange.mark_aborted();
+                    self.server.app.signal(exchange, Signal::Aborted);
+                }
+                self.rearm(&state);
+            }
+            Phase::Closing if !state.out.is_empty() => {}
+            _ => self.lose(&mut state),
+        }
+    }
+
+    fn room(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.blocked = false;
+        if state.out.is_empty() {
+            self.after_flush(&mut state);
+            drop(state);
+        } else {
+            self.flush(state);
+        }
+        let mut state = self.state.lock();
+        self.rearm(&state);
+        if state.phase == Phase::Head && !state.input.is_empty() {
+            session::absorb(self, &mut state, b"");
+            self.flush(state);
+        }
+    }
+}
