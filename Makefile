@@ -130,7 +130,7 @@ lint-python: $(BUILT)
 	$(BIN)/ruff format --check python tests examples benches
 	$(BIN)/mypy --strict python/socketify
 	$(BIN)/mypy --strict examples
-	cd benches/load && MYPYPATH=$(abspath python) $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --strict *.py
+	cd benches/load && MYPYPATH=$(abspath python) $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --strict *.py apps/socketify_app.py
 	$(BIN)/python -m mypy.stubtest socketify._core
 
 .PHONY: build

@@ -1,5 +1,7 @@
 """One place for what goes wrong: it logs, and answers in the application's own words.
 
+Try it with:
+
     curl -i localhost:3000/sync
     curl -i localhost:3000/async
 """

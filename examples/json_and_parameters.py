@@ -1,5 +1,7 @@
 """A small JSON API: a parameter of the path, a query, and a body.
 
+Try it with:
+
     curl localhost:3000/books/1
     curl 'localhost:3000/books?author=le+guin'
     curl localhost:3000/books -d '{"title": "Dune", "author": "Herbert"}'

@@ -1,5 +1,7 @@
 """What an application opens before its first request and closes after its last.
 
+Try it with:
+
     curl localhost:3000
 """
 

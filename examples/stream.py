@@ -1,4 +1,6 @@
-"""An answer that is made while it is sent: a client that reads slowly slows the handler down, and memory stays flat.
+"""An answer that is made while it is sent. A slow client slows the handler down, and memory stays flat.
+
+Try it with:
 
     curl -N localhost:3000/countdown
     curl localhost:3000/table > table.csv

@@ -1,5 +1,7 @@
 """A Unix socket instead of a port, for a proxy on the same machine.
 
+Try it with:
+
     curl --unix-socket /tmp/socketify.sock http://localhost/
 """
 

@@ -1,5 +1,7 @@
 """An upload of any size in constant memory: its pieces are hashed as they arrive.
 
+Try it with:
+
     curl --data-binary @some-large-file localhost:3000/upload
 """
 

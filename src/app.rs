@@ -75,6 +75,9 @@ pub trait App: Send + Sync + 'static {
     /// Hands a request to the event loop's thread. Called on an I/O thread in the middle of its work: must only queue.
     fn post(&self, exchange: Arc<Exchange>);
 
+    /// Requests have been posted: wakes the event loop if it sleeps. Called once for a burst of them.
+    fn posted(&self);
+
     /// Passes an event on. Called on any thread, in the middle of its work: must only queue. The implementation chooses the
     /// lane and may use [`crate::server::Server::push`].
     fn signal(&self, exchange: Arc<Exchange>, signal: Signal);

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 pub use self::exchange::{Attempt, Exchange, Next};
@@ -49,6 +50,8 @@ pub struct Server {
     /// One permit an open socket.
     permits: Arc<Semaphore>,
     closing: AtomicBool,
+    /// A task that will wake the event loop is queued.
+    announced: AtomicBool,
     /// Wakes the acceptors, so that they end.
     stop_accepting: Notify,
     /// Wakes the drain when a connection has ended.
@@ -80,6 +83,7 @@ impl Server {
             connections: Mutex::default(),
             numbers: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            announced: AtomicBool::new(false),
             stop_accepting: Notify::new(),
             ended: Notify::new(),
         });
@@ -107,6 +111,25 @@ impl Server {
     pub fn push(&self, job: Job) {
         if self.turn.push(job) {
             self.threads.wake_leader();
+        }
+    }
+
+    /// Has the event loop woken once the sockets that are readable now have been read.
+    ///
+    /// Waking it for the first request of a burst would have it run, and sleep again, for each of the others.
+    pub(crate) fn announce_posts(self: &Arc<Self>) {
+        if self.announced.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let server = Arc::clone(self);
+        let announce = move || {
+            server.announced.store(false, Ordering::SeqCst);
+            server.app.posted();
+        };
+        match Handle::try_current() {
+            // The task queues behind those of the connections that are ready.
+            Ok(runtime) => drop(runtime.spawn(async move { announce() })),
+            Err(_) => announce(),
         }
     }
 

@@ -1,7 +1,7 @@
 """The demo that `make run` serves: a page of buttons, and behind each of them a few lines of this file.
 
-The page shows those lines too: it asks for them, so that what it shows is what runs. PORT chooses the port (3000), HOST the
-address (127.0.0.1, so that only this machine is served).
+The page shows those lines too: it asks for them, so that what it shows is what runs. PORT chooses the port
+(3000), HOST the address (127.0.0.1, so that only this machine is served).
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ def routes(app: App) -> None:
 
 
 def lines_of(*functions: Callable[..., object], route: str) -> str:
-    """The source of some functions, and the lines of `routes` that begin with `route`."""
-    routing = [line.strip() for line in inspect.getsource(routes).splitlines() if line.strip().startswith(route)]
-    return "\n\n".join([*(inspect.getsource(function).rstrip() for function in functions), "\n".join(routing)])
+    """The source of some functions, and the line of `routes` that has `route` in it."""
+    routing = [line.strip() for line in inspect.getsource(routes).splitlines() if route in line]
+    return "\n\n".join([inspect.getsource(function).rstrip() for function in functions] + routing)
 
 
 def about() -> dict[str, object]:

@@ -65,4 +65,5 @@ def log_async_refused(what: str, callable_: object) -> None:
         what,
         qualified_name(callable_),
         stack_info=True,
+        stacklevel=2,
     )

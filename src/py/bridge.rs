@@ -421,6 +421,10 @@ impl PyApp {
 
     fn queue(&self, posted: Posted) {
         self.queue.lock().push_back(posted);
+        self.wake();
+    }
+
+    fn wake(&self) {
         if self.sleeping.swap(false, Ordering::SeqCst) {
             // A full pipe means that a wake-up is on its way already.
             let _ = (&self.wake_write).write(&[1]);
@@ -516,7 +520,11 @@ impl App for PyApp {
     }
 
     fn post(&self, exchange: Arc<Exchange>) {
-        self.queue(Posted::Request(exchange));
+        self.queue.lock().push_back(Posted::Request(exchange));
+    }
+
+    fn posted(&self) {
+        self.wake();
     }
 
     fn signal(&self, exchange: Arc<Exchange>, signal: Signal) {

@@ -162,7 +162,10 @@ pub(crate) fn dispatch(connection: &Connection, state: &mut State, exchange: Arc
             state.corked = state.out.is_empty();
             connection.server.push(Job::Request(exchange));
         }
-        Lane::Loop => connection.server.app.post(exchange),
+        Lane::Loop => {
+            connection.server.app.post(exchange);
+            connection.server.announce_posts();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -80,11 +81,13 @@ class Client:
         return found + end
 
     def exactly(self, count: int) -> bytes:
-        while len(self.pending) < count:
-            data = self.receive()
-            assert data, f"closed after {len(self.pending)} of {count} bytes"
-            self.pending += data
-        found, self.pending = self.pending[:count], self.pending[count:]
+        parts, length = [self.pending], len(self.pending)
+        while length < count:
+            parts.append(self.receive())
+            assert parts[-1], f"closed after {length} of {count} bytes"
+            length += len(parts[-1])
+        data = b"".join(parts)
+        found, self.pending = data[:count], data[count:]
         return found
 
     def answer(self, method: str = "GET") -> Answer:
@@ -111,10 +114,11 @@ class Client:
 
     def rest(self) -> bytes:
         """Everything until the server closes."""
+        parts = [self.pending]
         while data := self.receive():
-            self.pending += data
-        found, self.pending = self.pending, b""
-        return found
+            parts.append(data)
+        self.pending = b""
+        return b"".join(parts)
 
     def get(self, target: str = "/", *lines: str) -> Answer:
         return self.request("GET", target, *lines).answer()
@@ -122,6 +126,16 @@ class Client:
     def is_closed(self) -> bool:
         """Whether the server has closed and nothing is left to read."""
         return not self.pending and self.receive() == b""
+
+    def half_close(self) -> Client:
+        """Says that nothing more will be sent; answers can still come."""
+        self.socket.shutdown(socket.SHUT_WR)
+        return self
+
+    def reset(self) -> None:
+        """Vanishes: the server sees a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
     def close(self) -> None:
         self.socket.close()

@@ -84,7 +84,7 @@ def unreachable(res: object, req: object, data: object) -> None:
     raise AssertionError("the chain has been stopped before")
 
 
-# ---- middleware ---------------------------------------------------------------------------------------------
+# ---- middleware --------------------------------------------------------------------------------------------
 
 
 def test_all_sync() -> None:
@@ -216,7 +216,7 @@ def test_member_that_cannot_be_called(factory: Callable[..., Any]) -> None:
         factory(plus("a"), "/path")
 
 
-# ---- routers ------------------------------------------------------------------------------------------------
+# ---- routers -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -285,7 +285,7 @@ def test_wrong_arguments_are_refused_at_registration(register: Callable[[FakeApp
     assert app.routes == []
 
 
-# ---- extensions ---------------------------------------------------------------------------------------------
+# ---- extensions --------------------------------------------------------------------------------------------
 
 
 class Instance:
@@ -345,7 +345,7 @@ def test_extension_refuses() -> None:
         AppExtension().property(1)
 
 
-# ---- sets in JSON -------------------------------------------------------------------------------------------
+# ---- sets in JSON ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -380,7 +380,7 @@ def test_other_values_raise_the_error() -> None:
         assert raised.value is error
 
 
-# ---- tasks --------------------------------------------------------------------------------------------------
+# ---- tasks -------------------------------------------------------------------------------------------------
 
 
 def test_request_task_is_a_task() -> None:
@@ -430,7 +430,7 @@ def test_request_task_before_the_loop_runs() -> None:
         loop.close()
 
 
-# ---- files --------------------------------------------------------------------------------------------------
+# ---- files -------------------------------------------------------------------------------------------------
 
 SIZE = 1000
 MODIFIED = 1_700_000_000

@@ -1,8 +1,11 @@
-"""Options, constants and status codes: A.3, A.4, A-RES-39."""
+"""Public names, options, constants and status codes: A.1, A.3, A.4, A-RES-39."""
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
+import socketify
 from socketify import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus
 from socketify.dataclasses import AppListenOptions as ListenOptionsAlias
 from socketify.status_codes import status_codes
@@ -134,3 +137,45 @@ def test_status_codes() -> None:
     assert list(status_codes) == [code for first, last in ranges for code in range(first, last + 1)]
     assert status_codes[200] == b"200 OK"
     assert all(text.startswith(b"%d " % code) and len(text) > 4 for code, text in status_codes.items())
+
+
+A_1 = """App AppOptions AppListenOptions OpCode SendStatus CompressOptions Loop AppExtension WebSocket
+Request Response ASGI WSGI SSGI sendfile middleware MiddlewareRouter TaskFactory create_task RequestTask
+asyncio AppRequest AppResponse DecoratorRouter __version__"""
+
+
+@pytest.mark.parametrize("name", A_1.split())
+def test_public_names(name: str) -> None:
+    """A-EXP-01 to A-EXP-22, A-EXP-24."""
+    assert name in socketify.__all__
+    assert getattr(socketify, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (
+            "helpers",
+            "sendfile middleware sync_middleware async_middleware static_route in_directory "
+            "DecoratorRouter MiddlewareRouter",
+        ),
+        ("socketify", "AppRequest AppResponse App WebSocket DecoratorRouter"),
+        ("status_codes", "status_codes"),
+        ("dataclasses", "AppOptions AppListenOptions"),
+        ("loop", "Loop"),
+        ("tasks", "RequestTask TaskFactory create_task"),
+        ("asgi", "ASGI"),
+        ("wsgi", "WSGI"),
+        ("ssgi", "SSGI"),
+    ],
+)
+def test_submodules(module: str, names: str) -> None:
+    """A-EXP-23."""
+    loaded = importlib.import_module(f"socketify.{module}")
+    assert all(hasattr(loaded, name) for name in names.split())
+
+
+@pytest.mark.parametrize("name", ["ASGI", "WSGI", "SSGI", "WebSocket"])
+def test_what_is_not_served_says_so(name: str) -> None:
+    with pytest.raises(NotImplementedError, match="not served yet by this version"):
+        getattr(socketify, name)(None)

@@ -111,7 +111,7 @@ const actions = {
 
 /** Python in three colours. */
 function colour(code) {
-  const pattern = /(#.*$|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\b(async|await|def|for|if|in|is|not|or|and|else|return|raise|nonlocal|None|True|False)\b|\b(\d[\d_.]*)\b/gm;
+  const pattern = /(#.*$|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|\b(async|await|def|for|if|in|is|not|or|and|else|return|raise|nonlocal|try|except|None|True|False)\b|\b(\d[\d_.]*)\b/gm;
   const escape = (text) => text.replace(/[&<>]/g, (sign) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[sign]);
   let html = "";
   let last = 0;
