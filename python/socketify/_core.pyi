@@ -119,7 +119,7 @@ class Request:
     def set_yield(self, has_yield: object) -> Self:
         """Says whether the next matching route shall have the request once this handler has returned.
 
-        It has no effect once the answer is complete, nor in a coroutine after its first suspension.
+        It has no effect once the answer is complete. A coroutine has returned when it has ended.
 
         Args:
             has_yield: Whether to go on; its truth counts.
@@ -133,6 +133,9 @@ class Request:
 
     def is_ancient(self) -> bool:
         """Tells whether the request is HTTP/1.0."""
+
+    def _go_on(self, response: Response) -> None:
+        """Calls the next handler if this one, a coroutine that has ended, yielded."""
 
     @type_check_only
     def __getattr__(self, name: str) -> Any: ...

@@ -51,6 +51,8 @@ async def _serve(app: App, handler: AsyncHandler, response: Response, request: R
     """The task of one request."""
     try:
         await handler(response, request)
+        if request.get_yield():
+            request._go_on(response)
     except Exception as error:
         app.trigger_error(error, response, None)
     except BaseException:
@@ -60,7 +62,7 @@ async def _serve(app: App, handler: AsyncHandler, response: Response, request: R
     finally:
         if _LATE_START:
             # Cheaper than a callback of the task, which would cost a turn of the loop.
-            app._tasks.discard(current_task())  # type: ignore[arg-type]
+            app._tasks.discard(current_task())
 
 
 class App:
@@ -347,7 +349,8 @@ class App:
         self, error: BaseException, response: Response | None, request: Request | None
     ) -> None:
         handler = self.error_handler
-        if handler is None:
+        # SystemExit and the like are no failure that a handler could explain; on this thread they can only be told.
+        if handler is None or not isinstance(error, Exception):
             logger.error("Uncaught Exception: %s", error, exc_info=error)
             if response is not None:
                 response._fail()

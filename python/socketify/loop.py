@@ -65,7 +65,7 @@ class _ThreadAware(_Base):
         finally:
             self._owner = None
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         owner = self._owner
@@ -73,7 +73,7 @@ class _ThreadAware(_Base):
             return super().call_soon(callback, *args, context=context)
         return self.call_soon_threadsafe(callback, *args, context=context)
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self,
         delay: float,
         callback: Callable[..., object],
@@ -84,7 +84,7 @@ class _ThreadAware(_Base):
             return super().call_later(delay, callback, *args, context=context)
         return self._call_at_from_elsewhere(self.time() + delay, callback, args, context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self,
         when: float,
         callback: Callable[..., object],
@@ -144,7 +144,7 @@ class _ServingSelector(selectors.DefaultSelector):
             self._server.disarm()
 
 
-class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):
+class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[misc]
     """asyncio's own loop over :class:`_ServingSelector`."""
 
     if TYPE_CHECKING:
@@ -153,11 +153,17 @@ class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):
         _ready: collections.deque[asyncio.Handle]
 
     def __init__(self, server: Server) -> None:
-        super().__init__(_ServingSelector(server))  # type: ignore[call-arg]
+        super().__init__(_ServingSelector(server))
         # The selector polls by itself; the descriptor only has to end its sleep.
         self.add_reader(server.wake_descriptor(), server.clear_wake)
 
-    def call_soon(
+    def __del__(self) -> None:
+        # An application that nobody needs any more takes its loop along, without the warning of asyncio, which
+        # expects its user to close it (A-APP-31).
+        if not self._closed and not self.is_running():
+            self.close()
+
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         # Every task is scheduled through here, several times for each request: what the base class does, in one step

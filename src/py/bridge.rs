@@ -273,7 +273,7 @@ impl PyApp {
         let mut id = exchange.handler();
         loop {
             if self.call(py, exchange, id, &response, &request) {
-                // On the loop: the task goes on with the request, and yielding from it has no effect any more.
+                // On the loop: the task goes on with the request, and says itself if it yields.
                 return;
             }
             if exchange.is_yielded()
@@ -281,17 +281,35 @@ impl PyApp {
             {
                 listeners.carry(response.clone_ref(py), request.clone_ref(py));
             }
-            match exchange.next() {
-                Some(Next::Here(next)) => {
-                    drop(Listeners::take_carried(exchange));
-                    id = next;
-                }
-                Some(Next::Elsewhere) => return,
-                None => break,
+            let next = exchange.next();
+            if next == Some(Next::Elsewhere) {
+                return;
+            }
+            // They hold what carries them: taken back, or they would live for ever.
+            drop(Listeners::take_carried(exchange));
+            match next {
+                Some(Next::Here(next)) => id = next,
+                _ => break,
             }
         }
         if !exchange.has_responded() {
             self.warn_if_silent(py, exchange, &response);
+        }
+    }
+
+    /// The coroutine of a request has ended: if it yielded, the next handler is called.
+    pub(crate) fn go_on(&self, py: Python<'_>, response: Py<Response>, request: Py<Request>) {
+        let exchange = Arc::clone(request.get().exchange());
+        if !exchange.is_yielded() {
+            return;
+        }
+        if let Some(listeners) = Listeners::of(&exchange) {
+            listeners.carry(response, request);
+        }
+        match exchange.next() {
+            Some(Next::Here(_)) => self.serve(py, &exchange),
+            Some(Next::Elsewhere) => {}
+            Some(Next::Answered) | None => drop(Listeners::take_carried(&exchange)),
         }
     }
 

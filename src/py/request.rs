@@ -10,6 +10,7 @@ use crate::http::query;
 use crate::py::bridge::PyApp;
 use crate::py::convert::text;
 use crate::py::message;
+use crate::py::response::Response;
 use crate::server::Exchange;
 
 /// One HTTP request. Its data is copied out of the connection, so every method works for as long as the object lives,
@@ -22,6 +23,10 @@ pub(crate) struct Request {
 impl Request {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
         Self { exchange }
+    }
+
+    pub(crate) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
     }
 }
 
@@ -152,13 +157,20 @@ impl Request {
         slf
     }
 
-    fn set_yield(slf: Bound<'_, Self>, has_yield: bool) -> Bound<'_, Self> {
-        slf.get().exchange.set_yield(has_yield);
-        slf
+    fn set_yield<'py>(slf: Bound<'py, Self>, has_yield: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
+        slf.get().exchange.set_yield(has_yield.is_truthy()?);
+        Ok(slf)
     }
 
     fn get_yield(&self) -> bool {
         self.exchange.is_yielded()
+    }
+
+    /// The coroutine that served this request has ended: if it yielded, the next handler is called.
+    fn _go_on(slf: Bound<'_, Self>, response: Py<Response>) {
+        if let Some(app) = PyApp::of(&slf.get().exchange) {
+            app.go_on(slf.py(), response, slf.clone().unbind());
+        }
     }
 
     fn is_ancient(&self) -> bool {

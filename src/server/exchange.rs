@@ -71,6 +71,8 @@ pub enum Next {
     Here(HandlerId),
     /// Elsewhere: nothing to do for the caller.
     Elsewhere,
+    /// To no handler: the core has answered, or has cut an answer that had begun.
+    Answered,
 }
 
 impl Exchange {
@@ -209,9 +211,14 @@ impl Exchange {
         let routes = server.routes.load();
         let Some(found) = routes.nth(self.method(), self.path(), stop.skipped + 1) else {
             drop(stop);
-            self.finish_with(&mut state, session::give_up);
-            self.connection.flush(state);
-            return Some(Next::Elsewhere);
+            if state.reply.is_started() {
+                drop(state);
+                self.cut_if_started();
+            } else {
+                self.finish_with(&mut state, session::give_up);
+                self.connection.flush(state);
+            }
+            return Some(Next::Answered);
         };
         match found.value {
             Target::Constant(constant) => {
@@ -220,7 +227,7 @@ impl Exchange {
                     session::give_constant(connection, state, constant);
                 });
                 self.connection.flush(state);
-                Some(Next::Elsewhere)
+                Some(Next::Answered)
             }
             Target::Handler { id, lane, .. } => {
                 let stays = *lane == stop.lane;

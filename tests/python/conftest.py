@@ -43,6 +43,8 @@ class Running:
             self.error = error
         finally:
             self._ready.set()
+            if hasattr(self, "app"):
+                self.app.dispose()
 
     def _listening(self, config: AppListenOptions) -> None:
         self.port = config.port

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -571,6 +573,34 @@ def test_yield_after_a_suspension(serve: Serve) -> None:
 
     with serve(lambda app: app.get("/x", handle).any("/*", text("next"))).client() as client:
         assert client.get("/x").body == b"mine"
+
+
+@pytest.mark.parametrize("rest", ["nothing", "constant", "def", "async def"])
+@pytest.mark.parametrize("lane", [THREAD, TASK])
+def test_yield_leaves_nothing_behind(serve: Serve, lane: str, rest: str) -> None:
+    """Request and response are freed, wherever routing ended."""
+    kept: list[weakref.ref[Any]] = []
+
+    def handle(res: Any, req: Any) -> None:
+        kept.extend((weakref.ref(res), weakref.ref(req)))
+        if req.get_query("answer"):
+            res.end("first")
+        req.set_yield(True)
+
+    def configure(app: App) -> None:
+        app.get("/x", on(lane, handle))
+        if rest == "constant":
+            app.constant("/*", "next")
+        elif rest != "nothing":
+            app.get("/*", on(rest, text("next")))
+
+    with serve(configure).client() as client:
+        client.get("/x")
+        client.get("/x?answer=1")
+        # One more, so that whoever served the last one has let go of it.
+        client.get("/y")
+        gc.collect()
+        assert [ref() for ref in kept] == [None] * 4
 
 
 def test_yield_to_a_constant(serve: Serve) -> None:
