@@ -22,11 +22,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-import client
 import process
 import report
 import servers
 import works
+
+import client
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 

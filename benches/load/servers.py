@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-import client
 import process
+
+import client
 
 HERE = Path(__file__).parent
 APPS = HERE / "apps"

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import client
 import process
 from servers import Running
+
+import client
 
 WRK_SCRIPTS = Path(__file__).parent / "wrk"
 IDLE_CONNECTIONS = 1000

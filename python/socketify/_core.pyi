@@ -518,6 +518,9 @@ class Server:
     def set_serializer(self, serializer: Any) -> None:
         """Sets what JSON goes through."""
 
+    def set_extender(self, extender: Callable[[Response, Request], object]) -> None:
+        """Sets what is called on the objects of each request before its first handler."""
+
     def set_event_loop(self, event_loop: AbstractEventLoop | None) -> None:
         """Sets the loop that futures belong to, before the server starts."""
 

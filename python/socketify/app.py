@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
 from ._core import Server
+from .extensions import AppExtension
 from .handlers import is_async
 from .loop import Loop
-from .options import AppListenOptions, AppOptions
+from .options import AppListenOptions, AppOptions, listen_options
 from .routers import DecoratorRouter
 from .static import static_route
 
@@ -147,6 +148,9 @@ class App:
         self._started = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._signalled = False
+        self._request_extension = AppExtension()
+        self._response_extension = AppExtension()
+        self._websocket_extension = AppExtension()
         try:
             asyncio.get_running_loop()
             # A loop that is not ours cannot be used from I/O threads, so its handlers stay on its own.
@@ -193,7 +197,7 @@ class App:
 
         Args:
             path: Segments are literal, ``:name`` (one segment, a parameter) or ``*`` (the rest). Literal goes before parameter
-                before ``*``, whatever the order of registration. Registered again, the later handler replaces the earlier.
+                before ``*``, whatever the order of registration. A handler registered again replaces the earlier.
             handler: Called as ``(res, req)``; ``def`` or ``async def``.
             max_body_size: Bytes of request body this route takes, in place of the application's limit.
 
@@ -279,6 +283,26 @@ class App:
     def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> DecoratorRouter:
         """Decorators that register routes: ``@router.get("/")``."""
         return DecoratorRouter(self, prefix, *middlewares)
+
+    def register(self, extension: Callable[[AppExtension, AppExtension, AppExtension], object]) -> App:
+        """Adds methods and properties to requests, responses and WebSockets, those of routes already registered as well.
+
+        Args:
+            extension: Called once as ``extension(request, response, websocket)``; each is an :class:`AppExtension`. May be
+                called for several extensions, whose additions add up.
+
+        Returns:
+            The application.
+        """
+        extension(self._request_extension, self._response_extension, self._websocket_extension)
+        if not (self._request_extension.empty and self._response_extension.empty):
+            self._server.set_extender(self._extend)
+        return self
+
+    def _extend(self, response: Response, request: Request) -> None:
+        for additions, instance in ((self._request_extension, request), (self._response_extension, response)):
+            additions.set_properties(instance)
+            additions.bind_methods(instance)
 
     # ---- settings ---------------------------------------------------------------------------------------------------
 
@@ -460,7 +484,7 @@ class App:
         Raises:
             RuntimeError: The socket cannot be bound; the message names host, port and reason.
         """
-        options = _listen_options(port_or_options)
+        options = listen_options(port_or_options)
         if not self._started:
             self._started = True
             self._run_hook(self._start_hook)
@@ -596,36 +620,3 @@ class App:
     def get_native_handle(self) -> int:
         """A number that names the application within the process. There is no pointer behind it."""
         return id(self)
-
-
-def _listen_options(given: Any) -> AppListenOptions:
-    """One form for everything :meth:`App.listen` takes."""
-    if given is None:
-        return AppListenOptions()
-    if isinstance(given, int):
-        return AppListenOptions(port=_port(given))
-    if isinstance(given, Mapping):
-        unknown = set(given) - {"port", "host", "options", "domain"}
-        if unknown:
-            raise RuntimeError(
-                f"listen() does not know {sorted(unknown)}: expected port, host, options or domain"
-            )
-        fields = {"port": 0, "host": "0.0.0.0", "options": 0, **given}
-        if fields.get("domain"):
-            fields = {"domain": fields["domain"], "options": fields["options"]}
-        options = AppListenOptions(**fields)
-    else:
-        try:
-            options = AppListenOptions(
-                port=given.port, host=given.host, options=given.options or 0, domain=given.domain
-            )
-        except AttributeError as error:
-            raise RuntimeError(f"listen() takes a port, a dict or AppListenOptions, not {given!r}") from error
-    _port(options.port)
-    return options
-
-
-def _port(port: int) -> int:
-    if not 0 <= port <= 65535:
-        raise RuntimeError(f"Failed to listen on port {port}: a port is a number from 0 to 65535")
-    return port

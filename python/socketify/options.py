@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from enum import IntEnum
 from typing import Any
@@ -137,3 +138,38 @@ class CompressOptions(IntEnum):
     DEDICATED_COMPRESSOR_128KB = 231
     DEDICATED_COMPRESSOR_256KB = 248
     DEDICATED_COMPRESSOR = 248
+
+
+def listen_options(given: Any) -> AppListenOptions:
+    """One form for everything `App.listen` takes: nothing, a port, a mapping, or an object with the same attributes.
+
+    Raises:
+        RuntimeError: It is none of these, or a value is out of range.
+    """
+    if given is None:
+        return AppListenOptions()
+    if isinstance(given, int):
+        return AppListenOptions(port=_port(given))
+    if isinstance(given, Mapping):
+        unknown = set(given) - {"port", "host", "options", "domain"}
+        if unknown:
+            raise RuntimeError(f"listen() does not know {sorted(unknown)}: expected port, host, options or domain")
+        values = {"port": 0, "host": "0.0.0.0", "options": 0, **given}
+        if values.get("domain"):
+            values = {"domain": values["domain"], "options": values["options"]}
+        options = AppListenOptions(**values)
+    else:
+        try:
+            options = AppListenOptions(
+                port=given.port, host=given.host, options=given.options or 0, domain=given.domain
+            )
+        except AttributeError as error:
+            raise RuntimeError(f"listen() takes a port, a dict or AppListenOptions, not {given!r}") from error
+    _port(options.port)
+    return options
+
+
+def _port(port: int) -> int:
+    if not 0 <= port <= 65535:
+        raise RuntimeError(f"Failed to listen on port {port}: a port is a number from 0 to 65535")
+    return port

@@ -191,6 +191,10 @@ fn refuse_early(buf: &[u8], start: usize, fresh: usize) -> Result<(), Refusal> {
 /// Parses `buf[start..]`, which is a whole head.
 fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head, Refusal> {
     let head = &buf[start..];
+    // The parser would skip empty lines beyond the bound, so what is refused in pieces would pass as a whole.
+    if head.starts_with(b"\r") {
+        return Err(Refusal::RequestLine);
+    }
     let max_headers = limits.max_headers.min(MAX_HEADERS);
     let mut slots = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = Request::new(&mut []);

@@ -71,6 +71,8 @@ pub(crate) struct PyApp {
     handlers: RwLock<Vec<Handler>>,
     serializer: RwLock<Py<PyAny>>,
     event_loop: RwLock<Option<Py<PyAny>>>,
+    /// Adds what extensions add to the objects of a request; none for applications without extensions.
+    extender: RwLock<Option<Py<PyAny>>>,
     /// `def` handlers run on the loop's thread too.
     everything_on_loop: bool,
     queue: Mutex<VecDeque<Posted>>,
@@ -104,6 +106,7 @@ impl PyApp {
             handlers: RwLock::default(),
             serializer: RwLock::new(serializer),
             event_loop: RwLock::new(None),
+            extender: RwLock::new(None),
             everything_on_loop,
             queue: Mutex::default(),
             sleeping: AtomicBool::new(false),
@@ -140,14 +143,17 @@ impl PyApp {
         if let Some(event_loop) = self.event_loop.try_read() {
             visit.call(event_loop.as_ref())?;
         }
+        if let Some(extender) = self.extender.try_read() {
+            visit.call(extender.as_ref())?;
+        }
         Ok(())
     }
 
     /// Drops the handlers, which are what closes circles.
     pub(crate) fn forget(&self) {
         let handlers = std::mem::take(&mut *self.handlers.write());
-        let event_loop = self.event_loop.write().take();
-        drop((handlers, event_loop));
+        let (event_loop, extender) = (self.event_loop.write().take(), self.extender.write().take());
+        drop((handlers, event_loop, extender));
     }
 
     // ---- handlers -----------------------------------------------------------------------------------------------
@@ -181,6 +187,11 @@ impl PyApp {
 
     pub(crate) fn set_event_loop(&self, event_loop: Option<Py<PyAny>>) {
         let old = std::mem::replace(&mut *self.event_loop.write(), event_loop);
+        drop(old);
+    }
+
+    pub(crate) fn set_extender(&self, extender: Py<PyAny>) {
+        let old = self.extender.write().replace(extender);
         drop(old);
     }
 
@@ -258,12 +269,11 @@ impl PyApp {
     fn serve(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
         let objects = match Listeners::take_carried(exchange) {
             Some(objects) => Ok(objects),
-            None => Py::new(py, Response::new(Arc::clone(exchange)))
-                .and_then(|response| Ok((response, Py::new(py, Request::new(Arc::clone(exchange)))?))),
+            None => self.make_objects(py, exchange),
         };
         let (response, request) = match objects {
             Ok(objects) => objects,
-            // Out of memory: the client sees the connection end.
+            // No memory, or an extension failed: there is nobody to answer, and the client sees the connection end.
             Err(error) => {
                 error.write_unraisable(py, None);
                 exchange.close();
@@ -311,6 +321,16 @@ impl PyApp {
             Some(Next::Elsewhere) => {}
             Some(Next::Answered) | None => drop(Listeners::take_carried(&exchange)),
         }
+    }
+
+    fn make_objects(&self, py: Python<'_>, exchange: &Arc<Exchange>) -> PyResult<(Py<Response>, Py<Request>)> {
+        let response = Py::new(py, Response::new(Arc::clone(exchange)))?;
+        let request = Py::new(py, Request::new(Arc::clone(exchange)))?;
+        let extender = self.extender.read().as_ref().map(|extender| extender.clone_ref(py));
+        if let Some(extender) = extender {
+            extender.call1(py, (&response, &request))?;
+        }
+        Ok((response, request))
     }
 
     /// Calls one handler. True when a task has taken over.

@@ -179,9 +179,8 @@ impl Listeners {
             let callback = here(&mut inner.aborted);
             let old = (here(&mut inner.data), here(&mut inner.writable));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
-            if inner.aborted.is_none() && inner.data.is_none() && inner.writable.is_none() {
-                inner.response = None;
-            }
+            let none_left = inner.aborted.is_none() && inner.data.is_none() && inner.writable.is_none();
+            let old = (old, inner.response.take_if(|_| none_left));
             let (whole, room) = match lane {
                 Lane::Loop => (std::mem::take(&mut inner.whole), std::mem::take(&mut inner.room)),
                 Lane::Turn => Default::default(),

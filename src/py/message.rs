@@ -76,3 +76,11 @@ pub(crate) fn key<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<Cow<'
         ))),
     }
 }
+
+/// The name of a header to look for: a key or, as in the original, the JSON of anything else.
+pub(crate) fn header_name<'a>(app: Option<&PyApp>, value: &'a Bound<'_, PyAny>) -> PyResult<Cow<'a, [u8]>> {
+    match (raw(value)?, app) {
+        (None, Some(app)) => Ok(Cow::Owned(app.to_json(value)?.as_bytes()?.to_vec())),
+        _ => key(value, "header name"),
+    }
+}

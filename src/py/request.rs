@@ -62,7 +62,7 @@ impl Request {
         py: Python<'py>,
         lower_case_header: &Bound<'py, PyAny>,
     ) -> PyResult<Option<Bound<'py, PyString>>> {
-        let name = message::key(lower_case_header, "header name")?;
+        let name = message::header_name(PyApp::of(&self.exchange), lower_case_header)?;
         Ok(self.exchange.header(&name).map(|value| text(py, &value)))
     }
 
@@ -85,6 +85,11 @@ impl Request {
         handler: &Bound<'py, PyAny>,
     ) -> PyResult<Bound<'py, Self>> {
         let py = slf.py();
+        let app = PyApp::of(&slf.get().exchange);
+        if app.is_some_and(|app| app.is_coroutine(py, &handler.clone().unbind())) {
+            PyApp::helper(py, "errors", "log_async_refused")?.call1(("for_each_header", handler))?;
+            return Ok(slf);
+        }
         for (name, value) in slf.get().exchange.headers() {
             let name = text(py, &name.to_ascii_lowercase());
             if let Err(error) = handler.call1((name, text(py, value))) {

@@ -29,7 +29,25 @@ pub(crate) struct Server {
     live: Routes,
     /// Bound, waiting for the start.
     bound: Mutex<Vec<Listener>>,
-    running: Mutex<Option<Arc<server::Server>>>,
+    /// Never held while the interpreter is waited for: whoever calls `close` waits for it with the interpreter in hand.
+    life: Mutex<Life>,
+}
+
+/// How far the server is.
+enum Life {
+    Stopped,
+    /// Threads are being made; whoever closes meanwhile leaves the grace that it gives.
+    Starting(Option<Duration>),
+    Running(Arc<server::Server>),
+}
+
+impl Life {
+    fn server(&self) -> Option<&Arc<server::Server>> {
+        match self {
+            Self::Running(server) => Some(server),
+            Self::Stopped | Self::Starting(_) => None,
+        }
+    }
 }
 
 fn seconds(options: &Bound<'_, PyDict>, name: &str, default: Duration) -> PyResult<Duration> {
@@ -106,7 +124,7 @@ impl Server {
             routes: Mutex::new(Router::new()),
             live: Arc::new(ArcSwap::from_pointee(Router::new())),
             bound: Mutex::default(),
-            running: Mutex::new(None),
+            life: Mutex::new(Life::Stopped),
         })
     }
 
@@ -162,7 +180,7 @@ impl Server {
         // Looking a host name up may take seconds.
         let listener = py.detach(|| Listener::bind(&endpoint))?;
         let port = listener.port();
-        match &*self.running.lock() {
+        match self.life.lock().server() {
             Some(server) if !server.is_closing() => server.listen(listener)?,
             _ => self.bound.lock().push(listener),
         }
@@ -171,49 +189,79 @@ impl Server {
 
     /// Starts the threads. `event_loop` is where `async` handlers run.
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>) -> PyResult<()> {
-        let mut running = self.running.lock();
-        if running.is_some() {
-            return Err(PyRuntimeError::new_err("the server is running already"));
+        {
+            let mut life = self.life.lock();
+            if !matches!(*life, Life::Stopped) {
+                return Err(PyRuntimeError::new_err("the server is running already"));
+            }
+            *life = Life::Starting(None);
         }
         self.app.set_event_loop(Some(event_loop));
         self.live.store(Arc::new(self.routes.lock().clone()));
         let listeners = std::mem::take(&mut *self.bound.lock());
         let (config, app, routes) = (self.config.clone(), Arc::clone(&self.app), Arc::clone(&self.live));
-        let server = py
-            .detach(|| server::Server::start(config, app, routes, listeners))
-            .map_err(|error| PyOSError::new_err(format!("cannot start the server: {error}")))?;
-        *running = Some(server);
-        Ok(())
+        let started = py.detach(|| server::Server::start(config, app, routes, listeners));
+        let mut life = self.life.lock();
+        match started {
+            Ok(server) => {
+                if let Life::Starting(Some(grace)) = *life {
+                    server.close(grace);
+                }
+                *life = Life::Running(Arc::clone(&server));
+                // Bound while the threads were being made.
+                for listener in std::mem::take(&mut *self.bound.lock()) {
+                    server.listen(listener)?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                *life = Life::Stopped;
+                Err(PyOSError::new_err(format!("cannot start the server: {error}")))
+            }
+        }
     }
 
     /// Stops accepting; what is in flight may finish for `grace` seconds.
     fn close(&self, grace: f64) {
         self.bound.lock().clear();
-        if let Some(server) = &*self.running.lock() {
-            server.close(Duration::try_from_secs_f64(grace).unwrap_or_default());
+        let grace = Duration::try_from_secs_f64(grace).unwrap_or_default();
+        match &mut *self.life.lock() {
+            Life::Stopped => {}
+            Life::Starting(closed) => *closed = Some(closed.map_or(grace, |earlier| earlier.min(grace))),
+            Life::Running(server) => server.close(grace),
         }
     }
 
     /// Ends the threads. Call it on the loop's thread, once the loop has stopped.
     fn join(&self, py: Python<'_>) {
-        let Some(server) = self.running.lock().take() else { return };
+        let server = {
+            let mut life = self.life.lock();
+            let Some(server) = life.server().cloned() else { return };
+            *life = Life::Stopped;
+            server
+        };
         let jobs = py.detach(|| server.join());
         self.app.finish(py, jobs);
     }
 
     /// Whether the threads run.
     fn is_running(&self) -> bool {
-        self.running.lock().is_some()
+        !matches!(*self.life.lock(), Life::Stopped)
     }
 
     /// How many connections are open.
     fn connection_count(&self) -> usize {
-        self.running.lock().as_ref().map_or(0, |server| server.connection_count())
+        self.life.lock().server().map_or(0, |server| server.connection_count())
     }
 
     /// Sets what JSON goes through.
     fn set_serializer(&self, serializer: Py<PyAny>) {
         self.app.set_serializer(serializer);
+    }
+
+    /// Sets `(response, request)`, called on the objects of each request before its first handler.
+    fn set_extender(&self, extender: Py<PyAny>) {
+        self.app.set_extender(extender);
     }
 
     /// Sets the loop that futures belong to, before the server starts.
@@ -248,8 +296,8 @@ impl Server {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // While the server runs its threads hold the application too: then nothing of it is garbage.
-        match self.running.try_lock() {
-            Some(running) if running.is_none() => self.app.visit(visit),
+        match self.life.try_lock() {
+            Some(life) if matches!(*life, Life::Stopped) => self.app.visit(visit),
             _ => Ok(()),
         }
     }
@@ -266,7 +314,7 @@ impl Server {
         routes
             .insert(kind(method), pattern, target)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
-        if self.running.lock().is_some() {
+        if !matches!(*self.life.lock(), Life::Stopped) {
             self.live.store(Arc::new(routes.clone()));
         }
         Ok(parsed.is_reachable())

@@ -107,6 +107,13 @@ pub(crate) struct State {
     pub(crate) fresh: bool,
 }
 
+impl State {
+    /// Whether there is output that the kernel has not taken.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.flushing || !self.out.is_empty()
+    }
+}
+
 /// One client connection, shared by its task, its exchange and Python's objects.
 pub(crate) struct Connection {
     pub(crate) server: Arc<Server>,
@@ -327,7 +334,9 @@ impl Connection {
     pub(crate) fn settle(self: &Arc<Self>, state: &mut State) {
         state.exchange = None;
         state.watch_writable = false;
-        if state.reply.close || state.reply.is_short() || state.peer_closed {
+        // A client that sends no more may have sent further requests before.
+        let last = state.peer_closed && state.input.is_empty();
+        if state.reply.close || state.reply.is_short() || last {
             state.cut |= state.reply.is_short();
             self.begin_closing(state);
             return;

@@ -33,9 +33,11 @@ thread_local! {
 }
 
 /// What the task should wait for.
-#[expect(clippy::struct_excessive_bools, reason = "four independent questions, answered under one lock")]
+#[expect(clippy::struct_excessive_bools, reason = "five independent questions, answered under one lock")]
 struct Wants {
     over: bool,
+    /// The client sends no more, and what it had sent is dealt with.
+    ended: bool,
     room: bool,
     read: bool,
     parse: bool,
@@ -67,6 +69,10 @@ impl Future for Drive {
             }
             if wants.parse {
                 connection.received(b"");
+                continue;
+            }
+            if wants.ended {
+                connection.end_of_input();
                 continue;
             }
             if !wants.read {
@@ -108,13 +114,14 @@ impl Connection {
                 Phase::Closing => true,
                 Phase::Over => false,
             };
+        let idle = state.phase == Phase::Head && state.out.len() < HIGH_WATER;
+        let parse = idle && state.searched < state.input.len();
         Wants {
             over: state.phase == Phase::Over,
+            ended: idle && !parse && state.peer_closed,
             room: state.blocked,
             read,
-            parse: state.phase == Phase::Head
-                && state.searched < state.input.len()
-                && state.out.len() < HIGH_WATER,
+            parse,
         }
     }
 
@@ -136,7 +143,9 @@ impl Connection {
                 }
                 self.rearm(&state);
             }
-            Phase::Closing if !state.out.is_empty() => {}
+            // What was answered still has to leave.
+            Phase::Head if state.is_sending() => self.begin_closing(&mut state),
+            Phase::Closing if state.is_sending() => {}
             _ => self.lose(&mut state),
         }
     }

@@ -68,7 +68,11 @@ fn advance(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
         if connection.server.config.proxy_protocol && rest[0] == b'\r' {
             match proxy::parse(rest) {
                 Preface::Absent => {}
-                Preface::Partial => return used,
+                Preface::Partial => {
+                    // Nothing can be done before more comes: without this the task would try again for ever.
+                    state.searched = rest.len();
+                    return used;
+                }
                 Preface::Invalid => {
                     refuse(connection, state, 400);
                     return bytes.len();

@@ -50,6 +50,13 @@ class Client:
         self.socket.sendall(data)
         return self
 
+    def send_slowly(self, data: bytes) -> Client:
+        """Sends each byte in a segment of its own."""
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in data:
+            self.socket.sendall(bytes([byte]))
+        return self
+
     def request(
         self,
         method: str = "GET",

@@ -673,6 +673,9 @@ def test_two_hundred_starts_and_stops_under_load() -> None:
             client.request(target="/").request(target="/later")
         if life % 2:
             assert clients[0].answer().body == b"hello"
+        else:
+            # Its threads may still be in the making.
+            until(app._server.is_running, "run() begins")
         app.close()
         for client in clients:
             client.rest()
