@@ -158,19 +158,23 @@ impl Server {
             return;
         }
         self.stop_accepting.notify_waiters();
+        // Here and not only in the drain: what is answered from now on says that the connection closes.
+        self.retire(false);
         self.threads.first().spawn(accept::drain(Arc::clone(self), grace));
     }
 
-    /// Ends the threads and waits for them. Whatever connection is left is cut. Gives the jobs that were not run.
+    /// Ends the threads and waits up to `patience` for them. Whatever connection is left is cut. Gives the jobs that were
+    /// not run; none when user code did not return in time: its thread is left behind, and ends when it does.
     ///
     /// Must not be called while attached to Python: a thread may be waiting for the interpreter.
-    pub fn join(&self) -> Vec<Job> {
+    pub fn join(&self, patience: Duration) -> Option<Vec<Job>> {
         self.closing.store(true, Ordering::SeqCst);
         self.stop_accepting.notify_waiters();
         self.retire(true);
         self.threads.stop();
-        self.threads.join();
-        self.turn.take_all()
+        let ended = self.threads.join(patience);
+        let jobs = self.turn.take_all();
+        ended.then_some(jobs)
     }
 
     /// How many connections are open.

@@ -506,8 +506,9 @@ class Server:
     def close(self, grace: float) -> None:
         """Stops accepting; what is in flight may finish for ``grace`` seconds."""
 
-    def join(self) -> None:
-        """Ends the threads. For the loop's thread, once the loop has stopped."""
+    def join(self, patience: float) -> bool:
+        """Ends the threads. For the loop's thread, once the loop has stopped. False when a ``def`` handler has not
+        returned after ``patience`` seconds: then its thread is left behind."""
 
     def is_running(self) -> bool:
         """Whether the threads run."""

@@ -37,6 +37,9 @@ _H = TypeVar("_H", bound=Callable[..., Any])
 #: Tasks cannot run their first step at once, so each is kept from its start.
 _LATE_START = sys.version_info < (3, 12)
 
+#: Seconds that a ``def`` handler has to return after the last deadline, before its thread is left behind.
+_PATIENCE = 1.0
+
 #: Applications whose threads run. They must end before the interpreter does.
 _running: weakref.WeakSet[App] = weakref.WeakSet()
 
@@ -45,7 +48,7 @@ _running: weakref.WeakSet[App] = weakref.WeakSet()
 def _stop_all() -> None:
     for app in list(_running):
         app._server.close(0)
-        app._server.join()
+        app._server.join(_PATIENCE)
 
 
 async def _serve(app: App, handler: AsyncHandler, response: Response, request: Request) -> None:
@@ -147,7 +150,11 @@ class App:
         self._shutdown_hook: Hook | None = None
         self._started = False
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._signalled = False
+        # Signals received in this run.
+        self._signals = 0
+        # The loop runs for the sake of requests, and not of a hook.
+        self._serving = False
+        self._hook_task: asyncio.Task[None] | None = None
         self._request_extension = AppExtension()
         self._response_extension = AppExtension()
         self._websocket_extension = AppExtension()
@@ -518,18 +525,20 @@ class App:
             raise RuntimeError(
                 "the application was made inside a running loop: listen() serves there, without run()"
             )
-        self._signalled = False
+        self._signals = 0
         restore = self._install_signals()
         try:
             self._begin()
+            self._serving = True
             try:
                 self.loop.run()
             finally:
+                self._serving = False
                 self._server.close(0)
                 self._finish()
         finally:
             restore()
-        if self._signalled:
+        if self._signals:
             raise SystemExit(0)
         return self
 
@@ -557,12 +566,15 @@ class App:
         if self.loop.is_foreign:
             self._run_hook(self._shutdown_hook)
             self._end_threads()
-        else:
+        elif self._serving:
+            # Else a second signal was faster, and the loop runs the shutdown hook.
             self.loop.loop.stop()
 
     def _finish(self) -> None:
-        self._run_hook(self._shutdown_hook)
-        self._end_threads()
+        try:
+            self._run_hook(self._shutdown_hook)
+        finally:
+            self._end_threads()
         tasks = [task for task in self._tasks if not task.done()]
         for task in tasks:
             task.cancel()
@@ -571,25 +583,40 @@ class App:
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=1))
 
     def _end_threads(self) -> None:
-        self._server.join()
+        if not self._server.join(_PATIENCE):
+            logger.warning("a handler has not returned: its thread is left behind")
         _running.discard(self)
 
     def _run_hook(self, hook: Hook | None) -> None:
         if hook is None or not self.lifespan:
             return
 
-        async def call() -> None:
-            try:
-                result = hook()
-                if inspect.isawaitable(result):
-                    await result
-            except Exception as error:
-                self.trigger_error(error, None, None)
-
         if self.loop.is_foreign:
-            self._keep(self.loop.loop.create_task(call()))
-        else:
-            self.loop.run_until_complete(call())
+            # That loop runs already: a plain hook is over when this returns, a coroutine goes on beside the caller.
+            if (result := self._call_hook(hook)) is not None:
+                self._spawn(result, None)
+            return
+
+        async def call() -> None:
+            if (result := self._call_hook(hook)) is not None:
+                await self._guard_awaitable(result, None)
+
+        self._hook_task = self.loop.loop.create_task(call())
+        try:
+            self.loop.run_until_complete(self._hook_task)
+        except asyncio.CancelledError:
+            if self._signals < 2:
+                raise
+        finally:
+            self._hook_task = None
+
+    def _call_hook(self, hook: Hook) -> Awaitable[Any] | None:
+        try:
+            result = hook()
+        except Exception as error:
+            self.trigger_error(error, None, None)
+            return None
+        return result if inspect.isawaitable(result) else None
 
     def _install_signals(self) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():
@@ -608,12 +635,14 @@ class App:
         return restore
 
     def _on_signal(self) -> None:
-        if self._signalled:
-            # Asked twice: whoever asks does not want to wait.
+        self._signals += 1
+        if self._signals == 1:
+            self.close()
+        # Asked twice: whoever asks does not want to wait.
+        elif self._serving:
             self.loop.loop.stop()
-            return
-        self._signalled = True
-        self.close()
+        elif self._hook_task is not None:
+            self._hook_task.cancel()
 
     # ---- others -----------------------------------------------------------------------------------------------------
 

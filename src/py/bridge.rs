@@ -267,6 +267,10 @@ impl PyApp {
 
     /// Runs the handlers of a request on this thread.
     fn serve(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
+        // Cut by the end of the server before it was its turn: working it off would hold up the end for nobody.
+        if exchange.is_aborted() && exchange.server().is_closing() {
+            return;
+        }
         let objects = match Listeners::take_carried(exchange) {
             Some(objects) => Ok(objects),
             None => self.make_objects(py, exchange),

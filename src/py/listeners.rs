@@ -144,6 +144,10 @@ impl Listeners {
             lanes.add(callback.lane);
         }
         lanes.event_loop |= futures;
+        if signal == Signal::Readable && futures {
+            // Whoever waits for the whole body goes first; then this is signalled again.
+            lanes.turn = false;
+        }
         lanes
     }
 
@@ -209,18 +213,25 @@ impl Listeners {
     }
 
     fn readable(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
-        let (callable, response, whole) = {
-            let mut inner = self.inner.lock();
+        let (callable, response, waits, pieces, kept) = {
+            let inner = self.inner.lock();
             let callable =
                 inner.data.as_ref().filter(|data| data.lane == lane).map(|data| data.callable.clone_ref(py));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
-            let whole = if lane == Lane::Loop { std::mem::take(&mut inner.whole) } else { Vec::new() };
-            (callable, response, whole)
+            let kept = inner.body.as_ref().map(|body| body.clone_ref(py));
+            (callable, response, !inner.whole.is_empty(), inner.data.is_some(), kept)
         };
-        if !whole.is_empty() {
-            let bytes = exchange.take_body().map(|(bytes, _)| bytes).unwrap_or_default();
-            let body = PyBytes::new(py, &bytes).unbind();
+        if waits {
+            let taken = if lane == Lane::Loop { exchange.take_whole(pieces) } else { None };
+            let Some(bytes) = taken else {
+                // A signal for pieces, from before the whole was asked for.
+                exchange.resume_body();
+                return;
+            };
+            let body = kept.unwrap_or_else(|| PyBytes::new(py, &bytes).unbind());
+            let whole = std::mem::take(&mut self.inner.lock().whole);
             self.resolve_whole(py, &body, whole);
+            exchange.resume_body();
             return;
         }
         let (Some(callable), Some(response)) = (callable, response) else { return };
@@ -229,7 +240,8 @@ impl Listeners {
             let old = self.inner.lock().data.take();
             drop(old);
         }
-        let chunk = PyBytes::new(py, &bytes);
+        // What somebody has read whole is one piece to whoever reads pieces.
+        let chunk = kept.map_or_else(|| PyBytes::new(py, &bytes), |body| body.into_bound(py));
         drop(bytes);
         match lane {
             Lane::Loop if app.is_coroutine(py, &callable) => {

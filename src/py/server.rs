@@ -232,16 +232,21 @@ impl Server {
         }
     }
 
-    /// Ends the threads. Call it on the loop's thread, once the loop has stopped.
-    fn join(&self, py: Python<'_>) {
+    /// Ends the threads. Call it on the loop's thread, once the loop has stopped. False when a `def` handler has not returned
+    /// after `patience` seconds: then its thread is left behind.
+    fn join(&self, py: Python<'_>, patience: f64) -> bool {
         let server = {
             let mut life = self.life.lock();
-            let Some(server) = life.server().cloned() else { return };
+            let Some(server) = life.server().cloned() else { return true };
             *life = Life::Stopped;
             server
         };
-        let jobs = py.detach(|| server.join());
-        self.app.finish(py, jobs);
+        let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
+        let jobs = py.detach(|| server.join(patience));
+        let ended = jobs.is_some();
+        // While a handler still runs none may run beside it: what waited for its turn is dropped.
+        self.app.finish(py, jobs.unwrap_or_default());
+        ended
     }
 
     /// Whether the threads run.

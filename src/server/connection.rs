@@ -347,6 +347,9 @@ impl Connection {
             if !state.input.is_empty() {
                 self.wake();
             }
+        } else {
+            // The task may have left the socket alone because nobody took what had come.
+            self.wake();
         }
         self.rearm(state);
     }

@@ -35,7 +35,7 @@ impl Deadlines {
     /// Sets `deadline` to `after` from now.
     pub(crate) fn arm(&self, deadline: &AtomicU64, after: Duration) {
         let due = self.now().saturating_add(u64::try_from(after.as_millis()).unwrap_or(NEVER)).min(NEVER - 1);
-        deadline.store(due, Ordering::Relaxed);
+        deadline.store(due, Ordering::SeqCst);
         // SeqCst pairs with the sweeper, which plans and then reads the deadlines: one of the two sees the other.
         if due + GRAIN < self.planned.load(Ordering::SeqCst) {
             self.earlier.notify_one();

@@ -518,16 +518,39 @@ impl Exchange {
         true
     }
 
-    /// The whole body, if it has arrived, without asking for a signal.
+    /// The whole body, if it has arrived, without asking for a signal. Whoever reads pieces is told of its end.
     pub fn take_complete(&self) -> Option<Vec<u8>> {
         let mut state = self.current()?;
-        state.intake.is_complete().then(|| state.intake.take().0)
+        if !state.intake.is_complete() {
+            return None;
+        }
+        let body = state.intake.take_all();
+        if state.intake.wants_signal() {
+            session::announce(&self.connection, &mut state);
+        }
+        Some(body)
     }
 
-    /// Takes what has arrived of the body, and whether that was the last. None when the exchange is over.
+    /// The whole body, for those who waited for it with [`Exchange::read_whole`]; `pieces` says whether somebody else
+    /// reads pieces, and is to be told of its end: [`Exchange::resume_body`] does.
+    pub fn take_whole(&self, pieces: bool) -> Option<Vec<u8>> {
+        let mut state = self.current()?;
+        if !state.intake.is_complete() {
+            return None;
+        }
+        state.intake.reader = if pieces { Reader::Pieces } else { Reader::None };
+        Some(state.intake.take_all())
+    }
+
+    /// Takes what has arrived of the body, and whether that was the last. None when the exchange is over, or paused.
     /// No further [`Signal::Readable`](crate::app::Signal) comes before [`Exchange::resume_body`].
     pub fn take_body(&self) -> Option<(Vec<u8>, bool)> {
         let mut state = self.current()?;
+        if state.intake.is_held_back() {
+            // Paused while the signal was on its way: another comes when reading goes on.
+            state.intake.signalled = false;
+            return None;
+        }
         let taken = state.intake.take();
         self.connection.rearm(&state);
         self.connection.wake();
@@ -555,6 +578,9 @@ impl Exchange {
     pub fn set_paused(&self, paused: bool) {
         if let Some(mut state) = self.current() {
             state.intake.paused = paused;
+            if state.intake.wants_signal() {
+                session::announce(&self.connection, &mut state);
+            }
             self.connection.rearm(&state);
             if !paused {
                 self.connection.wake();

@@ -123,6 +123,7 @@ impl Intake {
     /// Whether the reader should be told now.
     pub(crate) fn wants_signal(&self) -> bool {
         let due = match self.reader {
+            Reader::Pieces if self.paused => false,
             Reader::Pieces => !self.buffer.is_empty() || (self.is_complete() && !self.end_taken),
             Reader::Whole => self.is_complete(),
             Reader::None | Reader::Discard => false,
@@ -134,6 +135,16 @@ impl Intake {
     pub(crate) fn take(&mut self) -> (Vec<u8>, bool) {
         self.end_taken = self.is_complete();
         (std::mem::take(&mut self.buffer), self.end_taken)
+    }
+
+    /// Hands over what has arrived as the whole body; whoever reads pieces is still owed the end.
+    pub(crate) fn take_all(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.buffer)
+    }
+
+    /// Whether the reader has asked for pieces and then for none at the moment.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.paused && self.reader == Reader::Pieces
     }
 
     /// Nobody will read it any more.

@@ -221,9 +221,12 @@ fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeErro
 /// Answers with an error that ends the connection: what follows on it cannot be trusted to be a request.
 pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     state.current += 1;
-    state.reply.close = true;
-    if !state.reply.is_started() || state.phase == Phase::Head {
+    if state.phase == Phase::Head {
         state.reply = Reply::new(Asked::default());
+    }
+    state.reply.close = true;
+    if !state.reply.is_started() {
+        state.reply.head.clear();
         answer(connection, state, code);
     }
     connection.begin_closing(state);

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Poll;
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atomic_waker::AtomicWaker;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::server::Server;
@@ -47,6 +47,10 @@ pub(crate) struct Threads {
     dormant: AtomicBool,
     standby: Mutex<Option<Thread>>,
     handles: Mutex<Vec<JoinHandle<()>>>,
+    /// Threads that have not come to their end.
+    alive: Mutex<usize>,
+    /// Wakes whoever joins when one has.
+    ended: Condvar,
     /// Which shard gets the next connection.
     next: AtomicUsize,
 }
@@ -71,6 +75,8 @@ impl Threads {
             dormant: AtomicBool::new(false),
             standby: Mutex::new(None),
             handles: Mutex::new(Vec::new()),
+            alive: Mutex::new(0),
+            ended: Condvar::new(),
             next: AtomicUsize::new(0),
         })
     }
@@ -100,17 +106,26 @@ impl Threads {
         self.wake_standby();
     }
 
-    /// Waits for every thread to end, and drops what was left to do. Must not be called while attached to Python, nor on one of the threads.
-    pub(crate) fn join(&self) {
+    /// Waits up to `patience` for every thread to end, and drops what was left to do. False when a thread is still busy with
+    /// user code. Must not be called while attached to Python, nor on one of the threads.
+    pub(crate) fn join(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        let mut alive = self.alive.lock();
+        while *alive > 0 && !self.ended.wait_until(&mut alive, deadline).timed_out() {}
+        let all = *alive == 0;
+        drop(alive);
         let handles = std::mem::take(&mut *self.handles.lock());
         for handle in handles {
-            // A thread that panicked has already said so.
-            let _ = handle.join();
+            if all || handle.is_finished() {
+                // A thread that panicked has already said so.
+                let _ = handle.join();
+            }
         }
         for shard in &self.shards {
             let runtime = shard.runtime.lock().take();
             drop(runtime);
         }
+        all
     }
 
     fn wake_standby(&self) {
@@ -139,13 +154,25 @@ pub(crate) fn start(server: &Arc<Server>) -> io::Result<()> {
         if let Some(index) = first {
             server.threads.shards[index].led.store(true, Ordering::SeqCst);
         }
+        *threads.alive.lock() += 1;
         let body = move || {
+            let _end = End(&server.threads);
             let app = Arc::clone(&server.app);
             app.on_thread(&mut || run(&server, first));
         };
         handles.push(thread::Builder::new().name(format!("socketify-io-{index}")).spawn(body)?);
     }
     Ok(())
+}
+
+/// Says that a thread has come to its end, also when it panics.
+struct End<'a>(&'a Threads);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        *self.0.alive.lock() -= 1;
+        self.0.ended.notify_all();
+    }
 }
 
 /// The life of one I/O thread.

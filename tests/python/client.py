@@ -43,7 +43,11 @@ class Client:
         self.socket.settimeout(20)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect(("127.0.0.1", port) if path is None else path)
+        try:
+            self.socket.connect(("127.0.0.1", port) if path is None else path)
+        except OSError:
+            self.socket.close()
+            raise
         self.pending = b""
 
     def send(self, data: bytes) -> Client:

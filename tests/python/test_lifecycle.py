@@ -900,7 +900,8 @@ def test_a_signal_finishes_what_is_in_flight(number: int, path: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_an_idle_server(number: int) -> None:
     with Program(SIGNALLED) as program:
-        program.listening()
+        with program.listening().client() as client:
+            assert client.get("/").body == b"hello"
         began = time.monotonic()
         program.signal(number)
         assert program.finish() == (0, "shutdown\nleft run\n", "")
