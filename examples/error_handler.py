@@ -6,8 +6,6 @@ Try it with:
     curl -i localhost:3000/async
 """
 
-from __future__ import annotations
-
 import logging
 
 from socketify import App, Request, Response

@@ -4,8 +4,6 @@ The page shows those lines too: it asks for them, so that what it shows is what 
 (3000), HOST the address (127.0.0.1, so that only this machine is served).
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import inspect

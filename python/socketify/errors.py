@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import logging
 
-__all__ = ["log_async_refused", "log_callback", "log_silent", "logger", "qualified_name"]
+__all__ = ["log_async_refused", "log_callback", "log_silent", "logged", "logger", "qualified_name"]
 
 #: Everything this package logs goes through this logger.
 logger = logging.getLogger("socketify")
@@ -38,6 +39,29 @@ def log_callback(what: str, error: BaseException, callable_: object) -> None:
         callable_: The callback.
     """
     logger.error("uncaught exception in the %s callback %s", what, qualified_name(callable_), exc_info=error)
+
+
+def logged(result: object, what: str, callable_: object) -> object:
+    """Has what a callback gave to await log its failure, where nobody else is to hear of it.
+
+    Args:
+        result: What the callback returned, which may be nothing to await.
+        what: The method that took the callback.
+        callable_: The callback.
+
+    Returns:
+        Something to await in its place, or ``result``.
+    """
+    if not inspect.isawaitable(result):
+        return result
+
+    async def guarded() -> None:
+        try:
+            await result
+        except Exception as error:
+            log_callback(what, error, callable_)
+
+    return guarded()
 
 
 def log_silent(path: str) -> None:

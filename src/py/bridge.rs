@@ -402,6 +402,16 @@ impl PyApp {
         what: &str,
     ) {
         match arguments.and_then(|arguments| callable.bind(py).call1(arguments)) {
+            // Nobody is left to answer, so what fails there is only logged (A-RES-27).
+            Ok(value) if what == "on_aborted" => {
+                let logged = Self::helper(py, "errors", "logged").and_then(|logged| {
+                    logged.call1((value, what, callable))
+                });
+                match logged {
+                    Ok(value) => self.take_returned(py, exchange, &value, response),
+                    Err(error) => error.write_unraisable(py, None),
+                }
+            }
             Ok(value) => self.take_returned(py, exchange, &value, response),
             Err(error) if what == "on_aborted" => {
                 let _ = Self::log_callback(py, what, &error, callable.bind(py));

@@ -33,6 +33,8 @@ struct Inner {
     room: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
     /// The body, once it has been read whole.
     body: Option<Py<PyBytes>>,
+    /// The abort has been signalled: `aborted` is about to be called.
+    aborting: bool,
     /// The objects of a request that moves to a handler of the other lane.
     carried: Option<(Py<Response>, Py<Request>)>,
 }
@@ -75,7 +77,12 @@ impl Listeners {
     pub(crate) fn on_aborted(&self, response: Py<Response>, callback: Callback) {
         let old = {
             let mut inner = self.inner.lock();
-            (inner.response.replace(response), inner.aborted.replace(callback))
+            if inner.aborting {
+                // Too late: nobody would call it.
+                (Some(response), Some(callback))
+            } else {
+                (inner.response.replace(response), inner.aborted.replace(callback))
+            }
         };
         drop(old);
     }
@@ -131,7 +138,8 @@ impl Listeners {
     pub(crate) fn lanes(exchange: &Exchange, signal: Signal) -> Lanes {
         let mut lanes = Lanes::default();
         let Some(listeners) = Self::existing(exchange) else { return lanes };
-        let inner = listeners.inner.lock();
+        let mut inner = listeners.inner.lock();
+        inner.aborting |= signal == Signal::Aborted;
         let (callbacks, futures) = match signal {
             Signal::Aborted => (
                 [&inner.aborted, &inner.data, &inner.writable],
@@ -151,12 +159,16 @@ impl Listeners {
         lanes
     }
 
-    /// The answer is complete: nothing more will be called, and whoever still waits is released.
+    /// The answer is complete, or can never be: nothing more will be called but what hears of the abort, if that was
+    /// signalled before, and whoever still waits is released.
     pub(crate) fn finish(exchange: &Arc<Exchange>) {
         let Some(listeners) = Self::existing(exchange) else { return };
         let (old, waiting) = {
             let mut inner = listeners.inner.lock();
-            let old = (inner.response.take(), inner.aborted.take(), inner.data.take(), inner.writable.take());
+            let told = inner.aborting && inner.aborted.is_some();
+            let aborted = inner.aborted.take_if(|_| !told);
+            let response = inner.response.take_if(|_| !told);
+            let old = (response, aborted, inner.data.take(), inner.writable.take());
             (old, !inner.whole.is_empty() || !inner.room.is_empty())
         };
         drop(old);

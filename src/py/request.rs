@@ -8,7 +8,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::http::query;
 use crate::py::bridge::PyApp;
-use crate::py::convert::text;
+use crate::py::convert::{text, truth};
 use crate::py::message;
 use crate::py::response::Response;
 use crate::server::Exchange;
@@ -162,9 +162,12 @@ impl Request {
         slf
     }
 
-    fn set_yield<'py>(slf: Bound<'py, Self>, has_yield: &Bound<'py, PyAny>) -> PyResult<Bound<'py, Self>> {
-        slf.get().exchange.set_yield(has_yield.is_truthy()?);
-        Ok(slf)
+    fn set_yield<'py>(
+        slf: Bound<'py, Self>,
+        #[pyo3(from_py_with = truth)] has_yield: bool,
+    ) -> Bound<'py, Self> {
+        slf.get().exchange.set_yield(has_yield);
+        slf
     }
 
     fn get_yield(&self) -> bool {

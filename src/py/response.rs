@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
@@ -11,7 +11,7 @@ use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
 use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
-use crate::py::convert::{address_bytes, address_text};
+use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
 use crate::server::{Attempt, Exchange};
@@ -57,10 +57,11 @@ impl Response {
 
     fn status(&self, value: &Bound<'_, PyAny>) -> PyResult<()> {
         if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() {
-            let code = value.extract::<u16>().ok().filter(|code| *code == 101 || (200..600).contains(code));
-            let Some(code) = code else {
+            let known = |code: &u16| *code == 101 || (*code >= 200 && status::reason(*code).is_some());
+            let Some(code) = value.extract::<u16>().ok().filter(known) else {
                 return Err(PyRuntimeError::new_err(format!(
-                    "{value} is not the status of an answer: expected 200 to 599 (write_continue() writes a 100)"
+                    "{value} is not the status of an answer: expected a number of status_codes from 200, or a text such as \
+                     '299 Custom' (write_continue() writes a 100)"
                 )));
             };
             return Ok(self.exchange.set_status(code)?);
@@ -87,6 +88,11 @@ impl Response {
             self.header(&name?, &value?)?;
         }
         Ok(())
+    }
+
+    /// Nothing is wrong any more with what is written into an answer that is over (A-CALL-10).
+    fn unless_over(&self, result: PyResult<()>) -> PyResult<()> {
+        if result.is_err() && self.exchange.is_over() { Ok(()) } else { result }
     }
 
     fn finish(&self, payload: &[u8], close: bool) {
@@ -143,14 +149,15 @@ impl Response {
     }
 
     #[setter]
-    fn set_aborted(&self, aborted: bool) {
+    fn set_aborted(&self, #[pyo3(from_py_with = truth)] aborted: bool) {
         self.exchange.set_aborted(aborted);
     }
 
     // ---- head ---------------------------------------------------------------------------------------------------
 
     fn write_status<'py>(slf: Slf<'py>, status_or_status_text: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
-        slf.get().status(status_or_status_text)?;
+        let this = slf.get();
+        this.unless_over(this.status(status_or_status_text))?;
         Ok(slf)
     }
 
@@ -159,12 +166,14 @@ impl Response {
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
     ) -> PyResult<Slf<'py>> {
-        slf.get().header(key, value)?;
+        let this = slf.get();
+        this.unless_over(this.header(key, value))?;
         Ok(slf)
     }
 
     fn write_headers<'py>(slf: Slf<'py>, headers: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
-        slf.get().headers(headers)?;
+        let this = slf.get();
+        this.unless_over(this.headers(headers))?;
         Ok(slf)
     }
 
@@ -189,7 +198,11 @@ impl Response {
     // ---- body ---------------------------------------------------------------------------------------------------
 
     #[pyo3(signature = (message, end_connection = false))]
-    fn end<'py>(slf: Slf<'py>, message: &Bound<'py, PyAny>, end_connection: bool) -> PyResult<Slf<'py>> {
+    fn end<'py>(
+        slf: Slf<'py>,
+        message: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = truth)] end_connection: bool,
+    ) -> PyResult<Slf<'py>> {
         let this = slf.get();
         if let Ok(bytes) = message.cast::<PyBytes>() {
             this.finish_with(slf.py(), &Payload::Bytes(bytes.clone()), end_connection)?;
@@ -202,7 +215,11 @@ impl Response {
     }
 
     #[pyo3(signature = (message, end_connection = false))]
-    fn cork_end<'py>(slf: Slf<'py>, message: &Bound<'py, PyAny>, end_connection: bool) -> PyResult<Slf<'py>> {
+    fn cork_end<'py>(
+        slf: Slf<'py>,
+        message: &Bound<'py, PyAny>,
+        #[pyo3(from_py_with = truth)] end_connection: bool,
+    ) -> PyResult<Slf<'py>> {
         Self::end(slf, message, end_connection)
     }
 
@@ -213,7 +230,7 @@ impl Response {
         content_type: Option<&Bound<'py, PyAny>>,
         status: Option<&Bound<'py, PyAny>>,
         headers: Option<&Bound<'py, PyAny>>,
-        end_connection: bool,
+        #[pyo3(from_py_with = truth)] end_connection: bool,
     ) -> PyResult<Slf<'py>> {
         let this = slf.get();
         if this.exchange.is_over() {
@@ -228,6 +245,10 @@ impl Response {
         if let Some(status) = status.filter(|status| !status.is_none()) {
             this.status(status)?;
         }
+        if let Some(headers) = headers.filter(|headers| !headers.is_none()) {
+            this.headers(headers)?;
+        }
+        // After them, so that a type among them is the only one.
         if !this.exchange.has_header(Known::ContentType) {
             let given = content_type.filter(|given| !given.is_none());
             match (&body, given) {
@@ -238,9 +259,6 @@ impl Response {
                 }
                 (_, None) => this.exchange.add_header(b"Content-Type", b"text/plain")?,
             }
-        }
-        if let Some(headers) = headers.filter(|headers| !headers.is_none()) {
-            this.headers(headers)?;
         }
         match &body {
             Some((payload, _)) => this.finish_with(slf.py(), payload, end_connection)?,
@@ -256,13 +274,13 @@ impl Response {
         content_type: Option<&Bound<'py, PyAny>>,
         status: Option<&Bound<'py, PyAny>>,
         headers: Option<&Bound<'py, PyAny>>,
-        end_connection: bool,
+        #[pyo3(from_py_with = truth)] end_connection: bool,
     ) -> PyResult<Slf<'py>> {
         Self::send(slf, Some(message), content_type, status, headers, end_connection)
     }
 
     #[pyo3(signature = (end_connection = false))]
-    fn end_without_body(slf: Slf<'_>, end_connection: bool) -> Slf<'_> {
+    fn end_without_body(slf: Slf<'_>, #[pyo3(from_py_with = truth)] end_connection: bool) -> Slf<'_> {
         slf.get().finish_empty(end_connection);
         slf
     }
@@ -274,6 +292,9 @@ impl Response {
         status_code: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Slf<'py>> {
         let this = slf.get();
+        if this.exchange.is_over() {
+            return Ok(slf);
+        }
         match status_code {
             Some(code) => this.status(code)?,
             None => this.exchange.set_status(302)?,
@@ -301,7 +322,7 @@ impl Response {
         &self,
         message: &Bound<'_, PyAny>,
         total_size: u64,
-        end_connection: bool,
+        #[pyo3(from_py_with = truth)] end_connection: bool,
     ) -> PyResult<(bool, bool)> {
         let Some(payload) = message::raw(message)? else { return Ok((false, true)) };
         let attempt = self.exchange.try_end(payload.as_bytes()?, total_size, end_connection);
@@ -369,14 +390,21 @@ impl Response {
         if outermost {
             this.exchange.uncork();
         }
-        result?;
+        match result {
+            // The handler goes on and may still answer (A-RES-01).
+            Err(error) if error.is_instance_of::<PyException>(py) => {
+                PyApp::log_callback(py, "cork", &error, callback)?;
+            }
+            other => drop(other?),
+        }
         Ok(slf)
     }
 
     // ---- state --------------------------------------------------------------------------------------------------
 
     fn has_responded(&self) -> bool {
-        self.exchange.has_responded()
+        // A client that shut its sending side counts as gone, and still gets what it asked for.
+        self.exchange.has_responded() && !self.exchange.is_aborted()
     }
 
     fn close(slf: Slf<'_>) -> Slf<'_> {

@@ -406,6 +406,8 @@ impl Exchange {
         state.reply.begin_sized(state.out.tail(), total, self.server_name());
         let offered = usize::try_from(state.reply.room()).unwrap_or(usize::MAX).min(payload.len());
         let taken = if state.reply.is_mute() {
+            // The lock is taken again below.
+            drop(guard);
             offered
         } else {
             self.connection.write_through(guard, &payload[..offered])

@@ -574,7 +574,7 @@ def test_first_status_wins(serve: Serve, lane: str) -> None:
         res.send("body", status=201, headers=[("C", "d")])
 
     app = answering(serve, handle, lane)
-    body = f"A: b\r\n{TEXT_TYPE}C: d\r\n{COMMON}Content-Length: 4\r\n\r\nbody"
+    body = f"A: b\r\nC: d\r\n{TEXT_TYPE}{COMMON}Content-Length: 4\r\n\r\nbody"
     assert wire(app) == f"HTTP/1.1 404 Not Found\r\n{body}"
 
 
@@ -681,24 +681,23 @@ def pairs() -> Iterator[tuple[str, str]]:
     yield "X-B", "2"
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        (("X-A", "1"), (b"X-B", b"2")),
-        [["X-A", "1"], ["X-B", 2]],
-        {"X-A": "1", "X-B": "2"}.items(),
-        iter([("X-A", "1"), ("X-B", "2")]),
-        "generator",
-        (iter(["X-A", "1"]), iter(["X-B", "2"])),
-    ],
-    ids=["tuples", "lists", "items", "iterator", "generator", "iterators of iterators"],
-)
+FORMS: dict[str, Callable[[], Any]] = {
+    "tuples": lambda: (("X-A", "1"), (b"X-B", b"2")),
+    "lists": lambda: [["X-A", "1"], ["X-B", 2]],
+    "items": lambda: {"X-A": "1", "X-B": "2"}.items(),
+    "iterator": lambda: iter([("X-A", "1"), ("X-B", "2")]),
+    "generator": pairs,
+    "iterators": lambda: (iter(["X-A", "1"]), iter(["X-B", "2"])),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("method", ["write_headers", "send", "cork_send"])
-def test_headers_in_any_form(serve: Serve, method: str, headers: Any) -> None:
+def test_headers_in_any_form(serve: Serve, method: str, form: str) -> None:
     """A-RES-17, A-RES-24, I-S-06, I-S-07: any iterable of pairs."""
 
     def handle(res: Any, req: Any) -> None:
-        given = pairs() if headers == "generator" else headers
+        given = FORMS[form]()
         if method == "write_headers":
             assert res.write_headers(given) is res
             res.end("x")
@@ -968,8 +967,8 @@ SENDS: list[tuple[dict[str, Any], str, str]] = [
     ({"status": 404}, "404 Not Found", TEXT_TYPE),
     ({"status": "404 Nowhere"}, "404 Nowhere", TEXT_TYPE),
     ({"status": b"404 Nowhere"}, "404 Nowhere", TEXT_TYPE),
-    ({"headers": [("A", "b")]}, "200 OK", f"{TEXT_TYPE}A: b\r\n"),
-    ({"status": 201, "headers": [("A", "b")]}, "201 Created", f"{TEXT_TYPE}A: b\r\n"),
+    ({"headers": [("A", "b")]}, "200 OK", f"A: b\r\n{TEXT_TYPE}"),
+    ({"status": 201, "headers": [("A", "b")]}, "201 Created", f"A: b\r\n{TEXT_TYPE}"),
     ({"headers": None, "status": None, "content_type": None}, "200 OK", TEXT_TYPE),
     ({"headers": ()}, "200 OK", TEXT_TYPE),
 ]
@@ -993,7 +992,7 @@ def test_send_by_position(serve: Serve) -> None:
     with answering(serve, chain(("send", "hi", b"a/b", b"201 X", [("C", "d")], True))).client() as client:
         answer = masked(client.request().rest())
     assert answer == (
-        b"HTTP/1.1 201 X\r\nContent-Type: a/b\r\nC: d\r\nDate: *\r\nServer: socketify\r\nContent-Length: 2\r\n"
+        b"HTTP/1.1 201 X\r\nC: d\r\nContent-Type: a/b\r\nDate: *\r\nServer: socketify\r\nContent-Length: 2\r\n"
         b"Connection: close\r\n\r\nhi"
     )
 
@@ -1170,16 +1169,17 @@ def test_cork(serve: Serve, lane: str) -> None:
 
 
 @each_lane
-def test_cork_fails(serve: Serve, lane: str) -> None:
-    """A-RES-01, I-C-24: its exception is the handler's."""
+def test_cork_fails(serve: Serve, lane: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A-RES-01: its exception is logged, what it had written is written, and the handler goes on."""
 
     def fail(res: Any) -> None:
-        res.write_status(201)
-        raise ValueError("no")
+        res.write("corked, ")
+        raise ValueError("in the callback")
 
-    with answering(serve, lambda res, req: res.cork(fail) and res.end("not reached"), lane).client() as client:
+    with answering(serve, lambda res, req: res.cork(fail) and res.end("and ended"), lane).client() as client:
         for _ in range(2):
-            assert client.get().body == b"Internal Error"
+            assert client.get().body == b"corked, and ended"
+    assert caplog.text.count("ValueError: in the callback") == 2
 
 
 @pytest.mark.parametrize("method", ["cork", "on_writable"])
@@ -1478,9 +1478,9 @@ class Abort:
         self.heard.set()
 
     def happen(self, app: Running) -> None:
-        with app.client() as client:
-            client.request()
-            assert self.began.wait(5)
+        client = app.client().request()
+        assert self.began.wait(5)
+        client.reset()
         assert self.heard.wait(5)
 
 
@@ -1532,6 +1532,25 @@ def test_aborted_handlers(serve: Serve, kind: str, caplog: pytest.LogCaptureFixt
 
 
 @each_lane
+def test_half_closed_and_aborted(serve: Serve, lane: str) -> None:
+    """B-HT-20, A-RES-26: a client that shut its side may be gone, so this is an abort, and may be there, so it is answered."""
+    abort = Abort()
+    app = answering(serve, abort.handler, lane)
+    with app.client() as client:
+        client.request()
+        assert abort.began.wait(5)
+        client.half_close()
+        assert abort.heard.wait(5)
+        assert abort.calls == [(abort.response, True, False)]
+        assert abort.response.end("still there") is abort.response
+        assert client.answer().body == b"still there"
+        assert client.is_closed()
+    assert abort.response.has_responded() is False
+    app.stop()
+    assert len(abort.calls) == 1
+
+
+@each_lane
 def test_after_an_abort(serve: Serve, lane: str) -> None:
     """A-CALL-10, I-C-04, I-C-28 and the abort column of A.7: nothing raises, everything gives its neutral value."""
     abort = Abort()
@@ -1573,7 +1592,8 @@ def test_not_aborted(serve: Serve, lane: str) -> None:
     assert called == []
 
 
-def test_aborted_while_awaiting(serve: Serve) -> None:
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_aborted_while_awaiting(serve: Serve, leave: str) -> None:
     """I-S-44, A-CALL-04: without any handler registered; the coroutine goes on, and its answer goes nowhere."""
     states: list[Any] = []
     began, done = threading.Event(), threading.Event()
@@ -1588,10 +1608,9 @@ def test_aborted_while_awaiting(serve: Serve) -> None:
         states.append(res.has_responded())
         done.set()
 
-    app = answering(serve, handle)
-    with app.client() as client:
-        client.request()
-        assert began.wait(5)
+    client = answering(serve, handle).client().request()
+    assert began.wait(5)
+    getattr(client, leave)()
     assert done.wait(5)
     assert states == [False, True, False]
 
