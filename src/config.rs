@@ -46,7 +46,7 @@ impl Default for Config {
         Self {
             io_threads: (cores / 2).clamp(1, 4),
             max_connections: 65_536,
-            head: HeadLimits { max_bytes: 64 * 1024, max_headers: 100 },
+            head: HeadLimits::default(),
             max_body_size: 100 * 1024 * 1024,
             body_buffer: 64 * 1024,
             header_timeout: Duration::from_secs(10),

@@ -500,7 +500,7 @@ class App:
         except OSError as error:
             where = f"domain {options.domain}" if options.domain else f"port {options.port}"
             host = "" if options.domain else f" of host {options.host or 'any'}"
-            reason = error.strerror or str(error)
+            reason = error.strerror or str(error).partition(" (os error ")[0]
             raise RuntimeError(f"Failed to listen on {where}{host}: {reason}") from error
         options.port = port
         if self.loop.is_foreign and not self._server.is_running():

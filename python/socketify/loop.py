@@ -381,4 +381,6 @@ class Loop:
     def dispose(self) -> None:
         """Closes the loop if it is ours and does not run. Calling it again does nothing."""
         if not self.is_foreign and not self.loop.is_running() and not self.loop.is_closed():
+            # asyncio keeps the current loop of a thread, which must not keep the application.
+            self.loop.set_exception_handler(None)
             self.loop.close()

@@ -35,7 +35,7 @@ const MAX_EMPTY_LINES: usize = 4;
 /// How large a request head may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes up to and including the empty line. Default 16 KiB. Each connection may hold this much before
+    /// Bytes up to and including the empty line. Default 64 KiB. Each connection may hold this much before
     /// its request is known; too low and large cookies are answered 431.
     pub max_bytes: usize,
     /// Header lines. Default 100; values above 256 count as 256.
@@ -44,7 +44,7 @@ pub struct HeadLimits {
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self { max_bytes: 16 * 1024, max_headers: 100 }
+        Self { max_bytes: 64 * 1024, max_headers: 100 }
     }
 }
 

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::app::{App, HandlerId, Job, Lane, Signal};
@@ -222,9 +223,21 @@ impl PyApp {
         })
     }
 
-    /// A function of the package that only some users pay for.
-    pub(crate) fn helper<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
-        py.import(format!("socketify.{module}").as_str())?.getattr(name)
+    /// A function of the package that only some users pay for; looked up once.
+    pub(crate) fn helper<'py>(
+        py: Python<'py>,
+        module: &'static str,
+        name: &'static str,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static FOUND: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
+        let found = FOUND.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
+        // Names of functions are unique across the helper modules.
+        if let Some(function) = found.get_item(name)? {
+            return Ok(function);
+        }
+        let function = py.import(format!("socketify.{module}").as_str())?.getattr(name)?;
+        found.set_item(name, &function)?;
+        Ok(function)
     }
 
     /// Logs an exception of a callback that has nobody else to tell.
@@ -243,7 +256,7 @@ impl PyApp {
     }
 
     pub(crate) fn bytes_io(py: Python<'_>, body: &Py<PyBytes>) -> PyResult<Py<PyAny>> {
-        static BYTES_IO: pyo3::sync::PyOnceLock<Py<PyAny>> = pyo3::sync::PyOnceLock::new();
+        static BYTES_IO: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let class =
             BYTES_IO.get_or_try_init(py, || Ok::<_, PyErr>(py.import("io")?.getattr("BytesIO")?.unbind()))?;
         class.call1(py, (body,))
@@ -327,7 +340,11 @@ impl PyApp {
         }
     }
 
-    fn make_objects(&self, py: Python<'_>, exchange: &Arc<Exchange>) -> PyResult<(Py<Response>, Py<Request>)> {
+    fn make_objects(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+    ) -> PyResult<(Py<Response>, Py<Request>)> {
         let response = Py::new(py, Response::new(Arc::clone(exchange)))?;
         let request = Py::new(py, Request::new(Arc::clone(exchange)))?;
         let extender = self.extender.read().as_ref().map(|extender| extender.clone_ref(py));
@@ -404,9 +421,8 @@ impl PyApp {
         match arguments.and_then(|arguments| callable.bind(py).call1(arguments)) {
             // Nobody is left to answer, so what fails there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
-                let logged = Self::helper(py, "errors", "logged").and_then(|logged| {
-                    logged.call1((value, what, callable))
-                });
+                let logged = Self::helper(py, "errors", "logged")
+                    .and_then(|logged| logged.call1((value, what, callable)));
                 match logged {
                     Ok(value) => self.take_returned(py, exchange, &value, response),
                     Err(error) => error.write_unraisable(py, None),

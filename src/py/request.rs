@@ -162,10 +162,7 @@ impl Request {
         slf
     }
 
-    fn set_yield<'py>(
-        slf: Bound<'py, Self>,
-        #[pyo3(from_py_with = truth)] has_yield: bool,
-    ) -> Bound<'py, Self> {
+    fn set_yield(slf: Bound<'_, Self>, #[pyo3(from_py_with = truth)] has_yield: bool) -> Bound<'_, Self> {
         slf.get().exchange.set_yield(has_yield);
         slf
     }
@@ -175,7 +172,7 @@ impl Request {
     }
 
     /// The coroutine that served this request has ended: if it yielded, the next handler is called.
-    fn _go_on(slf: Bound<'_, Self>, response: Py<Response>) {
+    fn _go_on(slf: &Bound<'_, Self>, response: Py<Response>) {
         if let Some(app) = PyApp::of(&slf.get().exchange) {
             app.go_on(slf.py(), response, slf.clone().unbind());
         }

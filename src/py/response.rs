@@ -67,7 +67,14 @@ impl Response {
             return Ok(self.exchange.set_status(code)?);
         }
         let text = message::field(self.python()?, value)?;
-        Ok(self.exchange.set_status_text(text.as_bytes()?)?)
+        let text = text.as_bytes()?;
+        if text.starts_with(b"1") && !text.starts_with(b"101") {
+            // The client would take it for an interim answer, and wait for another.
+            return Err(PyRuntimeError::new_err(format!(
+                "{value} is not the status of an answer: expected a code from 200 (write_continue() writes a 100)"
+            )));
+        }
+        Ok(self.exchange.set_status_text(text)?)
     }
 
     fn header(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {

@@ -21,28 +21,26 @@ pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
         if server.is_closing() {
             return;
         }
-        // The permit comes first: at the limit new clients wait in the kernel's backlog, not in our memory.
-        let next = async {
-            let permit = Arc::clone(&server.permits).acquire_owned().await.ok()?;
-            Some((permit, acceptor.accept().await))
-        };
         let accepted = tokio::select! {
             () = stop => return,
-            accepted = next => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        match accepted {
-            None => return,
-            Some((permit, Ok(stream))) => {
-                pause = Duration::from_millis(1);
-                admit(&server, stream, permit);
-            }
+        let Ok(stream) = accepted else {
             // Out of file descriptors, or the client was gone before we came: wait a little, at most a second, rather
             // than spin.
-            Some((_, Err(_))) => {
-                sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
-            }
-        }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(1));
+            continue;
+        };
+        pause = Duration::from_millis(1);
+        // At the limit this client waits unread, and those behind it in the kernel's backlog, not in our memory.
+        let stop = server.stop_accepting.notified();
+        let permit = tokio::select! {
+            () = stop => return,
+            permit = Arc::clone(&server.permits).acquire_owned() => permit,
+        };
+        let Ok(permit) = permit else { return };
+        admit(&server, stream, permit);
     }
 }
 
@@ -105,5 +103,10 @@ pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
         }
     }
     server.retire(true);
+    // Whoever was cut hears of it before the application does; unless user code keeps the turn to itself.
+    let patience = Instant::now() + Duration::from_secs(1);
+    while !server.turn.is_idle() && Instant::now() < patience {
+        sleep(Duration::from_millis(1)).await;
+    }
     server.app.drained();
 }

@@ -370,6 +370,7 @@ impl Connection {
     pub(crate) fn abandon(&self, state: &mut State) {
         if let Some(exchange) = state.exchange.take() {
             exchange.mark_aborted();
+            exchange.keep_rest(state.intake.take_all());
             self.server.app.signal(exchange, Signal::Aborted);
         }
     }

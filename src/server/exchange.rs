@@ -38,6 +38,8 @@ pub struct Exchange {
     /// The request head as it came.
     bytes: Box<[u8]>,
     stop: Mutex<Stop>,
+    /// What had arrived of the body when the client went away.
+    rest: Mutex<Vec<u8>>,
     /// User code asked for the next matching route.
     yielded: AtomicBool,
     /// The client went away, or user code says so.
@@ -91,6 +93,7 @@ impl Exchange {
             head,
             bytes: bytes.into(),
             stop: Mutex::new(Stop { handler, lane, params, skipped: 0 }),
+            rest: Mutex::default(),
             yielded: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             responded: AtomicBool::new(false),
@@ -407,7 +410,7 @@ impl Exchange {
         let offered = usize::try_from(state.reply.room()).unwrap_or(usize::MAX).min(payload.len());
         let taken = if state.reply.is_mute() {
             // The lock is taken again below.
-            drop(guard);
+            self.connection.flush(guard);
             offered
         } else {
             self.connection.write_through(guard, &payload[..offered])
@@ -570,10 +573,13 @@ impl Exchange {
         }
     }
 
-    /// What had arrived of the body when the exchange ended.
+    /// What had arrived of the body, unread, when the exchange was abandoned.
     pub fn take_rest(&self) -> Vec<u8> {
-        let mut state = self.connection.state.lock();
-        if state.current == self.number { state.intake.take().0 } else { Vec::new() }
+        std::mem::take(&mut *self.rest.lock())
+    }
+
+    pub(crate) fn keep_rest(&self, rest: Vec<u8>) {
+        *self.rest.lock() = rest;
     }
 
     /// Stops reading from the client, or goes on. Nothing that was received is lost.

@@ -31,6 +31,11 @@ impl Turn {
         !self.held.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
     }
 
+    /// Whether nothing is queued and nothing runs.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.held.load(Ordering::SeqCst) && self.queue.lock().is_empty()
+    }
+
     /// Runs one batch if nobody else holds the turn.
     pub(crate) fn run(&self, app: &dyn App) {
         if self.held.swap(true, Ordering::SeqCst) {

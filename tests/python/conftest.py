@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from client import Client
 
+from client import Client
 from socketify import App, AppListenOptions
 
 Configure = Callable[[App], object]

@@ -108,7 +108,14 @@ def test_get_text(serve: Any, body: bytes, encoding: str, text: str | None) -> N
 
 @pytest.mark.parametrize(
     ("body", "value"),
-    [(b'{"a": [1, "\xc3\xbc"]}', {"a": [1, "ü"]}), (b"", None), (b"{", None), (b'"\xff"', None), (b"0", 0), (b"null", None)],
+    [
+        (b'{"a": [1, "\xc3\xbc"]}', {"a": [1, "ü"]}),
+        (b"", None),
+        (b"{", None),
+        (b'"\xff"', None),
+        (b"0", 0),
+        (b"null", None),
+    ],
 )
 def test_get_json(serve: Any, body: bytes, value: object) -> None:
     """A-RES-06: whatever is not JSON is None."""
@@ -161,7 +168,9 @@ def test_without_a_body_they_resolve_at_once(serve: Any, method: str) -> None:
 @pytest.mark.parametrize("size", [10, 300_000])
 def test_the_reader_comes_late(serve: Any, method: str, size: int) -> None:
     """S#207, B-HT-15, I-A-16: a body that arrived while the handler awaited something else is not lost."""
-    body = {"get_form_urlencoded": b"a=" + b"x" * size, "get_json": b'"' + b"x" * size + b'"'}.get(method, b"x" * size)
+    body = {"get_form_urlencoded": b"a=" + b"x" * size, "get_json": b'"' + b"x" * size + b'"'}.get(
+        method, b"x" * size
+    )
     arrived = threading.Event()
 
     async def handler(res: Any, req: Any) -> None:
@@ -243,7 +252,10 @@ def test_abort_during_a_read_resolves(serve: Any, method: str) -> None:
     client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\na=1")
     assert reading.wait(20)
     client.reset()
-    assert sorted([results.get(timeout=20), results.get(timeout=20)], key=str) == [(True, expected), "aborted"]
+    assert sorted([results.get(timeout=20), results.get(timeout=20)], key=str) == [
+        (True, expected),
+        "aborted",
+    ]
 
 
 # ---- read in pieces -----------------------------------------------------------------------------------------------------
@@ -515,7 +527,9 @@ def test_unread_body_is_drained(serve: Any, size: int, target: str) -> None:
         for body in (LARGE[:size], b"0\r\n\r\n"):
             client.request("POST", target, body=body)
             assert client.answer().status == (200 if target == "/" else 404)
-            client.send(b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" % target.encode())
+            client.send(
+                b"POST %s HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n" % target.encode()
+            )
             client.send(chunked(LARGE[:size], b"x"))
             assert client.answer().status == (200 if target == "/" else 404)
             assert client.get().body == b"next"

@@ -114,7 +114,9 @@ def test_an_announced_chunk_is_not_believed(serve: Any) -> None:
     """B-HT-11: a chunk of 2^60 bytes is refused when the bytes come, and nothing is set aside for it."""
     running = serve(Bodies().configure, max_body_size=10)
     with running.client() as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n1234567890")
+        client.send(
+            b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1000000000000000\r\n1234567890"
+        )
         client.socket.settimeout(0.1)
         with pytest.raises(TimeoutError):
             client.receive()
@@ -157,7 +159,9 @@ def test_too_large_is_not_asked_for(serve: Any) -> None:
     """RFC 9110 10.1.1: no 100 Continue for a body that would be refused."""
     running = serve(Bodies().configure, max_body_size=10)
     with running.client() as client:
-        assert client.request("POST", "/", "Expect: 100-continue", "Content-Length: 11").answer().status == 413
+        assert (
+            client.request("POST", "/", "Expect: 100-continue", "Content-Length: 11").answer().status == 413
+        )
 
 
 def test_whoever_reads_hears_that_it_is_too_large(serve: Any) -> None:
@@ -225,7 +229,9 @@ def test_header_bytes(serve: Any, limit: int, step: int) -> None:
         assert gone(client)
 
 
-@pytest.mark.parametrize("start", [b"GET /", b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"GET / HTTP/1.1\r\nHost: h\r\n"])
+@pytest.mark.parametrize(
+    "start", [b"GET /", b"GET / HTTP/1.1\r\nHost: h\r\nX: ", b"GET / HTTP/1.1\r\nHost: h\r\n"]
+)
 def test_a_head_without_an_end(serve: Any, start: bytes) -> None:
     """B-HT-09: 431 as soon as the limit is passed; nobody waits for the rest."""
     running = serve(lambda app: None, max_header_bytes=1000)
@@ -240,7 +246,9 @@ def test_a_head_without_an_end(serve: Any, start: bytes) -> None:
 def test_header_count(serve: Any, limit: int) -> None:
     """B-HT-09, I-A-23."""
     options = {} if limit == 100 else {"max_headers": limit}
-    running = serve(lambda app: app.get("/", lambda res, req: res.end(str(len(req.get_headers())))), **options)
+    running = serve(
+        lambda app: app.get("/", lambda res, req: res.end(str(len(req.get_headers())))), **options
+    )
     lines = [f"X-{number}: y" for number in range(limit)]
     with running.client() as client:
         assert client.get("/", *lines[1:]).body == str(limit).encode()
@@ -304,7 +312,9 @@ def test_header_timeout(serve: Any, start: bytes) -> None:
         assert waiting.answer().body == b"patient"
 
 
-@pytest.mark.parametrize("filler", [b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 1000, b"X" * 60 + b"\r\n"])
+@pytest.mark.parametrize(
+    "filler", [b"GET / HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 1000, b"X" * 60 + b"\r\n"]
+)
 def test_header_timeout_of_a_client_that_drips(serve: Any, filler: bytes) -> None:
     """Slowloris: each byte alone does not buy more time."""
     running = serve(lambda app: app.get("/", lambda res, req: res.end("ok")), header_timeout=SHORT)
@@ -521,7 +531,12 @@ def test_max_connections_frees_the_place_of_whoever_vanishes(serve: Any) -> None
     running = serve(
         lambda app: app.get("/", lambda res, req: res.end("ok")), max_connections=1, header_timeout=SHORT
     )
-    for leave in (lambda c: c.request().reset(), lambda c: c.send(b"\0"), lambda c: c.send(b"G"), lambda c: None):
+    for leave in (
+        lambda c: c.request().reset(),
+        lambda c: c.send(b"\0"),
+        lambda c: c.send(b"G"),
+        lambda c: None,
+    ):
         client = running.client()
         leave(client)
         with running.client() as following:

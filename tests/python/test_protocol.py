@@ -493,7 +493,12 @@ def test_a_body_longer_than_its_length_is_the_next_request(site: Any) -> None:
 def test_every_split_of_two_requests(site: Any) -> None:
     """Segments mean nothing: the same two answers wherever the bytes are parted."""
     _, running = site()
-    wire = head("Host: h", "Content-Length: 3", target="/body") + b"abc" + CHUNKED + b"3;x\r\ndef\r\n0\r\nT: t\r\n\r\n"
+    wire = (
+        head("Host: h", "Content-Length: 3", target="/body")
+        + b"abc"
+        + CHUNKED
+        + b"3;x\r\ndef\r\n0\r\nT: t\r\n\r\n"
+    )
     with running.client() as client:
         client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for cut in range(1, len(wire)):
@@ -638,8 +643,29 @@ CORPUS = [
     PROXY_V4 + AFTER,
     AFTER * 3,
 ]
-SPICE = [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b",", b"0", b"f" * 17, b"\xff", b"\x7f", b"HTTP/1.1", b"\r\n\r\n"]
-SPICE += [b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: i\r\n", b"Expect: x\r\n", PROXY]
+SPICE = [
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b"0",
+    b"f" * 17,
+    b"\xff",
+    b"\x7f",
+    b"HTTP/1.1",
+    b"\r\n\r\n",
+]
+SPICE += [
+    b"Content-Length: 3\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Host: i\r\n",
+    b"Expect: x\r\n",
+    PROXY,
+]
 
 
 def mutate(rng: random.Random, data: bytes) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from conftest import Running
 from lanes import LOOP, RESUMED, TASK, THREAD, each_lane, on, options
 from socketify import App
@@ -99,7 +100,14 @@ def test_is_ancient(ask: Asked, version: str, ancient: bool) -> None:
 
 # ---- headers --------------------------------------------------------------------------------------------------------
 
-HEADERS = ("X-One: 1", "x-two:   blanks around\t ", "X-Empty:", "X-ONE: again", "X-Text: caf\xe9", "X_y.z!: token")
+HEADERS = (
+    "X-One: 1",
+    "x-two:   blanks around\t ",
+    "X-Empty:",
+    "X-ONE: again",
+    "X-Text: caf\xe9",
+    "X_y.z!: token",
+)
 
 
 def test_get_headers(ask: Asked) -> None:
@@ -120,14 +128,38 @@ def test_get_header(ask: Asked) -> None:
     """A-REQ-08, DEC-12: the same answer before and after get_headers."""
 
     def look(req: Any) -> list[Any]:
-        names = ["x-one", "x-two", "x-empty", "x-text", "missing", b"x-one", b"missing", "X-One", "x-on", "x-one:", ""]
+        names = [
+            "x-one",
+            "x-two",
+            "x-empty",
+            "x-text",
+            "missing",
+            b"x-one",
+            b"missing",
+            "X-One",
+            "x-on",
+            "x-one:",
+            "",
+        ]
         before = [req.get_header(name) for name in names]
         req.get_headers()
         after = [req.get_header(name) for name in names]
         return [before, after]
 
     before, after = ask(look, "GET", "/", *HEADERS)
-    assert before == ["1, again", "blanks around", "", "café", None, "1, again", None, "1, again", None, None, None]
+    assert before == [
+        "1, again",
+        "blanks around",
+        "",
+        "café",
+        None,
+        "1, again",
+        None,
+        "1, again",
+        None,
+        None,
+        None,
+    ]
     assert after == before
 
 
@@ -288,6 +320,7 @@ def test_get_queries_without_query(ask: Asked) -> None:
 )
 def test_get_query(ask: Asked, query: str, key: Any, value: str | None) -> None:
     """A-REQ-10, DEC-3, I-C-17, I-C-18: always text or None, whatever was asked before."""
+
     def look(req: Any) -> list[Any]:
         first = [req.get_query(key), req.get_query(key), req.get_full_url()]
         req.get_queries()
@@ -314,7 +347,9 @@ def test_parameters(serve: Serve, lane: str) -> None:
     def handle(res: Any, req: Any) -> None:
         for _ in range(2):
             seen.append([req.get_parameter(index) for index in (0, 1, 2, -1, -2, "a", "b", "c")])
-            seen.append([req.get_parameters(), req.get_parameters(0), req.get_parameters(1), req.get_parameters(2)])
+            seen.append(
+                [req.get_parameters(), req.get_parameters(0), req.get_parameters(1), req.get_parameters(2)]
+            )
         res.end("")
 
     with serve(lambda app: app.get("/:a/x/:b", on(lane, handle)), **options(lane)).client() as client:
@@ -446,7 +481,7 @@ def test_attributes(serve: Serve) -> None:
 
     def handle(res: Any, req: Any) -> None:
         req.user = {"id": 1}
-        seen.extend([req.app, res.app, req.user, hasattr(req, "other"), hash(req) == hash(req), req == req])  # noqa: PLR0124
+        seen.extend([req.app, res.app, req.user, hasattr(req, "other"), hash(req) == hash(req), req == req])
         res.end("")
 
     app = serve(lambda app: app.get("/", handle))
@@ -494,7 +529,15 @@ def test_with_another_client(serve: Serve, lane: str) -> None:
     seen: list[Any] = []
 
     def handle(res: Any, req: Any) -> None:
-        seen.append([req.get_method(), req.get_full_url(), req.get_queries(), req.get_cookie("c"), req.get_header("x-y")])
+        seen.append(
+            [
+                req.get_method(),
+                req.get_full_url(),
+                req.get_queries(),
+                req.get_cookie("c"),
+                req.get_header("x-y"),
+            ]
+        )
         res.end("")
 
     app = serve(lambda app: app.any("/*", on(lane, handle)), **options(lane))
@@ -513,7 +556,9 @@ def test_loop_lane_is_the_loops_thread(serve: Serve) -> None:
     loops: list[Any] = []
 
     def configure(app: App) -> None:
-        app.get("/", lambda res, req: loops.append((app.loop.loop, asyncio.get_running_loop())) or res.end(""))
+        app.get(
+            "/", lambda res, req: loops.append((app.loop.loop, asyncio.get_running_loop())) or res.end("")
+        )
 
     for lane in (LOOP, THREAD):
         with serve(configure, **options(lane)).client() as client:

@@ -19,6 +19,7 @@ from urllib.parse import unquote, unquote_plus
 
 import httpx
 import pytest
+
 from client import Client
 from conftest import Running
 from lanes import LANES, RESUMED, TASK, THREAD, each_lane, on, options
@@ -85,7 +86,12 @@ FRAMING: list[tuple[str, str, Handle, str]] = [
     ("A-RES-15 bytes", "GET", chain(("end", b"hi")), f"{OK}{COMMON}Content-Length: 2\r\n\r\nhi"),
     ("A-RES-15 empty", "GET", chain(("end", "")), f"{OK}{COMMON}Content-Length: 0\r\n\r\n"),
     ("A-RES-15 none", "GET", chain(("end", None)), f"{OK}{COMMON}Content-Length: 0\r\n\r\n"),
-    ("A-RES-15 JSON", "GET", chain(("end", {"a": 1})), f'{OK}{JSON_TYPE}{COMMON}Content-Length: 8\r\n\r\n{{"a": 1}}'),
+    (
+        "A-RES-15 JSON",
+        "GET",
+        chain(("end", {"a": 1})),
+        f'{OK}{JSON_TYPE}{COMMON}Content-Length: 8\r\n\r\n{{"a": 1}}',
+    ),
     ("A-RES-16", "GET", chain(("cork_end", "hi")), f"{OK}{COMMON}Content-Length: 2\r\n\r\nhi"),
     ("A-RES-17 default", "GET", chain(("send",)), f"{OK}{TEXT_TYPE}{COMMON}Content-Length: 0\r\n\r\n"),
     ("A-RES-17 none", "GET", chain(("send", None)), f"{OK}{TEXT_TYPE}{COMMON}Content-Length: 0\r\n\r\n"),
@@ -102,7 +108,12 @@ FRAMING: list[tuple[str, str, Handle, str]] = [
     ),
     ("B-HT-01 try_end", "HEAD", chain(("try_end", "abc", 3)), f"{OK}{COMMON}Content-Length: 3\r\n\r\n"),
     ("204", "GET", chain(("write_status", 204), ("end", "x")), f"HTTP/1.1 204 No Content\r\n{COMMON}\r\n"),
-    ("204 empty", "GET", chain(("write_status", 204), ("end_without_body",)), f"HTTP/1.1 204 No Content\r\n{COMMON}\r\n"),
+    (
+        "204 empty",
+        "GET",
+        chain(("write_status", 204), ("end_without_body",)),
+        f"HTTP/1.1 204 No Content\r\n{COMMON}\r\n",
+    ),
     (
         "204 length of the user",
         "GET",
@@ -115,8 +126,18 @@ FRAMING: list[tuple[str, str, Handle, str]] = [
         chain(("write_status", 204), ("write", "x"), ("end", "y")),
         f"HTTP/1.1 204 No Content\r\n{COMMON}\r\n",
     ),
-    ("205", "GET", chain(("write_status", 205), ("end", "x")), f"HTTP/1.1 205 Reset Content\r\n{COMMON}Content-Length: 0\r\n\r\n"),
-    ("304", "GET", chain(("write_status", "304 Not Modified"), ("end", "x")), f"HTTP/1.1 304 Not Modified\r\n{COMMON}\r\n"),
+    (
+        "205",
+        "GET",
+        chain(("write_status", 205), ("end", "x")),
+        f"HTTP/1.1 205 Reset Content\r\n{COMMON}Content-Length: 0\r\n\r\n",
+    ),
+    (
+        "304",
+        "GET",
+        chain(("write_status", "304 Not Modified"), ("end", "x")),
+        f"HTTP/1.1 304 Not Modified\r\n{COMMON}\r\n",
+    ),
     (
         "304 length of the user",
         "GET",
@@ -126,14 +147,46 @@ FRAMING: list[tuple[str, str, Handle, str]] = [
     (
         "A-RES-22 chunks, I-S-01",
         "GET",
-        chain(("write", "a"), ("write", b"bc"), ("write", {"a": 1}), ("write", ""), ("write", b""), ("end", "z" * 26)),
+        chain(
+            ("write", "a"),
+            ("write", b"bc"),
+            ("write", {"a": 1}),
+            ("write", ""),
+            ("write", b""),
+            ("end", "z" * 26),
+        ),
         f'{OK}{COMMON}{CHUNKED}1\r\na\r\n2\r\nbc\r\n8\r\n{{"a": 1}}\r\n1a\r\n{"z" * 26}\r\n0\r\n\r\n',
     ),
-    ("A-RES-22 null", "GET", chain(("write", None), ("end", "")), f"{OK}{COMMON}{CHUNKED}4\r\nnull\r\n0\r\n\r\n"),
-    ("A-RES-22 nothing", "GET", chain(("write", ""), ("end", "x")), f"{OK}{COMMON}Content-Length: 1\r\n\r\nx"),
-    ("chunks, end(None)", "GET", chain(("write", "a"), ("end", None)), f"{OK}{COMMON}{CHUNKED}1\r\na\r\n0\r\n\r\n"),
-    ("chunks, no body", "GET", chain(("write", "a"), ("end_without_body",)), f"{OK}{COMMON}{CHUNKED}1\r\na\r\n0\r\n\r\n"),
-    ("chunks, send()", "GET", chain(("write", "a"), ("send", "b")), f"{OK}{COMMON}{CHUNKED}1\r\na\r\n1\r\nb\r\n0\r\n\r\n"),
+    (
+        "A-RES-22 null",
+        "GET",
+        chain(("write", None), ("end", "")),
+        f"{OK}{COMMON}{CHUNKED}4\r\nnull\r\n0\r\n\r\n",
+    ),
+    (
+        "A-RES-22 nothing",
+        "GET",
+        chain(("write", ""), ("end", "x")),
+        f"{OK}{COMMON}Content-Length: 1\r\n\r\nx",
+    ),
+    (
+        "chunks, end(None)",
+        "GET",
+        chain(("write", "a"), ("end", None)),
+        f"{OK}{COMMON}{CHUNKED}1\r\na\r\n0\r\n\r\n",
+    ),
+    (
+        "chunks, no body",
+        "GET",
+        chain(("write", "a"), ("end_without_body",)),
+        f"{OK}{COMMON}{CHUNKED}1\r\na\r\n0\r\n\r\n",
+    ),
+    (
+        "chunks, send()",
+        "GET",
+        chain(("write", "a"), ("send", "b")),
+        f"{OK}{COMMON}{CHUNKED}1\r\na\r\n1\r\nb\r\n0\r\n\r\n",
+    ),
     (
         "I-C-33 length of the user",
         "GET",
@@ -197,8 +250,18 @@ FRAMING: list[tuple[str, str, Handle, str]] = [
     ("A-RES-14", "GET", chain(("try_end", "abc", 3)), f"{OK}{COMMON}Content-Length: 3\r\n\r\nabc"),
     ("A-RES-14 size 0", "GET", chain(("try_end", b"abc", 0)), f"{OK}{COMMON}Content-Length: 3\r\n\r\nabc"),
     ("A-RES-14 nothing", "GET", chain(("try_end", "", 0)), f"{OK}{COMMON}Content-Length: 0\r\n\r\n"),
-    ("A-RES-14 too much", "GET", chain(("try_end", "abcdef", 3)), f"{OK}{COMMON}Content-Length: 3\r\n\r\nabc"),
-    ("A-RES-14 pieces", "GET", chain(("try_end", "ab", 3), ("try_end", "c", 3)), f"{OK}{COMMON}Content-Length: 3\r\n\r\nabc"),
+    (
+        "A-RES-14 too much",
+        "GET",
+        chain(("try_end", "abcdef", 3)),
+        f"{OK}{COMMON}Content-Length: 3\r\n\r\nabc",
+    ),
+    (
+        "A-RES-14 pieces",
+        "GET",
+        chain(("try_end", "ab", 3), ("try_end", "c", 3)),
+        f"{OK}{COMMON}Content-Length: 3\r\n\r\nabc",
+    ),
     (
         "A-RES-23 I-S-09",
         "GET",
@@ -210,7 +273,9 @@ FRAMING: list[tuple[str, str, Handle, str]] = [
 
 @each_lane
 @pytest.mark.parametrize(
-    ("method", "handle", "expected"), [row[1:] for row in FRAMING], ids=[f"{row[0]} {row[1]}" for row in FRAMING]
+    ("method", "handle", "expected"),
+    [row[1:] for row in FRAMING],
+    ids=[f"{row[0]} {row[1]}" for row in FRAMING],
 )
 def test_framing(serve: Serve, method: str, handle: Handle, expected: str, lane: str) -> None:
     """B-HT-01, B-HT-23 and the rows named: every byte, and that the connection goes on after them."""
@@ -244,7 +309,14 @@ def test_old_clients_may_ask_for_more(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("value", "closes"),
-    [("close", True), ("Close", True), ("x, close", True), ("keep-alive", False), ("hello", False), ("closed", False)],
+    [
+        ("close", True),
+        ("Close", True),
+        ("x, close", True),
+        ("keep-alive", False),
+        ("hello", False),
+        ("closed", False),
+    ],
 )
 def test_connection_of_the_client(serve: Serve, value: str, closes: bool) -> None:
     """B-HT-16: a token, in any case, in a list."""
@@ -360,7 +432,9 @@ def test_pipelining_keeps_the_order(serve: Serve, count: int) -> None:
         res.app.loop.loop.call_soon_threadsafe(lambda: res.end(req.get_url()[2:]))
 
     def configure(app: App) -> None:
-        app.get("/late/:n", late).get("/now/:n", at_once).get("/pieces/:n", pieces).constant("/constant/0", "/constant/0")
+        app.get("/late/:n", late).get("/now/:n", at_once).get("/pieces/:n", pieces).constant(
+            "/constant/0", "/constant/0"
+        )
 
     with serve(configure).client() as client:
         urls = [f"/{kind}/{number}" for number in range(count) for kind in ("late", "now", "pieces", "none")]
@@ -373,7 +447,9 @@ def test_pipelining_keeps_the_order(serve: Serve, count: int) -> None:
 
 def test_pipelining_with_bodies(serve: Serve) -> None:
     """B-HT-19, B-HT-14: bodies nobody reads, of either kind, are skipped."""
-    chunked = b"POST /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n"
+    chunked = (
+        b"POST /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n"
+    )
     sized = b"POST /s HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello"
     with answering(serve, lambda res, req: res.end(req.get_url())).client() as client:
         client.send((chunked + sized) * 20)
@@ -432,7 +508,9 @@ def test_refused(serve: Serve, request_: bytes, status: int) -> None:
     assert called == []
 
 
-@pytest.mark.parametrize("request_", ["GET / HTTP/1.1\r\nHost:\r\n\r\n", "GET / HTTP/1.1\r\nHost: a:80\r\n\r\n"])
+@pytest.mark.parametrize(
+    "request_", ["GET / HTTP/1.1\r\nHost:\r\n\r\n", "GET / HTTP/1.1\r\nHost: a:80\r\n\r\n"]
+)
 def test_hosts(serve: Serve, request_: str) -> None:
     """B-HT-05: it may be empty."""
     app = answering(serve, chain(("end", "hi")))
@@ -466,7 +544,9 @@ def test_continue(serve: Serve, lane: str) -> None:
         res.end(await res.get_text())
 
     def configure(app: App) -> None:
-        app.post("/:a", on(lane if lane != RESUMED else TASK, lambda res, req: req.set_yield(True))).any("/*", handle)
+        app.post("/:a", on(lane if lane != RESUMED else TASK, lambda res, req: req.set_yield(True))).any(
+            "/*", handle
+        )
 
     with serve(configure).client() as client:
         for _ in range(2):
@@ -504,7 +584,9 @@ def test_continue_after_the_head(serve: Serve) -> None:
 def test_status_by_number(serve: Serve) -> None:
     """A-RES-20, A-RES-39: every code of the table that an answer may have, with its text."""
     codes = [code for code in status_codes if code >= 200]
-    with answering(serve, lambda res, req: res.write_status(int(req.get_url()[1:])).end("")).client() as client:
+    with answering(
+        serve, lambda res, req: res.write_status(int(req.get_url()[1:])).end("")
+    ).client() as client:
         for code in codes:
             assert client.get(f"/{code}").status_line == f"HTTP/1.1 {status_codes[code].decode()}"
 
@@ -529,16 +611,41 @@ def errors_of(serve: Serve, *acts: Callable[[Any], object]) -> list[BaseExceptio
     return raised
 
 
-@pytest.mark.parametrize("code", [0, 1, -1, 99, 199, 209, 299, 419, 430, 512, 599, 600, 999, 1000, 2**70, -(2**70)])
+@pytest.mark.parametrize(
+    "code", [0, 1, -1, 99, 199, 209, 299, 419, 430, 512, 599, 600, 999, 1000, 2**70, -(2**70)]
+)
 def test_unknown_numbers(serve: Serve, code: int) -> None:
     """A-RES-20: RuntimeError, and the response is as it was."""
-    acts = (lambda res: res.write_status(code), lambda res: res.send("x", status=code), lambda res: res.redirect("/", code))
+    acts = (
+        lambda res: res.write_status(code),
+        lambda res: res.send("x", status=code),
+        lambda res: res.redirect("/", code),
+    )
     for error in errors_of(serve, *acts):
         assert type(error) is RuntimeError
         assert str(code) in str(error)
 
 
-@pytest.mark.parametrize("text", ["", "OK", "20 OK", "2000 OK", "099 x", " 200 OK", "200OK", b"\xff", True, 1.5, None, ["200 OK"]])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "OK",
+        "20 OK",
+        "2000 OK",
+        "099 x",
+        " 200 OK",
+        "200OK",
+        b"\xff",
+        True,
+        1.5,
+        None,
+        ["200 OK"],
+        "100 Continue",
+        b"102",
+        "199 x",
+    ],
+)
 def test_texts_that_are_no_status(serve: Serve, text: Any) -> None:
     """A-RES-20: what no client could read as a status line is refused."""
     (error,) = errors_of(serve, lambda res: res.write_status(text))
@@ -580,7 +687,9 @@ def test_first_status_wins(serve: Serve, lane: str) -> None:
 
 def test_status_after_the_body_began(serve: Serve) -> None:
     """A-RES-20: too late, and harmless."""
-    app = answering(serve, chain(("write", "a"), ("write_status", 404), ("write_header", "A", "b"), ("end", "")))
+    app = answering(
+        serve, chain(("write", "a"), ("write_status", 404), ("write_header", "A", "b"), ("end", ""))
+    )
     assert wire(app) == f"{OK}{COMMON}{CHUNKED}1\r\na\r\n0\r\n\r\n"
 
 
@@ -613,14 +722,18 @@ def test_header_values(serve: Serve, value: Any, text: str) -> None:
 
 def test_header_value_beyond_ascii(serve: Serve) -> None:
     """A-RES-21: text goes out as UTF-8, bytes as they are."""
-    with answering(serve, lambda res, req: res.write_header("X", "é").write_header("Y", b"\xe9").end("")).client() as client:
+    with answering(
+        serve, lambda res, req: res.write_header("X", "é").write_header("Y", b"\xe9").end("")
+    ).client() as client:
         answer = client.get()
     assert (answer.header("x"), answer.header("y")) == ("Ã©", "é")
 
 
 def test_repeated_headers(serve: Serve) -> None:
     """A-RES-21: in the order of the calls."""
-    with answering(serve, lambda res, req: res.write_header("X", 1).write_header("Y", 2).write_header("x", 3).end("")).client() as client:
+    with answering(
+        serve, lambda res, req: res.write_header("X", 1).write_header("Y", 2).write_header("x", 3).end("")
+    ).client() as client:
         assert client.get().lines[:3] == ["X: 1", "Y: 2", "x: 3"]
 
 
@@ -646,7 +759,9 @@ INJECTIONS: dict[str, Callable[[Any, str], object]] = {
 }
 
 
-@pytest.mark.parametrize("bad", ["a\r\nInjected: 1", "a\nInjected: 1", "a\rInjected: 1", "a\0b", "a\r\n\r\nbody"], ids=repr)
+@pytest.mark.parametrize(
+    "bad", ["a\r\nInjected: 1", "a\nInjected: 1", "a\rInjected: 1", "a\0b", "a\r\n\r\nbody"], ids=repr
+)
 @pytest.mark.parametrize("name", INJECTIONS)
 def test_injection(serve: Serve, name: str, bad: str) -> None:
     """A-RES-21, I-C-32: refused with an error that reaches the error handler; nothing of it goes out."""
@@ -654,7 +769,9 @@ def test_injection(serve: Serve, name: str, bad: str) -> None:
 
     def configure(app: App) -> None:
         app.get("/", lambda res, req: INJECTIONS[name](res, bad) and res.end("not reached"))
-        app.set_error_handler(lambda error, res, req: errors.append(error) or res.write_status(500).end("refused"))
+        app.set_error_handler(
+            lambda error, res, req: errors.append(error) or res.write_status(500).end("refused")
+        )
         app.constant("/last", "last")
 
     app = serve(configure)
@@ -665,7 +782,9 @@ def test_injection(serve: Serve, name: str, bad: str) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a:", "é", "a\x7f", "(a)", None])
 def test_names_that_are_no_token(serve: Serve, name: Any) -> None:
     """A-RES-21: `None` is JSON like other objects, and `null` a token."""
-    (error,) = errors_of(serve, lambda res: res.write_header(name, "x")) if name is not None else (ValueError(),)
+    (error,) = (
+        errors_of(serve, lambda res: res.write_header(name, "x")) if name is not None else (ValueError(),)
+    )
     assert isinstance(error, ValueError)
 
 
@@ -850,7 +969,11 @@ def circle() -> list[Any]:
 
 @each_lane
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("payload", [Unserialisable(), {"a": Unserialisable()}, {Unserialisable()}, "\ud800", circle()], ids=lambda _: "")
+@pytest.mark.parametrize(
+    "payload",
+    [Unserialisable(), {"a": Unserialisable()}, {Unserialisable()}, "\ud800", circle()],
+    ids=lambda _: "",
+)
 def test_unserialisable(serve: Serve, way: str, payload: Any, lane: str) -> None:
     """DEC-4, I-C-05, A-RES-15: the error handler's 500, and nothing of what was half said."""
 
@@ -859,7 +982,9 @@ def test_unserialisable(serve: Serve, way: str, payload: Any, lane: str) -> None
         WAYS[way](res, payload)
 
     app = answering(serve, handle, lane)
-    expected = f"HTTP/1.1 500 Internal Server Error\r\n{TEXT_TYPE}{COMMON}Content-Length: 14\r\n\r\nInternal Error"
+    expected = (
+        f"HTTP/1.1 500 Internal Server Error\r\n{TEXT_TYPE}{COMMON}Content-Length: 14\r\n\r\nInternal Error"
+    )
     assert wire(app) == expected
 
 
@@ -1005,7 +1130,9 @@ def test_send_json(serve: Serve) -> None:
 
 def test_send_with_a_type_among_the_headers(serve: Serve) -> None:
     """A-RES-17: there is one Content-Type."""
-    with answering(serve, lambda res, req: res.send("x", headers={"content-type": "text/css"}.items())).client() as client:
+    with answering(
+        serve, lambda res, req: res.send("x", headers={"content-type": "text/css"}.items())
+    ).client() as client:
         assert client.get().header("content-type") == "text/css"
 
 
@@ -1018,7 +1145,9 @@ def test_send_needs_its_message(serve: Serve) -> None:
 @pytest.mark.parametrize("method", ["send", "cork_send"])
 def test_send_that_fails_says_nothing(serve: Serve, method: str) -> None:
     """I-C-05, DEC-4: JSON first, so that the head is untouched when it fails."""
-    (error,) = errors_of(serve, lambda res: getattr(res, method)(Unserialisable(), status=404, headers=[("A", "b")]))
+    (error,) = errors_of(
+        serve, lambda res: getattr(res, method)(Unserialisable(), status=404, headers=[("A", "b")])
+    )
     assert type(error) is TypeError
 
 
@@ -1066,7 +1195,7 @@ def test_cookies_are_written(serve: Serve, name: str, lane: str) -> None:
             assert client.get().headers["set-cookie"] == ["a=1", "b=2; Path=/"]
 
 
-@pytest.mark.parametrize("value", ["a b+c%d;e,f\"g=é&", "", "x", "100%", 5, b"by tes"])
+@pytest.mark.parametrize("value", ['a b+c%d;e,f"g=é&', "", "x", "100%", 5, b"by tes"])
 def test_cookies_come_back(serve: Serve, value: Any) -> None:
     """DEC-9, I-C-09, I-C-10: both ways of unquoting give the value."""
     app = answering(serve, lambda res, req: (res.set_cookie("c", value), res.end(str(req.get_cookie("c")))))
@@ -1132,7 +1261,9 @@ def test_render_fails(serve: Serve, engine: bool, lane: str) -> None:
     def configure(app: App) -> None:
         if engine:
             app.template(Engine())
-        app.set_error_handler(lambda error, res, req: errors.append(error) or res.write_status(500).end("sorry"))
+        app.set_error_handler(
+            lambda error, res, req: errors.append(error) or res.write_status(500).end("sorry")
+        )
         app.get("/", on(lane, lambda res, req: res.render(KeyError("x"))))
 
     with serve(configure, **options(lane)).client() as client:
@@ -1413,7 +1544,7 @@ def test_after_the_end(serve: Serve, lane: str) -> None:
         assert res.has_responded()
         assert not res.aborted
 
-    app = answering(serve, handle, lane, **({}))
+    app = answering(serve, handle, lane)
     app.app.template(Engine())
     assert wire(app) == f"{OK}{COMMON}Content-Length: 5\r\n\r\nfirst"
     assert wrong == []
@@ -1437,7 +1568,11 @@ def test_long_after_the_end(serve: Serve) -> None:
     app.app.template(Engine())
     with app.client() as client:
         answers = [client.get(), client.get(), client.get("/last")]
-    assert [(answer.status, answer.body) for answer in answers] == [(200, b"first"), (201, b"second"), (200, b"last")]
+    assert [(answer.status, answer.body) for answer in answers] == [
+        (200, b"first"),
+        (201, b"second"),
+        (200, b"last"),
+    ]
     assert answers[1].lines[1:] == ["Server: socketify", "Content-Length: 6"]
     assert wrong == []
 
@@ -1533,7 +1668,7 @@ def test_aborted_handlers(serve: Serve, kind: str, caplog: pytest.LogCaptureFixt
 
 @each_lane
 def test_half_closed_and_aborted(serve: Serve, lane: str) -> None:
-    """B-HT-20, A-RES-26: a client that shut its side may be gone, so this is an abort, and may be there, so it is answered."""
+    """B-HT-20, A-RES-26: who shut their side may be gone, so this is an abort; or be there, so they are answered."""
     abort = Abort()
     app = answering(serve, abort.handler, lane)
     with app.client() as client:
@@ -1601,7 +1736,7 @@ def test_aborted_while_awaiting(serve: Serve, leave: str) -> None:
     async def handle(res: Any, req: Any) -> None:
         began.set()
         states.append(res.aborted)
-        while not res.aborted:
+        while not res.aborted:  # noqa: ASYNC110 - that it can be polled is what is tested
             await asyncio.sleep(0.001)
         states.append(res.aborted)
         res.end("nobody")
@@ -1790,7 +1925,12 @@ def test_proxied_in_pieces(serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     "preface",
-    [b"PROXY TCP4 192.0.2.7 10.0.0.1 80 443\r\n", proxy(1, 0x11, b"\1\2"), proxy(2, 0x11, V4), proxy(0x11, 0x11, V4)],
+    [
+        b"PROXY TCP4 192.0.2.7 10.0.0.1 80 443\r\n",
+        proxy(1, 0x11, b"\1\2"),
+        proxy(2, 0x11, V4),
+        proxy(0x11, 0x11, V4),
+    ],
     ids=["version 1", "short", "command", "version"],
 )
 def test_prefaces_that_are_none(serve: Serve, preface: bytes) -> None:

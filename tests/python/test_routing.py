@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from conftest import Running
 from lanes import LANES, LOOP, RESUMED, TASK, THREAD, each_lane, on, options
 from socketify import App
@@ -29,7 +30,9 @@ def text(body: str) -> Callable[[Any, Any], None]:
 class Tries:
     """Routes that write down that they were tried, with their parameters, and yield (or stop)."""
 
-    def __init__(self, routes: list[Route], *, stops: tuple[Route, ...] = (), lanes: tuple[str, ...] = (THREAD,)):
+    def __init__(
+        self, routes: list[Route], *, stops: tuple[Route, ...] = (), lanes: tuple[str, ...] = (THREAD,)
+    ):
         self.tried: list[str] = []
         self.parameters: list[list[str]] = []
         self.routes = routes
@@ -57,7 +60,11 @@ class Tries:
         self.tried.clear()
         self.parameters.clear()
         answer = client.request(method, path).answer(method)
-        stopped = any(f"{method} {pattern}" == self.tried[-1] for method, pattern in self.stops) if self.tried else False
+        stopped = (
+            any(f"{method} {pattern}" == self.tried[-1] for method, pattern in self.stops)
+            if self.tried
+            else False
+        )
         assert answer.status == (200 if stopped else 404)
         return list(self.tried)
 
@@ -90,7 +97,13 @@ ORDER: list[tuple[str, list[Route], str, str, list[str]]] = [
         "/a/b/c",
         ["GET /a/b/c", "any /a/b/c", "GET /a/:b/c", "any /a/:b/c", "GET /a/*"],
     ),
-    ("B-ORD-07", [("GET", "/foo"), ("GET", "/:id"), ("GET", "/1ab")], "GET", "/1ab", ["GET /1ab", "GET /:id"]),
+    (
+        "B-ORD-07",
+        [("GET", "/foo"), ("GET", "/:id"), ("GET", "/1ab")],
+        "GET",
+        "/1ab",
+        ["GET /1ab", "GET /:id"],
+    ),
     ("B-ORD-08", [("GET", "/*"), ("GET", "/")], "GET", "/", ["GET /", "GET /*"]),
     ("B-ORD-09", SLASHES, "GET", "/foo", ["GET /foo"]),
     ("B-ORD-09", SLASHES, "GET", "/foo/", []),
@@ -225,7 +238,9 @@ def test_parameters(serve: Serve, lane: str) -> None:
     """B-RT-03, A-REQ-11, A-REQ-12: raw values in pattern order, by position and by name."""
 
     def handle(res: Any, req: Any) -> None:
-        res.end([req.get_parameters(), req.get_parameter(1), req.get_parameter("user"), req.get_parameter("none")])
+        res.end(
+            [req.get_parameters(), req.get_parameter(1), req.get_parameter("user"), req.get_parameter("none")]
+        )
 
     app = serve(lambda app: app.get("/:user/posts/:post", on(lane, handle)), **options(lane))
     answer = httpx.get(f"http://127.0.0.1:{app.port}/J%C3%BCrgen%20/posts/a+b")
@@ -303,12 +318,22 @@ def test_methods(serve: Serve, method: str) -> None:
     app = serve(configure)
     for other in METHODS:
         with app.client() as client:
-            # CONNECT names an authority, not a path, so it is registered for `*` below.
-            if "CONNECT" in (method, other):
-                continue
-            answer = client.request(other, "/x").answer(other)
+            # CONNECT names an authority, and no path.
+            answer = client.request(other, "x" if other == "CONNECT" else "/x").answer(other)
         matches = other == method or (other == "HEAD" and method == "GET")
-        assert answer.status == (200 if matches else 404), other
+        assert answer.status == (400 if other == "CONNECT" else 200 if matches else 404), other
+
+
+@pytest.mark.parametrize(("method", "target"), [("CONNECT", "test:443"), ("OPTIONS", "*")])
+def test_targets_that_are_no_path(serve: Serve, method: str, target: str) -> None:
+    """B-HT-03: they are routed to what takes everything."""
+
+    def configure(app: App) -> None:
+        getattr(app, method.lower())("/*", lambda res, req: res.end(req.get_url()))
+        app.get("/*", text("get"))
+
+    with serve(configure).client() as client:
+        assert client.request(method, target).answer().body == target.encode()
 
 
 def test_any(serve: Serve) -> None:
@@ -424,7 +449,9 @@ def test_not_found(serve: Serve, method: str) -> None:
     """DEC-7, B-RT-17: a 404 with a length; the connection stays, also after a body that nobody wanted."""
     with serve(lambda app: app.get("/", text("found"))).client() as client:
         for _ in range(2):
-            answer = client.request(method, "/none", body=None if method == "HEAD" else b"x" * 1000).answer(method)
+            answer = client.request(method, "/none", body=None if method == "HEAD" else b"x" * 1000).answer(
+                method
+            )
             assert answer.status_line == "HTTP/1.1 404 Not Found"
             assert answer.header("content-length") == "9"
             assert answer.header("connection") is None
