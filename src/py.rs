@@ -1,6 +1,7 @@
 //! `socketify._core`: the extension module. Only this file and its folder know Python.
 
 mod bridge;
+mod calls;
 mod convert;
 mod listeners;
 mod message;

@@ -14,7 +14,7 @@ use crate::app::{Constant, Target};
 use crate::config::Config;
 use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
-use crate::py::bridge::{Hooks, PyApp, option};
+use crate::py::bridge::{Hooks, PyApp};
 use crate::py::message;
 use crate::router::{Kind, Pattern, Router};
 use crate::server::{self, Routes};
@@ -47,6 +47,17 @@ impl Life {
             Self::Running(server) => Some(server),
             Self::Stopped | Self::Starting(_) => None,
         }
+    }
+}
+
+/// Options given as a dictionary.
+fn option<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
+    options: &Bound<'py, PyDict>,
+    name: &str,
+) -> PyResult<Option<T>> {
+    match options.get_item(name)? {
+        Some(value) if !value.is_none() => value.extract().map(Some),
+        _ => Ok(None),
     }
 }
 

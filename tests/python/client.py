@@ -61,6 +61,20 @@ class Client:
             self.socket.sendall(bytes([byte]))
         return self
 
+    def flood(self, data: bytes) -> int:
+        """Sends until nothing more is taken for a while; says how much went."""
+        patience = self.socket.gettimeout()
+        self.socket.settimeout(0.5)
+        sent = 0
+        try:
+            while sent < len(data):
+                sent += self.socket.send(memoryview(data)[sent:])
+        except TimeoutError:
+            pass
+        finally:
+            self.socket.settimeout(patience)
+        return sent
+
     def request(
         self,
         method: str = "GET",

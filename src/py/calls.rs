@@ -1,0 +1,232 @@
+//! Handlers are called here, on whichever thread the seam chose, and what they return or raise is dealt with.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple};
+
+use crate::app::HandlerId;
+use crate::py::bridge::PyApp;
+use crate::py::listeners::Listeners;
+use crate::py::request::Request;
+use crate::py::response::Response;
+use crate::server::{Exchange, Next};
+
+impl PyApp {
+    /// Runs the handlers of a request on this thread.
+    pub(super) fn serve(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
+        // Cut by the end of the server before it was its turn: working it off would hold up the end for nobody.
+        if exchange.is_aborted() && exchange.server().is_closing() {
+            return;
+        }
+        let objects = match Listeners::take_carried(exchange) {
+            Some(objects) => Ok(objects),
+            None => self.make_objects(py, exchange),
+        };
+        let (response, request) = match objects {
+            Ok(objects) => objects,
+            // No memory, or an extension failed: there is nobody to answer, and the client sees the connection end.
+            Err(error) => {
+                error.write_unraisable(py, None);
+                exchange.close();
+                return;
+            }
+        };
+        let mut id = exchange.handler();
+        loop {
+            if self.call(py, exchange, id, &response, &request) {
+                // On the loop: the task goes on with the request, and says itself if it yields.
+                return;
+            }
+            if exchange.is_yielded()
+                && let Some(listeners) = Listeners::of(exchange)
+            {
+                listeners.carry(response.clone_ref(py), request.clone_ref(py));
+            }
+            let next = exchange.next();
+            if next == Some(Next::Elsewhere) {
+                return;
+            }
+            // They hold what carries them: taken back, or they would live for ever.
+            drop(Listeners::take_carried(exchange));
+            match next {
+                Some(Next::Here(next)) => id = next,
+                _ => break,
+            }
+        }
+        if !exchange.has_responded() {
+            self.warn_if_silent(py, exchange, &response);
+        }
+    }
+
+    /// The coroutine of a request has ended: if it yielded, the next handler is called.
+    pub(crate) fn go_on(&self, py: Python<'_>, response: Py<Response>, request: Py<Request>) {
+        let exchange = Arc::clone(request.get().exchange());
+        if !exchange.is_yielded() {
+            return;
+        }
+        if let Some(listeners) = Listeners::of(&exchange) {
+            listeners.carry(response, request);
+        }
+        match exchange.next() {
+            Some(Next::Here(_)) => self.serve(py, &exchange),
+            Some(Next::Elsewhere) => {}
+            Some(Next::Answered) | None => drop(Listeners::take_carried(&exchange)),
+        }
+    }
+
+    fn make_objects(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+    ) -> PyResult<(Py<Response>, Py<Request>)> {
+        let response = Py::new(py, Response::new(Arc::clone(exchange)))?;
+        let request = Py::new(py, Request::new(Arc::clone(exchange)))?;
+        let extender = self.extender.read().as_ref().map(|extender| extender.clone_ref(py));
+        if let Some(extender) = extender {
+            extender.call1(py, (&response, &request))?;
+        }
+        Ok((response, request))
+    }
+
+    /// Calls one handler. True when a task has taken over.
+    fn call(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+        id: HandlerId,
+        response: &Py<Response>,
+        request: &Py<Request>,
+    ) -> bool {
+        let found = self
+            .handlers
+            .read()
+            .get(id as usize)
+            .map(|found| (found.callable.clone_ref(py), found.coroutine));
+        let Some((callable, coroutine)) = found else {
+            exchange.close();
+            return false;
+        };
+        let result = if coroutine {
+            self.hooks.start.bind(py).call1((&callable, response, request))
+        } else {
+            callable.bind(py).call1((response, request))
+        };
+        match result {
+            Ok(_) if coroutine => true,
+            Ok(value) => {
+                self.take_returned(py, exchange, &value, response);
+                false
+            }
+            Err(error) => {
+                self.fail(py, exchange, &error, Some(response), Some(request));
+                false
+            }
+        }
+    }
+
+    /// A plain function may return something to await (A-CALL-02).
+    fn take_returned(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+        value: &Bound<'_, PyAny>,
+        response: &Py<Response>,
+    ) {
+        if value.is_none() || value.is_instance_of::<Response>() {
+            return;
+        }
+        if value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false)
+            && let Err(error) = self.hooks.spawn.call1(py, (value, response))
+        {
+            self.fail(py, exchange, &error, Some(response), None);
+        }
+    }
+
+    /// Calls a callback of an exchange; its failure is the handler's.
+    pub(crate) fn call_back<'py>(
+        &self,
+        py: Python<'py>,
+        exchange: &Arc<Exchange>,
+        response: &Py<Response>,
+        callable: &Py<PyAny>,
+        arguments: PyResult<Bound<'py, PyTuple>>,
+        what: &str,
+    ) {
+        match arguments.and_then(|arguments| callable.bind(py).call1(arguments)) {
+            // Nobody is left to answer, so what fails there is only logged (A-RES-27).
+            Ok(value) if what == "on_aborted" => {
+                let logged = Self::helper(py, "errors", "logged")
+                    .and_then(|logged| logged.call1((value, what, callable)));
+                match logged {
+                    Ok(value) => self.take_returned(py, exchange, &value, response),
+                    Err(error) => error.write_unraisable(py, None),
+                }
+            }
+            Ok(value) => self.take_returned(py, exchange, &value, response),
+            Err(error) if what == "on_aborted" => {
+                let _ = Self::log_callback(py, what, &error, callable.bind(py));
+            }
+            Err(error) => self.fail(py, exchange, &error, Some(response), None),
+        }
+    }
+
+    /// Starts the task of an `async` data callback.
+    pub(crate) fn feed(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+        response: &Py<Response>,
+        callable: &Py<PyAny>,
+        chunk: &Bound<'_, PyBytes>,
+        last: bool,
+    ) {
+        if let Err(error) = self.hooks.feed.call1(py, (callable, response, chunk, last)) {
+            self.fail(py, exchange, &error, Some(response), None);
+        }
+    }
+
+    /// A handler failed: what it had half said is cut, and the application's error handler speaks.
+    pub(crate) fn fail(
+        &self,
+        py: Python<'_>,
+        exchange: &Exchange,
+        error: &PyErr,
+        response: Option<&Py<Response>>,
+        request: Option<&Py<Request>>,
+    ) {
+        exchange.set_yield(false);
+        if !exchange.cut_if_started() {
+            exchange.reset_head();
+        }
+        // `into_value` ties the traceback to the exception; before Python 3.12 they are apart.
+        let value = error.clone_ref(py).into_value(py);
+        if let Err(error) = self.hooks.fail.call1(py, (value, response, request)) {
+            error.write_unraisable(py, Some(self.application.bind(py)));
+        }
+    }
+
+    /// A handler returned without an answer, and nobody is left who could give one (A-CALL-05).
+    fn warn_if_silent(&self, py: Python<'_>, exchange: &Exchange, response: &Py<Response>) {
+        // One reference is the caller's.
+        let kept = refcount(response) > 1 || Listeners::any(exchange);
+        if kept || exchange.is_over() || self.warned_silent.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let path = crate::py::convert::text(py, exchange.path());
+        let logged = Self::helper(py, "errors", "log_silent").and_then(|log| log.call1((path,)));
+        if let Err(error) = logged {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// How many references an object has.
+fn refcount(object: &Py<Response>) -> isize {
+    #[expect(unsafe_code, reason = "PyO3 has no safe way to ask")]
+    // SAFETY: the object is alive, since `object` is a reference to it, and the caller is attached.
+    unsafe {
+        pyo3::ffi::Py_REFCNT(object.as_ptr())
+    }
+}
