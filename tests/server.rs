@@ -534,14 +534,19 @@ fn the_turn_goes_on_after_each_of_many_slow_jobs() {
 }
 
 #[test]
-fn a_panic_in_user_code_does_not_keep_the_turn() {
-    // The trait forbids it; should it happen all the same, the process goes on.
-    let served = site()
-        .route("/once", Lane::Loop, |exchange| {
-            exchange.end(b"once", false);
-        })
-        .serve(with_threads(2));
-    assert_eq!(served.client().get("/once"), ok("once"));
+fn a_panic_in_user_code_ends_no_thread() {
+    // The trait forbids it; should it happen all the same, the process serves on. More panics than threads.
+    let served =
+        site().route("/panic", Lane::Turn, |_| panic!("this panic is part of a test")).serve(with_threads(2));
+    let mut clients: Vec<Client> = (0..10).map(|_| served.client()).collect();
+    for client in &mut clients {
+        client.ask("/panic");
+        served.code.inside.store(false, Ordering::SeqCst);
+        assert_eq!(served.client().get("/turn/1"), ok("/turn/1"));
+        served.code.inside.store(false, Ordering::SeqCst);
+    }
+    assert_eq!(served.code.io_threads.load(Ordering::SeqCst), 3);
+    served.code.overlaps.store(0, Ordering::SeqCst);
 }
 
 // ---- timeouts -----------------------------------------------------------------------------------------------------------

@@ -203,8 +203,8 @@ class App:
         """Routes GET requests of ``path`` to ``handler(res, req)``; HEAD too, where no other route answers it.
 
         Args:
-            path: Segments are literal, ``:name`` (one segment, a parameter) or ``*`` (the rest). Literal goes before parameter
-                before ``*``, whatever the order of registration. A handler registered again replaces the earlier.
+            path: Segments are literal, ``:name`` (one segment, a parameter) or ``*`` (the rest). Literal goes before
+                parameter before ``*``, whatever the order of registration. A handler registered again replaces the earlier.
             handler: Called as ``(res, req)``; ``def`` or ``async def``.
             max_body_size: Bytes of request body this route takes, in place of the application's limit.
 

@@ -153,7 +153,9 @@ def listen_options(given: Any) -> AppListenOptions:
     if isinstance(given, Mapping):
         unknown = set(given) - {"port", "host", "options", "domain"}
         if unknown:
-            raise RuntimeError(f"listen() does not know {sorted(unknown)}: expected port, host, options or domain")
+            raise RuntimeError(
+                f"listen() does not know {sorted(unknown)}: expected port, host, options or domain"
+            )
         values = {"port": 0, "host": "0.0.0.0", "options": 0, **given}
         if values.get("domain"):
             values = {"domain": values["domain"], "options": values["options"]}

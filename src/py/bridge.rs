@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -307,10 +308,10 @@ impl PyApp {
             let Some(posted) = self.queue.lock().pop_front() else { break };
             ran = true;
             match posted {
-                Posted::Request(exchange) => self.serve(py, &exchange),
-                Posted::Signal(exchange, signal) => {
+                Posted::Request(exchange) => guarded(&exchange, || self.serve(py, &exchange)),
+                Posted::Signal(exchange, signal) => guarded(&exchange, || {
                     Listeners::deliver(py, self, &exchange, signal, Lane::Loop);
-                }
+                }),
                 Posted::Drained => {
                     if let Err(error) = self.hooks.drained.call0(py) {
                         error.write_unraisable(py, Some(self.application.bind(py)));
@@ -362,12 +363,23 @@ impl PyApp {
         for job in jobs {
             match job {
                 Job::Request(exchange) => {
-                    self.serve(py, &exchange);
+                    guarded(&exchange, || self.serve(py, &exchange));
                     exchange.uncork();
                 }
-                Job::Signal(exchange, signal) => Listeners::deliver(py, self, &exchange, signal, Lane::Turn),
+                Job::Signal(exchange, signal) => guarded(&exchange, || {
+                    Listeners::deliver(py, self, &exchange, signal, Lane::Turn);
+                }),
             }
         }
+    }
+}
+
+/// Keeps a panic from Python and from the thread: the hook has reported it, and the client gets a 500.
+fn guarded(exchange: &Exchange, act: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(act)).is_err() && !exchange.cut_if_started() {
+        exchange.reset_head();
+        let _ = exchange.set_status(500);
+        exchange.end(b"Internal Error", false);
     }
 }
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from client import Client
-
 from socketify import App, AppListenOptions
 
 _listen, _run = App.listen, App.run

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from client import Client
-from support import reset, until
 
+from client import Client
 from socketify import App
+from support import reset, until
 
 Serve = Callable[..., Any]
 
@@ -278,7 +278,9 @@ def gone(canaries: list[Any]) -> bool:
     return all(canary() is None for canary in canaries)
 
 
-@pytest.mark.parametrize("kind", ["silent", "on_aborted", "async on_aborted", "on_data", "closure", "waits", "get_data"])
+@pytest.mark.parametrize(
+    "kind", ["silent", "on_aborted", "async on_aborted", "on_data", "closure", "waits", "get_data"]
+)
 @pytest.mark.parametrize("how", ["RST", "FIN"])
 def test_a_handler_that_never_answers_leaks_nothing(serve: Serve, kind: str, how: str) -> None:
     """After the abort its response, request and whatever its callbacks hold are gone, without the collector."""

@@ -9,6 +9,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import unquote, unquote_plus
 
 import pytest
+
 from socketify.cookies import format_cookie, get_cookie, get_cookies
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import Client
-from support import reset, until
 
+from client import Client
 from socketify import App, middleware
+from support import reset, until
 
 Serve = Callable[..., Any]
 
@@ -296,7 +296,9 @@ def test_circles_through_attributes_are_collected(serve: Serve, kind: str) -> No
     with serve(configure).client() as client:
         for _ in range(10):
             client.get("/")
-        until(lambda: (gc.collect(), all(each() is None for each in kept))[1], "the collector finds all of them")
+        until(
+            lambda: (gc.collect(), all(each() is None for each in kept))[1], "the collector finds all of them"
+        )
     assert len(kept) == 20
 
 
@@ -414,7 +416,10 @@ def test_reference_counts_of_shared_objects_stay(serve: Serve) -> None:
     loop = running.app.loop.loop
 
     def counts() -> list[int]:
-        return [sys.getrefcount(each) for each in (plain, waiting, body_json, loop, running.app, loop.create_future)]
+        return [
+            sys.getrefcount(each)
+            for each in (plain, waiting, body_json, loop, running.app, loop.create_future)
+        ]
 
     def ask() -> None:
         for _ in range(200):
@@ -427,4 +432,4 @@ def test_reference_counts_of_shared_objects_stay(serve: Serve) -> None:
         before = counts()
         ask()
         until(lambda: not running.app._tasks, "the tasks have ended")
-        assert all(abs(after - count) < 20 for after, count in zip(counts(), before))
+        assert all(abs(after - count) < 20 for after, count in zip(counts(), before, strict=False))

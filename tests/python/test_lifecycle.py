@@ -15,10 +15,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from client import Client
-from support import Gate, Program, until
 
+from client import Client
 from socketify import App, AppListenOptions
+from support import Gate, Program, until
 
 Serve = Callable[..., Any]
 
@@ -273,7 +273,9 @@ def test_a_unix_socket(serve: Serve, path: str, form: str) -> None:
     }[form]
 
     def configure(app: App) -> None:
-        app.get("/", lambda res, req: res.end(repr((res.get_remote_address(), res.get_remote_address_bytes()))))
+        app.get(
+            "/", lambda res, req: res.end(repr((res.get_remote_address(), res.get_remote_address_bytes())))
+        )
         app.listen(given, seen.append)
 
     serve(configure)
@@ -333,7 +335,7 @@ def test_a_file_that_is_no_socket_is_left_alone(app: App, path: str) -> None:
 
 
 def test_a_unix_socket_where_no_directory_is(app: App) -> None:
-    with pytest.raises(RuntimeError, match="domain /nowhere/at/all: .*[Nn]o such file"):
+    with pytest.raises(RuntimeError, match=r"domain /nowhere/at/all: .*[Nn]o such file"):
         app.listen({"domain": "/nowhere/at/all"})
 
 
@@ -1184,7 +1186,8 @@ def test_the_end_of_main_with_threads_alive(ending: str) -> None:
         try:
             while True:
                 with socket.create_connection(("127.0.0.1", port)) as client:
-                    client.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\nGET /later HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" * 20)
+                    asked = [b"GET %s HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" % path for path in (b"/", b"/later")]
+                    client.sendall(b"".join(asked) * 20)
                     client.recv(10000)
         except OSError:
             pass

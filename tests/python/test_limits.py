@@ -10,25 +10,17 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from client import Client
 from socketify import App
+from support import until
 
 SHORT = 0.3
 AFTER = b"GET /after HTTP/1.1\r\nHost: h\r\n\r\n"
 LARGE = b"x" * 20_000_000
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Waits for something that has no event of its own."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to be"
-        time.sleep(0.01)
 
 
 def connections(running: Any) -> int:
@@ -463,7 +455,7 @@ def test_write_timeout(serve: Any, kind: str) -> None:
                 break
             time.sleep(0.001)
         assert received > len(LARGE)
-        eventually(lambda: connections(running) == 1)
+        until(lambda: connections(running) == 1, "the client to be cut off")
         assert len(stopped.rest()) < len(LARGE)
 
 
@@ -493,7 +485,7 @@ def test_write_timeout_is_not_bought_by_sending(serve: Any) -> None:
         client.request()
         client.until(b"\r\n\r\n")
         thread = drip(client, AFTER * 1000, 0.02)
-        eventually(lambda: connections(running) == 0)
+        until(lambda: connections(running) == 0, "the client to be cut off")
         client.rest()
         thread.join()
 

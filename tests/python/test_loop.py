@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from client import Client
-from support import Program, until
 
+from client import Client
 from socketify import App, Loop, RequestTask, TaskFactory, create_task
+from support import Program, until
 
 Serve = Callable[..., Any]
 
@@ -162,7 +162,9 @@ def test_run_once(loop: Loop) -> None:
 def test_run_async(loop: Loop) -> None:
     """A-LOOP-06: errors go to the exception handler with the response; None is returned."""
     seen: list[Any] = []
-    loop.exception_handler = lambda where, error, response: seen.append((where is loop.loop, str(error), response))
+    loop.exception_handler = lambda where, error, response: seen.append(
+        (where is loop.loop, str(error), response)
+    )
 
     async def fail() -> None:
         await asyncio.sleep(0)

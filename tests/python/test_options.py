@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 
 import pytest
+
 import socketify
 from socketify import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus
 from socketify.dataclasses import AppListenOptions as ListenOptionsAlias

@@ -1736,7 +1736,7 @@ def test_aborted_while_awaiting(serve: Serve, leave: str) -> None:
     async def handle(res: Any, req: Any) -> None:
         began.set()
         states.append(res.aborted)
-        while not res.aborted:  # noqa: ASYNC110 - that it can be polled is what is tested
+        while not res.aborted:
             await asyncio.sleep(0.001)
         states.append(res.aborted)
         res.end("nobody")

@@ -652,7 +652,7 @@ def test_async_routes_know_of_aborts(serve: Serve, leave: str) -> None:
 
     async def home(res: Any, req: Any) -> None:
         waits.set()
-        while not res.aborted:  # noqa: ASYNC110 - that it can be polled is what is tested
+        while not res.aborted:
             await asyncio.sleep(0.001)
         done.set()
 

@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from client import Client
-from support import Gate, until
 
+from client import Client
 from socketify import App
+from support import Gate, until
 
 Serve = Callable[..., Any]
 Requests = Callable[..., bytes]
@@ -158,7 +158,9 @@ def test_the_running_loop_is_the_applications(answer: Requests, lane: str) -> No
 
 
 @pytest.mark.parametrize("lane", ["io", "loop"])
-@pytest.mark.parametrize("way", ["create_task", "ensure_future", "loop.create_task", "run_coroutine_threadsafe"])
+@pytest.mark.parametrize(
+    "way", ["create_task", "ensure_future", "loop.create_task", "run_coroutine_threadsafe"]
+)
 def test_tasks_from_def_handlers_run_on_the_loop(answer: Requests, lane: str, way: str) -> None:
     def make(app: App) -> Any:
         def handler(res: Any, req: Any) -> None:
@@ -228,7 +230,9 @@ def test_a_timer_from_a_def_handler_can_be_cancelled(answer: Requests, lane: str
             first.cancel()
             assert first.cancelled()
             loop.call_later(0.005, second.cancel)
-            threading.Thread(target=lambda: (until(lambda: "fourth" in fired, "fourth"), third.cancel())).start()
+            threading.Thread(
+                target=lambda: (until(lambda: "fourth" in fired, "fourth"), third.cancel())
+            ).start()
             loop.call_later(0.001, fired.append, "fourth")
             loop.call_later(0.1, lambda: res.end(",".join(fired)))
 
