@@ -162,11 +162,11 @@ impl Site {
     }
 
     fn serve(self, config: Config) -> Served {
-        let (post, posted) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let code = Arc::new(Code {
             handlers: self.handlers,
             on_signal: self.on_signal.unwrap_or_else(|| Box::new(|_, _| {})),
-            post: Mutex::new(Some(post)),
+            post: Mutex::new(Some(sender)),
             drained: Flag::default(),
             inside: AtomicBool::new(false),
             overlaps: AtomicUsize::new(0),
@@ -176,7 +176,7 @@ impl Site {
         let event_loop = {
             let code = Arc::clone(&code);
             thread::spawn(move || {
-                for posted in posted {
+                for posted in receiver {
                     match posted {
                         Posted::Request(exchange) => code.call(&exchange),
                         Posted::Signal(exchange, signal) => (code.on_signal)(&exchange, signal),
@@ -252,7 +252,7 @@ impl Client {
 
     /// What comes next; nothing at the end or after a reset.
     fn receive(&mut self) -> usize {
-        let mut bytes = [0; 65536];
+        let mut bytes = vec![0; 65536];
         match self.stream.read(&mut bytes) {
             Ok(count) => {
                 self.pending.extend_from_slice(&bytes[..count]);
