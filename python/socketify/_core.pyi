@@ -167,8 +167,8 @@ class Response:
         """Sets the status. The first one set counts.
 
         Args:
-            status_or_status_text: A number from 200 to 599, or a status line's text such as ``"404 Not
-                Found"``.
+            status_or_status_text: A number of ``socketify.status_codes`` from 200, or a status line's text
+                such as ``"404 Not Found"`` or ``"299 Custom"``.
 
         Returns:
             The response.

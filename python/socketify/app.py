@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import inspect
 import logging
 import os
@@ -48,7 +49,10 @@ _running: weakref.WeakSet[App] = weakref.WeakSet()
 def _stop_all() -> None:
     for app in list(_running):
         app._server.close(0)
-        app._server.join(_PATIENCE)
+        app.loop.stop()
+        # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
+        app._ended.wait(_PATIENCE)
+        app.dispose()
 
 
 async def _serve(app: App, handler: AsyncHandler, response: Response, request: Request) -> None:
@@ -67,6 +71,10 @@ async def _serve(app: App, handler: AsyncHandler, response: Response, request: R
         if _LATE_START:
             # Cheaper than a callback of the task, which would cost a turn of the loop.
             app._tasks.discard(current_task())
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 class App:
@@ -155,6 +163,9 @@ class App:
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
+        #: Set while `run` does not run.
+        self._ended = threading.Event()
+        self._ended.set()
         self._request_extension = AppExtension()
         self._response_extension = AppExtension()
         self._websocket_extension = AppExtension()
@@ -449,8 +460,13 @@ class App:
 
         def _start_handler(self, handler: AsyncHandler, response: Response, request: Request) -> None:
             # Its first step runs here and now, so what answers without waiting costs no turn of the loop.
-            task = Task(_serve(self, handler, response, request), loop=self.loop.loop, eager_start=True)
-            self._keep(task)
+            try:
+                task = Task(_serve(self, handler, response, request), loop=self.loop.loop, eager_start=True)
+            except (SystemExit, KeyboardInterrupt) as error:
+                # The request has had its answer. As from any later step of a task, this ends the loop.
+                self.loop.loop.call_soon(_raise, error)
+            else:
+                self._keep(task)
 
     else:
 
@@ -526,6 +542,7 @@ class App:
                 "the application was made inside a running loop: listen() serves there, without run()"
             )
         self._signals = 0
+        self._ended.clear()
         restore = self._install_signals()
         try:
             self._begin()
@@ -538,6 +555,7 @@ class App:
                 self._finish()
         finally:
             restore()
+            self._ended.set()
         if self._signals:
             raise SystemExit(0)
         return self
@@ -556,6 +574,11 @@ class App:
         if not self.loop.loop.is_running():
             self._end_threads()
             self.loop.dispose()
+
+    def __del__(self) -> None:
+        # Made and never disposed of: the threads are ended already, or the core would hold this object.
+        with contextlib.suppress(Exception):
+            self.dispose()
 
     def _begin(self) -> None:
         self._server.start(self.loop.loop)

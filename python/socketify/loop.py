@@ -95,6 +95,15 @@ class _ThreadAware(_Base):
             return super().call_at(when, callback, *args, context=context)
         return self._call_at_from_elsewhere(when, callback, args, context)
 
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any], **kwargs: Any
+    ) -> asyncio.Task[Any]:
+        if self._is_home():
+            return super().create_task(coro, **kwargs)
+        # A task factory may run the first step at once, and here that would be on the wrong thread.
+        kwargs.pop("eager_start", None)
+        return asyncio.Task(coro, loop=self, **kwargs)
+
     def _is_home(self) -> bool:
         return self._owner is None or self._owner == _get_ident()
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::{PyException, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
@@ -397,13 +397,8 @@ impl Response {
         if outermost {
             this.exchange.uncork();
         }
-        match result {
-            // The handler goes on and may still answer (A-RES-01).
-            Err(error) if error.is_instance_of::<PyException>(py) => {
-                PyApp::log_callback(py, "cork", &error, callback)?;
-            }
-            other => drop(other?),
-        }
+        // Only logged, it would leave the client without an answer: it is the handler's failure (I-C-24).
+        result?;
         Ok(slf)
     }
 

@@ -595,20 +595,22 @@ def test_an_error_in_on_writable_is_logged(serve: Serve, caplog: Any) -> None:
         assert client.get("/fine").body == b"fine"
 
 
-def test_an_error_in_cork_is_logged_and_the_handler_goes_on(serve: Serve, caplog: Any) -> None:
-    """A-RES-01: not for the error handler."""
+def test_an_error_in_cork_is_the_handlers(serve: Serve) -> None:
+    """I-C-24: only logged, it would leave the client waiting."""
     seen: list[Any] = []
 
     def configure(app: App) -> None:
-        app.set_error_handler(lambda error, res, req: seen.append(error))
+        @app.on_error
+        def on_error(error: Exception, res: Any, req: Any) -> None:
+            seen.append(error)
+            res.write_status(500).end("sorry")
 
         def inside(res: Any) -> None:
-            res.write("before")
+            res.write_header("X-Lost", "yes")
             raise Failure("in cork")
 
         def handler(res: Any, req: Any) -> None:
-            assert res.cork(inside) is res
-            res.end(" after")
+            res.cork(inside)
 
         async def async_handler(res: Any, req: Any) -> None:
             await asyncio.sleep(0)
@@ -617,10 +619,10 @@ def test_an_error_in_cork_is_logged_and_the_handler_goes_on(serve: Serve, caplog
         app.get("/def", handler).get("/async", async_handler)
 
     with serve(configure).client() as client:
-        assert client.get("/def").body == b"before after"
-        assert client.get("/async").body == b"before after"
-    assert caplog.text.count("Failure: in cork") == 2
-    assert seen == []
+        for path in ("/def", "/async"):
+            answer = client.get(path)
+            assert (answer.status, answer.body, answer.header("x-lost")) == (500, b"sorry", None)
+    assert [str(error) for error in seen] == ["in cork"] * 2
 
 
 def test_an_error_in_for_each_header_is_logged(serve: Serve, caplog: Any) -> None:

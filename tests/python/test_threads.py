@@ -269,20 +269,19 @@ def test_set_result_from_a_def_handler_wakes_the_loop(serve: Serve, lane: str) -
             assert waiter.answer().body == b"done True"
 
 
-def test_set_exception_cancel_event_and_queue_from_a_def_handler(serve: Serve) -> None:
+def test_set_exception_cancel_and_queue_from_a_def_handler(serve: Serve) -> None:
     held: dict[str, Any] = {}
 
     def configure(app: App) -> None:
         async def wait(res: Any, req: Any) -> None:
             loop = asyncio.get_running_loop()
-            held.update(future=loop.create_future(), queue=asyncio.Queue(), event=asyncio.Event())
+            held.update(future=loop.create_future(), queue=asyncio.Queue())
 
             async def forever() -> None:
                 await asyncio.sleep(3600)
 
             held["task"] = asyncio.create_task(forever())
             results = [await held["queue"].get()]
-            await held["event"].wait()
             for name in ("future", "task"):
                 try:
                     await held[name]
@@ -292,7 +291,6 @@ def test_set_exception_cancel_event_and_queue_from_a_def_handler(serve: Serve) -
 
         def complete(res: Any, req: Any) -> None:
             held["queue"].put_nowait("item")
-            held["event"].set()
             held["future"].set_exception(LookupError("no"))
             held["task"].cancel()
             res.end("")
