@@ -35,6 +35,8 @@ from pathlib import Path
 ALLOWED_GROWTH = 5 << 20
 #: Seconds that requests in progress have when a server is told to stop.
 GRACE = 1.0
+#: Descriptors of a server without clients: three standard ones, the listener, wake-ups and pollers.
+DESCRIPTORS = 24
 #: Connections of the load generator.
 CONNECTIONS = 64
 
@@ -141,8 +143,10 @@ def serve() -> None:
     async def never(res, req):
         # Its client goes away; nobody is ever answered.
         gone = asyncio.get_running_loop().create_future()
-        res.on_aborted(lambda res: gone.get_loop().call_soon_threadsafe(gone.done() or gone.set_result, None))
-        await gone
+        res.on_aborted(lambda res: gone.get_loop().call_soon_threadsafe(gone.set_result, None))
+        # Whoever went before that is not told of.
+        if not res.aborted:
+            await gone
 
     def silent(res, req):
         res.on_aborted(lambda res: None)
@@ -382,6 +386,7 @@ def soak(requests: int, limit: float) -> dict[str, float]:
     finally:
         nuisance.stop()
     growth = server.memory() - base
+    left = settled(server)
     took = server.terminate()
     result = {
         "requests": done,
@@ -390,6 +395,7 @@ def soak(requests: int, limit: float) -> dict[str, float]:
         "warm_up_requests": warm,
         "rss_after_warm_up_mib": round(base / (1 << 20), 2),
         "growth_mib": round(growth / (1 << 20), 2),
+        "descriptors_left": left,
         "stopped_after_seconds": round(took, 2),
     }
     print(json.dumps(result), flush=True)
@@ -397,9 +403,19 @@ def soak(requests: int, limit: float) -> dict[str, float]:
         sys.exit(f"only {done:,} of {requests:,} requests were served in {limit:.0f} s")
     if growth > ALLOWED_GROWTH:
         sys.exit(f"memory grew by {growth / (1 << 20):.1f} MiB after the warm-up")
+    if left > DESCRIPTORS:
+        sys.exit(f"{left} descriptors are open without a client")
     if took > GRACE + 1:
         sys.exit(f"the server took {took:.1f} s to stop")
     return result
+
+
+def settled(server: Server) -> int:
+    """Descriptors that are open once every client has gone, and the last half-closed connection has been given up."""
+    deadline = time.monotonic() + 15
+    while server.descriptors() > DESCRIPTORS and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return server.descriptors()
 
 
 # ---- part two -------------------------------------------------------------------------------------------------------

@@ -510,6 +510,9 @@ class Server:
         """Ends the threads. For the loop's thread, once the loop has stopped. False when a ``def`` handler has not
         returned after ``patience`` seconds: then its thread is left behind."""
 
+    def threads(self) -> list[int]:
+        """The I/O threads that have not ended, as ``threading.get_ident`` numbers them."""
+
     def is_running(self) -> bool:
         """Whether the threads run."""
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import weakref
 from asyncio import Task, current_task
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -607,8 +608,23 @@ class App:
 
     def _end_threads(self) -> None:
         if not self._server.join(_PATIENCE):
-            logger.warning("a handler has not returned: its thread is left behind")
+            self._interrupt()
         _running.discard(self)
+
+    def _interrupt(self) -> None:
+        """Raises SystemExit in a ``def`` handler that does not return. Python code ends by that, and its traceback says
+        where it was; a call that blocks outside Python does not, and its thread is left behind."""
+        # Only who has such a handler pays for the import.
+        import ctypes
+
+        for ident in self._server.threads():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+        deadline = time.monotonic() + _PATIENCE
+        while self._server.threads():
+            if time.monotonic() > deadline:
+                logger.warning("a handler has not returned: its thread is left behind")
+                return
+            time.sleep(0.005)
 
     def _run_hook(self, hook: Hook | None) -> None:
         if hook is None or not self.lifespan:

@@ -83,6 +83,8 @@ pub(crate) struct PyApp {
     /// Answers begun in this turn of the loop, to be sent when it ends.
     corked: Mutex<Vec<Arc<Exchange>>>,
     pub(super) warned_silent: AtomicBool,
+    /// The I/O threads, as Python numbers them.
+    threads: Mutex<Vec<u64>>,
 }
 
 thread_local! {
@@ -114,6 +116,7 @@ impl PyApp {
             wake_read,
             corked: Mutex::default(),
             warned_silent: AtomicBool::new(false),
+            threads: Mutex::default(),
         })
     }
 
@@ -289,6 +292,11 @@ impl PyApp {
         }
     }
 
+    /// The I/O threads that have not ended, as Python numbers them.
+    pub(crate) fn threads(&self) -> Vec<u64> {
+        self.threads.lock().clone()
+    }
+
     /// What to watch for wake-ups.
     pub(crate) fn wake_descriptor(&self) -> i32 {
         self.wake_read.as_raw_fd()
@@ -423,9 +431,14 @@ impl App for PyApp {
                 }
             };
             let event_loop = self.event_loop.read().as_ref().map(|event_loop| event_loop.clone_ref(py));
+            let ident =
+                py.import("threading").and_then(|threading| threading.call_method0("get_ident")?.extract());
+            let ident: u64 = ident.unwrap_or_default();
+            self.threads.lock().push(ident);
             set(event_loop.as_ref());
             py.detach(body);
             set(None);
+            self.threads.lock().retain(|other| *other != ident);
         });
     }
 

@@ -260,6 +260,11 @@ impl Server {
         ended
     }
 
+    /// The I/O threads that have not ended, as Python numbers them.
+    fn threads(&self) -> Vec<u64> {
+        self.app.threads()
+    }
+
     /// Whether the threads run.
     fn is_running(&self) -> bool {
         !matches!(*self.life.lock(), Life::Stopped)

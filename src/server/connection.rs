@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::app::Signal;
 use crate::server::exchange::Exchange;
@@ -119,7 +119,9 @@ pub(crate) struct Connection {
     pub(crate) server: Arc<Server>,
     pub(crate) id: u64,
     pub(crate) peer: Peer,
-    writing: Writing,
+    /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
+    /// call that cannot block writes.
+    writing: RwLock<Option<Writing>>,
     waker: AtomicWaker,
     pub(crate) state: Mutex<State>,
     /// When the sweeper acts, in milliseconds of the server's clock.
@@ -135,7 +137,7 @@ impl Connection {
             server,
             id,
             peer,
-            writing,
+            writing: RwLock::new(Some(writing)),
             waker: AtomicWaker::new(),
             state: Mutex::new(State {
                 phase: Phase::Head,
@@ -162,7 +164,7 @@ impl Connection {
 
     /// Number that names the socket to the system.
     pub(crate) fn descriptor(&self) -> i64 {
-        self.writing.descriptor()
+        self.writing.read().as_ref().map_or(-1, Writing::descriptor)
     }
 
     /// Whom to wake: the task, as it was last polled.
@@ -172,7 +174,26 @@ impl Connection {
 
     /// Waits for the kernel to have room.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writing.poll_ready(context)
+        match &*self.writing.read() {
+            Some(writing) => writing.poll_ready(context),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn with_socket(&self, act: impl FnOnce(&Writing) -> io::Result<usize>) -> io::Result<usize> {
+        self.writing.read().as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), act)
+    }
+
+    fn shut(&self, how: impl FnOnce(&Writing)) {
+        if let Some(writing) = &*self.writing.read() {
+            how(writing);
+        }
+    }
+
+    /// Gives the socket back to the system. The task has ended.
+    pub(crate) fn release(&self) {
+        let writing = self.writing.write().take();
+        drop(writing);
     }
 
     /// Has the task look at the state again.
@@ -255,10 +276,10 @@ impl Connection {
                 return Ok(true);
             }
             let written = if left == output.len() {
-                self.writing.try_write(output.pending())
+                self.with_socket(|socket| socket.try_write(output.pending()))
             } else {
                 let slices = [IoSlice::new(output.pending()), IoSlice::new(payload), IoSlice::new(suffix)];
-                self.writing.try_write_vectored(&slices)
+                self.with_socket(|socket| socket.try_write_vectored(&slices))
             };
             match written {
                 Ok(count) => {
@@ -317,11 +338,11 @@ impl Connection {
             state.finished = true;
             if state.cut || state.peer_closed {
                 state.phase = Phase::Over;
-                self.writing.shutdown_both();
+                self.shut(Writing::shutdown_both);
             } else {
                 // A client that has sent more than we read would see a reset instead of our answer: shut our side, and
                 // read on until it shuts its own (RFC 9112 9.6).
-                self.writing.shutdown_write();
+                self.shut(Writing::shutdown_write);
             }
             self.rearm(state);
             self.wake();
@@ -385,7 +406,7 @@ impl Connection {
         state.input = Vec::new();
         self.abandon(state);
         self.deadline.store(NEVER, Ordering::Relaxed);
-        self.writing.shutdown_both();
+        self.shut(Writing::shutdown_both);
         self.wake();
     }
 

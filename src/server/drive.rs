@@ -99,6 +99,7 @@ impl Drop for Drive {
     /// However the task ends, a panic included, nobody waits for this connection any longer.
     fn drop(&mut self) {
         self.connection.lose(&mut self.connection.state.lock());
+        self.connection.release();
         self.connection.server.forget(self.connection.id);
     }
 }

@@ -977,6 +977,35 @@ def test_a_signal_while_a_handler_is_stuck(number: int) -> None:
         assert client.is_closed()
 
 
+def test_a_handler_that_polls_for_ever_is_interrupted() -> None:
+    """It would wake in the middle of the interpreter's end otherwise; the log says where it was."""
+    source = """
+    app = App(shutdown_timeout=0.1)
+
+    def stuck(res, req):
+        say("entered")
+        try:
+            while True:
+                try:
+                    time.sleep(0.001)
+                except Exception:
+                    pass
+        finally:
+            say("interrupted")
+
+    app.get("/", stuck)
+    app.listen({"host": "127.0.0.1"}, ready)
+    app.run()
+    """
+    with Program(source) as program, program.listening().client() as client:
+        client.request()
+        assert program.word() == "entered"
+        program.signal(signal.SIGTERM)
+        code, out, errors = program.finish(10)
+        assert (code, out) == (0, "interrupted\n")
+        assert "in stuck" in errors
+
+
 def test_the_signal_handlers_of_the_program_come_back() -> None:
     source = """
     app = App()
