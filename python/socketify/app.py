@@ -93,8 +93,8 @@ class App:
         idle_relaxation_time: Accepted for compatibility; an idle server blocks in the operating system.
         sync_handlers: ``"io"`` runs ``def`` handlers on the I/O threads; ``"loop"`` on the loop's thread, for code that must
             be there.
-        use_uvloop: True runs on uvloop (which has to be installed), False on asyncio's own loop, which is the default: it
-            is the faster one here.
+        use_uvloop: True runs on uvloop, which has to be installed; False, the default, on asyncio's own loop, which takes
+            its requests without a wake-up from the operating system.
         shutdown_timeout: Seconds that requests in progress have after :meth:`close` or a signal.
         io_threads: Threads that drive sockets. Default: half the cores, from 1 to 4.
         max_connections: Sockets open at a time; further clients wait. Default 65 536.
