@@ -4,6 +4,7 @@
 //!
 //! * [`config`]: every limit and timeout.
 //! * [`router`]: method and path to route; pure.
+//! * [`pubsub`]: topics and their subscribers; pure.
 //! * [`http`]: request heads, chunks, response heads, dates, queries; pure: bytes in, values out.
 //! * [`net`]: listening sockets and the PROXY preface.
 //! * [`server`]: connections, I/O threads, timeouts and shutdown, on tokio.
@@ -28,6 +29,7 @@ pub mod app;
 pub mod config;
 pub mod http;
 pub mod net;
+pub mod pubsub;
 pub mod router;
 pub mod server;
 

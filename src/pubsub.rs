@@ -1,0 +1,315 @@
+//! Topics, and who is subscribed to each.
+//!
+//! [`Hub`] maps the name of a topic to its subscribers, each an id and a handle of any type. It owns the
+//! bookkeeping and nothing else: it does not know sockets, frames or queues. The server holds one for all its
+//! `WebSocket` routes; a socket subscribes and unsubscribes itself, anyone publishes, and a socket that closes
+//! calls [`Hub::remove_all`].
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//!
+//! use socketify::pubsub::{Hub, Subscribed};
+//!
+//! let hub = Hub::default();
+//! let (ann, bob) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(Vec::new())));
+//! assert_eq!(hub.subscribe(b"news", 1, Arc::clone(&ann), |_| true), Subscribed::New { count: 1 });
+//! assert_eq!(hub.subscribe(b"news", 2, Arc::clone(&bob), |_| true), Subscribed::New { count: 2 });
+//! assert_eq!(hub.subscribe(b"news", 2, Arc::clone(&bob), |_| true), Subscribed::Already);
+//!
+//! assert_eq!(hub.publish(b"news", |queue| queue.lock().unwrap().push("hello")), 2);
+//! assert_eq!(hub.unsubscribe(b"news", 1), Some(1));
+//! assert_eq!(hub.publish(b"news", |queue| queue.lock().unwrap().push("bye")), 1);
+//! assert_eq!(*ann.lock().unwrap(), ["hello"]);
+//! assert_eq!(*bob.lock().unwrap(), ["hello", "bye"]);
+//! ```
+//!
+//! # Rules
+//!
+//! * A topic is a string of bytes, compared exactly. There are no wildcards: `#`, `+` and `/` are bytes like
+//!   others, and the empty topic is a topic.
+//! * A topic exists while it has a subscriber. The last one takes its name and its memory along.
+//! * Whoever publishes is not looked at: a publisher that is subscribed is delivered to as well.
+//! * The subscribers of a topic have no order.
+//!
+//! # Locking
+//!
+//! One lock guards all topics, shared by publishers and held alone by whoever subscribes or unsubscribes. The
+//! callbacks that run under it (`admit` and `deliver`) may take locks of the caller's own, and must never call
+//! the hub. Handles are never dropped under it, since dropping one may run any code, this hub's included.
+//!
+//! # Cost
+//!
+//! Publishing to 1, 500 and 10 000 members takes 32 ns, 0.23 µs and 4.0 µs, the delivery itself apart: 30 ns and
+//! 0.4 ns a member. Subscribing and unsubscribing do not depend on the number of members: both together take
+//! 75 ns in a topic of 10, and 150 ns in one of 10 000, which has an index to keep (`benches/pubsub.rs`).
+//!
+//! A topic with one member costs its place in the table and its name: 100 000 of them with names of 16 bytes
+//! take 75 bytes each when the handle is an `Arc`, and 0.11 µs each to fill in. A member of a topic of 10 000
+//! takes 34 bytes (`tests/pubsub_memory.rs`). Tables and lists that have become mostly empty are made smaller.
+//!
+//! Names come from clients, so they are hashed with the standard library's keyed `SipHash`: nobody can choose
+//! names that collide. Faster keyed hashers promise less and would save 8 ns of a publish, for a name of 16
+//! bytes.
+
+mod members;
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use parking_lot::RwLock;
+
+use self::members::{Member, Members, Removed};
+
+/// A topic's name, shared by the hub and its subscribers' own lists.
+pub type Topic = Arc<[u8]>;
+
+/// What became of a subscription.
+///
+/// ```
+/// use socketify::pubsub::{Hub, Subscribed};
+///
+/// let hub = Hub::default();
+/// assert_eq!(hub.subscribe(b"news", 1, (), |_| false), Subscribed::Refused);
+/// assert_eq!(hub.subscribe(b"news", 1, (), |_| true), Subscribed::New { count: 1 });
+/// assert_eq!(hub.subscribe(b"news", 1, (), |_| unreachable!("it is not asked again")), Subscribed::Already);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subscribed {
+    /// It was stored.
+    New {
+        /// How many subscribers the topic has now.
+        count: usize,
+    },
+    /// The id was subscribed; the first handle stays.
+    Already,
+    /// `admit` did not want it.
+    Refused,
+}
+
+/// Topics and who is subscribed to each. See the [module](self) for its rules and costs.
+///
+/// `S` is a cheap handle to a subscriber: an `Arc` in the server.
+///
+/// ```
+/// use socketify::pubsub::Hub;
+///
+/// let hub = Hub::default();
+/// hub.subscribe(b"sensors/+", 7, "seven", |_| true);
+/// assert_eq!(hub.publish(b"sensors/1", |_| ()), 0); // names are equal or they are not
+/// assert_eq!(hub.publish(b"sensors/+", |name| assert_eq!(*name, "seven")), 1);
+/// ```
+#[derive(Debug)]
+pub struct Hub<S> {
+    /// Every topic that has a subscriber, by the hash of its name.
+    topics: RwLock<HashTable<Room<S>>>,
+    /// Keys for the names and, in large topics, for the ids.
+    keys: RandomState,
+}
+
+/// A topic and its members, of which there is at least one.
+#[derive(Debug)]
+struct Room<S> {
+    topic: Topic,
+    members: Members<S>,
+}
+
+impl<S> Default for Hub<S> {
+    fn default() -> Self {
+        Self { topics: RwLock::new(HashTable::new()), keys: RandomState::new() }
+    }
+}
+
+impl<S> Hub<S> {
+    /// Subscribes `id` to `topic`.
+    ///
+    /// Unless it is subscribed, `admit` is asked before anything is stored, under the hub's lock: here a
+    /// socket refuses when it has closed meanwhile, and keeps the name for [`remove_all`](Hub::remove_all)
+    /// when it has not. No publish and no count sees the topic between the two. It must not call the hub.
+    ///
+    /// ```
+    /// # use socketify::pubsub::{Hub, Subscribed};
+    /// # let hub = Hub::default();
+    /// let mut own = Vec::new();
+    /// let subscribed = hub.subscribe(b"news", 1, "handle", |topic| {
+    ///     own.push(topic.clone());
+    ///     true
+    /// });
+    /// assert_eq!(subscribed, Subscribed::New { count: 1 });
+    /// assert_eq!(*own[0], *b"news");
+    /// ```
+    pub fn subscribe(
+        &self,
+        topic: &[u8],
+        id: u64,
+        subscriber: S,
+        admit: impl FnOnce(&Topic) -> bool,
+    ) -> Subscribed {
+        // Declared before the lock is taken, and so dropped after it is given back, even by a panic.
+        let mut subscriber = Some(subscriber);
+        let hash = self.keys.hash_one(topic);
+        let mut topics = self.topics.write();
+        match topics.entry(hash, |room| *room.topic == *topic, |room| self.keys.hash_one(&*room.topic)) {
+            Entry::Occupied(mut entry) => {
+                let room = entry.get_mut();
+                if room.members.contains(id, &self.keys) {
+                    return Subscribed::Already;
+                }
+                if !admit(&room.topic) {
+                    return Subscribed::Refused;
+                }
+                if let Some(subscriber) = subscriber.take() {
+                    room.members.push(Member { id, subscriber }, &self.keys);
+                }
+                Subscribed::New { count: room.members.as_slice().len() }
+            }
+            Entry::Vacant(entry) => {
+                let topic = Topic::from(topic);
+                if !admit(&topic) {
+                    return Subscribed::Refused;
+                }
+                if let Some(subscriber) = subscriber.take() {
+                    entry.insert(Room { topic, members: Members::One(Member { id, subscriber }) });
+                }
+                Subscribed::New { count: 1 }
+            }
+        }
+    }
+
+    /// Takes a subscription back. Says how many subscribers remain when there was one, and `None` otherwise.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// # let hub = Hub::default();
+    /// hub.subscribe(b"news", 1, (), |_| true);
+    /// assert_eq!(hub.unsubscribe(b"news", 2), None);
+    /// assert_eq!(hub.unsubscribe(b"news", 1), Some(0));
+    /// assert_eq!(hub.unsubscribe(b"news", 1), None);
+    /// ```
+    pub fn unsubscribe(&self, topic: &[u8], id: u64) -> Option<usize> {
+        // The guard lives until the end of this statement, the handle until the end of the function.
+        let removed = self.remove(&mut self.topics.write(), topic, id);
+        removed.map(|(remaining, _handle)| remaining)
+    }
+
+    /// Takes back the subscriptions of `id` to all of `topics`, for a socket that closes: no subscriber and no
+    /// publisher sees half of it. `removed` is told each topic that `id` was subscribed to and how many
+    /// subscribers remain, in the order of `topics`, after the lock is given back.
+    ///
+    /// ```
+    /// # use socketify::pubsub::{Hub, Topic};
+    /// # let hub = Hub::default();
+    /// let mut own: Vec<Topic> = Vec::new();
+    /// for topic in ["news", "chat"] {
+    ///     hub.subscribe(topic.as_bytes(), 1, (), |topic| {
+    ///         own.push(topic.clone());
+    ///         true
+    ///     });
+    /// }
+    /// hub.subscribe(b"chat", 2, (), |_| true);
+    /// hub.remove_all(own.into_iter(), 1, |topic, remaining| match &*topic {
+    ///     b"news" => assert_eq!(remaining, 0),
+    ///     _ => assert_eq!(remaining, 1),
+    /// });
+    /// assert_eq!(hub.topic_count(), 1);
+    /// ```
+    pub fn remove_all(
+        &self,
+        topics: impl Iterator<Item = Topic>,
+        id: u64,
+        mut removed: impl FnMut(Topic, usize),
+    ) {
+        // The iterator is the caller's code: it runs before the lock is taken.
+        let mut gone: Vec<(Topic, Option<(usize, S)>)> = topics.map(|topic| (topic, None)).collect();
+        if gone.is_empty() {
+            return;
+        }
+        let mut table = self.topics.write();
+        for (topic, result) in &mut gone {
+            // A topic given twice is removed once: the second time there is nothing to put in its place.
+            *result = self.remove(&mut table, topic, id);
+        }
+        drop(table);
+        for (topic, result) in gone {
+            if let Some((remaining, _handle)) = result {
+                removed(topic, remaining);
+            }
+        }
+    }
+
+    /// Calls `deliver` for each subscriber, and says how many there were. `deliver` must only queue: the lock
+    /// is held, so every subscribe waits for it, and a call into the hub from there could wait for ever.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// # let hub = Hub::default();
+    /// hub.subscribe(b"news", 1, "ann", |_| true);
+    /// let mut names = Vec::new();
+    /// assert_eq!(hub.publish(b"news", |name| names.push(*name)), 1);
+    /// assert_eq!(hub.publish(b"chat", |name| names.push(*name)), 0);
+    /// assert_eq!(names, ["ann"]);
+    /// ```
+    pub fn publish(&self, topic: &[u8], mut deliver: impl FnMut(&S)) -> usize {
+        self.with_members(topic, |members| {
+            for member in members {
+                deliver(&member.subscriber);
+            }
+            members.len()
+        })
+    }
+
+    /// How many subscribers `topic` has.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// # let hub = Hub::default();
+    /// hub.subscribe(b"", 1, (), |_| true);
+    /// assert_eq!(hub.count(b""), 1);
+    /// assert_eq!(hub.count(b"news"), 0);
+    /// ```
+    pub fn count(&self, topic: &[u8]) -> usize {
+        self.with_members(topic, <[_]>::len)
+    }
+
+    /// How many topics have a subscriber.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// assert_eq!(Hub::<()>::default().topic_count(), 0);
+    /// ```
+    pub fn topic_count(&self) -> usize {
+        self.topics.read().len()
+    }
+
+    /// Calls `look` with the members of `topic`, none when there is no such topic.
+    fn with_members<R>(&self, topic: &[u8], look: impl FnOnce(&[Member<S>]) -> R) -> R {
+        let hash = self.keys.hash_one(topic);
+        let topics = self.topics.read();
+        let room = topics.find(hash, |room| *room.topic == *topic);
+        look(room.map_or(&[], |room| room.members.as_slice()))
+    }
+
+    /// Removes one subscription. The handle is the caller's to drop when it has given the lock back.
+    fn remove(&self, topics: &mut HashTable<Room<S>>, topic: &[u8], id: u64) -> Option<(usize, S)> {
+        let hash = self.keys.hash_one(topic);
+        let mut entry = topics.find_entry(hash, |room| *room.topic == *topic).ok()?;
+        match entry.get_mut().members.remove(id, &self.keys) {
+            Removed::Absent => None,
+            Removed::Taken(subscriber) => Some((entry.get().members.as_slice().len(), subscriber)),
+            Removed::IsLast => {
+                let (Room { members, .. }, _) = entry.remove();
+                shrink(topics, |room| self.keys.hash_one(&*room.topic));
+                Some((0, members.into_one()?))
+            }
+        }
+    }
+}
+
+/// Gives memory back once a table that was large is an eighth full. At most half full afterwards, it does
+/// not grow again soon; and a small one is left alone, so that a topic that comes and goes allocates no table.
+fn shrink<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64) {
+    if table.num_buckets() > 64 && table.len() * 8 < table.num_buckets() {
+        table.shrink_to(table.len() * 2, hasher);
+    }
+}
