@@ -5,6 +5,7 @@
 //! * [`config`]: every limit and timeout.
 //! * [`router`]: method and path to route; pure.
 //! * [`http`]: request heads, chunks, response heads, dates, queries; pure: bytes in, values out.
+//! * [`websocket`]: handshakes, frames and messages; pure in the same way.
 //! * [`net`]: listening sockets and the PROXY preface.
 //! * [`server`]: connections, I/O threads, timeouts and shutdown, on tokio.
 //! * [`app`]: the one trait between the core and user code.
@@ -30,6 +31,7 @@ pub mod http;
 pub mod net;
 pub mod router;
 pub mod server;
+pub mod websocket;
 
 #[cfg(feature = "python")]
 mod py;
