@@ -6,6 +6,7 @@
 //! * [`router`]: method and path to route; pure.
 //! * [`pubsub`]: topics and their subscribers; pure.
 //! * [`http`]: request heads, chunks, response heads, dates, queries; pure: bytes in, values out.
+//! * [`websocket`]: handshakes, frames and messages; pure in the same way.
 //! * [`net`]: listening sockets and the PROXY preface.
 //! * [`server`]: connections, I/O threads, timeouts and shutdown, on tokio.
 //! * [`app`]: the one trait between the core and user code.
@@ -32,6 +33,7 @@ pub mod net;
 pub mod pubsub;
 pub mod router;
 pub mod server;
+pub mod websocket;
 
 #[cfg(feature = "python")]
 mod py;

@@ -49,3 +49,16 @@ fn the_pure_parts_know_no_runtime() {
 fn user_code_is_reached_through_the_seam_alone() {
     assert_eq!(trespassers("crate::py", &["py.rs", "py/"]), Vec::<String>::new());
 }
+
+/// Bytes in, values out: what holds the socket, the clock and the user's code stays outside.
+#[test]
+fn websocket_frames_are_pure() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/websocket");
+    for path in sources(&root).into_iter().chain([root.with_extension("rs")]) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = || text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        for word in ["pyo3", "tokio", "std::io", "std::net", "std::time", "crate::server", "crate::net"] {
+            assert!(!code().any(|line| line.contains(word)), "{} names {word}", path.display());
+        }
+    }
+}
