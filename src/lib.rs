@@ -30,6 +30,7 @@ pub mod http;
 pub mod net;
 pub mod router;
 pub mod server;
+pub mod websocket;
 
 #[cfg(feature = "python")]
 mod py;

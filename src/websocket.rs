@@ -1,0 +1,3 @@
+//! WebSocket: what its frames carry.
+
+pub mod deflate;
