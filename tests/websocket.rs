@@ -304,7 +304,8 @@ mod utf8 {
     }
 }
 
-/// Stands in for a codec: every byte of a message means itself three times, and `!` is malformed.
+/// Stands in for a codec: every byte of a message means, with its top bit flipped, itself three times, and `!` is
+/// malformed. So what stands for text is none itself.
 struct Triple;
 
 impl Inflate for Triple {
@@ -315,17 +316,17 @@ impl Inflate for Triple {
         if message.len() * 3 > limit {
             return Err(Violation::InflatedTooBig { limit });
         }
-        out.extend(message.iter().flat_map(|&byte| [byte; 3]));
+        out.extend(message.iter().flat_map(|&byte| [byte ^ 0x80; 3]));
         Ok(())
     }
 }
 
-/// Does not keep the limit it is given.
-struct Boundless;
+/// Inflates everything to so many bytes, whatever limit it is given.
+struct Fixed(usize);
 
-impl Inflate for Boundless {
+impl Inflate for Fixed {
     fn inflate(&mut self, _: &[u8], _: usize, out: &mut Vec<u8>) -> Result<(), Violation> {
-        out.resize(1000, b'x');
+        out.resize(self.0, b'x');
         Ok(())
     }
 }
@@ -548,12 +549,12 @@ mod messages {
     #[test]
     fn compressed_messages() {
         let cases: Vec<(Vec<Vec<u8>>, Vec<Received>)> = vec![
-            (vec![frame(0x81 | RSV1, b"ab")], vec![text("aaabbb")]),
-            (vec![frame(0x82 | RSV1, b"\xff")], vec![binary(b"\xff\xff\xff")]),
+            (vec![frame(0x81 | RSV1, b"\xe1\xe2")], vec![text("aaabbb")]),
+            (vec![frame(0x82 | RSV1, b"\x7f")], vec![binary(b"\xff\xff\xff")]),
             (vec![frame(0x82 | RSV1, b"")], vec![binary(b"")]),
-            (vec![frame(0x81 | RSV1, b"a"), frame(0x81, b"b")], vec![text("aaa"), text("b")]),
+            (vec![frame(0x81 | RSV1, b"\xe1"), frame(0x81, b"b")], vec![text("aaa"), text("b")]),
             (
-                vec![frame(0x01 | RSV1, b"a"), frame(0x89, b"p"), frame(0x00, b""), frame(0x80, b"b")],
+                vec![frame(0x01 | RSV1, b"\xe1"), frame(0x89, b"p"), frame(0x00, b""), frame(0x80, b"\xe2")],
                 vec![Received::Ping(b"p".to_vec()), text("aaabbb")],
             ),
         ];
@@ -566,7 +567,7 @@ mod messages {
         for (frames, violation) in [
             (vec![frame(0x81 | RSV1, b"abc")], Violation::InflatedTooBig { limit }),
             (vec![frame(0x81 | RSV1, b"!")], Violation::Inflate),
-            (vec![frame(0x81 | RSV1, b"\xff")], Violation::InvalidUtf8),
+            (vec![frame(0x81 | RSV1, b"\x7f")], Violation::InvalidUtf8),
             (vec![frame(0x81 | RSV1, &[b'a'; 71])[..6].to_vec()], Violation::TooBig { limit }),
             (vec![frame(0x01, b"a"), frame(0x80 | RSV1, b"b")], Violation::MisplacedCompression),
         ] {
@@ -577,8 +578,24 @@ mod messages {
     #[test]
     fn what_a_codec_gives_is_bounded_too() {
         let mut receiver = Receiver::default();
-        let fed = receiver.feed(&frame(0xc1, b"x"), 999, Some(&mut Boundless), &mut |_| unreachable!());
+        let wire = frame(0x81 | RSV1, b"x");
+        let fed = receiver.feed(&wire, 999, Some(&mut Fixed(1000)), &mut |_| unreachable!());
         assert_eq!(fed, Err(Violation::InflatedTooBig { limit: 999 }));
+    }
+
+    /// RFC 7692 section 7.2.3.6: an empty message takes a byte; what cannot be compressed takes a few more than it has.
+    #[test]
+    fn compression_may_lengthen() {
+        for (length, limit) in [(1, 0), (1011, 1000), (70_000, 65_536)] {
+            let mut got = None;
+            let mut emit = |what| {
+                got = Some(what);
+                true
+            };
+            let wire = frame(0x82 | RSV1, &vec![0; length]);
+            let fed = Receiver::default().feed(&wire, limit, Some(&mut Fixed(limit)), &mut emit);
+            assert_eq!((fed, got), (Ok(wire.len()), Some(Received::Binary(vec![b'x'; limit]))));
+        }
     }
 
     /// One allocation of the size of the message; what is only announced is not reserved.

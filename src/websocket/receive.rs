@@ -222,7 +222,7 @@ impl Receiver {
             return Err(Violation::InvalidUtf8);
         }
         let kind = self.kind.take();
-        if take(&mut self.compressed) {
+        if self.compressed {
             let inflate = inflate.as_mut().ok_or(Violation::CompressedNotNegotiated)?;
             let mut inflated = Vec::new();
             inflate.inflate(&message, limit, &mut inflated)?;
