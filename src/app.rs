@@ -7,7 +7,8 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::server::Exchange;
+use crate::config::SocketConfig;
+use crate::server::{Exchange, WebSocket};
 
 /// Number of a registered handler; what it stands for is the implementation's business.
 pub type HandlerId = u32;
@@ -35,6 +36,40 @@ pub enum Target {
     },
     /// An answer known beforehand: served without user code.
     Constant(Arc<Constant>),
+    /// A WebSocket.
+    WebSocket(Arc<Behavior>),
+}
+
+/// User code that is called, and where it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Which.
+    pub id: HandlerId,
+    /// Where it runs.
+    pub lane: Lane,
+}
+
+/// What the sockets of a WebSocket route do, and what user code hears of them.
+#[derive(Clone, Debug, Default)]
+pub struct Behavior {
+    /// Limits and timeouts.
+    pub config: SocketConfig,
+    /// Decides on handshakes; without it every valid one is accepted, with the first subprotocol offered.
+    pub upgrade: Option<Listener>,
+    /// Hears that a socket has been opened.
+    pub open: Option<Listener>,
+    /// Hears of messages.
+    pub message: Option<Listener>,
+    /// Hears that what waited for the client has left.
+    pub drain: Option<Listener>,
+    /// Hears of pings, which have been answered before.
+    pub ping: Option<Listener>,
+    /// Hears of pongs.
+    pub pong: Option<Listener>,
+    /// Hears of the end; exactly once for each open.
+    pub close: Option<Listener>,
+    /// Hears of topics that a socket joins or leaves.
+    pub subscription: Option<Listener>,
 }
 
 /// A whole answer that never changes, but for its date.
@@ -57,13 +92,15 @@ pub enum Signal {
     Writable,
 }
 
-/// One thing to do in the turn.
+/// One thing for user code to do.
 #[derive(Debug)]
 pub enum Job {
     /// Run the handler of a request.
     Request(Arc<Exchange>),
     /// Tell user code of an event.
     Signal(Arc<Exchange>, Signal),
+    /// Tell user code of what happened on a socket: [`WebSocket::next`] gives it, one event after the other.
+    Socket(Arc<WebSocket>),
 }
 
 /// User code, as the core sees it.
@@ -72,10 +109,10 @@ pub trait App: Send + Sync + 'static {
     /// may take as long as it likes. Must not panic.
     fn run(&self, jobs: &mut dyn Iterator<Item = Job>);
 
-    /// Hands a request to the event loop's thread. Called on an I/O thread in the middle of its work: must only queue.
-    fn post(&self, exchange: Arc<Exchange>);
+    /// Hands a job to the event loop's thread. Called in the middle of the core's work: must only queue.
+    fn post(&self, job: Job);
 
-    /// Requests have been posted: wakes the event loop if it sleeps. Called once for a burst of them.
+    /// Jobs have been posted: wakes the event loop if it sleeps. Called once for a burst of them.
     fn posted(&self);
 
     /// Passes an event on. Called on any thread, in the middle of its work: must only queue. The implementation chooses the

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::http::head::HeadLimits;
+use crate::websocket::deflate::Compression;
 
 /// Options of one server. `Default` gives what a server on the open internet should run with.
 #[derive(Clone, Debug)]
@@ -55,6 +56,48 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             server_name: "socketify".into(),
             proxy_protocol: true,
+        }
+    }
+}
+
+/// Limits of the sockets of one WebSocket route. `Default` gives those of the public API.
+#[derive(Clone, Debug)]
+pub struct SocketConfig {
+    /// Bytes of a message that is received, put together and inflated: beyond them the socket is closed with 1009.
+    /// Default 16 KiB.
+    pub max_payload_length: usize,
+    /// How long a socket may receive nothing; then it is closed. Zero: for ever. Default 120 s.
+    pub idle_timeout: Duration,
+    /// Bytes that may wait for a client: while more do, messages to it are dropped. One message may go beyond.
+    /// 0: no limit, and a client that stops reading costs what is sent to it. Default 64 KiB.
+    pub max_backpressure: usize,
+    /// Whether a socket is cut off when a message to it is dropped.
+    pub close_on_backpressure_limit: bool,
+    /// Whether sending counts against the idle timeout as receiving does.
+    pub reset_idle_timeout_on_send: bool,
+    /// Whether a ping is sent some seconds before the idle timeout, so that only a dead client meets it.
+    pub send_pings_automatically: bool,
+    /// How long a socket may stay open; then it is closed with 1000 and the advice to reconnect. Zero: for ever.
+    pub max_lifetime: Duration,
+    /// permessage-deflate (RFC 7692); none: not agreed to.
+    pub compression: Option<Compression>,
+    /// Bytes of messages that were received and have not been dealt with, 64 added for each; at the limit reading the
+    /// socket pauses, so the client's own sending stops. Default 64 KiB.
+    pub inbound_buffer: usize,
+}
+
+impl Default for SocketConfig {
+    fn default() -> Self {
+        Self {
+            max_payload_length: 16 * 1024,
+            idle_timeout: Duration::from_secs(120),
+            max_backpressure: 64 * 1024,
+            close_on_backpressure_limit: false,
+            reset_idle_timeout_on_send: false,
+            send_pings_automatically: false,
+            max_lifetime: Duration::ZERO,
+            compression: None,
+            inbound_buffer: 64 * 1024,
         }
     }
 }

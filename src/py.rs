@@ -8,12 +8,14 @@ mod message;
 mod request;
 mod response;
 mod server;
+mod sockets;
+mod websocket;
 
 /// The core of socketify. Use the classes of the package `socketify` instead.
 #[pyo3::pymodule(name = "_core")]
 mod core {
     #[pymodule_export]
-    use super::{request::Request, response::Response, server::Server};
+    use super::{request::Request, response::Response, server::Server, websocket::WebSocket};
 
     /// Version of the core, which is that of the package.
     #[pymodule_export]

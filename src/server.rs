@@ -4,6 +4,7 @@
 //! what is in flight finish, end what is left, tell the [`App`], and only then stop the threads.
 
 mod accept;
+mod batch;
 mod connection;
 mod deadlines;
 mod drive;
@@ -15,6 +16,7 @@ mod session;
 mod stream;
 mod threads;
 mod turn;
+mod websocket;
 
 use std::collections::HashMap;
 use std::io;
@@ -27,11 +29,14 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
-pub use self::exchange::{Attempt, Exchange, Next};
+pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
+pub use self::exchange::{Attempt, Exchange, Next, UpgradeError};
+pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
 use crate::app::{App, Job, Signal, Target};
 use crate::config::Config;
 use crate::net::Listener;
+use crate::pubsub::Hub;
 use crate::router::Router;
 
 /// The routes of a server, replaced as a whole while it runs.
@@ -45,6 +50,8 @@ pub struct Server {
     pub(crate) turn: turn::Turn,
     pub(crate) threads: threads::Threads,
     pub(crate) deadlines: deadlines::Deadlines,
+    /// Topics of the sockets.
+    pub(crate) hub: Hub<Arc<WebSocket>>,
     connections: Mutex<HashMap<u64, Arc<connection::Connection>>>,
     numbers: AtomicU64,
     /// One permit an open socket.
@@ -80,6 +87,7 @@ impl Server {
             routes,
             turn: turn::Turn::default(),
             deadlines: deadlines::Deadlines::new(),
+            hub: Hub::default(),
             connections: Mutex::default(),
             numbers: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -112,6 +120,12 @@ impl Server {
         if self.turn.push(job) {
             self.threads.wake_leader();
         }
+    }
+
+    /// Queues a job for the event loop's thread.
+    pub(crate) fn post(self: &Arc<Self>, job: Job) {
+        self.app.post(job);
+        self.announce_posts();
     }
 
     /// Has the event loop woken once the sockets that are readable now have been read.

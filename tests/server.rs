@@ -92,13 +92,14 @@ impl App for Code {
             match job {
                 Job::Request(exchange) => self.call(&exchange),
                 Job::Signal(exchange, signal) => (self.on_signal)(&exchange, signal),
+                Job::Socket(_) => {}
             }
             self.inside.store(false, Ordering::SeqCst);
         }
     }
 
-    fn post(&self, exchange: Arc<Exchange>) {
-        if let Some(post) = &*self.post.lock() {
+    fn post(&self, job: Job) {
+        if let (Some(post), Job::Request(exchange)) = (&*self.post.lock(), job) {
             post.send(Posted::Request(exchange)).unwrap();
         }
     }

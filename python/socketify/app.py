@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import functools
 import inspect
 import logging
 import os
@@ -22,12 +23,13 @@ from ._core import Server
 from .extensions import AppExtension
 from .handlers import is_async
 from .loop import Loop
-from .options import AppListenOptions, AppOptions, listen_options
+from .options import AppListenOptions, AppOptions, OpCode, listen_options
 from .routers import DecoratorRouter
 from .static import static_route
+from .websocket import WebSocketBehavior, parse_behavior
 
 if TYPE_CHECKING:
-    from ._core import Request, Response
+    from ._core import Request, Response, WebSocket
     from .handlers import AsyncHandler, ErrorHandler, Handler, Hook
 
 __all__ = ["App"]
@@ -71,6 +73,25 @@ async def _serve(app: App, handler: AsyncHandler, response: Response, request: R
     finally:
         if _LATE_START:
             # Cheaper than a callback of the task, which would cost a turn of the loop.
+            app._tasks.discard(current_task())
+
+
+async def _upgrade(handler: Callable[..., Any], context: Any, response: Response, request: Request) -> None:
+    """An upgrade handler as one that takes two arguments."""
+    await handler(response, request, context)
+
+
+async def _tell(
+    app: App, callback: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], socket: WebSocket, weight: int
+) -> None:
+    """The task of one event of a socket."""
+    try:
+        await callback(*arguments)
+    except Exception as error:
+        app.trigger_error(error, None, None)
+    finally:
+        socket._done(weight)
+        if _LATE_START:
             app._tasks.discard(current_task())
 
 
@@ -159,6 +180,8 @@ class App:
         self._shutdown_hook: Hook | None = None
         self._started = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        # Those of close listeners, which the end waits for.
+        self._last_words: set[asyncio.Task[Any]] = set()
         # Signals received in this run.
         self._signals = 0
         # The loop runs for the sake of requests, and not of a hook.
@@ -265,6 +288,52 @@ class App:
         """Routes requests of every method, after handlers of the same pattern for one method; see :meth:`get`."""
         return self._route(None, path, handler, max_body_size)
 
+    def ws(self, path: str, behavior: WebSocketBehavior | Mapping[str, Any]) -> App:
+        """Serves WebSockets at ``path``. Requests there that are no handshake go to the HTTP routes.
+
+        Args:
+            path: As for :meth:`get`; parameters are read in the ``upgrade`` listener.
+            behavior: Limits and listeners, a dict with any of the keys of :class:`WebSocketBehavior`.
+
+        Returns:
+            The application.
+
+        Raises:
+            TypeError: The behaviour is no dict, or a value is of the wrong type; the message names the key.
+            ValueError: A key is unknown, a number is out of range, or the pattern is malformed.
+        """
+        limits, listeners = parse_behavior(path, behavior)
+        if not self._server.add_websocket(path, limits, listeners, behavior):
+            logger.warning("route %r: nothing after a '*' is ever matched", path)
+        return self
+
+    def publish(
+        self, topic: str | bytes, message: Any, opcode: OpCode | int = OpCode.BINARY, compress: bool = False
+    ) -> bool:
+        """Sends a message to every WebSocket that is subscribed to a topic. It is encoded, and compressed, once.
+
+        Args:
+            topic: The topic; text and its UTF-8 bytes are the same, and nothing in it is a wildcard.
+            message: ``str``, bytes-like, None for an empty message; anything else goes through the JSON serializer.
+            opcode: ``OpCode.BINARY`` or ``OpCode.TEXT``.
+            compress: Whether to compress it for the sockets that agreed to compression.
+
+        Returns:
+            Whether anybody is subscribed. A subscriber for whom too much waits already does not get the message.
+
+        Raises:
+            ValueError: The opcode is neither, or a TEXT message is not UTF-8.
+        """
+        return self._server.publish(topic, message, opcode, compress)
+
+    def num_subscribers(self, topic: str | bytes) -> int:
+        """How many WebSockets are subscribed to exactly this topic.
+
+        Raises:
+            RuntimeError: The topic is neither ``str`` nor bytes.
+        """
+        return self._server.num_subscribers(topic)
+
     def constant(
         self,
         path: str,
@@ -316,7 +385,13 @@ class App:
         extension(self._request_extension, self._response_extension, self._websocket_extension)
         if not (self._request_extension.empty and self._response_extension.empty):
             self._server.set_extender(self._extend)
+        if not self._websocket_extension.empty:
+            self._server.set_socket_extender(self._extend_socket)
         return self
+
+    def _extend_socket(self, socket: WebSocket) -> None:
+        self._websocket_extension.set_properties(socket)
+        self._websocket_extension.bind_methods(socket)
 
     def _extend(self, response: Response, request: Request) -> None:
         for additions, instance in ((self._request_extension, request), (self._response_extension, response)):
@@ -459,7 +534,11 @@ class App:
 
     if sys.version_info >= (3, 12):
 
-        def _start_handler(self, handler: AsyncHandler, response: Response, request: Request) -> None:
+        def _start_handler(
+            self, handler: AsyncHandler, response: Response, request: Request, *context: Any
+        ) -> None:
+            if context:
+                handler = functools.partial(_upgrade, handler, context[0])
             # Its first step runs here and now, so what answers without waiting costs no turn of the loop.
             try:
                 task = Task(_serve(self, handler, response, request), loop=self.loop.loop, eager_start=True)
@@ -469,10 +548,49 @@ class App:
             else:
                 self._keep(task)
 
+        def _start_event(
+            self,
+            callback: Callable[..., Awaitable[Any]],
+            arguments: tuple[Any, ...],
+            socket: WebSocket,
+            weight: int,
+            last: bool,
+        ) -> None:
+            coroutine = _tell(self, callback, arguments, socket, weight)
+            try:
+                task = Task(coroutine, loop=self.loop.loop, eager_start=True)
+            except (SystemExit, KeyboardInterrupt) as error:
+                self.loop.loop.call_soon(_raise, error)
+                return
+            self._keep(task)
+            if last and not task.done():
+                self._remember(task)
+
     else:
 
-        def _start_handler(self, handler: AsyncHandler, response: Response, request: Request) -> None:
+        def _start_handler(
+            self, handler: AsyncHandler, response: Response, request: Request, *context: Any
+        ) -> None:
+            if context:
+                handler = functools.partial(_upgrade, handler, context[0])
             self._tasks.add(Task(_serve(self, handler, response, request), loop=self.loop.loop))
+
+        def _start_event(
+            self,
+            callback: Callable[..., Awaitable[Any]],
+            arguments: tuple[Any, ...],
+            socket: WebSocket,
+            weight: int,
+            last: bool,
+        ) -> None:
+            task = Task(_tell(self, callback, arguments, socket, weight), loop=self.loop.loop)
+            self._tasks.add(task)
+            if last:
+                self._remember(task)
+
+    def _remember(self, task: asyncio.Task[Any]) -> None:
+        self._last_words.add(task)
+        task.add_done_callback(self._last_words.discard)
 
     def _feed(
         self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool
@@ -587,6 +705,18 @@ class App:
 
     def _drained(self) -> None:
         """The core has finished its last request."""
+        if self._last_words and self._signals < 2:
+            # Every socket has been told of its end: those who act on it have the same time to finish as requests had.
+            self._spawn(self._hear_out(), None)
+            return
+        self._stop_serving()
+
+    async def _hear_out(self) -> None:
+        await asyncio.wait(set(self._last_words), timeout=self.shutdown_timeout)
+        self._last_words.clear()
+        self._stop_serving()
+
+    def _stop_serving(self) -> None:
         if self.loop.is_foreign:
             self._run_hook(self._shutdown_hook)
             self._end_threads()

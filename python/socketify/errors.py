@@ -6,7 +6,7 @@ import functools
 import inspect
 import logging
 
-__all__ = ["log_async_refused", "log_callback", "log_silent", "logged", "logger", "qualified_name"]
+__all__ = ["log_async_refused", "log_callback", "log_event", "log_silent", "logged", "logger", "qualified_name"]
 
 #: Everything this package logs goes through this logger.
 logger = logging.getLogger("socketify")
@@ -39,6 +39,16 @@ def log_callback(what: str, error: BaseException, callable_: object) -> None:
         callable_: The callback.
     """
     logger.error("uncaught exception in the %s callback %s", what, qualified_name(callable_), exc_info=error)
+
+
+def log_event(error: BaseException, callable_: object) -> None:
+    """Logs, with its traceback, what a listener of a WebSocket raised. The socket stays open.
+
+    Args:
+        error: The exception.
+        callable_: The listener.
+    """
+    logger.error("Uncaught Exception: %s in %s", error, qualified_name(callable_), exc_info=error)
 
 
 def logged(result: object, what: str, callable_: object) -> object:

@@ -163,8 +163,15 @@ class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[mis
 
     def __init__(self, server: Server) -> None:
         super().__init__(_ServingSelector(server))
+        self._server = server
         # The selector polls by itself; the descriptor only has to end its sleep.
         self.add_reader(server.wake_descriptor(), server.clear_wake)
+
+    def run_forever(self) -> None:
+        try:
+            super().run_forever()
+        finally:
+            self._server.leave_loop()
 
     def __del__(self) -> None:
         # An application that nobody needs any more takes its loop along, without the warning of asyncio, which
@@ -186,6 +193,7 @@ class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[mis
 
 def _serve_through_reader(loop: asyncio.AbstractEventLoop, server: Server) -> Callable[[], None]:
     """Makes any loop run what the core posts. Gives the function that undoes it."""
+    pending = False
 
     def wake() -> None:
         server.clear_wake()
@@ -195,9 +203,27 @@ def _serve_through_reader(loop: asyncio.AbstractEventLoop, server: Server) -> Ca
             # More came meanwhile: let the loop's other sources have their turn first.
             loop.call_soon(wake)
 
+    def flush() -> None:
+        nonlocal pending
+        pending = False
+        server.flush()
+
+    def flush_soon() -> None:
+        # What one turn of the loop sends leaves together, before the loop sleeps.
+        nonlocal pending
+        if not pending:
+            pending = True
+            loop.call_soon(flush)
+
+    def undo() -> None:
+        server.set_flusher(None)
+        server.leave_loop()
+        loop.remove_reader(server.wake_descriptor())
+
+    server.set_flusher(flush_soon)
     loop.add_reader(server.wake_descriptor(), wake)
     server.arm()
-    return lambda: (loop.remove_reader(server.wake_descriptor()), None)[1]
+    return undo
 
 
 class Timer:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from ._core import Request as AppRequest
 from ._core import Response as AppResponse
+from ._core import WebSocket
 from .app import App
 from .asgi import ASGI
 from .extensions import AppExtension
@@ -49,13 +49,3 @@ __all__ = [
 Request = AppRequest
 Response = AppResponse
 
-
-class WebSocket:
-    """A WebSocket connection, which this version does not serve yet: programs that name it load.
-
-    Raises:
-        NotImplementedError: Always.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        raise NotImplementedError("WebSockets are not served yet by this version of socketify")

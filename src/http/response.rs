@@ -217,6 +217,11 @@ impl ResponseHead {
         }
     }
 
+    /// Chooses 101, whatever was chosen before: what was written into the head goes with the change of protocols.
+    pub fn switch_protocols(&mut self) {
+        self.status = StatusLine::Code(101);
+    }
+
     fn choose(&mut self, status: impl FnOnce() -> StatusLine) {
         if let StatusLine::Implicit = self.status {
             self.status = status();

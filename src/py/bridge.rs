@@ -4,7 +4,7 @@
 //! only if it said that it was about to block, so a burst costs one wake-up.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
-use crate::server::Exchange;
+use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch};
 
 /// Requests and events run in one turn of the loop before it looks at its other sources.
 const BATCH: usize = 64;
@@ -33,12 +33,13 @@ pub(super) struct Handler {
     pub(super) callable: Py<PyAny>,
     /// It is a coroutine function: calling it only makes a coroutine.
     pub(super) coroutine: bool,
+    /// Its third argument, for an upgrade handler.
+    pub(super) context: Option<Py<PyAny>>,
 }
 
 /// Something for the loop's thread.
 enum Posted {
-    Request(Arc<Exchange>),
-    Signal(Arc<Exchange>, Signal),
+    Job(Job),
     Drained,
 }
 
@@ -50,6 +51,8 @@ pub(crate) struct Hooks {
     pub(crate) spawn: Py<PyAny>,
     /// `(handler, response, chunk, is_end)`: starts a task for one piece of a body.
     pub(crate) feed: Py<PyAny>,
+    /// `(callback, arguments, socket, weight, last)`: starts a task for an event of a socket.
+    pub(crate) event: Py<PyAny>,
     /// `(error, response, request)`: a handler failed.
     pub(crate) fail: Py<PyAny>,
     /// `()`: the server has drained.
@@ -59,8 +62,8 @@ pub(crate) struct Hooks {
 }
 
 impl Hooks {
-    fn each(&self) -> [&Py<PyAny>; 6] {
-        [&self.start, &self.spawn, &self.feed, &self.fail, &self.drained, &self.is_coroutine]
+    fn each(&self) -> [&Py<PyAny>; 7] {
+        [&self.start, &self.spawn, &self.feed, &self.event, &self.fail, &self.drained, &self.is_coroutine]
     }
 }
 
@@ -73,6 +76,10 @@ pub(crate) struct PyApp {
     event_loop: RwLock<Option<Py<PyAny>>>,
     /// Adds what extensions add to the objects of a request; none for applications without extensions.
     pub(super) extender: RwLock<Option<Py<PyAny>>>,
+    /// The same for sockets.
+    pub(super) socket_extender: RwLock<Option<Py<PyAny>>>,
+    /// Has the loop flush soon, where it does not ask before each sleep.
+    flusher: RwLock<Option<Py<PyAny>>>,
     /// `def` handlers run on the loop's thread too.
     everything_on_loop: bool,
     queue: Mutex<VecDeque<Posted>>,
@@ -87,9 +94,18 @@ pub(crate) struct PyApp {
     threads: Mutex<Vec<u64>>,
 }
 
+/// Which application's user code a thread runs, by address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
+    app: usize,
+    lane: Lane,
+}
+
 thread_local! {
-    /// This thread runs the application's event loop.
-    static ON_LOOP: Cell<bool> = const { Cell::new(false) };
+    /// Where the user code that runs on this thread belongs; on a loop's thread also between two calls of ours.
+    static PLACE: Cell<Option<Place>> = const { Cell::new(None) };
+    /// What the loop of this thread has sent in its turn.
+    static LOOP_BATCH: RefCell<Option<Batch>> = const { RefCell::new(None) };
 }
 
 impl PyApp {
@@ -109,6 +125,8 @@ impl PyApp {
             serializer: RwLock::new(serializer),
             event_loop: RwLock::new(None),
             extender: RwLock::new(None),
+            socket_extender: RwLock::new(None),
+            flusher: RwLock::new(None),
             everything_on_loop,
             queue: Mutex::default(),
             sleeping: AtomicBool::new(false),
@@ -138,6 +156,7 @@ impl PyApp {
         if let Some(handlers) = self.handlers.try_read() {
             for handler in &*handlers {
                 visit.call(&handler.callable)?;
+                visit.call(handler.context.as_ref())?;
             }
         }
         if let Some(serializer) = self.serializer.try_read() {
@@ -146,8 +165,10 @@ impl PyApp {
         if let Some(event_loop) = self.event_loop.try_read() {
             visit.call(event_loop.as_ref())?;
         }
-        if let Some(extender) = self.extender.try_read() {
-            visit.call(extender.as_ref())?;
+        for slot in [&self.extender, &self.socket_extender, &self.flusher] {
+            if let Some(held) = slot.try_read() {
+                visit.call(held.as_ref())?;
+            }
         }
         Ok(())
     }
@@ -155,18 +176,20 @@ impl PyApp {
     /// Drops the handlers, which are what closes circles.
     pub(crate) fn forget(&self) {
         let handlers = std::mem::take(&mut *self.handlers.write());
-        let (event_loop, extender) = (self.event_loop.write().take(), self.extender.write().take());
-        drop((handlers, event_loop, extender));
+        let slots = [&self.event_loop, &self.extender, &self.socket_extender, &self.flusher];
+        let held = slots.map(|slot| slot.write().take());
+        drop((handlers, held));
     }
 
     // ---- handlers -----------------------------------------------------------------------------------------------
 
-    pub(crate) fn add_handler(&self, callable: Py<PyAny>, coroutine: bool) -> PyResult<(HandlerId, Lane)> {
+    pub(crate) fn add_handler(&self, handler: Handler) -> PyResult<(HandlerId, Lane)> {
         let mut handlers = self.handlers.write();
         let id =
             HandlerId::try_from(handlers.len()).map_err(|_| PyTypeError::new_err("too many handlers"))?;
-        handlers.push(Handler { callable, coroutine });
-        Ok((id, self.lane(coroutine)))
+        let lane = self.lane(handler.coroutine);
+        handlers.push(handler);
+        Ok((id, lane))
     }
 
     /// Where a callable runs.
@@ -195,6 +218,16 @@ impl PyApp {
 
     pub(crate) fn set_extender(&self, extender: Py<PyAny>) {
         let old = self.extender.write().replace(extender);
+        drop(old);
+    }
+
+    pub(crate) fn set_socket_extender(&self, extender: Py<PyAny>) {
+        let old = self.socket_extender.write().replace(extender);
+        drop(old);
+    }
+
+    pub(crate) fn set_flusher(&self, flusher: Option<Py<PyAny>>) {
+        let old = std::mem::replace(&mut *self.flusher.write(), flusher);
         drop(old);
     }
 
@@ -308,18 +341,28 @@ impl PyApp {
         while matches!((&self.wake_read).read(&mut bytes), Ok(count) if count == bytes.len()) {}
     }
 
+    fn here(&self, lane: Lane) -> Place {
+        Place { app: std::ptr::from_ref(self).addr(), lane }
+    }
+
+    /// The lane whose user code runs on this thread, when it is this application's: what is to run there may run now.
+    pub(crate) fn current_lane(&self) -> Option<Lane> {
+        PLACE.get().filter(|place| *place == self.here(place.lane)).map(|place| place.lane)
+    }
+
     /// Runs what was posted; true when there was something.
     pub(crate) fn poll(&self, py: Python<'_>) -> bool {
-        ON_LOOP.set(true);
+        PLACE.set(Some(self.here(Lane::Loop)));
+        self.flush_sent(py);
+        LOOP_BATCH.with_borrow_mut(|batch| {
+            batch.get_or_insert_with(open_batch);
+        });
         let mut ran = false;
         for _ in 0..BATCH {
             let Some(posted) = self.queue.lock().pop_front() else { break };
             ran = true;
             match posted {
-                Posted::Request(exchange) => guarded(&exchange, || self.serve(py, &exchange)),
-                Posted::Signal(exchange, signal) => guarded(&exchange, || {
-                    Listeners::deliver(py, self, &exchange, signal, Lane::Loop);
-                }),
+                Posted::Job(job) => self.run_job(py, job, Lane::Loop),
                 Posted::Drained => {
                     if let Err(error) = self.hooks.drained.call0(py) {
                         error.write_unraisable(py, Some(self.application.bind(py)));
@@ -327,13 +370,13 @@ impl PyApp {
                 }
             }
         }
-        self.flush_corked();
+        self.flush_sent(py);
         ran
     }
 
     /// Announces that the loop will block. False when there is work, and it must not.
-    pub(crate) fn arm(&self) -> bool {
-        self.flush_corked();
+    pub(crate) fn arm(&self, py: Python<'_>) -> bool {
+        self.flush_sent(py);
         self.sleeping.store(true, Ordering::SeqCst);
         if self.queue.lock().is_empty() {
             return true;
@@ -348,35 +391,73 @@ impl PyApp {
     }
 
     /// On the loop's thread: holds what is written until this turn of the loop ends, so that it leaves in one piece.
-    pub(crate) fn cork(&self, exchange: &Arc<Exchange>) {
-        if ON_LOOP.get() && exchange.cork() {
+    pub(crate) fn cork(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
+        if self.current_lane() == Some(Lane::Loop) && exchange.cork() {
             self.corked.lock().push(Arc::clone(exchange));
+            self.flush_soon(py);
         }
     }
 
-    fn flush_corked(&self) {
+    /// A loop that does not ask us before it sleeps is told to flush. Call it after something was held back.
+    pub(crate) fn flush_soon(&self, py: Python<'_>) {
+        let flusher = self.flusher.read().as_ref().map(|flusher| flusher.clone_ref(py));
+        if let Some(flusher) = flusher
+            && self.current_lane() == Some(Lane::Loop)
+            && let Err(error) = flusher.call0(py)
+        {
+            error.write_unraisable(py, Some(flusher.bind(py)));
+        }
+    }
+
+    /// Sends what this turn of the loop has held back.
+    pub(crate) fn flush_sent(&self, py: Python<'_>) {
         let corked = std::mem::take(&mut *self.corked.lock());
         for exchange in corked {
             exchange.uncork();
         }
+        if is_batch_pending() {
+            py.detach(flush_batch);
+        }
+    }
+
+    /// The loop has stopped: what its thread does from now on is not ours to hold back.
+    pub(crate) fn leave_loop(&self, py: Python<'_>) {
+        self.flush_sent(py);
+        drop(LOOP_BATCH.take());
+        PLACE.set(None);
     }
 
     /// Runs what is left after the threads have ended, so that nobody waits for ever.
     pub(crate) fn finish(&self, py: Python<'_>, jobs: Vec<Job>) {
         self.run_jobs(py, &mut jobs.into_iter());
         while self.poll(py) {}
+        self.leave_loop(py);
     }
 
     fn run_jobs(&self, py: Python<'_>, jobs: &mut dyn Iterator<Item = Job>) {
+        let before = PLACE.replace(Some(self.here(Lane::Turn)));
         for job in jobs {
-            match job {
-                Job::Request(exchange) => {
-                    guarded(&exchange, || self.serve(py, &exchange));
+            self.run_job(py, job, Lane::Turn);
+        }
+        PLACE.set(before);
+    }
+
+    fn run_job(&self, py: Python<'_>, job: Job, lane: Lane) {
+        match job {
+            Job::Request(exchange) => {
+                guarded(&exchange, || self.serve(py, &exchange));
+                if lane == Lane::Turn {
                     exchange.uncork();
                 }
-                Job::Signal(exchange, signal) => guarded(&exchange, || {
-                    Listeners::deliver(py, self, &exchange, signal, Lane::Turn);
-                }),
+            }
+            Job::Signal(exchange, signal) => guarded(&exchange, || {
+                Listeners::deliver(py, self, &exchange, signal, lane);
+            }),
+            Job::Socket(socket) => {
+                // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
+                if catch_unwind(AssertUnwindSafe(|| self.converse(py, &socket, lane))).is_err() {
+                    socket.end(1011, None);
+                }
             }
         }
     }
@@ -396,8 +477,8 @@ impl App for PyApp {
         Python::attach(|py| self.run_jobs(py, jobs));
     }
 
-    fn post(&self, exchange: Arc<Exchange>) {
-        self.queue.lock().push_back(Posted::Request(exchange));
+    fn post(&self, job: Job) {
+        self.queue.lock().push_back(Posted::Job(job));
     }
 
     fn posted(&self) {
@@ -410,7 +491,7 @@ impl App for PyApp {
             exchange.server().push(Job::Signal(Arc::clone(&exchange), signal));
         }
         if event_loop {
-            self.queue(Posted::Signal(exchange, signal));
+            self.queue(Posted::Job(Job::Signal(exchange, signal)));
         }
     }
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::app::HandlerId;
-use crate::py::bridge::PyApp;
+use crate::py::bridge::{Handler, PyApp};
 use crate::py::listeners::Listeners;
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -103,15 +103,16 @@ impl PyApp {
             .handlers
             .read()
             .get(id as usize)
-            .map(|found| (found.callable.clone_ref(py), found.coroutine));
-        let Some((callable, coroutine)) = found else {
+            .map(|found| (found.callable.clone_ref(py), found.coroutine, context(py, found)));
+        let Some((callable, coroutine, context)) = found else {
             exchange.close();
             return false;
         };
-        let result = if coroutine {
-            self.hooks.start.bind(py).call1((&callable, response, request))
-        } else {
-            callable.bind(py).call1((response, request))
+        let result = match (coroutine, context) {
+            (true, None) => self.hooks.start.bind(py).call1((&callable, response, request)),
+            (true, Some(context)) => self.hooks.start.bind(py).call1((&callable, response, request, context)),
+            (false, None) => callable.bind(py).call1((response, request)),
+            (false, Some(context)) => callable.bind(py).call1((response, request, context)),
         };
         match result {
             Ok(_) if coroutine => true,
@@ -220,6 +221,11 @@ impl PyApp {
             error.write_unraisable(py, None);
         }
     }
+}
+
+/// The third argument of an upgrade handler.
+fn context(py: Python<'_>, handler: &Handler) -> Option<Py<PyAny>> {
+    handler.context.as_ref().map(|context| context.clone_ref(py))
 }
 
 /// How many references an object has.

@@ -1,6 +1,7 @@
 //! `Response`: the answer as handlers see it. Every method may be called from any thread at any time; once the answer is
 //! complete or the client is gone it does nothing and gives its neutral value.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -14,7 +15,8 @@ use crate::py::bridge::PyApp;
 use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
-use crate::server::{Attempt, Exchange};
+use crate::py::sockets::Attached;
+use crate::server::{Attempt, Exchange, UpgradeError};
 
 /// The answer to one HTTP request.
 #[pyclass(frozen, dict, weakref, module = "socketify")]
@@ -319,7 +321,7 @@ impl Response {
         }
         let app = this.python()?;
         let (payload, _) = message::payload(app, message)?;
-        app.cork(&this.exchange);
+        app.cork(slf.py(), &this.exchange);
         this.exchange.write(payload.as_bytes()?);
         Ok(slf)
     }
@@ -403,6 +405,47 @@ impl Response {
     }
 
     // ---- state --------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (
+        sec_web_socket_key, sec_web_socket_protocol, sec_web_socket_extensions, socket_context, user_data = None
+    ))]
+    fn upgrade(
+        &self,
+        py: Python<'_>,
+        sec_web_socket_key: &Bound<'_, PyAny>,
+        sec_web_socket_protocol: &Bound<'_, PyAny>,
+        sec_web_socket_extensions: &Bound<'_, PyAny>,
+        socket_context: &Bound<'_, PyAny>,
+        user_data: Option<Py<PyAny>>,
+    ) -> PyResult<bool> {
+        let _ = socket_context;
+        let app = self.python()?;
+        // Anything that is not text stands for a header that is not there (A-RES-30).
+        let bytes = |value: &Bound<'_, PyAny>| match message::raw(value)? {
+            Some(text) => Ok::<_, PyErr>(text.as_bytes()?.to_vec()),
+            None => Ok(Vec::new()),
+        };
+        let (key, protocol) = (bytes(sec_web_socket_key)?, bytes(sec_web_socket_protocol)?);
+        let extensions = bytes(sec_web_socket_extensions)?;
+        let user = user_data.map(|data| Box::new(Attached::with(data)) as Box<dyn Any + Send + Sync>);
+        let upgraded =
+            self.exchange.upgrade(&key, &protocol, &extensions, user).map_err(|error| match error {
+                UpgradeError::NotAHandshake => PyRuntimeError::new_err(error.to_string()),
+                UpgradeError::Key => {
+                    let key = String::from_utf8_lossy(&key);
+                    PyValueError::new_err(format!(
+                        "{error}, not {key:?}: expected the sec-websocket-key header"
+                    ))
+                }
+            })?;
+        let Some(socket) = upgraded else { return Ok(false) };
+        Listeners::finish(&self.exchange);
+        // The open callback runs inside this call, where it may.
+        if let Some(lane) = app.current_lane() {
+            app.converse(py, &socket, lane);
+        }
+        Ok(true)
+    }
 
     fn has_responded(&self) -> bool {
         // A client that shut its sending side counts as gone, and still gets what it asked for.

@@ -10,14 +10,16 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 
-use crate::app::{Constant, Target};
-use crate::config::Config;
+use crate::app::{Behavior, Constant, Listener as Listening, Target};
+use crate::config::{Config, SocketConfig};
 use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
-use crate::py::bridge::{Hooks, PyApp};
-use crate::py::message;
+use crate::py::bridge::{Handler, Hooks, PyApp};
+use crate::py::convert::truth;
+use crate::py::{message, websocket};
 use crate::router::{Kind, Pattern, Router};
 use crate::server::{self, Routes};
+use crate::websocket::deflate::Compression;
 
 /// The part of an application that is Rust.
 #[pyclass(frozen, module = "socketify._core")]
@@ -106,6 +108,24 @@ fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     Ok(config)
 }
 
+fn socket_config(limits: &Bound<'_, PyDict>) -> PyResult<SocketConfig> {
+    let default = SocketConfig::default();
+    let flag = |name: &str| option::<bool>(limits, name).map(Option::unwrap_or_default);
+    let options = count(limits, "compression", 0, 0_u32)?;
+    Ok(SocketConfig {
+        max_payload_length: count(limits, "max_payload_length", 0, default.max_payload_length)?,
+        idle_timeout: seconds(limits, "idle_timeout", default.idle_timeout)?,
+        max_backpressure: count(limits, "max_backpressure", 0, default.max_backpressure)?,
+        close_on_backpressure_limit: flag("close_on_backpressure_limit")?,
+        reset_idle_timeout_on_send: flag("reset_idle_timeout_on_send")?,
+        send_pings_automatically: flag("send_pings_automatically")?,
+        max_lifetime: seconds(limits, "max_lifetime", default.max_lifetime)?,
+        compression: Compression::from_options(options)
+            .map_err(|error| PyValueError::new_err(format!("compression: {error}")))?,
+        inbound_buffer: count(limits, "inbound_buffer", 1, default.inbound_buffer)?,
+    })
+}
+
 fn kind(method: Option<&str>) -> Kind {
     method.map_or_else(Kind::any, Kind::method)
 }
@@ -124,6 +144,7 @@ impl Server {
             start: hook("_start_handler")?,
             spawn: hook("_spawn")?,
             feed: hook("_feed")?,
+            event: hook("_start_event")?,
             fail: hook("_handler_failed")?,
             drained: hook("_drained")?,
             is_coroutine: hook("_is_coroutine")?,
@@ -149,7 +170,7 @@ impl Server {
         coroutine: bool,
         max_body_size: Option<u64>,
     ) -> PyResult<bool> {
-        let (id, lane) = self.app.add_handler(handler, coroutine)?;
+        let (id, lane) = self.app.add_handler(Handler { callable: handler, coroutine, context: None })?;
         self.insert(method, pattern, Target::Handler { id, lane, max_body_size })
     }
 
@@ -173,6 +194,58 @@ impl Server {
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
         self.insert(method, pattern, Target::Constant(Arc::new(Constant { head, body })))
+    }
+
+    /// Registers a WebSocket route. `limits` are numbers by key; `listeners` are (callable, is coroutine function) by name,
+    /// `upgrade` among them, whose third argument is `context`. True when the pattern can match.
+    fn add_websocket(
+        &self,
+        pattern: &str,
+        limits: &Bound<'_, PyDict>,
+        listeners: &Bound<'_, PyDict>,
+        context: Py<PyAny>,
+    ) -> PyResult<bool> {
+        let config = socket_config(limits)?;
+        let add = |name: &str, context: Option<Py<PyAny>>| match listeners.get_item(name)? {
+            None => Ok::<_, PyErr>(None),
+            Some(pair) => {
+                let (callable, coroutine) = websocket::listener(&pair)?;
+                let (id, lane) = self.app.add_handler(Handler { callable, coroutine, context })?;
+                Ok(Some(Listening { id, lane }))
+            }
+        };
+        let behavior = Behavior {
+            config,
+            upgrade: add("upgrade", Some(context))?,
+            open: add("open", None)?,
+            message: add("message", None)?,
+            drain: add("drain", None)?,
+            ping: add("ping", None)?,
+            pong: add("pong", None)?,
+            close: add("close", None)?,
+            subscription: add("subscription", None)?,
+        };
+        self.put(Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
+    }
+
+    /// Publishes a message; whether anybody was subscribed.
+    #[pyo3(signature = (topic, message, opcode = None, compress = false))]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        opcode: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+    ) -> PyResult<bool> {
+        let server = self.life.lock().server().cloned();
+        websocket::publish(py, &self.app, server.as_ref(), topic, message, opcode, compress)
+    }
+
+    /// How many sockets are subscribed to a topic.
+    fn num_subscribers(&self, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let server = self.life.lock().server().cloned();
+        websocket::subscribers(server.as_ref(), topic)
     }
 
     /// Binds a socket; gives its port. The server listens on it from the next start, or at once while it runs.
@@ -285,6 +358,26 @@ impl Server {
         self.app.set_extender(extender);
     }
 
+    /// Sets `(socket)`, called on the object of each socket before its first callback.
+    fn set_socket_extender(&self, extender: Py<PyAny>) {
+        self.app.set_socket_extender(extender);
+    }
+
+    /// Sets what has the loop call `flush` soon, for a loop that does not poll before it blocks.
+    fn set_flusher(&self, flusher: Option<Py<PyAny>>) {
+        self.app.set_flusher(flusher);
+    }
+
+    /// Sends what the loop's turn has held back.
+    fn flush(&self, py: Python<'_>) {
+        self.app.flush_sent(py);
+    }
+
+    /// The loop has stopped.
+    fn leave_loop(&self, py: Python<'_>) {
+        self.app.leave_loop(py);
+    }
+
     /// Sets the loop that futures belong to, before the server starts.
     fn set_event_loop(&self, event_loop: Option<Py<PyAny>>) {
         self.app.set_event_loop(event_loop);
@@ -296,8 +389,8 @@ impl Server {
     }
 
     /// Announces that the loop will block; false when it must not.
-    fn arm(&self) -> bool {
-        self.app.arm()
+    fn arm(&self, py: Python<'_>) -> bool {
+        self.app.arm(py)
     }
 
     /// The loop is awake.
@@ -330,11 +423,13 @@ impl Server {
 
 impl Server {
     fn insert(&self, method: Option<&str>, pattern: &str, target: Target) -> PyResult<bool> {
+        self.put(kind(method), pattern, target)
+    }
+
+    fn put(&self, kind: Kind, pattern: &str, target: Target) -> PyResult<bool> {
         let parsed = Pattern::parse(pattern).map_err(|error| PyValueError::new_err(error.to_string()))?;
         let mut routes = self.routes.lock();
-        routes
-            .insert(kind(method), pattern, target)
-            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        routes.insert(kind, pattern, target).map_err(|error| PyValueError::new_err(error.to_string()))?;
         if !matches!(*self.life.lock(), Life::Stopped) {
             self.live.store(Arc::new(routes.clone()));
         }

@@ -17,15 +17,16 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::app::Signal;
 use crate::server::exchange::Exchange;
 use crate::server::intake::Intake;
-use crate::server::output::Output;
+use crate::server::output::{Output, SLICES};
 use crate::server::reply::Reply;
 use crate::server::stream::{Peer, Writing};
-use crate::server::{Server, session};
+use crate::server::websocket::{self, Session};
+use crate::server::{Server, batch, session};
 
 /// A payload this large goes to the kernel from where it lies instead of through the output buffer.
 pub(crate) const DIRECT: usize = 16 * 1024;
 /// A corked connection writes through once this much has gathered: an answer of many pieces does not grow in memory.
-const CORK_LIMIT: usize = 16 * 1024;
+pub(crate) const CORK_LIMIT: usize = 16 * 1024;
 /// Beyond this much unsent output no further pipelined request is started and `Writable` waits.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
 /// How long the rest of a refused request may still arrive, so that our answer is not lost to a reset (RFC 9112 9.6).
@@ -63,6 +64,8 @@ pub(crate) enum Phase {
     Head,
     /// A request is in progress: its answer or its body is not complete.
     Busy,
+    /// The connection speaks WebSocket.
+    Socket,
     /// The last answer is on its way out; what still comes in is thrown away.
     Closing,
     /// Over: the task ends.
@@ -105,6 +108,10 @@ pub(crate) struct State {
     pub(crate) proxied: Option<IpAddr>,
     /// The first request has not begun.
     pub(crate) fresh: bool,
+    /// The batch that will flush, if one has marked this connection.
+    pub(crate) batch: u32,
+    /// What speaks WebSocket here, from the handshake until user code has heard of the end.
+    pub(crate) socket: Option<Box<Session>>,
 }
 
 impl State {
@@ -157,6 +164,8 @@ impl Connection {
                 finished: false,
                 proxied: None,
                 fresh: true,
+                batch: batch::NONE,
+                socket: None,
             }),
             deadline: AtomicU64::new(NEVER),
         })
@@ -217,11 +226,21 @@ impl Connection {
         }
     }
 
-    /// Sends what is queued, as far as the kernel takes it.
-    pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) {
+    /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
+    pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) -> bool {
         if !state.flushing && !state.blocked && (!state.out.is_empty() || state.phase == Phase::Closing) {
-            self.transmit(state, b"", b"");
+            return self.transmit(state, b"", b"");
         }
+        !state.blocked
+    }
+
+    /// The batch `token` closes.
+    pub(crate) fn leave_batch(self: &Arc<Self>, token: u32) {
+        let mut state = self.state.lock();
+        if state.batch == token {
+            state.batch = batch::NONE;
+        }
+        self.flush(state);
     }
 
     /// Ends a cork.
@@ -231,7 +250,14 @@ impl Connection {
         self.flush(state);
     }
 
-    fn transmit<'a>(self: &'a Arc<Self>, mut state: Locked<'a>, mut payload: &[u8], mut suffix: &[u8]) {
+    /// Writes what is queued and then `payload` and `suffix`, and queues what the kernel does not take. False when it
+    /// has no room.
+    pub(crate) fn transmit<'a>(
+        self: &'a Arc<Self>,
+        mut state: Locked<'a>,
+        mut payload: &[u8],
+        mut suffix: &[u8],
+    ) -> bool {
         state.flushing = true;
         loop {
             let mut output = std::mem::take(&mut state.out);
@@ -239,9 +265,11 @@ impl Connection {
             let result = self.write_out(&mut output, &mut payload, &mut suffix);
             state = self.state.lock();
             // What the kernel did not take waits in front of what was queued meanwhile.
-            output.tail().extend_from_slice(payload);
-            output.tail().extend_from_slice(suffix);
-            (payload, suffix) = (b"", b"");
+            if !payload.is_empty() || !suffix.is_empty() {
+                output.append(payload);
+                output.append(suffix);
+                (payload, suffix) = (b"", b"");
+            }
             state.out.put_back(output);
             if state.phase == Phase::Over {
                 state.out.clear();
@@ -253,6 +281,9 @@ impl Connection {
                 Ok(true) => {}
                 Ok(false) => {
                     state.blocked = true;
+                    if let Some(session) = &mut state.socket {
+                        session.full = true;
+                    }
                     self.rearm(&state);
                     self.wake();
                     break;
@@ -260,12 +291,13 @@ impl Connection {
                 Err(_) => {
                     state.flushing = false;
                     self.lose(&mut state);
-                    return;
+                    return false;
                 }
             }
         }
         state.flushing = false;
         self.after_flush(&mut state);
+        !state.blocked
     }
 
     /// True when all of it was taken, false when the kernel has no room.
@@ -275,11 +307,18 @@ impl Connection {
             if left == 0 {
                 return Ok(true);
             }
-            let written = if left == output.len() {
-                self.with_socket(|socket| socket.try_write(output.pending()))
-            } else {
-                let slices = [IoSlice::new(output.pending()), IoSlice::new(payload), IoSlice::new(suffix)];
-                self.with_socket(|socket| socket.try_write_vectored(&slices))
+            let written = match output.as_slice() {
+                Some(bytes) if left == bytes.len() => self.with_socket(|socket| socket.try_write(bytes)),
+                _ => {
+                    let mut slices = [IoSlice::new(b""); SLICES + 2];
+                    let mut count = output.fill(&mut slices[..SLICES]);
+                    if slices[..count].iter().map(|slice| slice.len()).sum::<usize>() == output.len() {
+                        slices[count] = IoSlice::new(payload);
+                        slices[count + 1] = IoSlice::new(suffix);
+                        count += 2;
+                    }
+                    self.with_socket(|socket| socket.try_write_vectored(&slices[..count]))
+                }
             };
             match written {
                 Ok(count) => {
@@ -333,6 +372,9 @@ impl Connection {
             if let Some(exchange) = &state.exchange {
                 self.server.app.signal(Arc::clone(exchange), Signal::Writable);
             }
+        }
+        if state.phase == Phase::Socket && !state.blocked && state.out.is_empty() {
+            websocket::has_room(self, state);
         }
         if state.phase == Phase::Closing && state.out.is_empty() && !state.finished {
             state.finished = true;
@@ -405,6 +447,7 @@ impl Connection {
         state.out.clear();
         state.input = Vec::new();
         self.abandon(state);
+        websocket::closed(state, websocket::ABNORMAL, None);
         self.deadline.store(NEVER, Ordering::Relaxed);
         self.shut(Writing::shutdown_both);
         self.wake();
@@ -414,7 +457,7 @@ impl Connection {
     fn patience(&self, state: &State) -> Option<Patience> {
         let config = &self.server.config;
         let (kind, limit) = match state.phase {
-            Phase::Over => return None,
+            Phase::Over | Phase::Socket => return None,
             _ if state.blocked => (Waiting::Room, config.write_timeout),
             Phase::Closing => (Waiting::End, LINGER),
             Phase::Head if !state.input.is_empty() => (Waiting::Head, config.header_timeout),
@@ -429,6 +472,11 @@ impl Connection {
 
     /// Sets the deadline that the state calls for, counted from now.
     pub(crate) fn rearm(&self, state: &State) {
+        if state.phase == Phase::Socket {
+            let due = state.socket.as_ref().map_or(NEVER, |session| session.timers.due());
+            self.server.deadlines.set(&self.deadline, due);
+            return;
+        }
         match self.patience(state) {
             Some(patience) => self.server.deadlines.arm(&self.deadline, patience.limit),
             None => self.deadline.store(NEVER, Ordering::Relaxed),
@@ -439,6 +487,11 @@ impl Connection {
     pub(crate) fn expire(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if !self.server.deadlines.is_due(&self.deadline) {
+            return;
+        }
+        if state.phase == Phase::Socket {
+            websocket::expire(self, &mut state);
+            self.flush(state);
             return;
         }
         match self.patience(&state).map(|patience| patience.kind) {
@@ -466,6 +519,10 @@ impl Connection {
             Phase::Head if state.input.is_empty() && state.out.is_empty() => self.lose(&mut state),
             Phase::Busy if state.peer_closed => self.lose(&mut state),
             Phase::Busy => state.reply.close = true,
+            Phase::Socket => {
+                websocket::end(self, &mut state, websocket::GOING_AWAY, None);
+                self.flush(state);
+            }
             // A head that has begun to arrive is answered, and the answer says that the connection closes.
             Phase::Head | Phase::Closing | Phase::Over => {}
         }

@@ -35,9 +35,14 @@ impl Deadlines {
     /// Sets `deadline` to `after` from now.
     pub(crate) fn arm(&self, deadline: &AtomicU64, after: Duration) {
         let due = self.now().saturating_add(u64::try_from(after.as_millis()).unwrap_or(NEVER)).min(NEVER - 1);
+        self.set(deadline, due);
+    }
+
+    /// Sets `deadline` to `due`, in milliseconds since the server began.
+    pub(crate) fn set(&self, deadline: &AtomicU64, due: u64) {
         deadline.store(due, Ordering::SeqCst);
         // SeqCst pairs with the sweeper, which plans and then reads the deadlines: one of the two sees the other.
-        if due + GRAIN < self.planned.load(Ordering::SeqCst) {
+        if due.saturating_add(GRAIN) < self.planned.load(Ordering::SeqCst) {
             self.earlier.notify_one();
         }
     }

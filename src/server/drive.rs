@@ -112,10 +112,15 @@ impl Connection {
                 Phase::Head => state.out.len() < HIGH_WATER,
                 Phase::Busy if state.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
                 Phase::Busy => state.intake.wants_more(self.server.config.body_buffer),
+                Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
                 Phase::Closing => true,
                 Phase::Over => false,
             };
-        let idle = state.phase == Phase::Head && state.out.len() < HIGH_WATER;
+        let idle = match state.phase {
+            Phase::Head => state.out.len() < HIGH_WATER,
+            Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
+            Phase::Busy | Phase::Closing | Phase::Over => false,
+        };
         let parse = idle && state.searched < state.input.len();
         Wants {
             over: state.phase == Phase::Over,
@@ -144,6 +149,8 @@ impl Connection {
                 }
                 self.rearm(&state);
             }
+            // Messages that wait for their handlers come before the end.
+            Phase::Socket if state.searched < state.input.len() => {}
             // What was answered still has to leave.
             Phase::Head if state.is_sending() => self.begin_closing(&mut state),
             Phase::Closing if state.is_sending() => {}

@@ -9,24 +9,56 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::app::{HandlerId, Lane, Target};
+use crate::app::{Behavior, HandlerId, Lane, Listener, Target};
 use crate::http::head::{self, Head, HeaderLines};
 use crate::http::response::HeadError;
 use crate::router::Params;
 use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::intake::Reader;
-use crate::server::session;
+use crate::server::websocket::{self, Offer, WebSocket};
+use crate::server::{batch, session};
+use crate::websocket::handshake;
 
 /// The route that a request is on. `set_yield` moves it to the next.
 #[derive(Debug)]
-struct Stop {
+pub(crate) struct Stop {
     handler: HandlerId,
     lane: Lane,
     params: Params,
     /// Candidates before this one.
     skipped: usize,
+    /// What the handler may upgrade to, when it is the upgrade handler of a WebSocket route.
+    behavior: Option<Arc<Behavior>>,
+}
+
+impl Stop {
+    /// At the first HTTP route.
+    pub(crate) fn first(handler: HandlerId, lane: Lane, params: Params) -> Self {
+        Self { handler, lane, params, skipped: 0, behavior: None }
+    }
+
+    /// At a WebSocket route.
+    pub(crate) fn at_upgrade(
+        listener: Listener,
+        params: Params,
+        behavior: Arc<Behavior>,
+        skipped: usize,
+    ) -> Self {
+        Self { handler: listener.id, lane: listener.lane, params, skipped, behavior: Some(behavior) }
+    }
+}
+
+/// Why a request cannot be upgraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpgradeError {
+    /// Its handler is not the upgrade handler of a WebSocket route.
+    #[error("only the upgrade handler of a WebSocket route can upgrade")]
+    NotAHandshake,
+    /// RFC 6455 4.1: the base64 of 16 bytes.
+    #[error("the key of a WebSocket handshake is 24 characters of base64")]
+    Key,
 }
 
 /// One request and its answer.
@@ -83,16 +115,14 @@ impl Exchange {
         number: u64,
         head: Head,
         bytes: &[u8],
-        handler: HandlerId,
-        lane: Lane,
-        params: Params,
+        stop: Stop,
     ) -> Arc<Self> {
         Arc::new(Self {
             connection,
             number,
             head,
             bytes: bytes.into(),
-            stop: Mutex::new(Stop { handler, lane, params, skipped: 0 }),
+            stop: Mutex::new(stop),
             rest: Mutex::default(),
             yielded: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -210,9 +240,19 @@ impl Exchange {
         }
         let mut state = self.current()?;
         let server = &self.connection.server;
-        let mut stop = self.stop.lock();
+        let stop = self.stop.lock();
         let routes = server.routes.load();
-        let Some(found) = routes.nth(self.method(), self.path(), stop.skipped + 1) else {
+        // WebSocket routes come first, then those for HTTP.
+        let websocket = match &stop.behavior {
+            Some(_) => routes.nth_websocket(self.path(), stop.skipped + 1),
+            None => None,
+        };
+        let skipped = match (&stop.behavior, &websocket) {
+            (Some(_), None) => 0,
+            _ => stop.skipped + 1,
+        };
+        let found = websocket.or_else(|| routes.nth(self.method(), self.path(), skipped));
+        let Some(found) = found else {
             drop(stop);
             if state.reply.is_started() {
                 drop(state);
@@ -232,17 +272,78 @@ impl Exchange {
                 self.connection.flush(state);
                 Some(Next::Answered)
             }
-            Target::Handler { id, lane, .. } => {
-                let stays = *lane == stop.lane;
-                *stop = Stop { handler: *id, lane: *lane, params: found.params, skipped: stop.skipped + 1 };
-                drop(stop);
-                if stays {
-                    return Some(Next::Here(*id));
+            Target::WebSocket(behavior) => {
+                if let Some(listener) = behavior.upgrade {
+                    let next = Stop::at_upgrade(listener, found.params, Arc::clone(behavior), skipped);
+                    return Some(self.move_on(state, stop, next));
                 }
-                session::dispatch(&self.connection, &mut state, Arc::clone(self), *lane);
-                Some(Next::Elsewhere)
+                drop(stop);
+                let value = |name: &[u8]| self.header(name).unwrap_or_default();
+                let key = value(b"sec-websocket-key");
+                let (protocols, extensions) =
+                    (value(b"sec-websocket-protocol"), value(b"sec-websocket-extensions"));
+                self.open_socket(&mut state, behavior, &key, &protocols, &extensions, None);
+                self.connection.flush(state);
+                Some(Next::Answered)
+            }
+            Target::Handler { id, lane, .. } => {
+                let next = Stop { skipped, ..Stop::first(*id, *lane, found.params) };
+                Some(self.move_on(state, stop, next))
             }
         }
+    }
+
+    fn move_on(self: &Arc<Self>, mut state: Locked<'_>, mut stop: MutexGuard<'_, Stop>, next: Stop) -> Next {
+        let (id, lane) = (next.handler, next.lane);
+        let stays = lane == stop.lane;
+        *stop = next;
+        drop(stop);
+        if stays {
+            return Next::Here(id);
+        }
+        session::dispatch(&self.connection, &mut state, Arc::clone(self), lane);
+        Next::Elsewhere
+    }
+
+    // ---- upgrading ----------------------------------------------------------------------------------------------
+
+    /// Completes the handshake that this request is: the first of `protocols` is chosen, and compression is agreed on from
+    /// `extensions`. `user` is what [`WebSocket::user`] gives. None when the exchange is over.
+    pub fn upgrade(
+        &self,
+        key: &[u8],
+        protocols: &[u8],
+        extensions: &[u8],
+        user: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Option<Arc<WebSocket>>, UpgradeError> {
+        let Some(mut state) = self.current() else { return Ok(None) };
+        if state.reply.is_started() || self.is_aborted() {
+            return Ok(None);
+        }
+        let behavior = self.stop.lock().behavior.clone().ok_or(UpgradeError::NotAHandshake)?;
+        if !handshake::is_valid_key(key) {
+            return Err(UpgradeError::Key);
+        }
+        let socket = self.open_socket(&mut state, &behavior, key, protocols, extensions, user);
+        if !batch::mark(&self.connection, &mut state) {
+            self.connection.flush(state);
+        }
+        Ok(Some(socket))
+    }
+
+    fn open_socket(
+        &self,
+        state: &mut Locked<'_>,
+        behavior: &Arc<Behavior>,
+        key: &[u8],
+        protocols: &[u8],
+        extensions: &[u8],
+        user: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Arc<WebSocket> {
+        let user_agent = self.header(b"user-agent").unwrap_or_default();
+        let offer = Offer { key, protocols, extensions, user_agent: &user_agent };
+        self.responded.store(true, Ordering::Release);
+        websocket::open(&self.connection, state, behavior, &offer, user)
     }
 
     // ---- the answer ---------------------------------------------------------------------------------------------

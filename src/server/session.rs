@@ -10,9 +10,10 @@ use crate::http::head::{self, Framing, Head};
 use crate::http::status;
 use crate::net::proxy::{self, Preface};
 use crate::server::connection::{Connection, HIGH_WATER, Phase, State};
-use crate::server::exchange::Exchange;
+use crate::server::exchange::{Exchange, Stop};
 use crate::server::intake::{Intake, IntakeError};
 use crate::server::reply::{Asked, Reply};
+use crate::server::websocket;
 
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -21,7 +22,7 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
     match state.phase {
         Phase::Busy => {
             bytes = &bytes[receive(connection, state, bytes)..];
-            if state.phase == Phase::Head {
+            if matches!(state.phase, Phase::Head | Phase::Socket) {
                 absorb(connection, state, bytes);
             } else if state.phase == Phase::Busy {
                 state.input.extend_from_slice(bytes);
@@ -30,13 +31,21 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
         Phase::Head => {
             if state.input.is_empty() {
                 let used = advance(connection, state, bytes);
-                keep(connection, state, &bytes[used..]);
+                if state.phase == Phase::Socket {
+                    websocket::absorb(connection, state, &bytes[used..]);
+                } else {
+                    keep(connection, state, &bytes[used..]);
+                }
                 return;
             }
             // The bytes are moved out so that the parser and the state can be borrowed side by side.
             let mut input = std::mem::take(&mut state.input);
             input.extend_from_slice(bytes);
             let used = advance(connection, state, &input);
+            if state.phase == Phase::Socket {
+                websocket::absorb(connection, state, &input[used..]);
+                return;
+            }
             if state.phase == Phase::Closing || state.phase == Phase::Over {
                 return;
             }
@@ -47,6 +56,7 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
                 connection.rearm(state);
             }
         }
+        Phase::Socket => websocket::absorb(connection, state, bytes),
         Phase::Closing | Phase::Over => {}
     }
 }
@@ -119,6 +129,14 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         keep_alive: head.keep_alive && !server.is_closing(),
     });
     let routes = server.routes.load();
+    if head.upgrade
+        && let Some(found) = routes.find_websocket(head.path(bytes))
+        && let Target::WebSocket(behavior) = found.value
+        && !websocket::begin(connection, state, &head, bytes, behavior, &found.params)
+    {
+        connection.rearm(state);
+        return;
+    }
     let found = routes.find(head.method(bytes), head.path(bytes));
     let limit = match found.as_ref().map(|found| found.value) {
         Some(Target::Handler { max_body_size: Some(own), .. }) => *own,
@@ -135,21 +153,16 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         None => not_found(connection, state),
         Some(found) => match found.value {
             Target::Constant(constant) => answer_constant(connection, state, constant),
+            // Such routes are found by handshakes alone.
+            Target::WebSocket(_) => not_found(connection, state),
             Target::Handler { id, lane, .. } => {
                 // A client that asked first sends its body only after this (RFC 9110 10.1.1). It leaves at once: the
                 // flush that follows every read comes before any handler's cork.
                 if head.expect_continue && head.framing != Framing::None {
                     state.out.tail().extend_from_slice(CONTINUE);
                 }
-                let exchange = Exchange::new(
-                    Arc::clone(connection),
-                    state.current,
-                    head,
-                    bytes,
-                    *id,
-                    *lane,
-                    found.params,
-                );
+                let stop = Stop::first(*id, *lane, found.params);
+                let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
                 state.exchange = Some(Arc::clone(&exchange));
                 dispatch(connection, state, exchange, *lane);
             }
@@ -167,8 +180,7 @@ pub(crate) fn dispatch(connection: &Connection, state: &mut State, exchange: Arc
             connection.server.push(Job::Request(exchange));
         }
         Lane::Loop => {
-            connection.server.app.post(exchange);
-            connection.server.announce_posts();
+            connection.server.post(Job::Request(exchange));
         }
     }
 }
@@ -244,7 +256,7 @@ pub(crate) fn give_up(connection: &Arc<Connection>, state: &mut State) {
 }
 
 /// A short answer of our own, whose body is the reason phrase.
-fn answer(connection: &Connection, state: &mut State, code: u16) {
+pub(crate) fn answer(connection: &Connection, state: &mut State, code: u16) {
     let body = status::reason(code).unwrap_or("Error").as_bytes();
     // Neither can fail: both are ours and valid. Were they not, the answer would still be well-formed.
     let _ = state.reply.head.set_status(code);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::app::{App, Job};
+use crate::server::batch;
 
 /// Jobs run before the holder looks at its sockets again.
 const BATCH: usize = 64;
@@ -42,6 +43,8 @@ impl Turn {
         if self.held.swap(true, Ordering::SeqCst) {
             return;
         }
+        // Flushed after the turn has been given back: what leaves needs no user code.
+        let _batch = batch::open();
         let _release = Release(&self.held);
         let mut jobs = std::iter::from_fn(|| self.queue.lock().pop_front()).take(BATCH);
         // Forbidden, and yet: the hook has said what panicked and where, and this thread with its sockets must live on.

@@ -30,6 +30,7 @@ mod contexts;
 mod history;
 mod negotiation;
 
+use super::receive::{Inflate, Violation};
 use history::History;
 pub use negotiation::{Agreed, negotiate};
 
@@ -198,4 +199,13 @@ pub fn deflate_shared(agreed: &Agreed, message: &[u8], out: &mut Vec<u8>) {
 /// 17, and saves 1 % more.
 fn reach(len: usize) -> usize {
     len.saturating_mul(4).max(8 * 1024)
+}
+
+impl Inflate for Codec {
+    fn inflate(&mut self, message: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Violation> {
+        Self::inflate(self, message, limit, out).map_err(|error| match error {
+            InflateError::TooBig { limit } => Violation::InflatedTooBig { limit },
+            InflateError::Corrupt => Violation::Inflate,
+        })
+    }
 }

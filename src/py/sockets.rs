@@ -1,0 +1,217 @@
+//! Events of sockets become calls here, and what user code keeps with a socket is kept.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString, PyTuple};
+
+use crate::app::Lane;
+use crate::py::bridge::PyApp;
+use crate::py::convert::text;
+use crate::py::websocket::WebSocket;
+use crate::server::{self, Event};
+
+/// What belongs to a socket until user code has heard of its end: its object, made when a callback first needs it, and what
+/// the upgrade handler gave it.
+#[derive(Default)]
+pub(crate) struct Attached {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    object: Option<Py<WebSocket>>,
+    user_data: Option<Py<PyAny>>,
+    uuid: Option<Py<PyAny>>,
+    /// Futures of `drain`.
+    rooms: Vec<Py<PyAny>>,
+    /// The end has been told: nothing is kept any more.
+    released: bool,
+}
+
+impl Attached {
+    pub(crate) fn with(user_data: Py<PyAny>) -> Self {
+        Self { inner: Mutex::new(Inner { user_data: Some(user_data), ..Inner::default() }) }
+    }
+
+    /// Those of `socket`, made on first need.
+    pub(crate) fn of(socket: &server::WebSocket) -> Option<&Self> {
+        socket.user().get_or_init(|| Box::<Self>::default()).downcast_ref()
+    }
+
+    /// The object of `socket`.
+    fn object(
+        &self,
+        py: Python<'_>,
+        app: &PyApp,
+        socket: &Arc<server::WebSocket>,
+    ) -> PyResult<Py<WebSocket>> {
+        let user_data = {
+            let inner = self.inner.lock();
+            if let Some(object) = &inner.object {
+                return Ok(object.clone_ref(py));
+            }
+            inner.user_data.as_ref().map(|data| data.clone_ref(py))
+        };
+        // Made without the lock: extensions are user code.
+        let made = Py::new(py, WebSocket::new(Arc::clone(socket), user_data))?;
+        let extender = app.socket_extender.read().as_ref().map(|extender| extender.clone_ref(py));
+        if let Some(extender) = extender {
+            extender.call1(py, (&made,))?;
+        }
+        let mut inner = self.inner.lock();
+        if inner.released {
+            return Ok(made);
+        }
+        Ok(inner.object.get_or_insert(made).clone_ref(py))
+    }
+
+    pub(crate) fn uuid(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if let Some(uuid) = &self.inner.lock().uuid {
+            return Ok(uuid.clone_ref(py));
+        }
+        let made = py.import("uuid")?.getattr("uuid4")?.call0()?.unbind();
+        Ok(self.inner.lock().uuid.get_or_insert(made).clone_ref(py))
+    }
+
+    pub(crate) fn await_room(&self, future: Py<PyAny>) {
+        self.inner.lock().rooms.push(future);
+    }
+
+    pub(crate) fn resolve_rooms(&self, py: Python<'_>) {
+        let rooms = std::mem::take(&mut self.inner.lock().rooms);
+        for future in rooms {
+            PyApp::resolve(py, &future, &py.None());
+        }
+    }
+
+    /// Lets go of everything: the socket's object holds the socket that holds the object.
+    fn release(&self) {
+        let old = {
+            let mut inner = self.inner.lock();
+            inner.released = true;
+            (inner.object.take(), inner.user_data.take())
+        };
+        drop(old);
+    }
+}
+
+/// A member of the package's `OpCode`, looked up once.
+fn opcode(py: Python<'_>, is_text: bool) -> PyResult<&Bound<'_, PyAny>> {
+    static FOUND: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
+    let (text, binary) = FOUND.get_or_try_init(py, || {
+        let class = py.import("socketify.options")?.getattr("OpCode")?;
+        Ok::<_, PyErr>((class.getattr("TEXT")?.unbind(), class.getattr("BINARY")?.unbind()))
+    })?;
+    Ok(if is_text { text.bind(py) } else { binary.bind(py) })
+}
+
+impl PyApp {
+    /// Tells user code what happened on a socket, as far as that runs in `lane`.
+    pub(crate) fn converse(&self, py: Python<'_>, socket: &Arc<server::WebSocket>, lane: Lane) {
+        let mut done = 0;
+        while let Some(event) = socket.next(lane, done) {
+            let weight = event.weight();
+            // A task says itself when it is done.
+            done = if self.tell(py, socket, event, weight) { 0 } else { weight };
+        }
+    }
+
+    /// Tells of one event. True when a task has taken over.
+    pub(crate) fn tell(
+        &self,
+        py: Python<'_>,
+        socket: &Arc<server::WebSocket>,
+        event: Event,
+        weight: usize,
+    ) -> bool {
+        let Some(attached) = Attached::of(socket) else { return false };
+        if matches!(event, Event::Room) {
+            attached.resolve_rooms(py);
+            return false;
+        }
+        let last = matches!(event, Event::Close { .. });
+        let found = event.listener(socket.behavior()).and_then(|listener| {
+            let handlers = self.handlers.read();
+            handlers.get(listener.id as usize).map(|found| (found.callable.clone_ref(py), found.coroutine))
+        });
+        let mut taken = false;
+        if let Some((callable, coroutine)) = found {
+            let called = attached.object(py, self, socket).and_then(|object| {
+                if coroutine {
+                    let arguments = arguments(py, &object, event)?;
+                    let task = (&callable, arguments, &object, weight, last);
+                    return self.hooks.event.bind(py).call1(task).map(|_| ());
+                }
+                call(py, &callable, &object, event).and_then(|value| self.follow(py, &value))
+            });
+            match called {
+                Ok(()) => taken = coroutine,
+                // The connection stays open (A-CALL-12).
+                Err(error) => report(py, &error, &callable),
+            }
+        }
+        if last {
+            attached.release();
+        }
+        taken
+    }
+
+    /// A plain function may return something to await (A-CALL-02).
+    fn follow(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        // What most callbacks return, or hand on from `send`, costs no look-up.
+        if value.is_none() || value.is_instance_of::<pyo3::types::PyInt>() {
+            return Ok(());
+        }
+        if value.hasattr(pyo3::intern!(py, "__await__"))? {
+            self.hooks.spawn.call1(py, (value, py.None()))?;
+        }
+        Ok(())
+    }
+}
+
+fn report(py: Python<'_>, error: &PyErr, callable: &Py<PyAny>) {
+    let value = error.clone_ref(py).into_value(py);
+    let logged = PyApp::helper(py, "errors", "log_event")
+        .and_then(|log| log.call1((value, callable.bind(py))).map(drop));
+    if let Err(error) = logged {
+        error.write_unraisable(py, None);
+    }
+}
+
+fn call<'py>(
+    py: Python<'py>,
+    callable: &Py<PyAny>,
+    socket: &Py<WebSocket>,
+    event: Event,
+) -> PyResult<Bound<'py, PyAny>> {
+    let callable = callable.bind(py);
+    // The two that come all the time go without a tuple in between.
+    match event {
+        Event::Text(bytes) => callable.call1((socket, message(py, &bytes), opcode(py, true)?)),
+        Event::Binary(bytes) => callable.call1((socket, PyBytes::new(py, &bytes), opcode(py, false)?)),
+        event => callable.call1(arguments(py, socket, event)?),
+    }
+}
+
+/// A text message. It was found to be UTF-8 when it came.
+fn message<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
+    text(py, bytes)
+}
+
+fn arguments<'py>(py: Python<'py>, socket: &Py<WebSocket>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
+    match event {
+        Event::Open | Event::Drain | Event::Room => (socket,).into_pyobject(py),
+        Event::Text(bytes) => (socket, message(py, &bytes), opcode(py, true)?).into_pyobject(py),
+        Event::Binary(bytes) => (socket, PyBytes::new(py, &bytes), opcode(py, false)?).into_pyobject(py),
+        Event::Ping(bytes) | Event::Pong(bytes) => (socket, PyBytes::new(py, &bytes)).into_pyobject(py),
+        Event::Subscription { topic, count, before } => {
+            (socket, text(py, &topic), count, before).into_pyobject(py)
+        }
+        Event::Close { code, reason } => {
+            (socket, code, reason.map(|reason| PyBytes::new(py, &reason))).into_pyobject(py)
+        }
+    }
+}

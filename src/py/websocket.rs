@@ -1,0 +1,506 @@
+//! `WebSocket`: a socket as callbacks see it. Every method may be called from any thread at any time; after the end it does
+//! nothing and gives its neutral value.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyString};
+
+use crate::pubsub::Subscribed;
+use crate::py::bridge::PyApp;
+use crate::py::convert::{address_bytes, address_text, truth};
+use crate::py::message::{self, Payload};
+use crate::py::sockets::Attached;
+use crate::server::{self, Event, SendError, SendStatus, open_batch};
+use crate::websocket::OpCode;
+
+/// A payload from this size on is written without holding the interpreter.
+const LARGE: usize = 256 * 1024;
+
+/// One WebSocket connection.
+#[pyclass(frozen, dict, weakref, module = "socketify")]
+pub(crate) struct WebSocket {
+    socket: Arc<server::WebSocket>,
+    /// What the upgrade handler gave; stays after the end.
+    user_data: Mutex<Option<Py<PyAny>>>,
+}
+
+type Slf<'py> = Bound<'py, WebSocket>;
+
+impl From<SendError> for PyErr {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::NothingBegun | SendError::NotEnded => PyRuntimeError::new_err(error.to_string()),
+            _ => PyValueError::new_err(error.to_string()),
+        }
+    }
+}
+
+/// A member of the package's `SendStatus`, looked up once.
+fn status(py: Python<'_>, status: SendStatus) -> PyResult<Py<PyAny>> {
+    static FOUND: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
+    let members = FOUND.get_or_try_init(py, || {
+        let class = py.import("socketify.options")?.getattr("SendStatus")?;
+        let member = |name: &str| class.getattr(name).map(Bound::unbind);
+        Ok::<_, PyErr>([member("BACKPRESSURE")?, member("SUCCESS")?, member("DROPPED")?])
+    })?;
+    Ok(members[status as usize].clone_ref(py))
+}
+
+/// An `OpCode` or its number; BINARY when none is given.
+pub(crate) fn opcode(value: Option<&Bound<'_, PyAny>>) -> PyResult<OpCode> {
+    let Some(value) = value else { return Ok(OpCode::Binary) };
+    value.extract::<u8>().ok().and_then(OpCode::from_bits).ok_or_else(|| {
+        PyValueError::new_err(format!(
+            "{value} is no opcode: expected a member of OpCode, such as OpCode.TEXT"
+        ))
+    })
+}
+
+/// A message and its opcode, checked: text on the wire is UTF-8 (RFC 6455 5.6).
+pub(crate) struct Outgoing<'py> {
+    payload: Payload<'py>,
+    pub(crate) opcode: OpCode,
+}
+
+impl<'py> Outgoing<'py> {
+    /// `whole` is false for a part of a message, which may end in the middle of a character.
+    pub(crate) fn new(
+        app: &PyApp,
+        message: &Bound<'py, PyAny>,
+        opcode: OpCode,
+        whole: bool,
+    ) -> PyResult<Self> {
+        let payload =
+            if message.is_none() { Payload::Copied(Vec::new()) } else { message::payload(app, message)?.0 };
+        if opcode == OpCode::Text && whole && !matches!(payload, Payload::Text(_)) {
+            std::str::from_utf8(payload.as_bytes()?).map_err(|error| {
+                PyValueError::new_err(format!(
+                    "a TEXT message must be UTF-8: {error}; expected str, or OpCode.BINARY"
+                ))
+            })?;
+        }
+        Ok(Self { payload, opcode })
+    }
+
+    pub(crate) fn as_bytes(&self) -> PyResult<&[u8]> {
+        self.payload.as_bytes()
+    }
+}
+
+/// A topic: none for what is neither `str` nor bytes-like.
+pub(crate) fn topic<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Cow<'a, [u8]>>> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(Some(Cow::Borrowed(text.to_str()?.as_bytes())));
+    }
+    match message::raw(value)? {
+        Some(payload) => Ok(Some(Cow::Owned(payload.as_bytes()?.to_vec()))),
+        None => Ok(None),
+    }
+}
+
+impl WebSocket {
+    pub(crate) fn new(socket: Arc<server::WebSocket>, user_data: Option<Py<PyAny>>) -> Self {
+        Self { socket, user_data: Mutex::new(user_data) }
+    }
+
+    fn python(&self) -> PyResult<&PyApp> {
+        let app = self.socket.server().app().as_any().downcast_ref();
+        app.ok_or_else(|| PyRuntimeError::new_err("the socket belongs to no application"))
+    }
+
+    fn transmit(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        opcode: OpCode,
+        compress: bool,
+        fin: bool,
+    ) -> PyResult<SendStatus> {
+        let app = self.python()?;
+        let sent =
+            Outgoing::new(app, message, opcode, fin && opcode != OpCode::Continuation).and_then(|outgoing| {
+                let bytes = outgoing.as_bytes()?;
+                Ok(if bytes.len() >= LARGE {
+                    py.detach(|| self.socket.send(bytes, opcode, compress, fin))?
+                } else {
+                    self.socket.send(bytes, opcode, compress, fin)?
+                })
+            });
+        match sent {
+            // Nothing is wrong any more with what is sent to a socket that has ended (A-CALL-10).
+            Err(_) if !self.socket.is_open() => Ok(SendStatus::Dropped),
+            Err(error) => Err(error),
+            Ok(status) => {
+                app.flush_soon(py);
+                Ok(status)
+            }
+        }
+    }
+
+    /// Runs what waits to be told, when that may happen on this thread now.
+    fn tell_now(&self, py: Python<'_>) -> PyResult<()> {
+        let app = self.python()?;
+        app.flush_soon(py);
+        if let Some(lane) = app.current_lane() {
+            app.converse(py, &self.socket, lane);
+        }
+        Ok(())
+    }
+
+    fn tell_subscription(&self, py: Python<'_>, name: &[u8], count: usize, before: usize) -> PyResult<()> {
+        let Some(listener) = self.socket.behavior().subscription else { return Ok(()) };
+        let app = self.python()?;
+        let event = Event::Subscription { topic: name.into(), count, before };
+        if app.current_lane() == Some(listener.lane) {
+            app.tell(py, &self.socket, event, 0);
+        } else {
+            self.socket.push(event);
+        }
+        Ok(())
+    }
+
+    fn finish(&self, py: Python<'_>, code: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let number = code.extract::<u16>().ok().filter(|code| matches!(code, 0 | 1000..=4999));
+        let Some(code) = number else {
+            return Err(PyRuntimeError::new_err(format!(
+                "{code} is not a close code: expected 0 or a number from 1000 to 4999"
+            )));
+        };
+        let reason = match message::raw(message)? {
+            Some(reason) => Some(reason),
+            None if message.is_none() => None,
+            None => {
+                let name = message.get_type().name()?;
+                return Err(PyRuntimeError::new_err(format!(
+                    "the message of a close frame must be str, bytes or None, not {name}"
+                )));
+            }
+        };
+        let reason = reason.as_ref().map(Payload::as_bytes).transpose()?;
+        self.socket.end(code, reason);
+        self.tell_now(py)
+    }
+}
+
+#[pymethods]
+impl WebSocket {
+    /// The application that serves the socket.
+    #[getter]
+    fn app(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Ok(self.python()?.application(py))
+    }
+
+    /// Whether either side has ended the socket.
+    #[getter]
+    fn closed(&self) -> bool {
+        !self.socket.is_open()
+    }
+
+    /// Messages that were dropped because too much waited for the client.
+    #[getter]
+    fn dropped(&self) -> u64 {
+        self.socket.dropped()
+    }
+
+    // ---- sending ------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (message, opcode = None, compress = false, fin = true))]
+    fn send(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        opcode: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+        #[pyo3(from_py_with = truth)] fin: bool,
+    ) -> PyResult<Py<PyAny>> {
+        status(py, self.transmit(py, message, self::opcode(opcode)?, compress, fin)?)
+    }
+
+    #[pyo3(signature = (message, opcode = None, compress = false, fin = true))]
+    fn cork_send<'py>(
+        slf: Slf<'py>,
+        message: &Bound<'py, PyAny>,
+        opcode: Option<&Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+        #[pyo3(from_py_with = truth)] fin: bool,
+    ) -> PyResult<Slf<'py>> {
+        slf.get().transmit(slf.py(), message, self::opcode(opcode)?, compress, fin)?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (message, opcode = None, compress = false))]
+    fn send_first_fragment(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        opcode: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+    ) -> PyResult<Py<PyAny>> {
+        status(py, self.transmit(py, message, self::opcode(opcode)?, compress, false)?)
+    }
+
+    #[pyo3(signature = (message, compress = false))]
+    fn send_fragment(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+    ) -> PyResult<Py<PyAny>> {
+        status(py, self.transmit(py, message, OpCode::Continuation, compress, false)?)
+    }
+
+    #[pyo3(signature = (message, compress = false))]
+    fn send_last_fragment(
+        &self,
+        py: Python<'_>,
+        message: &Bound<'_, PyAny>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+    ) -> PyResult<Py<PyAny>> {
+        status(py, self.transmit(py, message, OpCode::Continuation, compress, true)?)
+    }
+
+    fn cork<'py>(slf: Slf<'py>, callback: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let (this, py) = (slf.get(), slf.py());
+        if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
+            PyApp::helper(py, "errors", "log_async_refused")?.call1(("cork", callback))?;
+            return Ok(slf);
+        }
+        let batch = open_batch();
+        let result = callback.call1((&slf,));
+        drop(batch);
+        if let Err(error) = result {
+            PyApp::log_callback(py, "cork", &error, callback)?;
+        }
+        Ok(slf)
+    }
+
+    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.python()?.create_future(py)?;
+        if let Some(attached) = Attached::of(&self.socket) {
+            // Registered first: what happens in between finds it.
+            attached.await_room(future.clone().unbind());
+            if !self.socket.await_room() {
+                attached.resolve_rooms(py);
+            }
+        }
+        Ok(future)
+    }
+
+    fn get_buffered_amount(&self) -> usize {
+        self.socket.buffered()
+    }
+
+    // ---- ending -------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (code = None, message = None))]
+    fn end<'py>(
+        slf: Slf<'py>,
+        code: Option<&Bound<'py, PyAny>>,
+        message: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Slf<'py>> {
+        let py = slf.py();
+        let (none, zero) = (py.None(), 0_u8.into_pyobject(py)?.into_any());
+        let code = code.filter(|code| !code.is_none()).unwrap_or(&zero);
+        slf.get().finish(py, code, message.unwrap_or(none.bind(py)))?;
+        Ok(slf)
+    }
+
+    #[pyo3(signature = (code = None, message = None))]
+    fn cork_end<'py>(
+        slf: Slf<'py>,
+        code: Option<&Bound<'py, PyAny>>,
+        message: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Slf<'py>> {
+        Self::end(slf, code, message)
+    }
+
+    fn close(slf: Slf<'_>) -> PyResult<Slf<'_>> {
+        slf.get().socket.close();
+        slf.get().tell_now(slf.py())?;
+        Ok(slf)
+    }
+
+    // ---- topics -------------------------------------------------------------------------------------------------
+
+    fn subscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(name) = self::topic(topic)? else { return Ok(false) };
+        // Whoever leaves a topic at the end is found by what is kept here.
+        let _ = Attached::of(&self.socket);
+        match self.socket.subscribe(&name) {
+            Subscribed::New { count } => {
+                self.tell_subscription(py, &name, count, count - 1)?;
+                Ok(true)
+            }
+            Subscribed::Already => Ok(true),
+            Subscribed::Refused => Ok(false),
+        }
+    }
+
+    fn unsubscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Some(name) = self::topic(topic)? else { return Ok(false) };
+        let Some(count) = self.socket.unsubscribe(&name) else { return Ok(false) };
+        self.tell_subscription(py, &name, count, count + 1)?;
+        Ok(true)
+    }
+
+    fn is_subscribed(&self, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
+        Ok(self::topic(topic)?.is_some_and(|name| self.socket.is_subscribed(&name)))
+    }
+
+    #[pyo3(signature = (topic, message, opcode = None, compress = false))]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        topic: &Bound<'_, PyAny>,
+        message: &Bound<'_, PyAny>,
+        opcode: Option<&Bound<'_, PyAny>>,
+        #[pyo3(from_py_with = truth)] compress: bool,
+    ) -> PyResult<bool> {
+        publish(py, self.python()?, Some(self.socket.server()), topic, message, opcode, compress)
+    }
+
+    fn get_topics(&self) -> Vec<String> {
+        let topics = self.socket.topics();
+        topics.iter().filter_map(|name| std::str::from_utf8(name).ok().map(str::to_owned)).collect()
+    }
+
+    fn for_each_topic<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
+        let (this, py) = (slf.get(), slf.py());
+        if this.python()?.is_coroutine(py, &handler.clone().unbind()) {
+            PyApp::helper(py, "errors", "log_async_refused")?.call1(("for_each_topic", handler))?;
+            return Ok(slf);
+        }
+        for name in this.get_topics() {
+            if let Err(error) = handler.call1((name,)) {
+                PyApp::log_callback(py, "for_each_topic", &error, handler)?;
+            }
+        }
+        Ok(slf)
+    }
+
+    // ---- what it is ---------------------------------------------------------------------------------------------
+
+    fn get_user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.user_data.lock().as_ref().map(|data| data.clone_ref(py))
+    }
+
+    fn get_user_data_uuid(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        Attached::of(&self.socket).map_or_else(|| Ok(py.None()), |attached| attached.uuid(py))
+    }
+
+    fn get_remote_address(&self) -> Option<String> {
+        self.socket.peer().map(address_text)
+    }
+
+    fn get_remote_address_bytes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.socket.peer().map(|address| address_bytes(py, address))
+    }
+
+    fn get_proxied_remote_address(&self) -> Option<String> {
+        self.socket.proxied_peer().map(address_text)
+    }
+
+    fn get_proxied_remote_address_bytes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        self.socket.proxied_peer().map(|address| address_bytes(py, address))
+    }
+
+    fn get_native_handle(&self) -> i64 {
+        self.socket.descriptor()
+    }
+
+    #[pyo3(name = "clone")]
+    fn duplicate(&self, py: Python<'_>) -> Self {
+        Self::new(Arc::clone(&self.socket), self.get_user_data(py))
+    }
+
+    #[getter]
+    fn socket_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.get_user_data(py)
+    }
+
+    #[getter]
+    fn socket_data_id(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.get_user_data_uuid(py)
+    }
+
+    #[getter]
+    fn got_socket_data(&self) -> bool {
+        self.user_data.lock().is_some()
+    }
+
+    /// Number of the connection; there is no pointer behind it.
+    #[getter]
+    fn ws(&self) -> u64 {
+        self.socket.id()
+    }
+
+    /// The task of an event has ended.
+    fn _done(&self, weight: usize) {
+        self.socket.finished(weight);
+    }
+
+    fn __repr__(&self) -> String {
+        let state = if self.socket.is_open() { "open" } else { "closed" };
+        format!("<WebSocket {} {state}>", self.socket.id())
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // A lock that is taken is taken by a thread that uses what it guards, so it is no garbage.
+        match self.user_data.try_lock() {
+            Some(data) => visit.call(data.as_ref()),
+            None => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let old = self.user_data.lock().take();
+        drop(old);
+    }
+}
+
+/// Publishes a message; whether anybody was subscribed.
+pub(crate) fn publish(
+    py: Python<'_>,
+    app: &PyApp,
+    server: Option<&Arc<server::Server>>,
+    topic: &Bound<'_, PyAny>,
+    message: &Bound<'_, PyAny>,
+    opcode: Option<&Bound<'_, PyAny>>,
+    compress: bool,
+) -> PyResult<bool> {
+    let Some(name) = self::topic(topic)? else { return Ok(false) };
+    let outgoing = Outgoing::new(app, message, self::opcode(opcode)?, true)?;
+    if !matches!(outgoing.opcode, OpCode::Text | OpCode::Binary) {
+        return Err(PyValueError::new_err("only TEXT and BINARY messages can be published"));
+    }
+    let Some(server) = server else { return Ok(false) };
+    let bytes = outgoing.as_bytes()?;
+    let count = if app.current_lane().is_some() {
+        // Only queued here: a batch of this thread writes it, without the interpreter.
+        server.publish(&name, bytes, outgoing.opcode, compress)
+    } else {
+        py.detach(|| server.publish(&name, bytes, outgoing.opcode, compress))
+    };
+    app.flush_soon(py);
+    Ok(count > 0)
+}
+
+/// How many sockets are subscribed to a topic.
+pub(crate) fn subscribers(server: Option<&Arc<server::Server>>, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let Some(name) = self::topic(topic)? else {
+        let name = topic.get_type().name()?;
+        return Err(PyRuntimeError::new_err(format!("a topic must be str or bytes, not {name}")));
+    };
+    Ok(server.map_or(0, |server| server.subscriber_count(&name)))
+}
+
+/// One listener of a behaviour: a callable and whether it is a coroutine function.
+pub(crate) fn listener(value: &Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, bool)> {
+    value.extract().map_err(|_| PyTypeError::new_err("a listener is a (callable, is_coroutine) pair"))
+}

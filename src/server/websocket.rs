@@ -1,0 +1,250 @@
+//! A WebSocket, as user code holds it: valid for as long as anybody keeps it.
+//!
+//! Every act is allowed from any thread and at any time; after the end it does nothing and says so. What happens on a
+//! socket reaches user code as [`Event`]s, one after the other in the order of their causes, each in the lane of its
+//! listener: a socket is in at most one queue of jobs at a time.
+
+mod receive;
+mod send;
+mod session;
+mod upgrade;
+
+use std::any::Any;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use self::send::{Followup, Message};
+
+pub(crate) use self::receive::absorb;
+pub(crate) use self::session::{Session, closed, end, expire, has_room};
+pub(crate) use self::upgrade::{Offer, begin, open};
+
+pub use self::send::{SendError, SendStatus};
+pub use self::session::Event;
+
+use crate::app::{Behavior, Job, Lane};
+use crate::pubsub::{Subscribed, Topic};
+use crate::server::connection::Connection;
+use crate::server::{Server, batch};
+use crate::websocket::OpCode;
+
+/// The server or the client is going away (RFC 6455 7.4.1).
+pub(crate) const GOING_AWAY: u16 = 1001;
+/// No close frame came with a code; never on the wire.
+pub(crate) const NO_STATUS: u16 = 1005;
+/// No close frame came at all; never on the wire.
+pub(crate) const ABNORMAL: u16 = 1006;
+
+/// One WebSocket.
+pub struct WebSocket {
+    connection: Arc<Connection>,
+    behavior: Arc<Behavior>,
+    /// Whatever user code keeps with the socket; made on first need.
+    user: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl std::fmt::Debug for WebSocket {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("WebSocket").field("id", &self.connection.id).finish_non_exhaustive()
+    }
+}
+
+impl WebSocket {
+    /// Number of the connection within its server.
+    pub fn id(&self) -> u64 {
+        self.connection.id
+    }
+
+    /// The server this socket belongs to.
+    pub fn server(&self) -> &Arc<Server> {
+        &self.connection.server
+    }
+
+    /// What its route says.
+    pub fn behavior(&self) -> &Behavior {
+        &self.behavior
+    }
+
+    /// What user code keeps with the socket.
+    pub fn user(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+        &self.user
+    }
+
+    /// Whether neither side has ended it.
+    pub fn is_open(&self) -> bool {
+        self.connection.state.lock().socket.as_ref().is_some_and(|session| session.is_open())
+    }
+
+    /// The client's address; none on a Unix socket and after the end.
+    pub fn peer(&self) -> Option<IpAddr> {
+        self.connection.peer.ip().filter(|_| self.is_open())
+    }
+
+    /// The client's address as a PROXY preface gave it; none after the end.
+    pub fn proxied_peer(&self) -> Option<IpAddr> {
+        self.connection.state.lock().proxied.filter(|_| self.is_open())
+    }
+
+    /// Number that names the socket to the system; -1 after the end.
+    pub fn descriptor(&self) -> i64 {
+        self.connection.descriptor()
+    }
+
+    /// Bytes that wait for the client beyond what the kernel has taken.
+    pub fn buffered(&self) -> usize {
+        let state = self.connection.state.lock();
+        state
+            .socket
+            .as_ref()
+            .filter(|session| session.is_open())
+            .map_or(0, |session| session.waiting(state.blocked, &state.out))
+    }
+
+    /// Messages that were dropped because too much waited for the client.
+    pub fn dropped(&self) -> u64 {
+        self.connection.state.lock().socket.as_ref().map_or(0, |session| session.dropped)
+    }
+
+    // ---- ending -------------------------------------------------------------------------------------------------
+
+    /// Sends a close frame and ends the socket. Codes 0, 1005 and 1006 send none; the listener hears `code` and `reason`
+    /// as they are. What was received and not dealt with is dropped. False when it had ended before.
+    pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
+        let mut state = self.connection.state.lock();
+        let ended = session::end(&self.connection, &mut state, code, reason);
+        if ended && !batch::mark(&self.connection, &mut state) {
+            self.connection.flush(state);
+        }
+        ended
+    }
+
+    /// Drops the connection without a close frame. False when the socket had ended before.
+    pub fn close(&self) -> bool {
+        let mut state = self.connection.state.lock();
+        let open = state.socket.as_mut().is_some_and(|session| session.cut());
+        if open {
+            self.connection.lose(&mut state);
+        }
+        open
+    }
+
+    // ---- topics -------------------------------------------------------------------------------------------------
+
+    /// Subscribes to a topic.
+    pub fn subscribe(self: &Arc<Self>, topic: &[u8]) -> Subscribed {
+        let admit = |topic: &Topic| {
+            let mut state = self.connection.state.lock();
+            state.socket.as_mut().is_some_and(|session| session.join(topic))
+        };
+        self.server().hub.subscribe(topic, self.id(), Arc::clone(self), admit)
+    }
+
+    /// Leaves a topic; says how many stay. None when it was not subscribed.
+    pub fn unsubscribe(&self, topic: &[u8]) -> Option<usize> {
+        let left = self.server().hub.unsubscribe(topic, self.id())?;
+        if let Some(session) = &mut self.connection.state.lock().socket {
+            session.leave(topic);
+        }
+        Some(left)
+    }
+
+    /// Whether it is subscribed to a topic.
+    pub fn is_subscribed(&self, topic: &[u8]) -> bool {
+        self.connection.state.lock().socket.as_ref().is_some_and(|session| session.has_joined(topic))
+    }
+
+    /// The topics it is subscribed to.
+    pub fn topics(&self) -> Vec<Topic> {
+        self.connection.state.lock().socket.as_ref().map_or_else(Vec::new, |session| session.topics())
+    }
+
+    // ---- events -------------------------------------------------------------------------------------------------
+
+    /// Takes the next event, if its listener runs in `lane`; an event of the other lane has the socket go there. `done`
+    /// is what [`WebSocket::finished`] would be told of the event before.
+    pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
+        let mut state = self.connection.state.lock();
+        let session = state.socket.as_mut()?;
+        if session.finish(done) {
+            self.connection.wake();
+        }
+        let topics = session.take_topics_at_end();
+        if topics.is_empty() {
+            return session.next_event(self, lane);
+        }
+        drop(state);
+        // The hub is never asked under the lock of a socket: it locks sockets itself.
+        let mut left = Vec::with_capacity(topics.len());
+        self.server().hub.remove_all(topics.into_iter(), self.id(), |topic, count| left.push((topic, count)));
+        let mut state = self.connection.state.lock();
+        let session = state.socket.as_mut()?;
+        if self.behavior.subscription.is_some() {
+            session.announce_leaving(left);
+        }
+        session.next_event(self, lane)
+    }
+
+    /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much.
+    pub fn finished(&self, weight: usize) {
+        if let Some(session) = &mut self.connection.state.lock().socket
+            && session.finish(weight)
+        {
+            self.connection.wake();
+        }
+    }
+
+    /// Queues an event that did not come from the client.
+    pub fn push(&self, event: Event) {
+        if let Some(session) = &mut self.connection.state.lock().socket {
+            session.push(event);
+        }
+    }
+
+    /// Has [`Event::Room`] come once nothing waits for the client. False when nothing does.
+    pub fn await_room(&self) -> bool {
+        let mut state = self.connection.state.lock();
+        let waits = state.blocked;
+        match &mut state.socket {
+            Some(session) if session.is_open() && waits => {
+                session.awaited = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn dispatch(self: &Arc<Self>, lane: Lane) {
+        let job = Job::Socket(Arc::clone(self));
+        match lane {
+            Lane::Turn => self.server().push(job),
+            Lane::Loop => self.server().post(job),
+        }
+    }
+}
+
+impl Server {
+    /// Sends a message to every socket that is subscribed to `topic`; says how many there are. Those for which too much
+    /// waits already do not get it.
+    pub fn publish(&self, topic: &[u8], payload: &[u8], opcode: OpCode, compress: bool) -> usize {
+        let mut message = Message::new(payload, opcode, compress);
+        // Everybody is given the message first, then everybody's socket is written to: no write holds up the hub.
+        let _batch = batch::open();
+        let mut rest = Vec::new();
+        let count = self.hub.publish(topic, |socket| match socket.deliver(&mut message) {
+            Followup::Nothing => {}
+            followup => rest.push((Arc::clone(socket), followup)),
+        });
+        for (socket, followup) in rest {
+            match followup {
+                Followup::Cut => socket.cut_for_backpressure(),
+                _ => drop(socket.connection.flush(socket.connection.state.lock())),
+            }
+        }
+        count
+    }
+
+    /// How many sockets are subscribed to `topic`.
+    pub fn subscriber_count(&self, topic: &[u8]) -> usize {
+        self.hub.count(topic)
+    }
+}

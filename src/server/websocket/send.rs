@@ -1,0 +1,334 @@
+//! What is sent on a socket: one order for what is sent to it alone and what is published, whoever sends.
+
+use std::cell::RefCell;
+
+use bytes::Bytes;
+
+use crate::server::batch;
+use crate::server::connection::{CORK_LIMIT, DIRECT, Locked};
+use crate::server::output::Output;
+use crate::server::websocket::session::{self, Session};
+use crate::server::websocket::{ABNORMAL, WebSocket};
+use crate::websocket::deflate::{Agreed, deflate_shared};
+use crate::websocket::{MAX_CONTROL, OpCode, encode_header};
+
+/// A published frame this large is queued as a reference instead of a copy.
+const SHARE: usize = 2 * 1024;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SendStatus {
+    /// Queued: the client has to take what was sent before.
+    Backpressure = 0,
+    /// On its way.
+    Success = 1,
+    /// Not sent: too much waits for the client already, or the socket has ended.
+    Dropped = 2,
+}
+
+/// What cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// RFC 6455 5.5: the payload of a control frame.
+    #[error("a ping or pong carries at most {MAX_CONTROL} bytes, not {length}")]
+    ControlTooLong {
+        /// How long it is.
+        length: usize,
+    },
+    /// RFC 6455 5.5: control frames are whole.
+    #[error("a ping or pong cannot be sent in fragments")]
+    FragmentedControl,
+    /// Closing is more than a frame.
+    #[error("a close frame is sent by end()")]
+    Close,
+    /// RFC 6455 5.4: a continuation continues something.
+    #[error("no fragmented message has been begun: expected send_first_fragment()")]
+    NothingBegun,
+    /// RFC 6455 5.4: one fragmented message at a time.
+    #[error("another fragmented message has not been ended: expected send_last_fragment()")]
+    NotEnded,
+}
+
+/// A fragmented message that has been begun.
+#[derive(Default)]
+pub(crate) struct Fragments {
+    /// Its beginning was dropped, so the rest is too.
+    dropped: bool,
+    /// Frames of other messages, which have to wait for its end.
+    pub(super) held: Vec<u8>,
+}
+
+thread_local! {
+    /// Where messages are compressed.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Room that a thread keeps for compressing.
+const KEEP_SCRATCH: usize = 256 * 1024;
+
+fn with_scratch<R>(act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    SCRATCH.with_borrow_mut(|scratch| {
+        scratch.clear();
+        let result = act(scratch);
+        if scratch.capacity() > KEEP_SCRATCH {
+            *scratch = Vec::new();
+        }
+        result
+    })
+}
+
+/// Appends a whole frame.
+fn write_frame(out: &mut Vec<u8>, fin: bool, compressed: bool, opcode: OpCode, payload: &[u8]) {
+    encode_header(out, fin, compressed, opcode, payload.len());
+    out.extend_from_slice(payload);
+}
+
+fn frame(compressed: bool, opcode: OpCode, payload: &[u8]) -> Bytes {
+    let mut frame = Vec::with_capacity(10 + payload.len());
+    write_frame(&mut frame, true, compressed, opcode, payload);
+    frame.into()
+}
+
+/// A message for many sockets, encoded once for all that share its form.
+pub(super) struct Message<'a> {
+    payload: &'a [u8],
+    opcode: OpCode,
+    compress: bool,
+    plain: Option<Bytes>,
+    compressed: Vec<(u8, Bytes)>,
+}
+
+/// What has to follow a delivery, once the hub is free again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Followup {
+    Nothing,
+    /// A cork has become too long: write it.
+    Flush,
+    /// The message was dropped, and the socket is to end for it.
+    Cut,
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn new(payload: &'a [u8], opcode: OpCode, compress: bool) -> Self {
+        let compress = compress && !payload.is_empty() && !opcode.is_control();
+        Self { payload, opcode, compress, plain: None, compressed: Vec::new() }
+    }
+
+    /// Queues the message on one socket.
+    fn queue(&mut self, session: &mut Session, out: &mut Output) {
+        let (payload, opcode) = (self.payload, self.opcode);
+        let encoded = match &mut session.codec {
+            Some(codec) if self.compress => {
+                let agreed = *codec.agreed();
+                let Some(key) = agreed.shared_key() else {
+                    session.write_compressed(out, opcode, payload);
+                    return;
+                };
+                self.shared(key, agreed)
+            }
+            _ => self.plain.get_or_insert_with(|| frame(false, opcode, payload)),
+        };
+        if encoded.len() < SHARE || session.fragments.is_some() {
+            session.write(out, |out| out.extend_from_slice(encoded));
+        } else {
+            out.share(encoded.clone());
+        }
+    }
+
+    /// The frame for all sockets of this key.
+    fn shared(&mut self, key: u8, agreed: Agreed) -> &Bytes {
+        let found = self.compressed.iter().position(|(other, _)| *other == key);
+        let place = found.unwrap_or_else(|| {
+            let bytes = with_scratch(|scratch| {
+                deflate_shared(&agreed, self.payload, scratch);
+                frame(true, self.opcode, scratch)
+            });
+            self.compressed.push((key, bytes));
+            self.compressed.len() - 1
+        });
+        &self.compressed[place].1
+    }
+}
+
+impl Session {
+    /// Writes a whole data frame: behind a fragmented message that has been begun, for nothing may come between its parts.
+    fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
+        match &mut self.fragments {
+            Some(fragments) => write(&mut fragments.held),
+            None => out.append_with(write),
+        }
+    }
+
+    fn write_compressed(&mut self, out: &mut Output, opcode: OpCode, payload: &[u8]) {
+        with_scratch(|scratch| {
+            if let Some(codec) = &mut self.codec {
+                codec.deflate(payload, scratch);
+            }
+            self.write(out, |out| write_frame(out, true, true, opcode, scratch));
+        });
+    }
+
+    /// Whether more waits for the client than may. Counts the message that meets it.
+    fn refuses(&mut self, blocked: bool, out: &Output) -> bool {
+        let limit = self.config().max_backpressure;
+        let refuses = limit > 0 && self.waiting(blocked, out) > limit;
+        self.dropped += u64::from(refuses);
+        refuses
+    }
+
+    /// Writes a part of a fragmented message. Parts are not compressed: that would have to be one stream (C-F-11).
+    fn write_fragment(&mut self, out: &mut Output, opcode: OpCode, payload: &[u8], fin: bool) {
+        out.append_with(|out| write_frame(out, fin, false, opcode, payload));
+        if fin {
+            self.end_fragments(out);
+        } else if opcode != OpCode::Continuation {
+            self.fragments = Some(Box::default());
+        }
+    }
+
+    fn end_fragments(&mut self, out: &mut Output) {
+        if let Some(fragments) = self.fragments.take() {
+            out.append(&fragments.held);
+        }
+    }
+
+    /// Drops a part of a message whose beginning was dropped; false when it was not.
+    fn drop_fragment(&mut self, out: &mut Output, fin: bool) -> bool {
+        let dropped = self.fragments.as_ref().is_some_and(|fragments| fragments.dropped);
+        if dropped && fin {
+            self.end_fragments(out);
+        }
+        dropped
+    }
+}
+
+impl WebSocket {
+    /// Sends a message, or a part of one: `fin` false begins a fragmented message, [`OpCode::Continuation`] goes on with it
+    /// and with `fin` ends it. `compress` counts for whole messages, where compression was agreed.
+    pub fn send(
+        &self,
+        payload: &[u8],
+        opcode: OpCode,
+        compress: bool,
+        fin: bool,
+    ) -> Result<SendStatus, SendError> {
+        let mut guard = self.connection.state.lock();
+        let state = &mut *guard;
+        let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
+            return Ok(SendStatus::Dropped);
+        };
+        if opcode.is_control() {
+            check_control(opcode, payload.len(), fin)?;
+            // Not counted against the limit: without its pong a client that is merely slow takes the server for dead.
+            state.out.append_with(|out| write_frame(out, true, false, opcode, payload));
+            return Ok(self.leave(guard));
+        }
+        let continues = opcode == OpCode::Continuation;
+        match &session.fragments {
+            None if continues => return Err(SendError::NothingBegun),
+            Some(_) if !continues && !fin => return Err(SendError::NotEnded),
+            _ => {}
+        }
+        if continues && session.drop_fragment(&mut state.out, fin) {
+            return Ok(SendStatus::Dropped);
+        }
+        if session.refuses(state.blocked, &state.out) {
+            if !continues && !fin {
+                session.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
+            }
+            // When half of a message is out, the client could only wait for the rest for ever.
+            let cut = continues || session.config().close_on_backpressure_limit;
+            drop(guard);
+            if cut {
+                self.cut_for_backpressure();
+            }
+            return Ok(SendStatus::Dropped);
+        }
+        self.touch(session);
+        if continues || !fin {
+            session.write_fragment(&mut state.out, opcode, payload, fin);
+        } else if compress && !payload.is_empty() && session.codec.is_some() {
+            session.write_compressed(&mut state.out, opcode, payload);
+        } else if payload.len() >= DIRECT && session.fragments.is_none() && !state.flushing && !state.blocked
+        {
+            // It goes to the kernel from where it lies.
+            state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
+            let all = self.connection.transmit(guard, payload, b"");
+            return Ok(self.status(all));
+        } else {
+            session.write(&mut state.out, |out| write_frame(out, true, false, opcode, payload));
+        }
+        Ok(self.leave(guard))
+    }
+
+    /// Queues a published message on this socket. Runs under the hub's lock, so it writes nothing.
+    pub(super) fn deliver(&self, message: &mut Message<'_>) -> Followup {
+        let mut guard = self.connection.state.lock();
+        let state = &mut *guard;
+        let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
+            return Followup::Nothing;
+        };
+        if session.refuses(state.blocked, &state.out) {
+            return if session.config().close_on_backpressure_limit {
+                Followup::Cut
+            } else {
+                Followup::Nothing
+            };
+        }
+        self.touch(session);
+        message.queue(session, &mut state.out);
+        if state.blocked {
+            return Followup::Nothing;
+        }
+        batch::mark(&self.connection, state);
+        if state.out.len() < CORK_LIMIT { Followup::Nothing } else { Followup::Flush }
+    }
+
+    /// Counts sending against the idle timeout, where that is asked for.
+    fn touch(&self, session: &mut Session) {
+        if session.config().reset_idle_timeout_on_send {
+            session.hear(self.server().deadlines.now());
+            self.server().deadlines.set(&self.connection.deadline, session.timers.due());
+        }
+    }
+
+    /// Sends what is queued, unless a batch does so soon.
+    fn leave(&self, mut guard: Locked<'_>) -> SendStatus {
+        if guard.blocked {
+            return SendStatus::Backpressure;
+        }
+        if guard.out.len() < CORK_LIMIT && batch::mark(&self.connection, &mut guard) {
+            return SendStatus::Success;
+        }
+        let all = self.connection.flush(guard);
+        self.status(all)
+    }
+
+    /// What became of a message that was written: `all` of it, or not.
+    fn status(&self, all: bool) -> SendStatus {
+        match all {
+            true => SendStatus::Success,
+            false if self.is_open() => SendStatus::Backpressure,
+            false => SendStatus::Dropped,
+        }
+    }
+
+    /// Ends a socket that a message was dropped for (C-K-04).
+    pub(super) fn cut_for_backpressure(&self) {
+        let mut state = self.connection.state.lock();
+        if state.socket.as_mut().is_some_and(|session| session.cut()) {
+            session::closed(&mut state, ABNORMAL, Some(b"Backpressure limit reached"));
+            self.connection.lose(&mut state);
+        }
+    }
+}
+
+fn check_control(opcode: OpCode, length: usize, fin: bool) -> Result<(), SendError> {
+    match opcode {
+        OpCode::Close => Err(SendError::Close),
+        _ if length > MAX_CONTROL => Err(SendError::ControlTooLong { length }),
+        _ if !fin => Err(SendError::FragmentedControl),
+        _ => Ok(()),
+    }
+}

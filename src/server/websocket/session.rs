@@ -1,0 +1,447 @@
+//! What a socket is between its handshake and its end: everything here is under the connection's lock.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::{Behavior, Lane, Listener};
+use crate::config::SocketConfig;
+use crate::pubsub::Topic;
+use crate::server::connection::{Connection, NEVER, Phase, State};
+use crate::server::output::Output;
+use crate::server::websocket::{GOING_AWAY, WebSocket};
+use crate::websocket::deflate::Codec;
+use crate::websocket::{OpCode, Receiver, close_payload, encode_header};
+
+/// What an event counts for, besides its bytes, against the bound of what was received and not dealt with.
+const EVENT_WEIGHT: usize = 64;
+/// Bytes of pongs that may wait for a client; then its pings are left unread.
+const PONG_BOUND: usize = 64 * 1024;
+/// The most milliseconds that a timer may be late, so that many sockets share a sweep.
+const GRAIN: u64 = 4000;
+
+/// Something that happened on a socket.
+#[derive(Debug)]
+pub enum Event {
+    /// The handshake is complete.
+    Open,
+    /// A text message; it is valid UTF-8.
+    Text(Vec<u8>),
+    /// A binary message.
+    Binary(Vec<u8>),
+    /// A ping, which has been answered.
+    Ping(Vec<u8>),
+    /// A pong.
+    Pong(Vec<u8>),
+    /// Something had to wait for the client, and nothing does any more.
+    Drain,
+    /// The same, for those who asked with [`WebSocket::await_room`]; also when the socket ends meanwhile.
+    Room,
+    /// The socket has joined or left a topic.
+    Subscription {
+        /// Which.
+        topic: Topic,
+        /// Subscribers now.
+        count: usize,
+        /// Subscribers before.
+        before: usize,
+    },
+    /// The end: nothing follows.
+    Close {
+        /// The code, from the client or from whoever ended the socket here; 1005 without one, 1006 without a close frame.
+        code: u16,
+        /// The reason.
+        reason: Option<Box<[u8]>>,
+    },
+}
+
+impl Event {
+    /// Who listens.
+    pub fn listener(&self, behavior: &Behavior) -> Option<Listener> {
+        match self {
+            Self::Open => behavior.open,
+            Self::Text(_) | Self::Binary(_) => behavior.message,
+            Self::Ping(_) => behavior.ping,
+            Self::Pong(_) => behavior.pong,
+            Self::Drain => behavior.drain,
+            Self::Room => None,
+            Self::Subscription { .. } => behavior.subscription,
+            Self::Close { .. } => behavior.close,
+        }
+    }
+
+    fn lane(&self, behavior: &Behavior) -> Lane {
+        match (self, self.listener(behavior)) {
+            (_, Some(listener)) => listener.lane,
+            // Futures are completed on the loop's thread.
+            (Self::Room, None) => Lane::Loop,
+            (_, None) => Lane::Turn,
+        }
+    }
+
+    /// What it counts for until it has been dealt with.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => {
+                EVENT_WEIGHT + bytes.len()
+            }
+            _ => 0,
+        }
+    }
+
+    /// Whether it is pointless once this side has ended the socket.
+    fn is_moot(&self) -> bool {
+        !matches!(self, Self::Open | Self::Room | Self::Subscription { .. } | Self::Close { .. })
+    }
+}
+
+/// When the sweeper has to look at a socket, in milliseconds of the server's clock.
+#[derive(Debug)]
+pub(crate) struct Timers {
+    idle: u64,
+    life: u64,
+    /// A ping was sent that nothing has come after.
+    pinged: bool,
+}
+
+impl Timers {
+    fn new(config: &SocketConfig, now: u64) -> Self {
+        let life = if config.max_lifetime.is_zero() { NEVER } else { after(now, config.max_lifetime) };
+        let mut timers = Self { idle: NEVER, life, pinged: false };
+        timers.hear(config, now);
+        timers
+    }
+
+    pub(crate) fn due(&self) -> u64 {
+        self.idle.min(self.life)
+    }
+
+    /// Something came.
+    fn hear(&mut self, config: &SocketConfig, now: u64) {
+        self.pinged = false;
+        if !config.idle_timeout.is_zero() {
+            let silence = if config.send_pings_automatically {
+                config.idle_timeout.saturating_sub(margin(config.idle_timeout))
+            } else {
+                config.idle_timeout
+            };
+            self.idle = after(now, silence);
+        }
+    }
+}
+
+/// `after` from `now`, rounded up so that many sockets fall due together: by no more than a sixteenth.
+fn after(now: u64, after: Duration) -> u64 {
+    let after = u64::try_from(after.as_millis()).unwrap_or(NEVER);
+    let grain = (after / 16).clamp(1, GRAIN);
+    now.saturating_add(after).checked_next_multiple_of(grain).unwrap_or(NEVER - 1).min(NEVER - 1)
+}
+
+/// How long before the idle timeout a ping is sent (C-F-06): 4 s, doubled up to 16 while a quarter of the timeout allows.
+fn margin(idle_timeout: Duration) -> Duration {
+    let mut margin = Duration::from_secs(4);
+    while margin < Duration::from_secs(16) && idle_timeout >= 4 * margin {
+        margin *= 2;
+    }
+    margin.min(idle_timeout / 2)
+}
+
+/// One socket's state.
+pub(crate) struct Session {
+    behavior: Arc<Behavior>,
+    /// The socket itself, until it ends.
+    handle: Option<Arc<WebSocket>>,
+    pub(super) receiver: Receiver,
+    pub(super) codec: Option<Box<Codec>>,
+    topics: HashSet<Topic>,
+    events: VecDeque<Event>,
+    /// What was received and not dealt with weighs.
+    load: usize,
+    /// A job for this socket is queued or running.
+    scheduled: bool,
+    /// Something had to wait for the client since [`Event::Drain`] was last sent.
+    pub(crate) full: bool,
+    /// Somebody waits for [`Event::Room`].
+    pub(super) awaited: bool,
+    pub(crate) timers: Timers,
+    /// Messages dropped for backpressure.
+    pub(super) dropped: u64,
+    /// Bytes of pongs sent since the client last took everything.
+    pongs: usize,
+    /// A fragmented message is being sent; what else is sent waits here until it is complete.
+    pub(super) fragments: Option<Box<super::send::Fragments>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        behavior: Arc<Behavior>,
+        handle: Arc<WebSocket>,
+        codec: Option<Box<Codec>>,
+        now: u64,
+    ) -> Self {
+        Self {
+            timers: Timers::new(&behavior.config, now),
+            behavior,
+            handle: Some(handle),
+            receiver: Receiver::default(),
+            codec,
+            topics: HashSet::new(),
+            events: VecDeque::new(),
+            load: 0,
+            scheduled: false,
+            full: false,
+            awaited: false,
+            dropped: 0,
+            pongs: 0,
+            fragments: None,
+        }
+    }
+
+    pub(super) fn config(&self) -> &SocketConfig {
+        &self.behavior.config
+    }
+
+    /// Whether neither side has ended it.
+    pub(crate) fn is_open(&self) -> bool {
+        self.handle.is_some()
+    }
+
+    /// Whether more may be read.
+    pub(crate) fn wants_more(&self) -> bool {
+        self.load < self.config().inbound_buffer && self.pongs < PONG_BOUND
+    }
+
+    /// Something came from the client, or left for it.
+    pub(super) fn hear(&mut self, now: u64) {
+        self.timers.hear(&self.behavior.config, now);
+    }
+
+    pub(super) fn count_pong(&mut self, length: usize) {
+        self.pongs += length;
+    }
+
+    /// Whatever is sent from now on and whatever has come is pointless; false when it had ended before.
+    pub(super) fn cut(&mut self) -> bool {
+        self.events.retain(|event| !event.is_moot());
+        self.is_open()
+    }
+
+    /// Bytes that wait for the client beyond what the kernel has taken; what a cork holds is not among them.
+    pub(super) fn waiting(&self, blocked: bool, out: &Output) -> usize {
+        let held = self.fragments.as_ref().map_or(0, |fragments| fragments.held.len());
+        held + if blocked { out.len() } else { 0 }
+    }
+
+    // ---- topics -------------------------------------------------------------------------------------------------
+
+    pub(super) fn join(&mut self, topic: &Topic) -> bool {
+        self.is_open() && {
+            self.topics.insert(Topic::clone(topic));
+            true
+        }
+    }
+
+    pub(super) fn leave(&mut self, topic: &[u8]) {
+        self.topics.remove(topic);
+        if self.topics.is_empty() {
+            self.topics = HashSet::new();
+        }
+    }
+
+    pub(super) fn has_joined(&self, topic: &[u8]) -> bool {
+        self.is_open() && self.topics.contains(topic)
+    }
+
+    pub(super) fn topics(&self) -> Vec<Topic> {
+        if self.is_open() { self.topics.iter().cloned().collect() } else { Vec::new() }
+    }
+
+    /// The topics to leave, when the end is all that is left to tell (C-C-09).
+    pub(super) fn take_topics_at_end(&mut self) -> HashSet<Topic> {
+        match self.events.front() {
+            Some(Event::Close { .. }) => std::mem::take(&mut self.topics),
+            _ => HashSet::new(),
+        }
+    }
+
+    /// Tells of topics left at the end, before the end itself.
+    pub(super) fn announce_leaving(&mut self, left: Vec<(Topic, usize)>) {
+        for (topic, count) in left.into_iter().rev() {
+            self.events.push_front(Event::Subscription { topic, count, before: count + 1 });
+        }
+    }
+
+    // ---- events -------------------------------------------------------------------------------------------------
+
+    /// Queues an event, if anybody listens, and has the socket run.
+    pub(super) fn push(&mut self, event: Event) {
+        if self.is_open() {
+            self.keep(event);
+            self.schedule();
+        }
+    }
+
+    /// Queues an event without having the socket run.
+    pub(super) fn keep(&mut self, event: Event) {
+        let wanted = match &event {
+            Event::Room => true,
+            // Somebody has to leave the topics, and to let go of what user code keeps.
+            Event::Close { .. } => {
+                self.behavior.close.is_some()
+                    || !self.topics.is_empty()
+                    || self.handle.as_ref().is_some_and(|handle| handle.user().get().is_some())
+            }
+            event => event.listener(&self.behavior).is_some(),
+        };
+        if wanted {
+            self.load += event.weight();
+            self.events.push_back(event);
+        }
+    }
+
+    /// Has the socket run, if it has events and does not.
+    pub(super) fn schedule(&mut self) {
+        if !self.scheduled
+            && let (Some(event), Some(handle)) = (self.events.front(), &self.handle)
+        {
+            self.scheduled = true;
+            handle.dispatch(event.lane(&self.behavior));
+        }
+    }
+
+    /// Counts an event as dealt with; true when reading may go on.
+    pub(super) fn finish(&mut self, weight: usize) -> bool {
+        let held_back = !self.wants_more();
+        self.load = self.load.saturating_sub(weight);
+        weight > 0 && held_back && self.wants_more()
+    }
+
+    pub(super) fn next_event(&mut self, handle: &Arc<WebSocket>, lane: Lane) -> Option<Event> {
+        match self.events.front() {
+            Some(event) if event.lane(&self.behavior) == lane => {
+                let event = self.events.pop_front();
+                if self.events.is_empty() && self.events.capacity() > 16 {
+                    self.events = VecDeque::new();
+                }
+                return event;
+            }
+            Some(event) => {
+                self.scheduled = true;
+                handle.dispatch(event.lane(&self.behavior));
+            }
+            None => self.scheduled = false,
+        }
+        None
+    }
+}
+
+/// The socket is over: nothing is sent or received on it any more, and user code will hear so, once. False when it was
+/// over before.
+pub(crate) fn closed(state: &mut State, code: u16, reason: Option<&[u8]>) -> bool {
+    let Some(session) = &mut state.socket else { return false };
+    if !session.is_open() {
+        return false;
+    }
+    if std::mem::take(&mut session.awaited) {
+        session.keep(Event::Room);
+    }
+    session.keep(Event::Close { code, reason: reason.map(Into::into) });
+    session.schedule();
+    session.receiver = Receiver::default();
+    session.codec = None;
+    session.fragments = None;
+    let handle = session.handle.take();
+    if session.events.is_empty() && !session.scheduled {
+        state.socket = None;
+    }
+    // Whoever has yet to hear of it holds it too, so nothing is dropped here but a count.
+    drop(handle);
+    true
+}
+
+/// This side ends the socket: a close frame leaves, what had come and was not dealt with is dropped.
+pub(crate) fn end(connection: &Arc<Connection>, state: &mut State, code: u16, reason: Option<&[u8]>) -> bool {
+    if !state.socket.as_mut().is_some_and(|session| session.cut()) {
+        return false;
+    }
+    write_close(state, code, reason.unwrap_or_default());
+    closed(state, code, reason);
+    connection.begin_closing(state);
+    true
+}
+
+/// The client ended the socket; its close frame is answered with the same (RFC 6455 5.5.1).
+pub(super) fn ended(connection: &Arc<Connection>, state: &mut State, code: Option<u16>, reason: &[u8]) {
+    write_close(state, code.unwrap_or_default(), reason);
+    match code {
+        Some(code) => closed(state, code, Some(reason)),
+        None => closed(state, super::NO_STATUS, None),
+    };
+    connection.begin_closing(state);
+}
+
+/// The client broke a rule, or was silent for too long: it learns `code`, user code 1006 (C-C-07).
+pub(super) fn fail(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    code: u16,
+    text: &str,
+    told: Option<&str>,
+) {
+    write_close(state, code, text.as_bytes());
+    closed(state, super::ABNORMAL, told.map(str::as_bytes));
+    connection.begin_closing(state);
+}
+
+fn write_close(state: &mut State, code: u16, reason: &[u8]) {
+    let payload = close_payload(code, reason);
+    state.out.append_with(|out| {
+        encode_header(out, true, false, OpCode::Close, payload.len());
+        out.extend_from_slice(&payload);
+    });
+}
+
+/// The client has taken everything.
+pub(crate) fn has_room(connection: &Connection, state: &mut State) {
+    let Some(session) = &mut state.socket else { return };
+    let held_back = !session.wants_more();
+    session.pongs = 0;
+    if held_back && session.wants_more() {
+        connection.wake();
+    }
+    if std::mem::take(&mut session.full) {
+        session.hear(connection.server.deadlines.now());
+        if std::mem::take(&mut session.awaited) {
+            session.keep(Event::Room);
+        }
+        session.push(Event::Drain);
+        connection.rearm(state);
+    }
+}
+
+/// A deadline has passed.
+pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
+    let now = connection.server.deadlines.now();
+    let Some(session) = &mut state.socket else { return };
+    if session.timers.life <= now {
+        end(connection, state, 1000, Some(b"please reconnect"));
+    } else if session.timers.idle <= now {
+        let idle_timeout = session.config().idle_timeout;
+        if session.config().send_pings_automatically && !session.timers.pinged {
+            session.timers.pinged = true;
+            session.timers.idle = after(now, margin(idle_timeout));
+            state.out.append_with(|out| encode_header(out, true, false, OpCode::Ping, 0));
+        } else {
+            let text = "WebSocket timed out from inactivity";
+            fail(connection, state, GOING_AWAY, text, Some(text));
+        }
+    }
+    connection.rearm(state);
+}
+
+impl State {
+    /// Whether the connection speaks WebSocket and neither side has ended that.
+    pub(super) fn speaks(&self) -> bool {
+        self.phase == Phase::Socket
+    }
+}

@@ -1,0 +1,137 @@
+//! From a request to a socket: who decides on a handshake, and the answer that ends HTTP on a connection.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use crate::app::Behavior;
+use crate::http::date;
+use crate::http::head::{self, Head};
+use crate::http::response::{BodyKind, RequestInfo};
+use crate::router::Params;
+use crate::server::connection::{Connection, Phase, State};
+use crate::server::exchange::{Exchange, Stop};
+use crate::server::intake::Intake;
+use crate::server::reply::Reply;
+use crate::server::session;
+use crate::server::websocket::WebSocket;
+use crate::server::websocket::session::{Event, Session};
+use crate::websocket::deflate::{self, Codec};
+use crate::websocket::handshake::{self, Handshake};
+
+/// What a client offers in its handshake.
+pub(crate) struct Offer<'a> {
+    /// `Sec-WebSocket-Key`, valid.
+    pub(crate) key: &'a [u8],
+    /// `Sec-WebSocket-Protocol`: the first is chosen.
+    pub(crate) protocols: &'a [u8],
+    /// `Sec-WebSocket-Extensions`.
+    pub(crate) extensions: &'a [u8],
+    /// `User-Agent`.
+    pub(crate) user_agent: &'a [u8],
+}
+
+/// A request to a WebSocket route. True when it is no handshake at all, and the HTTP routes may have it.
+pub(crate) fn begin(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    head: &Head,
+    bytes: &[u8],
+    behavior: &Arc<Behavior>,
+    params: &Params,
+) -> bool {
+    match handshake::examine(head, bytes) {
+        Handshake::Absent => return true,
+        Handshake::Refused(code) => {
+            refuse(connection, state, code);
+            return false;
+        }
+        Handshake::Valid => {}
+    }
+    state.intake = Intake::default();
+    let Some(listener) = behavior.upgrade else {
+        let block = head.header_block(bytes);
+        let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
+        let offer = Offer {
+            key: &value(b"sec-websocket-key"),
+            protocols: &value(b"sec-websocket-protocol"),
+            extensions: &value(b"sec-websocket-extensions"),
+            user_agent: &value(b"user-agent"),
+        };
+        open(connection, state, behavior, &offer, None);
+        return false;
+    };
+    let stop = Stop::at_upgrade(listener, params.clone(), Arc::clone(behavior), 0);
+    let exchange = Exchange::new(Arc::clone(connection), state.current, head.clone(), bytes, stop);
+    state.exchange = Some(Arc::clone(&exchange));
+    session::dispatch(connection, state, exchange, listener.lane);
+    false
+}
+
+/// Refuses a handshake (RFC 6455 4.4). The connection goes on: nothing about its framing is in doubt.
+fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
+    if code == 426 {
+        // Valid as they stand (RFC 9110 15.5.22).
+        let _ = state.reply.head.header(b"Upgrade", b"websocket");
+        let _ = state.reply.head.header(b"Connection", b"Upgrade");
+        let _ = state.reply.head.header(b"Sec-WebSocket-Version", b"13");
+    }
+    state.intake = Intake::default();
+    session::answer(connection, state, code);
+    connection.settle(state);
+}
+
+/// Completes a handshake: the 101 with what user code has written into its head, then the socket (RFC 6455 4.2.2).
+/// Whoever calls it flushes.
+pub(crate) fn open(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    behavior: &Arc<Behavior>,
+    offer: &Offer<'_>,
+    user: Option<Box<dyn Any + Send + Sync>>,
+) -> Arc<WebSocket> {
+    let server = &connection.server;
+    let agreed = behavior
+        .config
+        .compression
+        .as_ref()
+        .filter(|_| !handshake::breaks_compression(offer.user_agent))
+        .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
+    let head = &mut state.reply.head;
+    head.switch_protocols();
+    // None of them can fail: they are ours, or have been checked.
+    let _ = head.header(b"Upgrade", b"websocket");
+    let _ = head.header(b"Connection", b"Upgrade");
+    let _ = head.header(b"Sec-WebSocket-Accept", &handshake::accept(offer.key));
+    if let Some(protocol) = handshake::first_protocol(offer.protocols) {
+        let _ = head.header(b"Sec-WebSocket-Protocol", protocol);
+    }
+    if let Some(agreed) = &agreed {
+        let mut value = Vec::new();
+        agreed.write_to(&mut value);
+        let _ = head.header(b"Sec-WebSocket-Extensions", &value);
+    }
+    let name = server.config.server_name.as_bytes();
+    head.write_to(state.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
+    // HTTP is over on this connection, and so is every exchange.
+    state.reply = Reply::default();
+    state.exchange = None;
+    state.corked = false;
+    state.searched = 0;
+    state.phase = Phase::Socket;
+    let socket = Arc::new(WebSocket {
+        connection: Arc::clone(connection),
+        behavior: Arc::clone(behavior),
+        user: user.map_or_else(OnceLock::new, OnceLock::from),
+    });
+    let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
+    let mut session = Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
+    session.push(Event::Open);
+    state.socket = Some(Box::new(session));
+    connection.rearm(state);
+    if server.is_closing() {
+        crate::server::websocket::end(connection, state, super::GOING_AWAY, None);
+    }
+    // What the client sent behind its handshake waits in the input.
+    connection.wake();
+    socket
+}
