@@ -2,7 +2,12 @@
 //!
 //! The levels of the library are here for the choice of the one that is used (`websocket::deflate`).
 #![allow(missing_docs)] // `criterion_group!` writes a function without any
+#![allow(
+    clippy::decimal_bitwise_operands,
+    reason = "the numbers are those of CompressOptions, in its notation"
+)]
 
+use std::fmt::Write;
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -49,7 +54,8 @@ fn messages() -> Vec<Vec<u8>> {
         let mut text = String::from(r#"{"type":"chat.message","room":"general","messages":["#);
         for part in 0.. {
             let words: Vec<_> = (0..6 + random(12)).map(|_| WORDS[random(WORDS.len())]).collect();
-            text += &format!(
+            let _ = write!(
+                text,
                 r#"{{"id":{},"user":"{}","sent_at":"2026-11-22T18:{:02}:{:02}.{:06}+00:00","text":"{}"}}"#,
                 number * 100 + part,
                 ["alice", "bob", "carol", "dave"][random(4)],
@@ -90,7 +96,7 @@ fn deflate(criterion: &mut Criterion) {
                 bytes = (bytes.0 + messages[at].len(), bytes.1 + out.len());
             });
         });
-        assert!(bytes.1 < bytes.0 * 6 / 10, "{name}: {bytes:?}");
+        assert!(bytes.1 <= bytes.0 * 6 / 10, "{name}: {bytes:?}");
     }
     for level in 1..=6 {
         let mut context = Compress::new(Level::new(level), false);

@@ -194,9 +194,9 @@ pub fn deflate_shared(agreed: &Agreed, message: &[u8], out: &mut Vec<u8>) {
 }
 
 /// How many bytes of what was sent the compressor is shown before a message of `len` bytes. To show it one costs
-/// a tenth of compressing one, so that this costs less than the message itself does, except for small ones: those
-/// gain more from 8 KB than they lose. The whole window of 32 KB before a message of 1 KB would take 50 us for its
-/// 17, and saves 1 % more.
+/// a tenth of compressing one, so four times the message adds less than half to its time. Small messages gain more
+/// from 8 KB than they lose: 1 KB of JSON takes 10 us more and half the bytes. The whole window of 32 KB would take
+/// it 60 us, and saves 4 % more.
 fn reach(len: usize) -> usize {
     len.saturating_mul(4).max(8 * 1024)
 }

@@ -111,7 +111,7 @@ impl Inflater {
                 257..=264 => self.copy(bits, distances, symbol - 254)?,
                 265..=284 => {
                     let extra = (symbol - 261) / 4;
-                    let base = (4 + (symbol - 265) % 4 << extra) + 3;
+                    let base = ((4 + (symbol - 265) % 4) << extra) + 3;
                     let len = base + bits.take(u32::try_from(extra).ok()?)?;
                     self.copy(bits, distances, len)?;
                 }
@@ -127,7 +127,7 @@ impl Inflater {
             symbol + 1
         } else {
             let extra = symbol / 2 - 1;
-            (2 + symbol % 2 << extra) + 1 + bits.take(u32::try_from(extra).ok()?)?
+            ((2 + symbol % 2) << extra) + 1 + bits.take(u32::try_from(extra).ok()?)?
         };
         self.farthest = self.farthest.max(distance);
         for _ in 0..len {

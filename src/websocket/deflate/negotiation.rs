@@ -1,5 +1,7 @@
 //! Which of the offers of a client is taken, and what is answered (RFC 7692 sections 5 and 7.1).
 
+use std::mem::replace;
+
 use super::{Compression, MAX_BITS, MIN_BITS};
 use crate::http::trim_blanks;
 
@@ -42,19 +44,19 @@ impl Agreed {
         (!self.server_takeover).then_some(self.server_bits)
     }
 
-    pub(super) fn server_takeover(&self) -> bool {
+    pub(super) fn server_takeover(self) -> bool {
         self.server_takeover
     }
 
-    pub(super) fn server_bits(&self) -> u8 {
+    pub(super) fn server_bits(self) -> u8 {
         self.server_bits
     }
 
-    pub(super) fn client_takeover(&self) -> bool {
+    pub(super) fn client_takeover(self) -> bool {
         self.client_takeover
     }
 
-    pub(super) fn client_bits(&self) -> u8 {
+    pub(super) fn client_bits(self) -> u8 {
         self.client_bits
     }
 }
@@ -84,7 +86,7 @@ fn write_bits(name: &[u8], bits: u8, out: &mut Vec<u8>) {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn negotiate(wanted: &Compression, offers: &[u8]) -> Option<Agreed> {
-    split_outside_quotes(offers, b',').find_map(|offer| accept(wanted, &Offer::parse(offer)?))
+    split_outside_quotes(offers, b',').find_map(|offer| accept(*wanted, &Offer::parse(offer)?))
 }
 
 /// One offer of permessage-deflate.
@@ -93,8 +95,10 @@ struct Offer {
     server_no_takeover: bool,
     client_no_takeover: bool,
     server_bits: Option<u8>,
-    /// The client can be told a window; of at most so many bits, if it says how many.
-    client_bits: Option<Option<u8>>,
+    /// The client can be told a window,
+    client_bits_offered: bool,
+    /// of at most so many bits.
+    client_bits: Option<u8>,
 }
 
 impl Offer {
@@ -110,18 +114,16 @@ impl Offer {
             let name = trim_blanks(halves.next()?);
             let value = halves.next().map(trim_blanks);
             let first = match (name, value) {
-                (b"server_no_context_takeover", None) => {
-                    !std::mem::replace(&mut offer.server_no_takeover, true)
-                }
-                (b"client_no_context_takeover", None) => {
-                    !std::mem::replace(&mut offer.client_no_takeover, true)
-                }
+                (b"server_no_context_takeover", None) => !replace(&mut offer.server_no_takeover, true),
+                (b"client_no_context_takeover", None) => !replace(&mut offer.client_no_takeover, true),
                 // RFC 7692 section 7.1.2.1: this one has a value.
                 (b"server_max_window_bits", Some(value)) => offer.server_bits.replace(bits(value)?).is_none(),
                 // RFC 7692 section 7.1.2.2: this one may have.
-                (b"client_max_window_bits", None) => offer.client_bits.replace(None).is_none(),
-                (b"client_max_window_bits", Some(value)) => {
-                    offer.client_bits.replace(Some(bits(value)?)).is_none()
+                (b"client_max_window_bits", value) => {
+                    if let Some(value) = value {
+                        offer.client_bits = Some(bits(value)?);
+                    }
+                    !replace(&mut offer.client_bits_offered, true)
                 }
                 _ => false,
             };
@@ -133,7 +135,7 @@ impl Offer {
     }
 }
 
-fn accept(wanted: &Compression, offer: &Offer) -> Option<Agreed> {
+fn accept(wanted: Compression, offer: &Offer) -> Option<Agreed> {
     // RFC 7692 section 7.1.1.1: the client's server_no_context_takeover is met, or the offer declined.
     let server_window = wanted.compressor.filter(|_| !offer.server_no_takeover);
     let server_bits = server_window.unwrap_or(MAX_BITS).min(offer.server_bits.unwrap_or(MAX_BITS));
@@ -142,7 +144,7 @@ fn accept(wanted: &Compression, offer: &Offer) -> Option<Agreed> {
         return None;
     }
     let client_window = wanted.decompressor.filter(|_| !offer.client_no_takeover);
-    let limit = offer.client_bits.flatten().unwrap_or(MAX_BITS);
+    let limit = offer.client_bits.unwrap_or(MAX_BITS);
     let client_bits = client_window.unwrap_or(MAX_BITS).min(limit);
     Some(Agreed {
         server_takeover: server_window.is_some(),
@@ -150,7 +152,7 @@ fn accept(wanted: &Compression, offer: &Offer) -> Option<Agreed> {
         server_bits_named: offer.server_bits.is_some() || server_bits < MAX_BITS,
         // RFC 7692 section 7.1.2.2: a client that did not offer it cannot be told a window. Then it uses the
         // largest, of which we would forget a part: let it start anew with each message.
-        client_takeover: client_window.is_some() && (client_bits == MAX_BITS || offer.client_bits.is_some()),
+        client_takeover: client_window.is_some() && (client_bits == MAX_BITS || offer.client_bits_offered),
         client_bits,
     })
 }
