@@ -285,6 +285,7 @@ def test_send(serve: Serve, lane: str, method: str) -> None:
             found = client.recv_data()
             assert (found[0], found[1].replace(b" ", b"")) == (opcode, payload)
     expected = True if method == "cork_send" else SendStatus.SUCCESS
+    until(lambda: len(results) == len(SENT), "the callback to end")
     assert results == [expected] * len(SENT)
 
 
@@ -310,6 +311,7 @@ def test_sent_in_pieces(serve: Serve) -> None:
             Frame(False, False, TEXT, b"again"),
             Frame(True, False, CONTINUATION, b""),
         ]
+    until(lambda: len(results) == 6, "the callback to end")
     assert results == [SendStatus.SUCCESS] * 6
 
 
@@ -354,6 +356,7 @@ def test_cork(serve: Serve, lane: str) -> None:
     with running.websocket() as client:
         client.send_text("go")
         assert [client.recv_message(), client.recv_message()] == ["a", "b"]
+    until(lambda: "after" in seen, "the callback to end")
     assert seen == [True, "after"]
 
 
@@ -698,6 +701,7 @@ def test_publish_reaches_the_publisher(serve: Serve) -> None:
         assert running.app.publish("news", {"from": "outside"}, OpCode.TEXT)
         assert second.recv_message().replace(" ", "") == '{"from":"outside"}'
         assert stranger.ping(b"nothing for me").recv_frame() == Frame(True, False, PONG, b"nothing for me")
+    until(lambda: len(results) == 2, "both callbacks to end")
     assert results == [(True, False), (True, False)]
 
 

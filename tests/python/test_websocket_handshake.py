@@ -349,6 +349,7 @@ def test_open_runs_inside_upgrade(serve: Serve, lane: str) -> None:
     behavior = {"upgrade": upgrade, "open": lambda ws: (order.append("open"), ws.send("hello", OpCode.TEXT))}
     with serve(lambda app: app.ws("/", behavior), **options(lane)).websocket() as client:
         assert client.recv_message() == "hello"
+    until(lambda: len(order) == 3, "upgrade to return")
     assert order == ["before", "open", "after"]
 
 

@@ -103,7 +103,7 @@ def test_violations(serve: Serve, name: str, lane: str) -> None:
     echo = Echo(serve, lane)
     with echo.client() as client:
         client.send(VIOLATIONS[name] + frame(TEXT, b"too late") + frame(PING, b"too late"))
-        if name == "a continuation after the end":
+        if name == "a continuation after the end" and lane == THREAD:
             assert client.recv_message() == "ab"
         assert client.expect_close()[0] == 1002
     assert echo.closed() == (1006, None)
@@ -156,7 +156,9 @@ def test_a_violation_byte_by_byte(serve: Serve) -> None:
     for name in ("text within text", "a long ping", "opcode 11"):
         echo = Echo(serve)
         with echo.client() as client:
-            client.send_slowly(VIOLATIONS[name])
+            # The end may come before the last byte is sent.
+            with contextlib.suppress(OSError):
+                client.send_slowly(VIOLATIONS[name])
             assert client.expect_close()[0] == 1002, name
         assert echo.closed() == (1006, None)
 
