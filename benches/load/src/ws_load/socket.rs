@@ -142,3 +142,21 @@ impl Poll {
         (usize::try_from(event.data.u64()).unwrap_or(usize::MAX), flags.contains(EventFlags::OUT))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn more_connections_than_ports_come_from_more_addresses() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        for (number, due) in [(0, 1), (PER_ADDRESS - 1, 1), (PER_ADDRESS, 2), (3 * PER_ADDRESS, 4)] {
+            let stream = open(address, number).expect("somebody listens");
+            let local = stream.local_addr().expect("it is connected").ip();
+            assert_eq!(local, IpAddr::V4(Ipv4Addr::new(127, 0, 0, due)));
+        }
+    }
+}

@@ -253,3 +253,66 @@ fn deflate(payload: &[u8]) -> Vec<u8> {
     compressed.truncate(compressed.len() - TAIL.len());
     compressed
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(arguments: &str) -> Traffic {
+        let arguments = format!("echo --port 1 --in-flight 3 {arguments}");
+        Traffic::new(
+            &Options::parse(arguments.split_whitespace().map(str::to_owned)).expect("they are right"),
+        )
+    }
+
+    /// What an echo server that compresses as this does would answer to everything a connection sends.
+    fn echoes(traffic: &Traffic, count: usize) -> Vec<u8> {
+        let mut sending = Sending::starting_at(5);
+        let mut echoes = Vec::new();
+        let mut sent = Vec::new();
+        sending.queued = count;
+        while sending.queued > 0 {
+            // In pieces, as a full socket would take them.
+            let piece = &traffic.to_send(&sending)[..1];
+            sent.extend_from_slice(piece);
+            traffic.has_sent(&mut sending, 1);
+        }
+        let mut rest = &sent[..];
+        while let Some(frame) = Frame::find(rest) {
+            ws::append_header(&mut echoes, frame.first, frame.payload.len());
+            frame.append_payload(&mut echoes);
+            rest = &rest[frame.length..];
+        }
+        echoes
+    }
+
+    #[test]
+    fn echoes_are_recognised_however_they_are_cut() {
+        for arguments in ["--size 32", "--size 300 --text", "--deflate"] {
+            let mut traffic = traffic(arguments);
+            let echoes = echoes(&traffic, 20);
+            for piece in [1, 7, 100, echoes.len()] {
+                let mut receiving = Receiving::starting_at(5);
+                let found: Outcome<Vec<usize>> =
+                    echoes.chunks(piece).map(|piece| traffic.receive(&mut receiving, piece)).collect();
+                assert_eq!(found.expect("nothing is wrong").iter().sum::<usize>(), 20);
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_or_a_lost_message_is_noticed() {
+        for arguments in ["--size 32", "--deflate"] {
+            let mut traffic = traffic(arguments);
+            let echoes = echoes(&traffic, 3);
+            for at in (0..echoes.len()).step_by(5) {
+                let mut changed = echoes.clone();
+                changed[at] ^= 4;
+                let found = traffic.receive(&mut Receiving::starting_at(5), &changed);
+                assert_ne!(found, Ok(3), "byte {at}");
+            }
+            let lost = Frame::find(&echoes).expect("there are three").length;
+            assert!(traffic.receive(&mut Receiving::starting_at(5), &echoes[lost..]).is_err());
+        }
+    }
+}
