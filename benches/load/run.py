@@ -184,13 +184,13 @@ def check_generators(
 ) -> None:
     """Shows who gives up first, each generator or the fastest server there is."""
     checks = (
-        ("wrk", servers.HTTP, servers.FLOOR, works.load("/", 64)),
-        ("ws-load", servers.WEBSOCKET, servers.EPOLL_FLOOR, works.ws_load("echo", 64)),
+        ("wrk", servers.FLOOR, works.load("/", 64)),
+        ("ws-load", servers.EPOLL_FLOOR, works.ws_load("echo", 64)),
     )
-    for name, kind, floor_name, load in checks:
-        wanted = any((work.needs == servers.HTTP) == (kind == servers.HTTP) for work in selected)
-        for floor in ready if wanted else ():
-            if floor.name != floor_name:
+    wanted = {work.floors[0] for work in selected}
+    for name, floor_name, load in checks:
+        for floor in ready:
+            if floor.name != floor_name or floor_name not in wanted:
                 continue
             with servers.running(floor, set(conditions.server_cores)) as live:
                 values = load(live, conditions).values

@@ -53,11 +53,7 @@ impl Session {
     pub fn receive_rest(&mut self, answers: &mut Vec<u8>, topic: &mut Vec<u8>) {
         let mut rest = std::mem::take(&mut self.rest);
         let used = self.take(&rest, answers, topic);
-        if used == rest.len() && rest.capacity() <= READ {
-            rest.clear();
-        } else {
-            rest.drain(..used);
-        }
+        rest.drain(..used);
         self.rest = rest;
     }
 
