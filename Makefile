@@ -146,7 +146,7 @@ wheel: $(TOOLS) | needs-rust  ## Make a wheel for this Python in dist/
 	$(MATURIN) --out dist
 
 .PHONY: bench
-bench: $(BUILT)  ## Compare with other servers and with a floor without Python; about half an hour (ARGS=--quick: minutes)
+bench: $(BUILT)  ## Compare with other servers and with floors without Python; over an hour (ARGS=--quick: minutes)
 	$(BIN)/python benches/load/run.py --python $(BIN)/python --date $$(date +%F) $(ARGS)
 
 .PHONY: bench-core
