@@ -232,11 +232,15 @@ def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("chat", None)
 
 
+def press(page: Any, button: str) -> None:
+    page.get_by_role("button", name=button).click()
+
+
 def join(page: Any, address: str, name: str, room: str = "lobby") -> None:
     page.goto(address)
     page.fill("[name=name]", name)
     page.fill("[name=room]", room)
-    page.click("text=Join")
+    press(page, "Join")
     page.wait_for_selector("#state[data-state=connected]")
 
 
@@ -263,7 +267,7 @@ def test_the_chat(browser: Any, serve: Any, chat: Any, path: str) -> None:
     join(ada, address, "Ada")
     join(eve, address, "Eve", "elsewhere")
     ada.fill("[name=text]", "Is anybody there?")
-    ada.click("text=Send")
+    press(ada, "Send")
     ada.wait_for_selector("text=Is anybody there?")
     join(bob, address, "Bob")
     for page in (ada, bob):
@@ -275,7 +279,7 @@ def test_the_chat(browser: Any, serve: Any, chat: Any, path: str) -> None:
     for page in (ada, bob):
         page.wait_for_selector("text=I am")
         assert said(page) == ["Is anybody there?", "<b>I am</b> \N{SNOWMAN}"]
-    bob.click("text=Leave")
+    press(bob, "Leave")
     ada.wait_for_selector("text=Bob has left")
     assert present(ada) == ["Ada"]
     assert (said(eve), present(eve)) == ([], ["Eve"]), "another room hears nothing"
@@ -304,7 +308,7 @@ def test_the_chat_comes_back(browser: Any, serve: Any, chat: Any) -> None:
     until(lambda: len(connections) == 2, "a second connection")
     page.wait_for_selector("#state[data-state=connected]")
     page.fill("[name=text]", "back again")
-    page.click("text=Send")
+    press(page, "Send")
     page.wait_for_selector("text=back again")
     assert present(page) == ["Ada"]
     context.close()
