@@ -76,7 +76,7 @@ def test_every_callback_and_its_arguments(serve: Serve, lane: str) -> None:
         until(lambda: len(events) == 7, "two messages, a ping and a pong")
         client.finish(3210, "reason")
     until(lambda: len(events) == 9, "the end")
-    assert events[0] == ("upgrade", "AppResponse", "AppRequest")
+    assert events[0] == ("upgrade", "Response", "Request")
     assert events[1:3] == [("open", WebSocket), ("subscription", "news", 1, 0)]
     assert events[3:7] == [
         ("message", "text", OpCode.TEXT),
@@ -394,6 +394,125 @@ def test_backpressure_and_drain(serve: Serve) -> None:
         assert client.recv_message() == "drained"
 
 
+@pytest.mark.parametrize("last", ["ping", "end"])
+def test_control_frames_pass_a_full_buffer(serve: Serve, last: str) -> None:
+    """W PR#1876, C-K-03: pong and close are not dropped where messages are; they follow what was queued."""
+    sent: list[int] = []
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        while ws.send(b"x" * 16_384) != SendStatus.DROPPED:
+            sent.append(1)
+        if last == "end":
+            ws.end(1000, "full")
+        sent.append(0)
+
+    behavior = {"message": message, "max_backpressure": 50_000}
+    with serve(lambda app: app.ws("/", behavior)).websocket(receive_buffer=4096) as client:
+        client.send_text("go")
+        until(lambda: 0 in sent, "the buffer to be full")
+        client.ping(b"still there")
+        for _ in range(len(sent) - 1):
+            assert client.recv_data() == (BINARY, b"x" * 16_384)
+        if last == "end":
+            assert client.expect_close_frame() == (1000, b"full")
+        else:
+            assert client.recv_frame() == Frame(True, False, PONG, b"still there")
+
+
+def test_a_reader_that_stops_holds_up_nobody(serve: Serve) -> None:
+    """G#862: while one client reads nothing, the others are answered, and what waits for it is bounded."""
+    sockets: list[Any] = []
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        if message == "flood me":
+            sockets.append(ws)
+            while ws.send(b"x" * 16_384) != SendStatus.DROPPED:
+                pass
+        ws.send(message, opcode)
+
+    running = serve(lambda app: app.ws("/", {"message": message, "max_backpressure": 100_000}))
+    with running.websocket(receive_buffer=4096) as stopped, running.websocket() as client:
+        stopped.send_text("flood me")
+        until(lambda: sockets, "the flood")
+        for number in range(500):
+            assert client.send_text(str(number)).recv_message() == str(number)
+        assert sockets[0].get_buffered_amount() < 150_000
+
+
+@pytest.mark.parametrize("method", ["cork", "for_each_topic"])
+def test_coroutine_functions_are_refused(serve: Serve, method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A-CALL-14: where a callback has to be plain, another is not called, and the log says so."""
+    called: list[Any] = []
+
+    async def callback(argument: Any) -> None:
+        called.append(argument)
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        ws.subscribe("topic")
+        getattr(ws, method)(callback)
+        ws.send("after", OpCode.TEXT)
+
+    with serve(lambda app: app.ws("/", {"message": message})).websocket() as client:
+        assert client.send_text("go").recv_message() == "after"
+    assert called == []
+    assert method in caplog.text
+
+
+def test_topics(serve: Serve) -> None:
+    """A-WS-13..18, I-A-10: bytes and text name the same topic, others none; topics may change while they are looked at."""
+    seen: dict[str, Any] = {}
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        seen["subscribe"] = [ws.subscribe(topic) for topic in ("a", b"b", "a", "", 7, None)]
+        seen["is"] = [ws.is_subscribed(topic) for topic in (b"a", "b", "", "c", 7)]
+        seen["topics"] = sorted(ws.get_topics())
+        each: list[str] = []
+
+        def leave(topic: str) -> None:
+            each.append(topic)
+            ws.unsubscribe(topic)
+            ws.subscribe(f"after {topic}")
+
+        ws.for_each_topic(leave)
+        seen["each"] = sorted(each)
+        seen["after"] = sorted(ws.get_topics())
+        seen["unsubscribe"] = [ws.unsubscribe(topic) for topic in (b"after a", "after a", 7)]
+        ws.send("done", OpCode.TEXT)
+
+    with serve(lambda app: app.ws("/", {"message": message})).websocket() as client:
+        assert client.send_text("go").recv_message() == "done"
+    assert seen == {
+        "subscribe": [True, True, True, True, False, False],
+        "is": [True, True, True, False, False],
+        "topics": ["", "a", "b"],
+        "each": ["", "a", "b"],
+        "after": ["after ", "after a", "after b"],
+        "unsubscribe": [True, False, False],
+    }
+
+
+def test_methods_of_the_applications_own(serve: Serve) -> None:
+    """A-EXT-01, A-EXT-02, A-APP-13: what an extension gives to WebSockets."""
+
+    def extension(request: Any, response: Any, ws: Any) -> None:
+        ws.property("count", 40)
+
+        @ws.method
+        def shout(self: Any, text: str) -> None:
+            self.count += 1
+            self.send(f"{text.upper()} {self.count}", OpCode.TEXT)
+
+    def configure(app: App) -> None:
+        app.register(extension)
+        app.ws("/", {"message": lambda ws, message, opcode: ws.shout(message)})
+
+    with serve(configure).websocket() as client:
+        assert [client.send_text("a").recv_message(), client.send_text("b").recv_message()] == [
+            "A 41",
+            "B 42",
+        ]
+
+
 # ---- closing: the table of C.4 -----------------------------------------------------------------------------------------
 
 LEGAL = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
@@ -615,6 +734,8 @@ def test_after_the_end_nothing_is_told(serve: Serve) -> None:
     behavior = recording(events, THREAD, message=message)
     with serve(lambda app: app.ws("/", behavior)).websocket() as client:
         client.send(b"".join(frame(TEXT, b"%d" % number) for number in range(5)) + frame(PING, b"p"))
+        # Pings are answered when they come, whatever callbacks do.
+        assert client.recv_frame() == Frame(True, False, PONG, b"p")
         assert client.expect_close_frame() == (1000, b"enough")
         client.send_text("more").send_close(1000)
         assert client.is_closed()

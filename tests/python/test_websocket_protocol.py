@@ -103,7 +103,7 @@ def test_violations(serve: Serve, name: str, lane: str) -> None:
     echo = Echo(serve, lane)
     with echo.client() as client:
         client.send(VIOLATIONS[name] + frame(TEXT, b"too late") + frame(PING, b"too late"))
-        if name == "a continuation after the end" and lane == THREAD:
+        if name == "a continuation after the end":
             assert client.recv_message() == "ab"
         assert client.expect_close()[0] == 1002
     assert echo.closed() == (1006, None)
@@ -120,8 +120,9 @@ def test_what_came_before_a_violation_counts(serve: Serve, lane: str) -> None:
             frame(TEXT, b"one") + frame(PING, b"p") + frame(BINARY, b"two") + frame(TEXT, b"x", rsv=2)
         )
         if lane == THREAD:
-            assert client.recv_message() == "one"
+            # The ping is answered when it comes, whatever callbacks do.
             assert client.recv_frame() == Frame(True, False, PONG, b"p")
+            assert client.recv_message() == "one"
             assert client.recv_message() == b"two"
             assert client.expect_close()[0] == 1002
         else:
@@ -420,8 +421,10 @@ def test_a_message_byte_by_byte(serve: Serve) -> None:
     text = "one \N{SNOWMAN} two" * 20
     with Echo(serve).client() as client:
         client.send_slowly(frame(TEXT, text.encode()) + frame(PING, b"p") + frame(BINARY, b""))
-        assert client.recv_message() == text
-        assert client.recv_frame() == Frame(True, False, PONG, b"p")
+        # The ping is answered when it comes: before or after the callback of what came before it.
+        frames = [client.recv_frame(), client.recv_frame()]
+        assert Frame(True, False, PONG, b"p") in frames
+        assert Frame(True, False, TEXT, text.encode()) in frames
         assert client.recv_message() == b""
 
 
