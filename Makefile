@@ -91,10 +91,10 @@ $(BUILT): $(SOURCES) $(TOOLS) | needs-python needs-rust
 
 .PHONY: help
 help:  ## List the tasks (what plain `make` does)
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 picks another interpreter, 3.10 or newer (now: $(PYTHON), $(VERSION))."
-	@echo "  ARGS=... reaches test-rust, test-python, autobahn, bench, bench-core and soak: make test-python ARGS='-k cookies -x'"
+	@echo "  ARGS=... reaches test-rust, test-python, autobahn, bench, bench-core, fuzz-targets and soak: make test-python ARGS='-k cookies -x'"
 
 .PHONY: run
 run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PORT=8080 for another port)
@@ -124,6 +124,7 @@ lint: lint-rust lint-python  ## Formatting, clippy, ruff, mypy and the stubs, al
 lint-rust: $(TOOLS) | needs-components
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/load/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --locked --all-targets -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets --features python -- -D warnings
 
@@ -154,8 +155,35 @@ bench-core: | needs-rust  ## Measure parts of the core with criterion
 	cargo bench --locked $(ARGS)
 
 .PHONY: fuzz
-fuzz: | needs-rust  ## The property tests of `cargo test` with 20 000 random cases each instead of 256 (CASES=n)
+fuzz: fuzz-properties fuzz-targets  ## Random input: fuzz-properties, then fuzz-targets
+
+.PHONY: fuzz-properties
+fuzz-properties: | needs-rust  ## The property tests of `cargo test` with 20 000 random cases each instead of 256 (CASES=n)
 	PROPTEST_CASES=$(or $(CASES),20000) cargo test --locked --tests
+
+# The coverage that guides them needs no nightly compiler. The sanitizers do (SANITIZER=address): they watch unsafe code,
+# which is in the dependencies. What a target has learnt is in fuzz/corpus, what it fails with in fuzz/artifacts.
+FUZZ_VERSION := 0.13.2
+FUZZ_TARGETS := $(sort $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
+FUZZ = cargo $(if $(SANITIZER),+nightly )fuzz
+fuzz_trouble = $(shell $(WITH_CARGO) \
+	if ! command -v c++ >/dev/null; then \
+	  echo "libFuzzer is C++ and there is no c++: install a compiler (Debian: apt install g++)"; \
+	elif [[ -n "$(SANITIZER)" ]] && ! rustc +nightly --version >/dev/null 2>&1; then \
+	  echo "SANITIZER needs a nightly compiler: run rustup toolchain install nightly"; \
+	fi)
+
+.PHONY: fuzz-targets
+fuzz-targets: | needs-rust  ## A minute for each target in fuzz/ (SECONDS=n, ARGS=target)
+	@$(if $(fuzz_trouble),$(error $(fuzz_trouble)))
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --version $(FUZZ_VERSION)
+	$(FUZZ) build --sanitizer $(or $(SANITIZER),none)
+	@for target in $(or $(ARGS),$(FUZZ_TARGETS)); do \
+	  mkdir -p fuzz/corpus/$$target; \
+	  echo "$$target"; \
+	  $(FUZZ) run --sanitizer $(or $(SANITIZER),none) $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(or $(SECONDS),60) -timeout=10 -verbosity=0 -print_final_stats=1; \
+	done
 
 .PHONY: soak
 soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
@@ -164,4 +192,5 @@ soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
 .PHONY: clean
 clean:  ## Remove everything that these tasks have made
 	rm -rf .venv-[0-9]* .venv-autobahn target dist .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
+	rm -rf fuzz/target fuzz/corpus fuzz/artifacts fuzz/coverage
 	find python tests examples benches -name __pycache__ -prune -exec rm -rf {} +
