@@ -2,11 +2,11 @@
 
 Try it with:
 
-    pip install websockets
     curl -c cookies 'localhost:3000/login?name=Ada'
-    export session=$(grep -o 'session.*' cookies | cut -f 2)
-    python -c 'import os, websockets.sync.client as client; headers = {"Cookie": "session=" + os.environ["session"]};
-    print(client.connect("ws://localhost:3000/private", additional_headers=headers).recv())'
+    curl -b cookies -iN -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+        -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' localhost:3000/private
+
+In a page, the browser sends the cookie by itself: new WebSocket("ws://localhost:3000/private").
 """
 
 import asyncio
