@@ -94,7 +94,7 @@ help:  ## List the tasks (what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 picks another interpreter, 3.10 or newer (now: $(PYTHON), $(VERSION))."
-	@echo "  ARGS=... reaches test-rust, test-python, bench, bench-core and soak: make test-python ARGS='-k cookies -x'"
+	@echo "  ARGS=... reaches test-rust, test-python, autobahn, bench, bench-core and soak: make test-python ARGS='-k cookies -x'"
 
 .PHONY: run
 run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PORT=8080 for another port)
@@ -112,6 +112,10 @@ test-rust: | needs-rust  ## The core's tests, which need no Python
 .PHONY: test-python
 test-python: $(BUILT)  ## The tests of the installed wheel
 	$(BIN)/pytest $(ARGS)
+
+.PHONY: autobahn
+autobahn: $(BUILT)  ## All 517 cases of the Autobahn test suite, and those of compression twice; needs Python 2.7
+	$(BIN)/python tests/autobahn/run.py $(ARGS)
 
 .PHONY: lint
 lint: lint-rust lint-python  ## Formatting, clippy, ruff, mypy and the stubs, all without mercy
@@ -142,7 +146,7 @@ wheel: $(TOOLS) | needs-rust  ## Make a wheel for this Python in dist/
 	$(MATURIN) --out dist
 
 .PHONY: bench
-bench: $(BUILT)  ## Compare with other servers and with a floor without Python; about half an hour (ARGS=--quick: minutes)
+bench: $(BUILT)  ## Compare with other servers and with floors without Python; over an hour (ARGS=--quick: minutes)
 	$(BIN)/python benches/load/run.py --python $(BIN)/python --date $$(date +%F) $(ARGS)
 
 .PHONY: bench-core
@@ -159,5 +163,5 @@ soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
 
 .PHONY: clean
 clean:  ## Remove everything that these tasks have made
-	rm -rf .venv-[0-9]* target dist .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
+	rm -rf .venv-[0-9]* .venv-autobahn target dist .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
 	find python tests examples benches -name __pycache__ -prune -exec rm -rf {} +

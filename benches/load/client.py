@@ -56,6 +56,7 @@ class Client:
 
     def __init__(self, port: int) -> None:
         """Connects when the first request is sent."""
+        self.port = port
         self.connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
         self.buffer = memoryview(bytearray(256 * 1024))
 

@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 import servers
-from works import HTTP_METRICS, Metric, Sample, Work
+from works import Metric, Sample, Work
 
 FLAG_CLIENT = 0.90
 # What comes before the name of a file in an absolute path.
@@ -23,7 +23,7 @@ class Results:
 
     about: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
-    generator: dict[str, Any] = field(default_factory=dict)
+    generators: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
 
@@ -56,8 +56,8 @@ class Cell:
     """A figure with what it is compared to."""
 
     value: str
-    to_floor: str
-    to_peer: str
+    # To each floor, then to the best peer; nothing where a ratio means nothing.
+    ratios: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,21 +89,19 @@ def ratio(value: float, reference: float | None) -> str:
 
 
 def cells(work: Work, found: dict[str, dict[str, float]], server: str) -> Iterable[Cell]:
-    """Compares a server's figures with the floor and with the best peer at each."""
+    """Compares a server's figures with the floors and with the best peer at each."""
     for metric in work.metrics:
         value = found[server][metric.key]
-        floor = found.get(servers.FLOOR, {}).get(metric.key)
-        best = best_peer(metric, found)
-        if metric.compared:
-            yield Cell(number(value, metric.digits), ratio(value, floor), ratio(value, best))
-        else:
-            yield Cell(number(value, metric.digits), "", "")
+        references = [found.get(floor, {}).get(metric.key) for floor in work.floors]
+        references.append(best_peer(metric, found))
+        ratios = tuple(ratio(value, reference) for reference in references) if metric.compared else ()
+        yield Cell(number(value, metric.digits), ratios)
 
 
 def best_peer(metric: Metric, found: dict[str, dict[str, float]]) -> float | None:
     """The best any peer has reached at one figure."""
     values = [
-        values[metric.key] for name, values in found.items() if name not in (servers.FLOOR, servers.OURS)
+        values[metric.key] for name, values in found.items() if name not in (*servers.FLOORS, servers.OURS)
     ]
     if not values:
         return None
@@ -152,19 +150,23 @@ def tables(results: Results, works: Sequence[Work]) -> list[Table]:
     return made
 
 
+def reference_names(work: Work) -> list[str]:
+    """Names what the ratios are to."""
+    return [*(floor.removeprefix("floor-") for floor in work.floors), "peer"]
+
+
 def as_text(table: Table) -> str:
     """Writes a table for a terminal."""
     name_width = max(len(row.server) for row in table.rows)
     head = " " * name_width
+    references = "".join(f" {reference:>6}" for reference in reference_names(table.work))
     for metric in table.work.metrics:
-        head += f"  {metric.title:>15}" + ("  floor   peer" if metric.compared else "")
+        head += f"  {metric.title:>16}" + (references if metric.compared else "")
     lines = [table.work.title, head + "  spread"]
     for row in table.rows:
         line = f"{row.server:<{name_width}}"
-        for metric, cell in zip(table.work.metrics, row.cells, strict=True):
-            line += f"  {cell.value:>15}" + (
-                f" {cell.to_floor:>6} {cell.to_peer:>6}" if metric.compared else ""
-            )
+        for cell in row.cells:
+            line += f"  {cell.value:>16}" + "".join(f" {ratio:>6}" for ratio in cell.ratios)
         lines.append(f"{line}  {row.spread:>6}")
         lines.extend(f"{'':<{name_width}}  ! {note}" for note in row.notes)
     return "\n".join(lines)
@@ -179,12 +181,13 @@ def as_markdown(results: Results, made: Sequence[Table]) -> str:
         f"{about['date'] or 'undated'} · {about['cpu']} · Linux {about['kernel']} · Python {about['python']} "
         f"· {about['rounds']} x {about['seconds']} s · wrk {about['wrk']}",
         "",
-        "Medians over the rounds. In brackets: ratio to the floor, ratio to the best peer at that figure.",
+        "Medians over the rounds. In brackets: ratio to the floor, ratio to the best peer at that figure; with",
+        "WebSockets: ratio to the epoll floor, to the tokio floor, to the best peer.",
         "Only ratios within one table mean anything; see [the method](../README.md).",
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
         "",
-        generator_line(results.generator),
+        *generator_lines(results),
     ]
     for table in made:
         titles = ["server", *(metric.title for metric in table.work.metrics), "spread"]
@@ -209,20 +212,26 @@ def markdown_row(columns: Sequence[str]) -> str:
 
 def markdown_cell(cell: Cell) -> str:
     """Writes a figure with its ratios."""
-    if not cell.to_floor and not cell.to_peer:
-        return cell.value
-    return f"{cell.value} ({cell.to_floor}, {cell.to_peer})"
+    return f"{cell.value} ({', '.join(cell.ratios)})" if cell.ratios else cell.value
 
 
-def generator_line(generator: dict[str, Any]) -> str:
-    """Says whether wrk or the server was the limit."""
-    if not generator:
-        return "The generator was not checked: there is no floor."
-    wrk, floor = generator["client_share"], generator["server_share"]
-    text = f"Generator check: wrk {wrk:.0%} of its core, floor {floor:.0%}."
-    if generator["limits"]:
-        return (
-            text + " WRK IS THE LIMIT: requests/s of the fastest servers are too low; CPU per request holds."
+def generator_lines(results: Results) -> list[str]:
+    """Says of each load generator whether it or the server was the limit."""
+    if not results.generators:
+        return ["The generators were not checked: there is no floor."]
+    return [generator_line(name, found) for name, found in results.generators.items()]
+
+
+def generator_line(name: str, found: dict[str, Any]) -> str:
+    """Says whether a generator or the server was the limit."""
+    text = (
+        f"Generator check: {name} {found['client_share']:.0%} of its core, "
+        f"{found['floor']} {found['server_share']:.0%}."
+    )
+    if found["limits"]:
+        return text + (
+            f" {name.upper()} IS THE LIMIT: what the fastest servers do in a second is too low; "
+            "CPU per request or message holds."
         )
     return text
 
@@ -232,7 +241,7 @@ def as_json(results: Results, works: Sequence[Work]) -> dict[str, Any]:
     return {
         "about": results.about,
         "versions": results.versions,
-        "generator": results.generator,
+        "generators": results.generators,
         "skipped": results.skipped,
         "works": {
             work.name: {
@@ -277,13 +286,13 @@ LINE = 18
 
 def bar_class(server: str) -> str:
     """Colours the floor, this project and the others apart."""
-    return {servers.FLOOR: "floor", servers.OURS: "ours"}.get(server, "peer")
+    return "floor" if server in servers.FLOORS else "ours" if server == servers.OURS else "peer"
 
 
-def as_svg(results: Results, works: Sequence[Work]) -> str:
-    """Draws requests/s and CPU per request side by side, as bars, one group a work."""
-    shown = [work for work in works if work.metrics is HTTP_METRICS and work.name in results.samples]
-    speed, cost = HTTP_METRICS[:2]
+def as_svg(results: Results, works: Sequence[Work], metrics: tuple[Metric, ...], title: str) -> str:
+    """Draws the first two figures of works that have these side by side, as bars, one group a work."""
+    shown = [work for work in works if work.metrics is metrics and work.name in results.samples]
+    speed, cost = metrics[:2]
     parts: list[str] = []
     y = 30
     for start, metric, hint in zip(PANELS, (speed, cost), ("more is better", "less is better"), strict=True):
@@ -313,7 +322,7 @@ def as_svg(results: Results, works: Sequence[Work]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
         f'height="{height}" role="img">\n'
-        f"  <title>HTTP: requests per second and CPU per request</title>\n"
+        f"  <title>{escape(title)}</title>\n"
         f"  <style>{STYLE}  </style>\n"
         f'  <rect class="panel" width="{WIDTH}" height="{height}" rx="6"/>\n'
         f"  {body}\n</svg>\n"

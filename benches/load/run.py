@@ -1,4 +1,4 @@
-"""Compares this project with its peers and with a floor that has no Python in it.
+"""Compares this project with its peers and with floors that have no Python in them.
 
     python benches/load/run.py --python .venv/bin/python --date 2026-01-31
 
@@ -29,6 +29,11 @@ import works
 
 import client
 
+PICTURES = (
+    ("http.svg", works.HTTP_METRICS, "HTTP: requests per second and CPU per request"),
+    ("websocket.svg", works.ECHO_METRICS, "WebSocket: messages per second and CPU per message"),
+    ("publish.svg", works.FAN_OUT_METRICS, "Publishing: deliveries per second and CPU per delivery"),
+)
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
@@ -105,18 +110,25 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
 
 def wrk_version() -> str:
     """Asks wrk, which prints its version only beside its usage."""
+    if shutil.which("wrk") is None:
+        return "absent"
     said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     words = (said.stdout + said.stderr).split()
     return words[1].removeprefix("debian/") if len(words) > 1 else "unknown"
 
 
-def prepare(options: argparse.Namespace, results: report.Results) -> list[servers.Server]:
+def prepare(
+    options: argparse.Namespace, selected: Sequence[works.Work], results: report.Results
+) -> list[servers.Server]:
     """Installs and builds what takes part."""
     sources = servers.Sources(options.python, not options.no_install)
+    needed = {work.needs for work in selected}
     ready = []
     for name in options.servers:
+        if not needed & servers.ALL[name].has:
+            continue
         try:
-            server = servers.ALL[name](sources)
+            server = servers.ALL[name].make(sources)
         except servers.Unavailable as error:
             skip(results, name, "all works", str(error))
         else:
@@ -143,6 +155,8 @@ def check(
         try:
             with servers.running(server, set(conditions.server_cores)) as live:
                 for work in selected:
+                    if work.needs not in servers.ALL[server.name].has:
+                        continue
                     try:
                         with contextlib.closing(client.Client(live.port)) as connection:
                             work.check(connection)
@@ -162,19 +176,32 @@ def describe_error(error: BaseException) -> str:
     return str(error) if isinstance(error, client.WrongAnswer) else f"{type(error).__name__}: {error}"
 
 
-def check_generator(
-    floor: servers.Server | None, conditions: works.Conditions, results: report.Results
+def check_generators(
+    ready: Sequence[servers.Server],
+    selected: Sequence[works.Work],
+    conditions: works.Conditions,
+    results: report.Results,
 ) -> None:
-    """Shows who gives up first, wrk or the fastest server there is."""
-    if floor is not None:
-        with servers.running(floor, set(conditions.server_cores)) as live:
-            values = works.load("/", 64)(live, conditions).values
-        results.generator = {
-            "client_share": values["client_share"],
-            "server_share": values["server_share"],
-            "limits": report.generator_limits(values),
-        }
-    say(report.generator_line(results.generator))
+    """Shows who gives up first, each generator or the fastest server there is."""
+    checks = (
+        ("wrk", servers.FLOOR, works.load("/", 64)),
+        ("ws-load", servers.EPOLL_FLOOR, works.ws_load("echo", 64)),
+    )
+    wanted = {work.floors[0] for work in selected}
+    for name, floor_name, load in checks:
+        for floor in ready:
+            if floor.name != floor_name or floor_name not in wanted:
+                continue
+            with servers.running(floor, set(conditions.server_cores)) as live:
+                values = load(live, conditions).values
+            results.generators[name] = {
+                "floor": floor_name,
+                "client_share": values["client_share"],
+                "server_share": values["server_share"],
+                "limits": report.generator_limits(values),
+            }
+    for line in report.generator_lines(results):
+        say(line)
 
 
 def measure(
@@ -191,7 +218,7 @@ def measure(
             # Every other round backwards, so that nobody always runs after the same neighbour.
             for server in fit if round_number % 2 else reversed(fit):
                 done += 1
-                place = f"[{done:>3}/{total}] round {round_number}  {work.name:<10}{server.name:<17}"
+                place = f"[{done:>3}/{total}] round {round_number}  {work.name:<17}{server.name:<17}"
                 try:
                     with servers.running(server, set(conditions.server_cores)) as live:
                         try:
@@ -227,14 +254,16 @@ def write(results: report.Results, selected: Sequence[works.Work], folder: Path)
     made = report.tables(results, selected)
     for table in made:
         say("\n" + report.as_text(table))
-    say("\n" + report.generator_line(results.generator))
+    say("\n" + "\n".join(report.generator_lines(results)))
     for item in results.skipped:
         say(f"SKIPPED {item['server']}, {item['work']}: {item['reason']}")
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(report.as_json(results, selected), indent=1, ensure_ascii=False)
     (folder / "latest.json").write_text(data + "\n")
     (folder / "latest.md").write_text(report.as_markdown(results, made))
-    (folder / "http.svg").write_text(report.as_svg(results, selected))
+    for name, metrics, title in PICTURES:
+        if any(work.metrics is metrics for work in selected):
+            (folder / name).write_text(report.as_svg(results, selected, metrics, title))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -242,11 +271,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, stop)
     raise_file_limit()
-    if shutil.which("wrk") is None:
+    selected = [work for work in works.ALL if work.name in options.only]
+    if shutil.which("wrk") is None and any(work.needs == servers.HTTP for work in selected):
         try:
             servers.install_debian(["wrk"], not options.no_install)
         except servers.Unavailable as error:
             say(f"wrk, the load generator, is missing: {error}")
+            return 1
+    if any(work.needs != servers.HTTP for work in selected):
+        try:
+            servers.executable("ws-load")
+        except servers.Unavailable as error:
+            say(f"ws-load, the load generator of WebSockets, cannot be built: {error}")
             return 1
     server_core, client_core = process.core_pair()
     server_core = server_core if options.server_core is None else options.server_core
@@ -260,14 +296,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server_cores=frozenset({server_core}),
         client_cores=frozenset({client_core}),
     )
-    selected = [work for work in works.ALL if work.name in options.only]
     results = report.Results(describe(options))
     try:
-        ready = prepare(options, results)
+        ready = prepare(options, selected, results)
         with process.pinned({client_core}):
             plan = check(ready, selected, conditions, results)
-            floors = [server for server in ready if server.name == servers.FLOOR]
-            check_generator(floors[0] if floors else None, conditions, results)
+            check_generators(ready, selected, conditions, results)
             measure(plan, options.rounds, conditions, results)
     except KeyboardInterrupt:
         say("interrupted: every server is ended, nothing is written")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import json
 import os
@@ -27,7 +28,17 @@ PEERS = HERE.parent / ".peers"
 START_TIMEOUT = 20.0
 
 FLOOR = "floor"
+EPOLL_FLOOR = "floor-epoll"
+TOKIO_FLOOR = "floor-tokio"
+FLOORS = (FLOOR, EPOLL_FLOOR, TOKIO_FLOOR)
 OURS = "socketify"
+
+# What a work may need, and a server may have.
+HTTP = "HTTP"
+WEBSOCKET = "WebSocket"
+ASYNC = "WebSocket handlers that are coroutines"
+DEFLATE = "permessage-deflate"
+TOPICS = "many topics"
 
 # What the original loads from the system: the Debian package, and the library that shows whether it is there.
 SYSTEM_LIBRARIES = {"libuv1": "libuv.so.1", "zlib1g": "libz.so.1"}
@@ -202,22 +213,40 @@ class Sources:
     install: bool
 
 
-def floor(sources: Sources) -> Server:
-    """Builds the floor and asks cargo where it has put it."""
+@functools.cache
+def executable(name: str) -> str:
+    """Builds what is written in Rust and asks cargo where it has put it."""
     if shutil.which("cargo") is None:
         raise Unavailable("cargo is not on the PATH")
-    print("building the floor", flush=True)
+    print(f"building {name}", flush=True)
     build = ["cargo", "build", "--release", "--locked", "--quiet", "--message-format=json-render-diagnostics"]
-    for line in answer_of(build, cwd=HERE).splitlines():
+    for line in answer_of([*build, "--bin", name], cwd=HERE).splitlines():
         message = json.loads(line)
         if message.get("executable"):
-            command = (message["executable"], "--host", "{host}", "--port", "{port}")
-            return Server(FLOOR, f"hyper {locked_version('hyper')}", command)
-    raise Unavailable("cargo built no executable")
+            return str(message["executable"])
+    raise Unavailable(f"cargo built no {name}")
+
+
+def floor(sources: Sources) -> Server:
+    """The floor of HTTP."""
+    command = (executable("floor-hyper"), "--host", "{host}", "--port", "{port}")
+    return Server(FLOOR, f"hyper {locked_version('hyper')}", command)
+
+
+def epoll_floor(sources: Sources) -> Server:
+    """The floor of WebSocket: system calls and nothing else."""
+    command = (executable("floor-ws"), "--on", "epoll", "--host", "{host}", "--port", "{port}")
+    return Server(EPOLL_FLOOR, f"rustix {locked_version('rustix')}", command)
+
+
+def tokio_floor(sources: Sources) -> Server:
+    """The same on the runtime of this project."""
+    command = (executable("floor-ws"), "--on", "tokio", "--host", "{host}", "--port", "{port}")
+    return Server(TOKIO_FLOOR, f"tokio {locked_version('tokio')}", command)
 
 
 def locked_version(crate: str) -> str:
-    """Reads the version of a crate from the floor's lock file."""
+    """Reads the version of a crate from the floors' lock file."""
     lines = (HERE / "Cargo.lock").read_text().splitlines()
     at = lines.index(f'name = "{crate}"')
     return lines[at + 1].split('"')[1]
@@ -287,13 +316,44 @@ def robyn(sources: Sources) -> Server:
     return Server("robyn", version_of(python, "robyn"), command, settings)
 
 
+def picows(sources: Sources) -> Server:
+    """Picows on uvloop."""
+    python = peer_python("picows", sources.python)
+    command = (str(python), "picows_app.py", "{host}", "{port}")
+    return Server("picows", version_of(python, "picows"), command)
+
+
+def websockets(sources: Sources) -> Server:
+    """The asyncio server of websockets, on uvloop."""
+    python = peer_python("websockets", sources.python)
+    command = (str(python), "websockets_app.py", "{host}", "{port}")
+    return Server("websockets", version_of(python, "websockets"), command)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A server that can be asked for."""
+
+    make: Callable[[Sources], Server]
+    has: frozenset[str]
+
+
+def entry(make: Callable[[Sources], Server], *has: str) -> Entry:
+    """Writes an entry of the table."""
+    return Entry(make, frozenset(has))
+
+
 # In the order of the tables.
-ALL: dict[str, Callable[[Sources], Server]] = {
-    FLOOR: floor,
-    OURS: ours,
-    "socketify-0.0.31": original,
-    "granian-rsgi": granian_rsgi,
-    "granian-asgi": granian_asgi,
-    "uvicorn": uvicorn,
-    "robyn": robyn,
+ALL: dict[str, Entry] = {
+    FLOOR: entry(floor, HTTP),
+    EPOLL_FLOOR: entry(epoll_floor, WEBSOCKET, ASYNC),
+    TOKIO_FLOOR: entry(tokio_floor, WEBSOCKET, ASYNC),
+    OURS: entry(ours, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS),
+    "socketify-0.0.31": entry(original, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS),
+    "granian-rsgi": entry(granian_rsgi, HTTP, WEBSOCKET, ASYNC),
+    "granian-asgi": entry(granian_asgi, HTTP),
+    "uvicorn": entry(uvicorn, HTTP),
+    "robyn": entry(robyn, HTTP),
+    "picows": entry(picows, WEBSOCKET),
+    "websockets": entry(websockets, WEBSOCKET, ASYNC, DEFLATE),
 }

@@ -9,17 +9,25 @@ import resource
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import generator
 import process
+import servers
+import ws_client
 from servers import Running
 
 import client
 
 WRK_SCRIPTS = Path(__file__).parent / "wrk"
 IDLE_CONNECTIONS = 1000
+IDLE_SOCKETS = 10_000
+MANY_TOPICS = 100_000
+# How many topics are subscribed to, and published to, with one message to the server.
+SUBSCRIBED_AT_ONCE = 10_000
+PUBLISHED_AT_ONCE = 500
 # Past this, somebody else on these cores has had a hand in the figures.
 DISTURBED = 0.10
 
@@ -68,6 +76,12 @@ class Work:
     metrics: tuple[Metric, ...]
     check: Check
     measure: Measure
+    needs: str = servers.HTTP
+
+    @property
+    def floors(self) -> tuple[str, ...]:
+        """What its figures are compared with first."""
+        return (servers.FLOOR,) if self.needs == servers.HTTP else (servers.EPOLL_FLOOR, servers.TOKIO_FLOOR)
 
 
 def client_cpu() -> float:
@@ -103,17 +117,21 @@ class Span:
 
 
 @contextlib.contextmanager
-def measured(server: Running, conditions: Conditions) -> Iterator[Span]:
-    """Measures what is spent, by whom, inside the block."""
+def measured(server: Running, conditions: Conditions, generators: Sequence[int] = ()) -> Iterator[Span]:
+    """Measures what is spent, by whom, inside the block. Generators are those that run before and after it."""
     span = Span()
     pids = server.processes()
     cores = conditions.server_cores | conditions.client_cores
-    busy, ours, theirs = process.busy_seconds(cores), client_cpu(), process.cpu_seconds(pids)
+
+    def client_side() -> float:
+        return client_cpu() + process.cpu_seconds(generators)
+
+    busy, ours, theirs = process.busy_seconds(cores), client_side(), process.cpu_seconds(pids)
     begin = time.perf_counter()
     yield span
     span.seconds = time.perf_counter() - begin
     span.server_cpu = process.cpu_seconds(pids) - theirs
-    span.client_cpu = client_cpu() - ours
+    span.client_cpu = client_side() - ours
     span.others_cpu = max(0.0, process.busy_seconds(cores) - busy - span.server_cpu - span.client_cpu)
 
 
@@ -255,6 +273,129 @@ def idle(server: Running, conditions: Conditions) -> Sample:
     return Sample(values, span.notes())
 
 
+def ws_metrics(many: str, one: str) -> tuple[Metric, ...]:
+    """The figures of a work that counts these."""
+    return (
+        Metric("messages_per_second", f"{many}/s", digits=0, more_is_better=True),
+        Metric("cpu_us", f"CPU µs/{one}", digits=2),
+        Metric("p50_us", "p50 µs", digits=0),
+        Metric("p99_us", "p99 µs", digits=0),
+        Metric("rss_mb", "RSS MB"),
+    )
+
+
+ECHO_METRICS = ws_metrics("messages", "message")
+FAN_OUT_METRICS = ws_metrics("deliveries", "delivery")
+CHURN_METRICS = ws_metrics("cycles", "cycle")
+
+
+def ws_load(mode: str, connections: int, *options: str) -> Measure:
+    """Makes a work of the WebSocket generator."""
+
+    def measure(server: Running, conditions: Conditions) -> Sample:
+        length = ("--seconds", str(conditions.seconds), "--warm-up", str(conditions.warm_up_seconds))
+        check_file_limit(connections)
+        with generator.running(
+            server.port, mode, "--connections", str(connections), *length, *options
+        ) as load:
+            load.wait_until_measuring()
+            with measured(server, conditions, [load.started.pid]) as span:
+                figures = load.figures()
+            resident = process.resident_bytes(server.processes())
+        messages = figures["messages"]
+        if not messages:
+            raise client.WrongAnswer("nothing has come back")
+        notes = span.notes()
+        if figures.get("left_open"):
+            notes.append(f"errors: {figures['left_open']:.0f} not closed after the close handshake")
+        values = {
+            "messages_per_second": figures["messages_per_second"],
+            "cpu_us": span.server_cpu / messages * 1e6,
+            "p50_us": figures["p50_us"],
+            "p99_us": figures["p99_us"],
+            "rss_mb": resident / 1e6,
+        }
+        return Sample(values | span.shares(), notes)
+
+    return measure
+
+
+def check_file_limit(connections: int) -> None:
+    """Says so at once when neither side could hold so many connections."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < connections + 100:
+        raise client.WrongAnswer(f"{connections} connections need more than the {most} open files allowed")
+
+
+IDLE_SOCKET_METRICS = (
+    Metric("bytes_per_socket", "RSS bytes/socket", digits=0),
+    Metric("wake_ups_per_second", "wake-ups/s", compared=False),
+    Metric("idle_cpu_percent", "CPU % of a core", digits=3, compared=False),
+    Metric("rss_mb", "RSS MB"),
+    Metric("still_open", "still open", digits=0, compared=False),
+)
+
+
+def idle_sockets(server: Running, conditions: Conditions) -> Sample:
+    """Opens WebSockets, has one message echoed on each, and watches the server do nothing."""
+    check_file_limit(IDLE_SOCKETS)
+    pids = server.processes()
+    before = process.resident_bytes(pids)
+    with generator.running(server.port, "idle", "--connections", str(IDLE_SOCKETS)) as load:
+        load.wait_until_measuring()
+        time.sleep(1)
+        woken = process.wake_ups(pids)
+        with measured(server, conditions, [load.started.pid]) as span:
+            time.sleep(conditions.idle_seconds)
+        woken = process.wake_ups(pids) - woken
+        resident = process.resident_bytes(pids)
+        load.let_go()
+        figures = load.figures()
+    values = {
+        "bytes_per_socket": (resident - before) / IDLE_SOCKETS,
+        "wake_ups_per_second": woken / span.seconds,
+        "idle_cpu_percent": span.server_cpu / span.seconds * 100,
+        "rss_mb": resident / 1e6,
+        "still_open": figures["open"],
+        "seconds_to_open": figures["seconds_to_open"],
+    }
+    return Sample(values, span.notes())
+
+
+TOPICS_METRICS = (
+    Metric("subscribe_us", "CPU µs/subscribe", digits=2),
+    Metric("publish_us", "CPU µs/publish", digits=2),
+    Metric("bytes_per_topic", "RSS bytes/topic", digits=0),
+    Metric("rss_mb", "RSS MB"),
+)
+
+
+def many_topics(server: Running, conditions: Conditions) -> Sample:
+    """Subscribes one socket to many topics, then publishes to each of them."""
+    pids = server.processes()
+    before = process.resident_bytes(pids)
+    with contextlib.closing(ws_client.WebSocket(server.port, "/topics")) as ws:
+        with measured(server, conditions) as subscribing:
+            for first in range(0, MANY_TOPICS, SUBSCRIBED_AT_ONCE):
+                ws_client.command(ws, "subscribe", first, first + SUBSCRIBED_AT_ONCE)
+        resident = process.resident_bytes(pids)
+        with measured(server, conditions) as publishing:
+            for first in range(0, MANY_TOPICS, PUBLISHED_AT_ONCE):
+                ws_client.receive_published(ws, first, first + PUBLISHED_AT_ONCE, PUBLISHED_AT_ONCE)
+    values = {
+        "subscribe_us": subscribing.server_cpu / MANY_TOPICS * 1e6,
+        "publish_us": publishing.server_cpu / MANY_TOPICS * 1e6,
+        "bytes_per_topic": (resident - before) / MANY_TOPICS,
+        "rss_mb": resident / 1e6,
+    }
+    return Sample(values, publishing.notes())
+
+
+def on_port(check: Callable[[int, str], None], path: str) -> Check:
+    """Makes a check of one that opens its own connections."""
+    return lambda connection: check(connection.port, path)
+
+
 def says_hello(path: str) -> Check:
     """Makes a check for a route that answers with the greeting."""
     return lambda connection: connection.get(path).expect(client.HELLO)
@@ -300,7 +441,7 @@ def check_download(connection: client.Client) -> None:
 HELLO = says_hello("/")
 
 # In the order of the tables.
-ALL = (
+HTTP_WORKS = (
     Work("hello", "def hello, 64 connections", HTTP_METRICS, HELLO, load("/", 64)),
     Work("hello-1", "def hello, 1 connection", HTTP_METRICS, HELLO, load("/", 1)),
     Work("hello-512", "def hello, 512 connections", HTTP_METRICS, HELLO, load("/", 512)),
@@ -332,3 +473,99 @@ ALL = (
     Work("startup", "start-up to first answer", STARTUP_METRICS, HELLO, startup),
     Work("idle", f"{IDLE_CONNECTIONS} idle connections", IDLE_METRICS, HELLO, idle),
 )
+
+ECHO = on_port(ws_client.check_echo, "/echo")
+TOPIC = on_port(ws_client.check_topic, "/topic")
+
+WEBSOCKET_WORKS = (
+    Work(
+        "ws-echo-32-1",
+        "WebSocket echo of 32 bytes, 64 sockets, 1 in flight",
+        ECHO_METRICS,
+        ECHO,
+        ws_load("echo", 64),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-echo-32-16",
+        "WebSocket echo of 32 bytes, 64 sockets, 16 in flight",
+        ECHO_METRICS,
+        ECHO,
+        ws_load("echo", 64, "--in-flight", "16"),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-echo-64k",
+        "WebSocket echo of 64 KiB, 8 sockets, 1 in flight",
+        ECHO_METRICS,
+        ECHO,
+        ws_load("echo", 8, "--size", "65536"),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-deflate",
+        "WebSocket echo of 1 KB of JSON with permessage-deflate, 64 sockets, 1 in flight",
+        ECHO_METRICS,
+        on_port(ws_client.check_deflate, "/deflate"),
+        ws_load("echo", 64, "--deflate"),
+        servers.DEFLATE,
+    ),
+    Work(
+        "ws-async",
+        "async def WebSocket echo of 32 bytes, 64 sockets, 1 in flight",
+        ECHO_METRICS,
+        on_port(ws_client.check_echo, "/async"),
+        ws_load("echo", 64, "--path", "/async"),
+        servers.ASYNC,
+    ),
+    Work(
+        "ws-publish-500",
+        "publish of 128 bytes to 500 sockets, 4 in flight",
+        FAN_OUT_METRICS,
+        TOPIC,
+        ws_load("fanout", 500, "--in-flight", "4"),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-publish-1000",
+        "publish of 128 bytes to 1000 sockets, 1 in flight",
+        FAN_OUT_METRICS,
+        TOPIC,
+        ws_load("fanout", 1000),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-publish-10000",
+        "publish of 128 bytes to 10 000 sockets, 1 in flight",
+        FAN_OUT_METRICS,
+        TOPIC,
+        ws_load("fanout", 10_000),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-topics",
+        f"{MANY_TOPICS} topics with one subscriber each",
+        TOPICS_METRICS,
+        on_port(ws_client.check_topics, "/topics"),
+        many_topics,
+        servers.TOPICS,
+    ),
+    Work(
+        "ws-churn",
+        "connect, upgrade, one message, close; 16 sockets at once",
+        CHURN_METRICS,
+        ECHO,
+        ws_load("churn", 16),
+        servers.WEBSOCKET,
+    ),
+    Work(
+        "ws-idle",
+        f"{IDLE_SOCKETS} idle WebSockets",
+        IDLE_SOCKET_METRICS,
+        ECHO,
+        idle_sockets,
+        servers.WEBSOCKET,
+    ),
+)
+
+ALL = (*HTTP_WORKS, *WEBSOCKET_WORKS)

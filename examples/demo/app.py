@@ -19,6 +19,9 @@ from socketify import App, AppListenOptions, Request, Response, sendfile
 
 PUBLIC = Path(__file__).parent / "public"
 
+sys.path.append(str(Path(__file__).parents[1] / "chat"))
+import chat  # noqa: E402 - the example beside this one
+
 
 async def index(res: Response, req: Request) -> None:
     await sendfile(res, req, PUBLIC / "index.html")
@@ -94,6 +97,7 @@ def routes(app: App) -> None:
     app.get("/fail", fail)
     app.set_error_handler(on_error)
     app.constant("/health", {"status": "ok"})
+    chat.routes(app, "/chat/")
     app.static("/", PUBLIC)
     app.get("/", index)
 
@@ -119,6 +123,7 @@ def about() -> dict[str, object]:
             "wait": lines_of(wait, route='app.get("/wait'),
             "static": lines_of(route="app.static("),
             "constant": lines_of(route='app.constant("/health'),
+            "chat": lines_of(chat.enter, chat.say, route="chat.routes("),
             "fail": lines_of(fail, on_error, route="app.set_error_handler("),
         },
     }

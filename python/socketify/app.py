@@ -716,7 +716,9 @@ class App:
         self._stop_serving()
 
     async def _hear_out(self) -> None:
-        await asyncio.wait(set(self._last_words), timeout=self.shutdown_timeout)
+        # Some may have ended between the two turns of the loop, and to wait for none is an error.
+        if tasks := set(self._last_words):
+            await asyncio.wait(tasks, timeout=self.shutdown_timeout)
         self._last_words.clear()
         self._stop_serving()
 

@@ -136,6 +136,10 @@ class _ServingSelector(selectors.DefaultSelector):
         self._poll = server.poll
         self._unpolled = 0
 
+    def leave(self) -> None:
+        """The loop has stopped."""
+        self._server.leave_loop()
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if self._poll():
             self._unpolled += 1
@@ -160,18 +164,21 @@ class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[mis
         _debug: bool
         _closed: bool
         _ready: collections.deque[asyncio.Handle]
+        _selector: _ServingSelector | None
 
     def __init__(self, server: Server) -> None:
         super().__init__(_ServingSelector(server))
-        self._server = server
         # The selector polls by itself; the descriptor only has to end its sleep.
         self.add_reader(server.wake_descriptor(), server.clear_wake)
 
     def run_forever(self) -> None:
+        # The selector alone holds the server, and is let go of when the loop is closed: asyncio keeps a thread's loop.
+        selector = self._selector
         try:
             super().run_forever()
         finally:
-            self._server.leave_loop()
+            if selector is not None:
+                selector.leave()
 
     def __del__(self) -> None:
         # An application that nobody needs any more takes its loop along, without the warning of asyncio, which

@@ -16,7 +16,7 @@ use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
 use crate::py::sockets::Attached;
-use crate::server::{Attempt, Exchange, UpgradeError};
+use crate::server::{Attempt, Exchange};
 
 /// The answer to one HTTP request.
 #[pyclass(frozen, dict, weakref, module = "socketify")]
@@ -428,16 +428,10 @@ impl Response {
         let (key, protocol) = (bytes(sec_web_socket_key)?, bytes(sec_web_socket_protocol)?);
         let extensions = bytes(sec_web_socket_extensions)?;
         let user = user_data.map(|data| Box::new(Attached::with(data)) as Box<dyn Any + Send + Sync>);
-        let upgraded =
-            self.exchange.upgrade(&key, &protocol, &extensions, user).map_err(|error| match error {
-                UpgradeError::NotAHandshake => PyRuntimeError::new_err(error.to_string()),
-                UpgradeError::Key => {
-                    let key = String::from_utf8_lossy(&key);
-                    PyValueError::new_err(format!(
-                        "{error}, not {key:?}: expected the sec-websocket-key header"
-                    ))
-                }
-            })?;
+        let upgraded = self
+            .exchange
+            .upgrade(&key, &protocol, &extensions, user)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         let Some(socket) = upgraded else { return Ok(false) };
         Listeners::finish(&self.exchange);
         // The open callback runs inside this call, where it may.

@@ -93,6 +93,15 @@ impl<'py> Outgoing<'py> {
     }
 }
 
+/// A code to end a socket with: 0 for none, else one that RFC 6455 7.4 knows or leaves to applications.
+fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
+    value.extract::<u16>().ok().filter(|code| matches!(code, 0 | 1000..=4999)).ok_or_else(|| {
+        PyRuntimeError::new_err(format!(
+            "{value} is not a close code: expected 0 or a number from 1000 to 4999"
+        ))
+    })
+}
+
 /// A topic: none for what is neither `str` nor bytes-like.
 pub(crate) fn topic<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Cow<'a, [u8]>>> {
     if let Ok(text) = value.cast::<PyString>() {
@@ -165,22 +174,18 @@ impl WebSocket {
         Ok(())
     }
 
-    fn finish(&self, py: Python<'_>, code: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
-        let number = code.extract::<u16>().ok().filter(|code| matches!(code, 0 | 1000..=4999));
-        let Some(code) = number else {
-            return Err(PyRuntimeError::new_err(format!(
-                "{code} is not a close code: expected 0 or a number from 1000 to 4999"
-            )));
-        };
-        let reason = match message::raw(message)? {
-            Some(reason) => Some(reason),
-            None if message.is_none() => None,
-            None => {
-                let name = message.get_type().name()?;
-                return Err(PyRuntimeError::new_err(format!(
-                    "the message of a close frame must be str, bytes or None, not {name}"
-                )));
-            }
+    fn finish(&self, py: Python<'_>, code: u16, message: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let reason = match message {
+            None => None,
+            Some(message) => match message::raw(message)? {
+                None => {
+                    let name = message.get_type().name()?;
+                    return Err(PyRuntimeError::new_err(format!(
+                        "the message of a close frame must be str, bytes or None, not {name}"
+                    )));
+                }
+                reason => reason,
+            },
         };
         let reason = reason.as_ref().map(Payload::as_bytes).transpose()?;
         self.socket.end(code, reason);
@@ -298,23 +303,20 @@ impl WebSocket {
 
     // ---- ending -------------------------------------------------------------------------------------------------
 
-    #[pyo3(signature = (code = None, message = None))]
+    #[pyo3(signature = (code = 0, message = None))]
     fn end<'py>(
         slf: Slf<'py>,
-        code: Option<&Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = close_code)] code: u16,
         message: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Slf<'py>> {
-        let py = slf.py();
-        let (none, zero) = (py.None(), 0_u8.into_pyobject(py)?.into_any());
-        let code = code.filter(|code| !code.is_none()).unwrap_or(&zero);
-        slf.get().finish(py, code, message.unwrap_or(none.bind(py)))?;
+        slf.get().finish(slf.py(), code, message)?;
         Ok(slf)
     }
 
-    #[pyo3(signature = (code = None, message = None))]
+    #[pyo3(signature = (code = 0, message = None))]
     fn cork_end<'py>(
         slf: Slf<'py>,
-        code: Option<&Bound<'py, PyAny>>,
+        #[pyo3(from_py_with = close_code)] code: u16,
         message: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Slf<'py>> {
         Self::end(slf, code, message)

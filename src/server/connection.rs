@@ -447,7 +447,7 @@ impl Connection {
         state.out.clear();
         state.input = Vec::new();
         self.abandon(state);
-        websocket::closed(state, websocket::ABNORMAL, None);
+        websocket::lost(state);
         self.deadline.store(NEVER, Ordering::Relaxed);
         self.shut(Writing::shutdown_both);
         self.wake();

@@ -50,16 +50,10 @@ impl Stop {
     }
 }
 
-/// Why a request cannot be upgraded.
+/// A request that cannot be upgraded: its handler is not the upgrade handler of a WebSocket route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpgradeError {
-    /// Its handler is not the upgrade handler of a WebSocket route.
-    #[error("only the upgrade handler of a WebSocket route can upgrade")]
-    NotAHandshake,
-    /// RFC 6455 4.1: the base64 of 16 bytes.
-    #[error("the key of a WebSocket handshake is 24 characters of base64")]
-    Key,
-}
+#[error("only the upgrade handler of a WebSocket route can upgrade")]
+pub struct NotAHandshake;
 
 /// One request and its answer.
 pub struct Exchange {
@@ -308,21 +302,25 @@ impl Exchange {
     // ---- upgrading ----------------------------------------------------------------------------------------------
 
     /// Completes the handshake that this request is: the first of `protocols` is chosen, and compression is agreed on from
-    /// `extensions`. `user` is what [`WebSocket::user`] gives. None when the exchange is over.
+    /// `extensions`. `user` is what [`WebSocket::user`] gives. None when the exchange is over, and when the key is none:
+    /// then it has been refused with a 400.
     pub fn upgrade(
         &self,
         key: &[u8],
         protocols: &[u8],
         extensions: &[u8],
         user: Option<Box<dyn Any + Send + Sync>>,
-    ) -> Result<Option<Arc<WebSocket>>, UpgradeError> {
+    ) -> Result<Option<Arc<WebSocket>>, NotAHandshake> {
         let Some(mut state) = self.current() else { return Ok(None) };
         if state.reply.is_started() || self.is_aborted() {
             return Ok(None);
         }
-        let behavior = self.stop.lock().behavior.clone().ok_or(UpgradeError::NotAHandshake)?;
+        let behavior = self.stop.lock().behavior.clone().ok_or(NotAHandshake)?;
         if !handshake::is_valid_key(key) {
-            return Err(UpgradeError::Key);
+            self.responded.store(true, Ordering::Release);
+            websocket::refuse(&self.connection, &mut state, 400);
+            self.connection.flush(state);
+            return Ok(None);
         }
         let socket = self.open_socket(&mut state, &behavior, key, protocols, extensions, user);
         if !batch::mark(&self.connection, &mut state) {

@@ -16,15 +16,15 @@ use std::sync::{Arc, OnceLock};
 use self::send::{Followup, Message};
 
 pub(crate) use self::receive::absorb;
-pub(crate) use self::session::{Session, closed, end, expire, has_room};
-pub(crate) use self::upgrade::{Offer, begin, open};
+pub(crate) use self::session::{Session, end, expire, has_room, lost};
+pub(crate) use self::upgrade::{Offer, begin, open, refuse};
 
 pub use self::send::{SendError, SendStatus};
 pub use self::session::Event;
 
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
-use crate::server::connection::Connection;
+use crate::server::connection::{Connection, State};
 use crate::server::{Server, batch};
 use crate::websocket::OpCode;
 
@@ -163,21 +163,22 @@ impl WebSocket {
     /// Takes the next event, if its listener runs in `lane`; an event of the other lane has the socket go there. `done`
     /// is what [`WebSocket::finished`] would be told of the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
-        let mut state = self.connection.state.lock();
-        let session = state.socket.as_mut()?;
-        if session.finish(done) {
-            self.connection.wake();
+        let mut guard = self.connection.state.lock();
+        if self.settle(&mut guard, done) && !batch::mark(&self.connection, &mut guard) {
+            self.connection.flush(guard);
+            guard = self.connection.state.lock();
         }
+        let session = guard.socket.as_mut()?;
         let topics = session.take_topics_at_end();
         if topics.is_empty() {
             return session.next_event(self, lane);
         }
-        drop(state);
+        drop(guard);
         // The hub is never asked under the lock of a socket: it locks sockets itself.
         let mut left = Vec::with_capacity(topics.len());
         self.server().hub.remove_all(topics.into_iter(), self.id(), |topic, count| left.push((topic, count)));
-        let mut state = self.connection.state.lock();
-        let session = state.socket.as_mut()?;
+        let mut guard = self.connection.state.lock();
+        let session = guard.socket.as_mut()?;
         if self.behavior.subscription.is_some() {
             session.announce_leaving(left);
         }
@@ -186,11 +187,22 @@ impl WebSocket {
 
     /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much.
     pub fn finished(&self, weight: usize) {
-        if let Some(session) = &mut self.connection.state.lock().socket
-            && session.finish(weight)
-        {
+        let mut state = self.connection.state.lock();
+        if self.settle(&mut state, weight) && !batch::mark(&self.connection, &mut state) {
+            self.connection.flush(state);
+        }
+    }
+
+    /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now: true,
+    /// and the connection is to be flushed.
+    fn settle(&self, state: &mut State, weight: usize) -> bool {
+        let Some(session) = &mut state.socket else { return false };
+        if session.finish(weight) {
             self.connection.wake();
         }
+        let Some(finish) = session.take_finish() else { return false };
+        session::perform(&self.connection, state, *finish);
+        true
     }
 
     /// Queues an event that did not come from the client.

@@ -10,6 +10,7 @@ import pytest
 
 from client import Client
 from socketify import App, AppListenOptions
+from ws_client import WebSocketClient, connect
 
 Configure = Callable[[App], object]
 
@@ -52,6 +53,10 @@ class Running:
     def client(self, **options: Any) -> Client:
         """A connection of raw bytes."""
         return Client(self.port, **options)
+
+    def websocket(self, path: str = "/", **options: Any) -> WebSocketClient:
+        """An open WebSocket of raw frames."""
+        return connect(self.port, path, **options)
 
     def stop(self, timeout: float = 20) -> None:
         """Closes the application and waits for its thread."""

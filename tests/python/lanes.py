@@ -18,15 +18,15 @@ LANES = (THREAD, LOOP, TASK, RESUMED)
 each_lane = pytest.mark.parametrize("lane", LANES)
 
 
-def on(lane: str, handler: Callable[[Any, Any], object]) -> Callable[[Any, Any], object]:
-    """The same handler, run in that way."""
+def on(lane: str, handler: Callable[..., object]) -> Callable[..., object]:
+    """The same handler or callback, run in that way."""
     if lane in (THREAD, LOOP):
         return handler
 
-    async def task(res: Any, req: Any) -> None:
+    async def task(*arguments: Any) -> None:
         if lane == RESUMED:
             await asyncio.sleep(0)
-        handler(res, req)
+        handler(*arguments)
 
     return task
 

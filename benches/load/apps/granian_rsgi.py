@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import Any
+
+from granian.rsgi import ProtocolClosed
 
 PIECE = b"0123456789abcdef" * 4096
 PIECES = 1600
@@ -13,10 +16,15 @@ JSON = [("content-type", "application/json")]
 BINARY = [("content-type", "application/octet-stream"), ("content-length", str(len(PIECE) * PIECES))]
 
 
+subscribers: set[Any] = set()
+
+
 async def app(scope: Any, protocol: Any) -> None:
-    """Answers one request."""
+    """Answers one request, or serves one WebSocket."""
     path: str = scope.path
-    if scope.method == "POST":
+    if scope.proto == "ws":
+        await websocket(path, protocol)
+    elif scope.method == "POST":
         await post(path, protocol)
     elif path in ("/", "/async"):
         protocol.response_str(200, TEXT, "Hello, World!")
@@ -47,3 +55,38 @@ async def post(path: str, protocol: Any) -> None:
         protocol.response_str(200, TEXT, str(total))
     else:
         protocol.response_empty(404, [])
+
+
+async def websocket(path: str, protocol: Any) -> None:
+    """Echoes on one path and publishes on the other, until the client goes."""
+    if path not in ("/echo", "/async", "/topic"):
+        protocol.close(404)
+        return
+    transport = await protocol.accept()
+    with contextlib.suppress(ProtocolClosed):
+        if path == "/topic":
+            await topic(transport)
+        else:
+            while (message := await transport.receive()).kind:
+                await send(transport, message)
+    protocol.close()
+
+
+async def topic(transport: Any) -> None:
+    """Sends to everybody what anybody sends."""
+    subscribers.add(transport)
+    try:
+        while (message := await transport.receive()).kind:
+            for subscriber in list(subscribers):
+                with contextlib.suppress(ProtocolClosed):
+                    await send(subscriber, message)
+    finally:
+        subscribers.discard(transport)
+
+
+async def send(transport: Any, message: Any) -> None:
+    """Sends a message as what it has come as; kind 1 is bytes, 2 is text, 0 is the end."""
+    if message.kind == 1:
+        await transport.send_bytes(message.data)
+    else:
+        await transport.send_str(message.data)

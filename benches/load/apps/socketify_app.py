@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from typing import Any
 
-from socketify import App, AppListenOptions, Request, Response
+from socketify import App, AppListenOptions, CompressOptions, OpCode, Request, Response
 
 PIECE = b"0123456789abcdef" * 4096
 PIECES = 1600
@@ -72,6 +73,52 @@ async def download(res: Response, req: Request) -> None:
             break
 
 
+def echo(ws: Any, message: str | bytes, opcode: OpCode) -> None:
+    """Sends a message back."""
+    ws.send(message, opcode)
+
+
+def deflate_echo(ws: Any, message: str | bytes, opcode: OpCode) -> None:
+    """Sends a message back compressed."""
+    ws.send(message, opcode, True)
+
+
+async def async_echo(ws: Any, message: str | bytes, opcode: OpCode) -> None:
+    """Sends a message back from a coroutine that never waits."""
+    ws.send(message, opcode)
+
+
+def add_websockets(app: Any) -> None:
+    """Adds the WebSocket routes."""
+    limits = {
+        "max_payload_length": 16 * 1024 * 1024,
+        "max_backpressure": 16 * 1024 * 1024,
+        "idle_timeout": 120,
+    }
+
+    def subscribe(ws: Any) -> None:
+        ws.subscribe("topic")
+
+    def publish(ws: Any, message: str | bytes, opcode: OpCode) -> None:
+        app.publish("topic", message, opcode)
+
+    def many_topics(ws: Any, message: str, opcode: OpCode) -> None:
+        """Does as told: `subscribe 0 100`, to these topics, or `publish 0 100`, to each of them."""
+        command, first, end = message.split()
+        for number in range(int(first), int(end)):
+            if command == "subscribe":
+                ws.subscribe(f"topic/{number}")
+            else:
+                app.publish(f"topic/{number}", "published", opcode)
+        ws.send("done", opcode)
+
+    app.ws("/echo", {**limits, "message": echo})
+    app.ws("/async", {**limits, "message": async_echo})
+    app.ws("/deflate", {**limits, "compression": CompressOptions.SHARED_COMPRESSOR, "message": deflate_echo})
+    app.ws("/topic", {**limits, "open": subscribe, "message": publish})
+    app.ws("/topics", {**limits, "message": many_topics})
+
+
 def main(host: str, port: int) -> None:
     """Serves until the process is killed."""
     app = App()
@@ -83,6 +130,9 @@ def main(host: str, port: int) -> None:
     app.post("/json", post_json)
     app.post("/upload", upload)
     app.get("/download", download)
+    # A build without WebSockets takes part in the other works.
+    if hasattr(app, "ws"):
+        add_websockets(app)
     app.listen(AppListenOptions(port=port, host=host))
     app.run()
 

@@ -86,6 +86,24 @@ const actions = {
     show("wait", "200 OK × 6", `all of them in ${took(began)}`, texts.join("\n"));
   },
 
+  async chat(form) {
+    const began = performance.now();
+    const url = new URL("chat/rooms/lobby?name=The+demo", location.href);
+    url.protocol = url.protocol.replace("http", "ws");
+    const socket = new WebSocket(url);
+    let text = "";
+    const told = await new Promise((done) => {
+      socket.onopen = () => socket.send(form.get("text"));
+      socket.onmessage = ({ data }) => {
+        text += `${data}\n`;
+        if (JSON.parse(data).type === "message") done(true);
+      };
+      socket.onclose = () => done(false);
+    });
+    socket.close(1000);
+    show("chat", told ? "101 Switching Protocols" : "Closed", `${url.pathname} · ${took(began)}`, text);
+  },
+
   async constant() {
     const began = performance.now();
     let answer;

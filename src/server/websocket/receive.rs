@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::server::connection::{Connection, State};
-use crate::server::websocket::session::{Event, ended, fail};
+use crate::server::websocket::session::{Event, Finish, finish};
 use crate::websocket::{Inflate, OpCode, Received, encode_header};
 
 /// Takes what the socket gave, as far as the bound on what is not dealt with allows, and keeps the rest.
@@ -72,12 +72,12 @@ fn take(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize 
     session.schedule();
     match used {
         Err(violation) => {
-            let text = violation.to_string();
-            fail(connection, state, violation.close_code(), &text, violation.reason());
+            let (code, text) = (violation.close_code(), violation.to_string());
+            finish(connection, state, Finish::Failed { code, text, told: violation.reason() });
             bytes.len()
         }
         Ok(_) if let Some((code, reason)) = close => {
-            ended(connection, state, code, &reason);
+            finish(connection, state, Finish::Closed { code, reason });
             bytes.len()
         }
         Ok(used) => used,

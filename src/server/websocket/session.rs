@@ -19,6 +19,8 @@ const EVENT_WEIGHT: usize = 64;
 const PONG_BOUND: usize = 64 * 1024;
 /// The most milliseconds that a timer may be late, so that many sockets share a sweep.
 const GRAIN: u64 = 4000;
+/// How long the end of a socket is put off for what came before it.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Something that happened on a socket.
 #[derive(Debug)]
@@ -95,6 +97,19 @@ impl Event {
     }
 }
 
+/// How a client's part of a socket came to its end.
+#[derive(Debug)]
+pub(super) enum Finish {
+    /// It sent a close frame, which is answered with the same (RFC 6455 5.5.1).
+    Closed {
+        /// None for a close frame without one.
+        code: Option<u16>,
+        reason: Vec<u8>,
+    },
+    /// It broke a rule, or was silent for too long: it learns `code` and `text`, user code hears 1006 (C-C-07).
+    Failed { code: u16, text: String, told: Option<&'static str> },
+}
+
 /// When the sweeper has to look at a socket, in milliseconds of the server's clock.
 #[derive(Debug)]
 pub(crate) struct Timers {
@@ -168,6 +183,8 @@ pub(crate) struct Session {
     pub(super) dropped: u64,
     /// Bytes of pongs sent since the client last took everything.
     pongs: usize,
+    /// The client has come to its end; what it sent before is being dealt with.
+    finish: Option<Box<Finish>>,
     /// A fragmented message is being sent; what else is sent waits here until it is complete.
     pub(super) fragments: Option<Box<super::send::Fragments>>,
 }
@@ -193,6 +210,7 @@ impl Session {
             awaited: false,
             dropped: 0,
             pongs: 0,
+            finish: None,
             fragments: None,
         }
     }
@@ -208,7 +226,7 @@ impl Session {
 
     /// Whether more may be read.
     pub(crate) fn wants_more(&self) -> bool {
-        self.load < self.config().inbound_buffer && self.pongs < PONG_BOUND
+        self.finish.is_none() && self.load < self.config().inbound_buffer && self.pongs < PONG_BOUND
     }
 
     /// Something came from the client, or left for it.
@@ -220,8 +238,19 @@ impl Session {
         self.pongs += length;
     }
 
+    /// Whether everything that came has been dealt with.
+    fn is_settled(&self) -> bool {
+        self.events.is_empty() && self.load == 0
+    }
+
+    /// Takes the end that was put off, once it is due.
+    pub(super) fn take_finish(&mut self) -> Option<Box<Finish>> {
+        self.finish.take_if(|_| self.events.is_empty() && self.load == 0)
+    }
+
     /// Whatever is sent from now on and whatever has come is pointless; false when it had ended before.
     pub(super) fn cut(&mut self) -> bool {
+        self.finish = None;
         self.events.retain(|event| !event.is_moot());
         self.is_open()
     }
@@ -370,27 +399,48 @@ pub(crate) fn end(connection: &Arc<Connection>, state: &mut State, code: u16, re
     true
 }
 
-/// The client ended the socket; its close frame is answered with the same (RFC 6455 5.5.1).
-pub(super) fn ended(connection: &Arc<Connection>, state: &mut State, code: Option<u16>, reason: &[u8]) {
-    write_close(state, code.unwrap_or_default(), reason);
-    match code {
-        Some(code) => closed(state, code, Some(reason)),
-        None => closed(state, super::NO_STATUS, None),
-    };
+/// The client has come to its end: the socket ends when what it sent before has been dealt with, for answers to that
+/// still reach it; but no later than [`LINGER`].
+pub(super) fn finish(connection: &Arc<Connection>, state: &mut State, finish: Finish) {
+    let Some(session) = &mut state.socket else { return };
+    if session.is_settled() && !session.scheduled {
+        perform(connection, state, finish);
+        return;
+    }
+    session.finish = Some(Box::new(finish));
+    session.timers =
+        Timers { idle: NEVER, life: after(connection.server.deadlines.now(), LINGER), pinged: false };
+    connection.rearm(state);
+}
+
+pub(super) fn perform(connection: &Arc<Connection>, state: &mut State, finish: Finish) {
+    match finish {
+        Finish::Closed { code, reason } => {
+            write_close(state, code.unwrap_or_default(), &reason);
+            tell_closed(state, code, &reason);
+        }
+        Finish::Failed { code, text, told } => {
+            write_close(state, code, text.as_bytes());
+            closed(state, super::ABNORMAL, told.map(str::as_bytes));
+        }
+    }
     connection.begin_closing(state);
 }
 
-/// The client broke a rule, or was silent for too long: it learns `code`, user code 1006 (C-C-07).
-pub(super) fn fail(
-    connection: &Arc<Connection>,
-    state: &mut State,
-    code: u16,
-    text: &str,
-    told: Option<&str>,
-) {
-    write_close(state, code, text.as_bytes());
-    closed(state, super::ABNORMAL, told.map(str::as_bytes));
-    connection.begin_closing(state);
+fn tell_closed(state: &mut State, code: Option<u16>, reason: &[u8]) -> bool {
+    match code {
+        Some(code) => closed(state, code, Some(reason)),
+        None => closed(state, super::NO_STATUS, None),
+    }
+}
+
+/// The connection is lost. A client that has said goodbye is believed.
+pub(crate) fn lost(state: &mut State) {
+    match state.socket.as_mut().and_then(|session| session.finish.take()).map(|finish| *finish) {
+        Some(Finish::Closed { code, reason }) => tell_closed(state, code, &reason),
+        Some(Finish::Failed { told, .. }) => closed(state, super::ABNORMAL, told.map(str::as_bytes)),
+        None => closed(state, super::ABNORMAL, None),
+    };
 }
 
 fn write_close(state: &mut State, code: u16, reason: &[u8]) {
@@ -423,7 +473,9 @@ pub(crate) fn has_room(connection: &Connection, state: &mut State) {
 pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
     let now = connection.server.deadlines.now();
     let Some(session) = &mut state.socket else { return };
-    if session.timers.life <= now {
+    if let Some(finish) = session.finish.take() {
+        perform(connection, state, *finish);
+    } else if session.timers.life <= now {
         end(connection, state, 1000, Some(b"please reconnect"));
     } else if session.timers.idle <= now {
         let idle_timeout = session.config().idle_timeout;
@@ -433,7 +485,11 @@ pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
             state.out.append_with(|out| encode_header(out, true, false, OpCode::Ping, 0));
         } else {
             let text = "WebSocket timed out from inactivity";
-            fail(connection, state, GOING_AWAY, text, Some(text));
+            finish(
+                connection,
+                state,
+                Finish::Failed { code: GOING_AWAY, text: text.into(), told: Some(text) },
+            );
         }
     }
     connection.rearm(state);

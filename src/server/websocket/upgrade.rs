@@ -41,6 +41,8 @@ pub(crate) fn begin(
 ) -> bool {
     match handshake::examine(head, bytes) {
         Handshake::Absent => return true,
+        // A request that merely offers to switch may be answered as it is (RFC 9110 7.8).
+        Handshake::Refused(_) if is_http(connection, head, bytes) => return true,
         Handshake::Refused(code) => {
             refuse(connection, state, code);
             return false;
@@ -67,8 +69,14 @@ pub(crate) fn begin(
     false
 }
 
-/// Refuses a handshake (RFC 6455 4.4). The connection goes on: nothing about its framing is in doubt.
-fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
+/// Whether it is no GET, and an HTTP route has its method.
+fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
+    let method = head.method(bytes);
+    method != b"GET" && connection.server.routes.load().find(method, head.path(bytes)).is_some()
+}
+
+/// Refuses a handshake (RFC 6455 4.4). Whoever calls it flushes. The connection goes on: nothing about its framing is in doubt.
+pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     if code == 426 {
         // Valid as they stand (RFC 9110 15.5.22).
         let _ = state.reply.head.header(b"Upgrade", b"websocket");

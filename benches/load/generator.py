@@ -1,0 +1,67 @@
+"""The load generator of the WebSocket works, seen from here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import servers
+
+import client
+
+
+@dataclass
+class Generator:
+    """A generator that has been started."""
+
+    started: subprocess.Popen[str]
+    errors: IO[bytes]
+
+    def wait_until_measuring(self) -> None:
+        """Waits until its figures begin to count: all is connected and warm."""
+        if self._line() != "MEASURING":
+            raise self._failure()
+
+    def figures(self) -> dict[str, float]:
+        """Waits for its figures. Its connections stay open."""
+        line = self._line()
+        if not line.startswith("{"):
+            raise self._failure()
+        figures: dict[str, float] = json.loads(line)
+        return figures
+
+    def let_go(self) -> None:
+        """Tells it that nobody needs its connections any more."""
+        if self.started.stdin is not None:
+            self.started.stdin.close()
+
+    def _line(self) -> str:
+        return self.started.stdout.readline().strip() if self.started.stdout is not None else ""
+
+    def _failure(self) -> client.WrongAnswer:
+        self.let_go()
+        code = self.started.wait()
+        self.errors.seek(0)
+        said = self.errors.read().decode(errors="replace").strip()
+        return client.WrongAnswer(said or f"ws-load ended with code {code}")
+
+
+@contextlib.contextmanager
+def running(port: int, mode: str, *options: str) -> Iterator[Generator]:
+    """Starts the generator, and ends it if it has not ended by itself."""
+    command = [servers.executable("ws-load"), mode, "--host", client.HOST, "--port", str(port), *options]
+    with (
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as started,
+    ):
+        try:
+            yield Generator(started, errors)
+        finally:
+            started.kill()

@@ -1,0 +1,3 @@
+//! What the WebSocket floors and the load generator share.
+
+pub mod ws;
