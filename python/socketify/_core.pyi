@@ -399,11 +399,11 @@ class Response:
                 listener has run.
 
         Returns:
-            Whether there is a socket now; False when the client has gone or has been answered.
+            Whether there is a socket now. False when the client has gone or has been answered, and when the key
+            is not 16 bytes in base64 (RFC 6455 section 4.1), which is answered with 400.
 
         Raises:
             RuntimeError: The request is not one that an ``upgrade`` listener got.
-            ValueError: The key is not 16 bytes in base64 (RFC 6455 section 4.1).
         """
 
     def has_responded(self) -> bool:
@@ -631,7 +631,7 @@ class WebSocket:
     def get_buffered_amount(self) -> int:
         """Gives the number of bytes that wait for the client: sent here and not yet taken by the system."""
 
-    def end(self, code: int | None = None, message: Field | None = None) -> Self:
+    def end(self, code: int = 0, message: Field | None = None) -> Self:
         """Ends the socket with a close frame. The ``close`` listener hears the code and the message.
 
         It runs inside this call where it is of the caller's kind, plain or ``async``, and nothing happened
@@ -649,7 +649,7 @@ class WebSocket:
             RuntimeError: The code is none, or the message is neither text, bytes nor None.
         """
 
-    def cork_end(self, code: int | None = None, message: Field | None = None) -> Self:
+    def cork_end(self, code: int = 0, message: Field | None = None) -> Self:
         """The same as :meth:`end`."""
 
     def close(self) -> Self:
