@@ -5,13 +5,15 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from http.cookies import SimpleCookie
 from io import BytesIO
 from typing import Any, Final, TypeAlias, final, overload, type_check_only
+from uuid import UUID
 
 from typing_extensions import Self
 
 from .app import App
 from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
+from .options import OpCode, SendStatus
 
-__all__ = ["Request", "Response", "Server", "__version__"]
+__all__ = ["Request", "Response", "Server", "WebSocket", "__version__"]
 
 __version__: Final[str]
 """Version of the core, which is that of the package."""
@@ -373,6 +375,37 @@ class Response:
             The response.
         """
 
+    def upgrade(
+        self,
+        sec_web_socket_key: Field | None,
+        sec_web_socket_protocol: Field | None,
+        sec_web_socket_extensions: Field | None,
+        socket_context: object,
+        user_data: object = None,
+    ) -> bool:
+        """Accepts a WebSocket handshake (RFC 6455 section 4.2.2). For the ``upgrade`` listener of ``App.ws``.
+
+        Headers and cookies that were written before go into the 101. The ``open`` listener runs inside this
+        call where it is of the caller's kind, plain or ``async``. The response is complete afterwards.
+
+        Args:
+            sec_web_socket_key: The header of that name.
+            sec_web_socket_protocol: The header of that name, or one subprotocol of your choice: the first of
+                the list is answered. None for no subprotocol.
+            sec_web_socket_extensions: The header of that name: compression is agreed on from it, if the
+                behaviour allows some. None for no compression.
+            socket_context: What the listener got as its third argument.
+            user_data: Any object; :meth:`WebSocket.get_user_data` gives it, and it is kept until the ``close``
+                listener has run.
+
+        Returns:
+            Whether there is a socket now. False when the client has gone or has been answered, and when the key
+            is not 16 bytes in base64 (RFC 6455 section 4.1), which is answered with 400.
+
+        Raises:
+            RuntimeError: The request is not one that an ``upgrade`` listener got.
+        """
+
     def has_responded(self) -> bool:
         """Tells whether the answer is complete. It is not when the client left before."""
 
@@ -476,6 +509,251 @@ class Response:
     def __setattr__(self, name: str, value: Any, /) -> None: ...
 
 @final
+class WebSocket:
+    """One WebSocket, the same object in all its callbacks.
+
+    It may be kept, takes attributes of any name, and is compared and hashed as what it is: this very object.
+    Every method may be called from any thread at any time. Once either side has ended the socket they do
+    nothing and give what they give when there is nothing: themselves, ``SendStatus.DROPPED``, False, 0, None
+    or an empty list.
+
+    A *message* is text, sent as UTF-8; bytes, ``bytearray`` or ``memoryview``, sent as they are; None, an
+    empty message; or anything else, sent as JSON through the application's serializer. Whatever it is, it is
+    sent as BINARY unless the opcode says TEXT.
+
+    A *topic* is text or bytes; text and its UTF-8 bytes are the same topic.
+    """
+
+    @property
+    def app(self) -> App:
+        """The application that serves the socket."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether either side has ended the socket."""
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were dropped because too much waited for the client, published ones included."""
+
+    def send(
+        self,
+        message: Payload | None,
+        opcode: OpCode | int | None = None,
+        compress: object = False,
+        fin: object = True,
+    ) -> SendStatus:
+        """Sends a message, or a ping or pong of up to 125 bytes.
+
+        Args:
+            message: The message.
+            opcode: ``BINARY`` by default; ``TEXT``, ``PING`` or ``PONG``. ``CONTINUATION`` goes on with a
+                message in fragments.
+            compress: Whether to compress it, where that was agreed on; its truth counts. Fragments, empty
+                messages, pings and pongs never are.
+            fin: False begins a message in fragments, as :meth:`send_first_fragment` does; its truth counts.
+
+        Returns:
+            ``SUCCESS``: on its way. ``BACKPRESSURE``: queued, behind what the client has not taken yet.
+            ``DROPPED``: not sent, since more than ``max_backpressure`` bytes wait already, or the socket has
+            ended. Pings and pongs are not counted against that limit.
+
+        Raises:
+            ValueError: The opcode is none, or is ``CLOSE``, which :meth:`end` sends; a ping or pong has more
+                than 125 bytes or is in fragments (RFC 6455 section 5.5); a TEXT message is not UTF-8
+                (section 5.6).
+            RuntimeError: A continuation without a beginning, or a beginning within a message in fragments
+                (section 5.4).
+            TypeError: The serializer takes no such message.
+        """
+
+    def cork_send(
+        self,
+        message: Payload | None,
+        opcode: OpCode | int | None = None,
+        compress: object = False,
+        fin: object = True,
+    ) -> Self:
+        """The same as :meth:`send`, but gives the socket, so that calls can be chained."""
+
+    def send_first_fragment(
+        self, message: Payload | None, opcode: OpCode | int | None = None, compress: object = False
+    ) -> SendStatus:
+        """Begins a message whose parts are sent one by one (RFC 6455 section 5.4).
+
+        What else is sent or published to the socket waits for its last fragment; pings and pongs do not.
+
+        Args:
+            message: The first part. One of a TEXT message may end within a character.
+            opcode: ``BINARY`` by default, or ``TEXT``.
+            compress: Accepted; fragments are sent as they are.
+
+        Returns:
+            As :meth:`send`. When the first part was dropped the others are too. When a later part meets
+            ``max_backpressure`` the socket is cut off, since the client could only wait for the rest.
+
+        Raises:
+            RuntimeError: Another message in fragments has not been ended.
+            ValueError: The opcode is none for a message.
+        """
+
+    def send_fragment(self, message: Payload | None, compress: object = False) -> SendStatus:
+        """Goes on with a message in fragments; see :meth:`send_first_fragment`.
+
+        Raises:
+            RuntimeError: None has been begun.
+        """
+
+    def send_last_fragment(self, message: Payload | None, compress: object = False) -> SendStatus:
+        """Ends a message in fragments; see :meth:`send_first_fragment`.
+
+        Raises:
+            RuntimeError: None has been begun.
+        """
+
+    def cork(self, callback: Callable[[WebSocket], object]) -> Self:
+        """Runs a function and sends all it sends, to any socket, when it has returned.
+
+        For threads of your own: what listeners send is held back until they return with this call or without.
+        At most 16 KiB are held back for a socket.
+
+        Args:
+            callback: A plain function, called with the socket at once. A coroutine function is refused, which
+                is logged, and so is what it raises.
+
+        Returns:
+            The socket.
+        """
+
+    def drain(self) -> Future[None]:
+        """Gives a future that is done when nothing waits for the client, or the socket has ended."""
+
+    def get_buffered_amount(self) -> int:
+        """Gives the number of bytes that wait for the client: sent here and not yet taken by the system."""
+
+    def end(self, code: int = 0, message: Field | None = None) -> Self:
+        """Ends the socket with a close frame. The ``close`` listener hears the code and the message.
+
+        It runs inside this call where it is of the caller's kind, plain or ``async``, and nothing happened
+        before that it has not heard of. Messages that came and were not handled yet are dropped.
+
+        Args:
+            code: 0, the default, or 1000 to 4999 (RFC 6455 section 7.4); 0, 1005 and 1006 send a frame
+                without a code and a reason.
+            message: The reason; the frame gets as much of it as is UTF-8 and fits 123 bytes.
+
+        Returns:
+            The socket.
+
+        Raises:
+            RuntimeError: The code is none, or the message is neither text, bytes nor None.
+        """
+
+    def cork_end(self, code: int = 0, message: Field | None = None) -> Self:
+        """The same as :meth:`end`."""
+
+    def close(self) -> Self:
+        """Cuts the connection at once, without a close frame. The ``close`` listener hears 1006 and None."""
+
+    def subscribe(self, topic: Field) -> bool:
+        """Subscribes to a topic. No character of it is a wildcard.
+
+        Returns:
+            Whether the socket is subscribed, newly or still; False for what is no topic, and after the end.
+        """
+
+    def unsubscribe(self, topic: Field) -> bool:
+        """Leaves a topic; tells whether the socket was subscribed. At its end it leaves all of them."""
+
+    def is_subscribed(self, topic: Field) -> bool:
+        """Tells whether the socket is subscribed to exactly this topic."""
+
+    def publish(
+        self,
+        topic: Field,
+        message: Payload | None,
+        opcode: OpCode | int | None = None,
+        compress: object = False,
+    ) -> bool:
+        """The same as ``App.publish``: every subscriber gets the message, this socket too if it is one.
+
+        Args:
+            topic: The topic.
+            message: The message.
+            opcode: ``BINARY`` by default, or ``TEXT``.
+            compress: Whether to compress it for the sockets that agreed to that; its truth counts.
+
+        Returns:
+            Whether anybody is subscribed.
+
+        Raises:
+            ValueError: The opcode is neither, or a TEXT message is not UTF-8.
+            TypeError: The serializer takes no such message.
+        """
+
+    def get_topics(self) -> list[str]:
+        """Gives the topics of the socket in no particular order, without those that are not UTF-8."""
+
+    def for_each_topic(self, handler: Callable[[str], object]) -> Self:
+        """Calls a function for each topic of the socket, which may subscribe and unsubscribe.
+
+        Args:
+            handler: A plain function ``(topic)``. What it raises is logged, and the next topic follows.
+
+        Returns:
+            The socket.
+        """
+
+    def get_user_data(self) -> Any:
+        """Gives the object that :meth:`Response.upgrade` got, also after the end; None if it got none."""
+
+    def get_user_data_uuid(self) -> UUID | None:
+        """Gives an id of the socket, made when first asked for."""
+
+    def get_remote_address(self) -> str | None:
+        """Gives the client's address, IPv6 as eight groups of four digits; None on a UNIX socket."""
+
+    def get_remote_address_bytes(self) -> bytes | None:
+        """Gives the client's address as 4 or 16 bytes in network order; None on a UNIX socket."""
+
+    def get_proxied_remote_address(self) -> str | None:
+        """Gives the address that a proxy told in a PROXY protocol v2 preface; None without one."""
+
+    def get_proxied_remote_address_bytes(self) -> bytes | None:
+        """Gives the address that a proxy told as 4 or 16 bytes in network order; None without one."""
+
+    def get_native_handle(self) -> int:
+        """Gives the socket's file descriptor, -1 once the connection is gone. It stays the core's: do not read,
+        write or close it."""
+
+    def clone(self) -> WebSocket:
+        """Gives another object for the same socket, without the attributes that were set on this one."""
+
+    @property
+    def socket_data(self) -> Any:
+        """What :meth:`get_user_data` gives."""
+
+    @property
+    def socket_data_id(self) -> UUID | None:
+        """What :meth:`get_user_data_uuid` gives."""
+
+    @property
+    def got_socket_data(self) -> bool:
+        """Whether there is user data."""
+
+    @property
+    def ws(self) -> int:
+        """The number of the connection within its server."""
+
+    def _done(self, weight: int) -> None:
+        """Says that the task of an event has ended."""
+
+    @type_check_only
+    def __getattr__(self, name: str) -> Any: ...
+    @type_check_only
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+
+@final
 class Server:
     """The part of an application that is Rust. Internal: :class:`socketify.App` is what users have."""
 
@@ -496,6 +774,28 @@ class Server:
         self, method: str | None, pattern: str, status: int, headers: list[tuple[Any, Any]], body: Any
     ) -> bool:
         """Registers an answer that never changes, which is given without Python."""
+
+    def add_websocket(
+        self,
+        pattern: str,
+        limits: dict[str, Any],
+        listeners: dict[str, tuple[Callable[..., object], bool]],
+        context: object,
+    ) -> bool:
+        """Registers a WebSocket route: limits by key, times in seconds; listeners with whether each is a coroutine
+        function; ``context`` is the third argument of ``upgrade``. True when the pattern can match."""
+
+    def publish(
+        self,
+        topic: str | bytes,
+        message: Payload | None,
+        opcode: OpCode | int | None = None,
+        compress: object = False,
+    ) -> bool:
+        """Publishes a message; whether anybody was subscribed."""
+
+    def num_subscribers(self, topic: str | bytes) -> int:
+        """How many sockets are subscribed to a topic."""
 
     def bind(self, host: str | None, port: int, exclusive: bool, path: str | None) -> int:
         """Binds a socket; gives its port."""
@@ -524,6 +824,18 @@ class Server:
 
     def set_extender(self, extender: Callable[[Response, Request], object]) -> None:
         """Sets what is called on the objects of each request before its first handler."""
+
+    def set_socket_extender(self, extender: Callable[[WebSocket], object]) -> None:
+        """Sets what is called on the object of each socket before its first callback."""
+
+    def set_flusher(self, flusher: Callable[[], object] | None) -> None:
+        """Sets what has the loop call ``flush`` soon, for a loop that does not poll before it blocks."""
+
+    def flush(self) -> None:
+        """Sends what the loop's turn has held back."""
+
+    def leave_loop(self) -> None:
+        """Says that the loop has stopped."""
 
     def set_event_loop(self, event_loop: AbstractEventLoop | None) -> None:
         """Sets the loop that futures belong to, before the server starts."""

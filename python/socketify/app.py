@@ -82,7 +82,11 @@ async def _upgrade(handler: Callable[..., Any], context: Any, response: Response
 
 
 async def _tell(
-    app: App, callback: Callable[..., Awaitable[Any]], arguments: tuple[Any, ...], socket: WebSocket, weight: int
+    app: App,
+    callback: Callable[..., Awaitable[Any]],
+    arguments: tuple[Any, ...],
+    socket: WebSocket,
+    weight: int,
 ) -> None:
     """The task of one event of a socket."""
     try:

@@ -6,7 +6,15 @@ import functools
 import inspect
 import logging
 
-__all__ = ["log_async_refused", "log_callback", "log_event", "log_silent", "logged", "logger", "qualified_name"]
+__all__ = [
+    "log_async_refused",
+    "log_callback",
+    "log_event",
+    "log_silent",
+    "logged",
+    "logger",
+    "qualified_name",
+]
 
 #: Everything this package logs goes through this logger.
 logger = logging.getLogger("socketify")

@@ -17,6 +17,7 @@ from .routers import DecoratorRouter, MiddlewareRouter
 from .ssgi import SSGI
 from .static import sendfile
 from .tasks import RequestTask, TaskFactory, create_task
+from .websocket import WebSocketBehavior
 from .wsgi import WSGI
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "SendStatus",
     "TaskFactory",
     "WebSocket",
+    "WebSocketBehavior",
     "asyncio",
     "create_task",
     "middleware",
@@ -48,4 +50,3 @@ __all__ = [
 
 Request = AppRequest
 Response = AppResponse
-

@@ -113,7 +113,7 @@ def parse_behavior(
 
 def _number(path: str, key: str, value: Any) -> float:
     whole = key in _NUMBERS
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    kinds: tuple[type[int] | type[float], ...] = (int,) if whole else (int, float)
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise TypeError(f"{key!r} of {path!r} must be {'an int' if whole else 'a number'}, not {value!r}")
     if not value >= _NUMBERS.get(key, 0):

@@ -1,10 +1,12 @@
-"""Runs a program of the documentation as it stands, on a free port, asks it for its front page, and closes it.
+"""Runs a program of the documentation as it stands, on a free port, asks it for its front page, says hello on each of its
+WebSockets, and closes it.
 
 ``python run_program.py FILE``: prints the status of the answer. What the program prints goes to standard output too.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 import threading
@@ -14,7 +16,22 @@ from typing import Any
 from client import Client
 from socketify import App, AppListenOptions
 
-_listen, _run = App.listen, App.run
+_listen, _run, _ws = App.listen, App.run, App.ws
+
+HANDSHAKE = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+#: A text message, and a close frame with 1000.
+HELLO = b"\x81\x85\0\0\0\0hello\x88\x82\0\0\0\0\x03\xe8"
+
+
+def ws(self: App, path: str, behavior: Any) -> App:
+    """Notes the path, with something for each parameter."""
+    sockets.append(re.sub(":[^/]+", "x", path))
+    return _ws(self, path, behavior)
 
 
 def listen(self: App, options: Any = None, handler: Any = None) -> App:
@@ -34,12 +51,14 @@ def listen(self: App, options: Any = None, handler: Any = None) -> App:
 
 
 def run(self: App) -> App:
-    """Serves until the front page has been answered."""
+    """Serves until the front page has been answered, and the WebSockets have."""
 
     def visit() -> None:
         try:
             with Client(where["port"], path=where["path"]) as client:
                 print("status", client.get("/").status, flush=True)
+            for socket in sockets:
+                converse(socket)
         finally:
             self.close()
 
@@ -47,8 +66,18 @@ def run(self: App) -> App:
     return _run(self)
 
 
+def converse(socket: str) -> None:
+    """Says hello and goodbye on a WebSocket, as far as the program lets us in, and reads what there is."""
+    with Client(where["port"], path=where["path"]) as client:
+        answer = client.get(socket, *HANDSHAKE)
+        print("socket", socket, answer.status, flush=True)
+        if answer.status == 101:
+            client.send(HELLO).rest()
+
+
 where: dict[str, Any] = {}
-App.listen, App.run = listen, run  # type: ignore[method-assign]
+sockets: list[str] = []
+App.listen, App.run, App.ws = listen, run, ws  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     program = Path(sys.argv[1])
