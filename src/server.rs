@@ -27,7 +27,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
 pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake};
@@ -210,9 +210,10 @@ impl Server {
         self: &Arc<Self>,
         peer: stream::Peer,
         writing: stream::Writing,
+        permit: OwnedSemaphorePermit,
     ) -> Arc<connection::Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let connection = connection::Connection::new(Arc::clone(self), number, peer, writing);
+        let connection = connection::Connection::new(Arc::clone(self), number, peer, writing, permit);
         self.connections.lock().insert(number, Arc::clone(&connection));
         connection
     }

@@ -80,6 +80,8 @@ pub(crate) struct PyApp {
     pub(super) socket_extender: RwLock<Option<Py<PyAny>>>,
     /// Has the loop flush soon, where it does not ask before each sleep.
     flusher: RwLock<Option<Py<PyAny>>>,
+    /// Whether there is one: nobody else pays for the question.
+    has_flusher: AtomicBool,
     /// `def` handlers run on the loop's thread too.
     everything_on_loop: bool,
     queue: Mutex<VecDeque<Posted>>,
@@ -127,6 +129,7 @@ impl PyApp {
             extender: RwLock::new(None),
             socket_extender: RwLock::new(None),
             flusher: RwLock::new(None),
+            has_flusher: AtomicBool::new(false),
             everything_on_loop,
             queue: Mutex::default(),
             sleeping: AtomicBool::new(false),
@@ -227,6 +230,7 @@ impl PyApp {
     }
 
     pub(crate) fn set_flusher(&self, flusher: Option<Py<PyAny>>) {
+        self.has_flusher.store(flusher.is_some(), Ordering::Relaxed);
         let old = std::mem::replace(&mut *self.flusher.write(), flusher);
         drop(old);
     }
@@ -400,6 +404,9 @@ impl PyApp {
 
     /// A loop that does not ask us before it sleeps is told to flush. Call it after something was held back.
     pub(crate) fn flush_soon(&self, py: Python<'_>) {
+        if !self.has_flusher.load(Ordering::Relaxed) {
+            return;
+        }
         let flusher = self.flusher.read().as_ref().map(|flusher| flusher.clone_ref(py));
         if let Some(flusher) = flusher
             && self.current_lane() == Some(Lane::Loop)

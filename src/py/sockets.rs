@@ -25,11 +25,14 @@ struct Inner {
     object: Option<Py<WebSocket>>,
     user_data: Option<Py<PyAny>>,
     uuid: Option<Py<PyAny>>,
-    /// Futures of `drain`.
-    rooms: Vec<Py<PyAny>>,
+    /// Futures of `drain`. Rarely are there any, so their room is made when there are.
+    rooms: Option<Box<Rooms>>,
     /// The end has been told: nothing is kept any more.
     released: bool,
 }
+
+#[derive(Default)]
+struct Rooms(Vec<Py<PyAny>>);
 
 impl Attached {
     pub(crate) fn with(user_data: Py<PyAny>) -> Self {
@@ -77,12 +80,12 @@ impl Attached {
     }
 
     pub(crate) fn await_room(&self, future: Py<PyAny>) {
-        self.inner.lock().rooms.push(future);
+        self.inner.lock().rooms.get_or_insert_default().0.push(future);
     }
 
     pub(crate) fn resolve_rooms(&self, py: Python<'_>) {
-        let rooms = std::mem::take(&mut self.inner.lock().rooms);
-        for future in rooms {
+        let rooms = self.inner.lock().rooms.take();
+        for future in rooms.into_iter().flat_map(|rooms| rooms.0) {
             PyApp::resolve(py, &future, &py.None());
         }
     }

@@ -48,26 +48,26 @@ pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
 fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     let (runtime, same) = server.threads.pick();
     if same {
-        drop(runtime.spawn(converse(Arc::clone(server), stream, permit)));
+        drop(runtime.spawn(converse(server, stream, permit)));
         return;
     }
     let Ok(loose) = Loose::new(stream) else { return };
     let server = Arc::clone(server);
     runtime.spawn(async move {
         if let Ok(stream) = loose.attach() {
-            converse(server, stream, permit).await;
+            drop(tokio::spawn(converse(&server, stream, permit)));
         }
     });
 }
 
-async fn converse(server: Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+/// The task of a new connection: nothing but the connection, since there are many that are idle.
+fn converse(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) -> Drive {
     let (reading, writing, peer) = split(stream);
-    let connection = server.register(peer, writing);
+    let connection = server.register(peer, writing, permit);
     if server.is_closing() {
         connection.retire(true);
     }
-    Drive::new(connection, reading).await;
-    drop(permit);
+    Drive::new(connection, reading)
 }
 
 /// Ends connections whose deadline has passed.

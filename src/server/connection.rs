@@ -6,13 +6,15 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::Signal;
 use crate::server::exchange::Exchange;
@@ -72,6 +74,32 @@ pub(crate) enum Phase {
     Over,
 }
 
+/// The request in progress, as far as it is not its exchange's. A WebSocket has none, and holds no room for it.
+#[derive(Default)]
+pub(crate) struct Http(Option<Box<HttpParts>>);
+
+/// See [`Http`].
+#[derive(Default)]
+pub(crate) struct HttpParts {
+    pub(crate) reply: Reply,
+    pub(crate) intake: Intake,
+}
+
+impl Deref for Http {
+    type Target = HttpParts;
+
+    fn deref(&self) -> &HttpParts {
+        static NONE: LazyLock<HttpParts> = LazyLock::new(HttpParts::default);
+        self.0.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for Http {
+    fn deref_mut(&mut self) -> &mut HttpParts {
+        self.0.get_or_insert_default()
+    }
+}
+
 /// Everything about a connection that changes.
 #[expect(
     clippy::struct_excessive_bools,
@@ -87,8 +115,7 @@ pub(crate) struct State {
     pub(crate) exchange: Option<Arc<Exchange>>,
     /// Numbers the exchanges; an [`Exchange`] whose number is not this one is over.
     pub(crate) current: u64,
-    pub(crate) reply: Reply,
-    pub(crate) intake: Intake,
+    pub(crate) http: Http,
     pub(crate) out: Output,
     /// A thread is writing what it took from `out`.
     pub(crate) flushing: bool,
@@ -127,8 +154,8 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) peer: Peer,
     /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
-    /// call that cannot block writes.
-    writing: RwLock<Option<Writing>>,
+    /// call that cannot block writes. With it goes the permit to have a socket open.
+    writing: RwLock<Option<(Writing, OwnedSemaphorePermit)>>,
     waker: AtomicWaker,
     pub(crate) state: Mutex<State>,
     /// When the sweeper acts, in milliseconds of the server's clock.
@@ -139,12 +166,18 @@ pub(crate) struct Connection {
 pub(crate) type Locked<'a> = MutexGuard<'a, State>;
 
 impl Connection {
-    pub(crate) fn new(server: Arc<Server>, id: u64, peer: Peer, writing: Writing) -> Arc<Self> {
+    pub(crate) fn new(
+        server: Arc<Server>,
+        id: u64,
+        peer: Peer,
+        writing: Writing,
+        permit: OwnedSemaphorePermit,
+    ) -> Arc<Self> {
         Arc::new(Self {
             server,
             id,
             peer,
-            writing: RwLock::new(Some(writing)),
+            writing: RwLock::new(Some((writing, permit))),
             waker: AtomicWaker::new(),
             state: Mutex::new(State {
                 phase: Phase::Head,
@@ -152,8 +185,7 @@ impl Connection {
                 searched: 0,
                 exchange: None,
                 current: 0,
-                reply: Reply::default(),
-                intake: Intake::default(),
+                http: Http::default(),
                 out: Output::default(),
                 flushing: false,
                 blocked: false,
@@ -173,7 +205,7 @@ impl Connection {
 
     /// Number that names the socket to the system.
     pub(crate) fn descriptor(&self) -> i64 {
-        self.writing.read().as_ref().map_or(-1, Writing::descriptor)
+        self.writing.read().as_ref().map_or(-1, |(writing, _)| writing.descriptor())
     }
 
     /// Whom to wake: the task, as it was last polled.
@@ -184,17 +216,20 @@ impl Connection {
     /// Waits for the kernel to have room.
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &*self.writing.read() {
-            Some(writing) => writing.poll_ready(context),
+            Some((writing, _)) => writing.poll_ready(context),
             None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
     fn with_socket(&self, act: impl FnOnce(&Writing) -> io::Result<usize>) -> io::Result<usize> {
-        self.writing.read().as_ref().map_or_else(|| Err(io::ErrorKind::NotConnected.into()), act)
+        self.writing
+            .read()
+            .as_ref()
+            .map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |(writing, _)| act(writing))
     }
 
     fn shut(&self, how: impl FnOnce(&Writing)) {
-        if let Some(writing) = &*self.writing.read() {
+        if let Some((writing, _)) = &*self.writing.read() {
             how(writing);
         }
     }
@@ -399,13 +434,13 @@ impl Connection {
         state.watch_writable = false;
         // A client that sends no more may have sent further requests before.
         let last = state.peer_closed && state.input.is_empty();
-        if state.reply.close || state.reply.is_short() || last {
-            state.cut |= state.reply.is_short();
+        if state.http.reply.close || state.http.reply.is_short() || last {
+            state.cut |= state.http.reply.is_short();
             self.begin_closing(state);
             return;
         }
-        state.intake.discard();
-        if state.intake.is_complete() {
+        state.http.intake.discard();
+        if state.http.intake.is_complete() {
             state.phase = Phase::Head;
             if !state.input.is_empty() {
                 self.wake();
@@ -421,7 +456,7 @@ impl Connection {
     pub(crate) fn begin_closing(self: &Arc<Self>, state: &mut State) {
         state.phase = Phase::Closing;
         state.exchange = None;
-        state.intake.discard();
+        state.http.intake.discard();
         state.input = Vec::new();
         self.rearm(state);
         if state.out.is_empty() && !state.flushing {
@@ -433,7 +468,7 @@ impl Connection {
     pub(crate) fn abandon(&self, state: &mut State) {
         if let Some(exchange) = state.exchange.take() {
             exchange.mark_aborted();
-            exchange.keep_rest(state.intake.take_all());
+            exchange.keep_rest(state.http.intake.take_all());
             self.server.app.signal(exchange, Signal::Aborted);
         }
     }
@@ -463,8 +498,10 @@ impl Connection {
             Phase::Head if !state.input.is_empty() => (Waiting::Head, config.header_timeout),
             Phase::Head if state.fresh => (Waiting::Request, config.header_timeout),
             Phase::Head => (Waiting::Request, config.keep_alive_timeout),
-            Phase::Busy if state.peer_closed && !state.reply.is_started() => (Waiting::Answer, HALF_CLOSED),
-            Phase::Busy if state.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
+            Phase::Busy if state.peer_closed && !state.http.reply.is_started() => {
+                (Waiting::Answer, HALF_CLOSED)
+            }
+            Phase::Busy if state.http.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
             Phase::Busy => return None,
         };
         Some(Patience { kind, limit })
@@ -500,7 +537,7 @@ impl Connection {
                 session::refuse(self, &mut state, 408);
                 self.flush(state);
             }
-            Some(Waiting::Body) if !state.reply.is_started() => {
+            Some(Waiting::Body) if !state.http.reply.is_started() => {
                 self.abandon(&mut state);
                 session::refuse(self, &mut state, 408);
                 self.flush(state);
@@ -518,7 +555,7 @@ impl Connection {
             // Nothing is unread, so nobody sees a reset.
             Phase::Head if state.input.is_empty() && state.out.is_empty() => self.lose(&mut state),
             Phase::Busy if state.peer_closed => self.lose(&mut state),
-            Phase::Busy => state.reply.close = true,
+            Phase::Busy => state.http.reply.close = true,
             Phase::Socket => {
                 websocket::end(self, &mut state, websocket::GOING_AWAY, None);
                 self.flush(state);

@@ -110,8 +110,8 @@ impl Connection {
         let read = !state.peer_closed
             && match state.phase {
                 Phase::Head => state.out.len() < HIGH_WATER,
-                Phase::Busy if state.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
-                Phase::Busy => state.intake.wants_more(self.server.config.body_buffer),
+                Phase::Busy if state.http.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
+                Phase::Busy => state.http.intake.wants_more(self.server.config.body_buffer),
                 Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
                 Phase::Closing => true,
                 Phase::Over => false,
@@ -142,7 +142,7 @@ impl Connection {
         state.peer_closed = true;
         match state.phase {
             // The request can still be answered; whoever answers it is told that the client may be gone.
-            Phase::Busy if state.intake.is_complete() && !self.server.is_closing() => {
+            Phase::Busy if state.http.intake.is_complete() && !self.server.is_closing() => {
                 if let Some(exchange) = state.exchange.clone() {
                     exchange.mark_aborted();
                     self.server.app.signal(exchange, Signal::Aborted);

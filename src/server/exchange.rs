@@ -248,7 +248,7 @@ impl Exchange {
         let found = websocket.or_else(|| routes.nth(self.method(), self.path(), skipped));
         let Some(found) = found else {
             drop(stop);
-            if state.reply.is_started() {
+            if state.http.reply.is_started() {
                 drop(state);
                 self.cut_if_started();
             } else {
@@ -312,7 +312,7 @@ impl Exchange {
         user: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Option<Arc<WebSocket>>, NotAHandshake> {
         let Some(mut state) = self.current() else { return Ok(None) };
-        if state.reply.is_started() || self.is_aborted() {
+        if state.http.reply.is_started() || self.is_aborted() {
             return Ok(None);
         }
         let behavior = self.stop.lock().behavior.clone().ok_or(NotAHandshake)?;
@@ -349,7 +349,7 @@ impl Exchange {
     /// The connection, locked, if this exchange is still the one it serves.
     fn current(&self) -> Option<Locked<'_>> {
         let state = self.connection.state.lock();
-        (state.phase == Phase::Busy && state.current == self.number && !state.reply.is_done())
+        (state.phase == Phase::Busy && state.current == self.number && !state.http.reply.is_done())
             .then_some(state)
     }
 
@@ -359,7 +359,7 @@ impl Exchange {
         act: impl FnOnce(&Arc<Connection>, &mut crate::server::connection::State),
     ) {
         act(&self.connection, state);
-        if state.reply.is_done() {
+        if state.http.reply.is_done() {
             self.responded.store(true, Ordering::Release);
             self.connection.settle(state);
         }
@@ -381,7 +381,7 @@ impl Exchange {
 
     /// Whether the head of the answer has been written.
     pub fn is_started(&self) -> bool {
-        self.current().is_some_and(|state| state.reply.is_started())
+        self.current().is_some_and(|state| state.http.reply.is_started())
     }
 
     /// Whether the client went away before the answer was complete.
@@ -400,30 +400,30 @@ impl Exchange {
 
     /// Sets the status by number. The first explicit one wins.
     pub fn set_status(&self, code: u16) -> Result<(), HeadError> {
-        self.current().map_or(Ok(()), |mut state| state.reply.head.set_status(code))
+        self.current().map_or(Ok(()), |mut state| state.http.reply.head.set_status(code))
     }
 
     /// Sets the status line's text, such as `200 OK`. The first explicit one wins.
     pub fn set_status_text(&self, text: &[u8]) -> Result<(), HeadError> {
-        self.current().map_or(Ok(()), |mut state| state.reply.head.set_status_text(text))
+        self.current().map_or(Ok(()), |mut state| state.http.reply.head.set_status_text(text))
     }
 
     /// Adds a header.
     pub fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        self.current().map_or(Ok(()), |mut state| state.reply.head.header(name, value))
+        self.current().map_or(Ok(()), |mut state| state.http.reply.head.header(name, value))
     }
 
     /// Whether user code gave this header already.
     pub fn has_header(&self, known: crate::http::response::Known) -> bool {
-        self.current().is_some_and(|state| state.reply.head.wrote(known))
+        self.current().is_some_and(|state| state.http.reply.head.wrote(known))
     }
 
     /// Forgets status and headers that have not gone out, for an error answer in their place.
     pub fn reset_head(&self) {
         if let Some(mut state) = self.current()
-            && !state.reply.is_started()
+            && !state.http.reply.is_started()
         {
-            state.reply.head.clear();
+            state.http.reply.head.clear();
         }
     }
 
@@ -431,8 +431,8 @@ impl Exchange {
     pub fn end(&self, payload: &[u8], close: bool) -> bool {
         let Some(mut guard) = self.current() else { return false };
         let state = &mut *guard;
-        state.reply.close |= close;
-        let place = state.reply.end(state.out.tail(), payload.len(), self.server_name());
+        state.http.reply.close |= close;
+        let place = state.http.reply.end(state.out.tail(), payload.len(), self.server_name());
         self.complete(guard, &payload[..place.take], place.suffix);
         true
     }
@@ -441,8 +441,8 @@ impl Exchange {
     pub fn end_empty(&self, close: bool) -> bool {
         let Some(mut guard) = self.current() else { return false };
         let state = &mut *guard;
-        state.reply.close |= close;
-        let place = state.reply.end_empty(state.out.tail(), self.server_name());
+        state.http.reply.close |= close;
+        let place = state.http.reply.end_empty(state.out.tail(), self.server_name());
         self.complete(guard, b"", place.suffix);
         true
     }
@@ -470,7 +470,7 @@ impl Exchange {
     pub fn write(&self, payload: &[u8]) -> bool {
         let Some(mut guard) = self.current() else { return false };
         let state = &mut *guard;
-        let place = state.reply.write(state.out.tail(), payload.len(), self.server_name());
+        let place = state.http.reply.write(state.out.tail(), payload.len(), self.server_name());
         self.connection.send(guard, &payload[..place.take], place.suffix);
         true
     }
@@ -492,7 +492,7 @@ impl Exchange {
             return;
         }
         if let Some(mut state) = self.current()
-            && !state.reply.is_started()
+            && !state.http.reply.is_started()
         {
             state.out.tail().extend_from_slice(session::CONTINUE);
             self.connection.flush(state);
@@ -503,11 +503,11 @@ impl Exchange {
     pub fn try_end(&self, payload: &[u8], total: u64, close: bool) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
         let state = &mut *guard;
-        state.reply.close |= close;
+        state.http.reply.close |= close;
         let total = if total == 0 { payload.len() as u64 } else { total };
-        state.reply.begin_sized(state.out.tail(), total, self.server_name());
-        let offered = usize::try_from(state.reply.room()).unwrap_or(usize::MAX).min(payload.len());
-        let taken = if state.reply.is_mute() {
+        state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
+        let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
+        let taken = if state.http.reply.is_mute() {
             // The lock is taken again below.
             self.connection.flush(guard);
             offered
@@ -515,7 +515,7 @@ impl Exchange {
             self.connection.write_through(guard, &payload[..offered])
         };
         let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
-        let over = state.reply.took(taken as u64);
+        let over = state.http.reply.took(taken as u64);
         if over {
             self.responded.store(true, Ordering::Release);
             self.connection.settle(&mut state);
@@ -528,13 +528,13 @@ impl Exchange {
     pub fn send_chunk(&self, payload: &[u8], total: u64) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
         let state = &mut *guard;
-        state.reply.begin_sized(state.out.tail(), total, self.server_name());
-        let offered = usize::try_from(state.reply.room()).unwrap_or(usize::MAX).min(payload.len());
-        let mute = state.reply.is_mute();
-        state.reply.offset += offered as u64;
+        state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
+        let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
+        let mute = state.http.reply.is_mute();
+        state.http.reply.offset += offered as u64;
         self.connection.send(guard, if mute { b"" } else { &payload[..offered] }, b"");
         let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
-        let over = state.reply.took(0);
+        let over = state.http.reply.took(0);
         let taken = state.out.len() < crate::server::connection::HIGH_WATER;
         if over {
             self.responded.store(true, Ordering::Release);
@@ -546,13 +546,13 @@ impl Exchange {
 
     /// Body bytes accepted so far; 0 once the exchange is over.
     pub fn write_offset(&self) -> u64 {
-        self.current().map_or(0, |state| state.reply.offset)
+        self.current().map_or(0, |state| state.http.reply.offset)
     }
 
     /// Overrides the count of body bytes accepted.
     pub fn set_write_offset(&self, offset: u64) {
         if let Some(mut state) = self.current() {
-            state.reply.offset = offset;
+            state.http.reply.offset = offset;
         }
     }
 
@@ -572,7 +572,7 @@ impl Exchange {
     /// True when it did.
     pub fn cut_if_started(&self) -> bool {
         let Some(mut state) = self.current() else { return false };
-        if !state.reply.is_started() {
+        if !state.http.reply.is_started() {
             return false;
         }
         state.cut = true;
@@ -613,8 +613,8 @@ impl Exchange {
 
     fn read(&self, reader: Reader) -> bool {
         let Some(mut state) = self.current() else { return false };
-        state.intake.reader = reader;
-        if state.intake.wants_signal() {
+        state.http.intake.reader = reader;
+        if state.http.intake.wants_signal() {
             session::announce(&self.connection, &mut state);
         }
         self.connection.rearm(&state);
@@ -625,11 +625,11 @@ impl Exchange {
     /// The whole body, if it has arrived, without asking for a signal. Whoever reads pieces is told of its end.
     pub fn take_complete(&self) -> Option<Vec<u8>> {
         let mut state = self.current()?;
-        if !state.intake.is_complete() {
+        if !state.http.intake.is_complete() {
             return None;
         }
-        let body = state.intake.take_all();
-        if state.intake.wants_signal() {
+        let body = state.http.intake.take_all();
+        if state.http.intake.wants_signal() {
             session::announce(&self.connection, &mut state);
         }
         Some(body)
@@ -639,23 +639,23 @@ impl Exchange {
     /// reads pieces, and is to be told of its end: [`Exchange::resume_body`] does.
     pub fn take_whole(&self, pieces: bool) -> Option<Vec<u8>> {
         let mut state = self.current()?;
-        if !state.intake.is_complete() {
+        if !state.http.intake.is_complete() {
             return None;
         }
-        state.intake.reader = if pieces { Reader::Pieces } else { Reader::None };
-        Some(state.intake.take_all())
+        state.http.intake.reader = if pieces { Reader::Pieces } else { Reader::None };
+        Some(state.http.intake.take_all())
     }
 
     /// Takes what has arrived of the body, and whether that was the last. None when the exchange is over, or paused.
     /// No further [`Signal::Readable`](crate::app::Signal) comes before [`Exchange::resume_body`].
     pub fn take_body(&self) -> Option<(Vec<u8>, bool)> {
         let mut state = self.current()?;
-        if state.intake.is_held_back() {
+        if state.http.intake.is_held_back() {
             // Paused while the signal was on its way: another comes when reading goes on.
-            state.intake.signalled = false;
+            state.http.intake.signalled = false;
             return None;
         }
-        let taken = state.intake.take();
+        let taken = state.http.intake.take();
         self.connection.rearm(&state);
         self.connection.wake();
         Some(taken)
@@ -664,8 +664,8 @@ impl Exchange {
     /// What was taken has been dealt with: the next piece may come.
     pub fn resume_body(&self) {
         if let Some(mut state) = self.current() {
-            state.intake.signalled = false;
-            if state.intake.wants_signal() {
+            state.http.intake.signalled = false;
+            if state.http.intake.wants_signal() {
                 session::announce(&self.connection, &mut state);
             }
             self.connection.rearm(&state);
@@ -684,8 +684,8 @@ impl Exchange {
     /// Stops reading from the client, or goes on. Nothing that was received is lost.
     pub fn set_paused(&self, paused: bool) {
         if let Some(mut state) = self.current() {
-            state.intake.paused = paused;
-            if state.intake.wants_signal() {
+            state.http.intake.paused = paused;
+            if state.http.intake.wants_signal() {
                 session::announce(&self.connection, &mut state);
             }
             self.connection.rearm(&state);

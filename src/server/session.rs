@@ -123,7 +123,7 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
     state.fresh = false;
     state.phase = Phase::Busy;
     state.current += 1;
-    state.reply = Reply::new(Asked {
+    state.http.reply = Reply::new(Asked {
         head_request: head.method(bytes) == b"HEAD",
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
@@ -143,7 +143,7 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         _ => server.config.max_body_size,
     };
     match Intake::new(head.framing, limit) {
-        Ok(intake) => state.intake = intake,
+        Ok(intake) => state.http.intake = intake,
         Err(error) => {
             fail_body(connection, state, &error);
             return;
@@ -187,21 +187,21 @@ pub(crate) fn dispatch(connection: &Connection, state: &mut State, exchange: Arc
 
 /// Takes what belongs to the body of the request in progress; says how many bytes that was.
 fn receive(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize {
-    if state.intake.is_complete() || bytes.is_empty() {
+    if state.http.intake.is_complete() || bytes.is_empty() {
         return 0;
     }
-    let used = match state.intake.feed(bytes) {
+    let used = match state.http.intake.feed(bytes) {
         Ok(used) => used,
         Err(error) => {
             fail_body(connection, state, &error);
             return bytes.len();
         }
     };
-    if state.intake.wants_signal() {
+    if state.http.intake.wants_signal() {
         announce(connection, state);
     }
     // Answered before the body had come whole: the next request begins behind it.
-    if state.intake.is_complete() && state.exchange.is_none() && state.phase == Phase::Busy {
+    if state.http.intake.is_complete() && state.exchange.is_none() && state.phase == Phase::Busy {
         state.phase = Phase::Head;
     }
     connection.rearm(state);
@@ -211,7 +211,7 @@ fn receive(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
 /// Tells the reader of the body that there is something to take.
 pub(crate) fn announce(connection: &Connection, state: &mut State) {
     if let Some(exchange) = &state.exchange {
-        state.intake.signalled = true;
+        state.http.intake.signalled = true;
         connection.server.app.signal(Arc::clone(exchange), Signal::Readable);
     }
 }
@@ -221,7 +221,7 @@ fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeErro
     connection.abandon(state);
     match error {
         // The answer is already under way: it can only be cut.
-        _ if state.reply.is_started() => {
+        _ if state.http.reply.is_started() => {
             state.cut = true;
             connection.begin_closing(state);
         }
@@ -234,11 +234,11 @@ fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeErro
 pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     state.current += 1;
     if state.phase == Phase::Head {
-        state.reply = Reply::new(Asked::default());
+        state.http.reply = Reply::new(Asked::default());
     }
-    state.reply.close = true;
-    if !state.reply.is_started() {
-        state.reply.head.clear();
+    state.http.reply.close = true;
+    if !state.http.reply.is_started() {
+        state.http.reply.head.clear();
         answer(connection, state, code);
     }
     connection.begin_closing(state);
@@ -251,7 +251,7 @@ fn not_found(connection: &Arc<Connection>, state: &mut State) {
 
 /// No route is left that would answer. The caller settles.
 pub(crate) fn give_up(connection: &Arc<Connection>, state: &mut State) {
-    state.reply.head.clear();
+    state.http.reply.head.clear();
     answer(connection, state, 404);
 }
 
@@ -259,8 +259,8 @@ pub(crate) fn give_up(connection: &Arc<Connection>, state: &mut State) {
 pub(crate) fn answer(connection: &Connection, state: &mut State, code: u16) {
     let body = status::reason(code).unwrap_or("Error").as_bytes();
     // Neither can fail: both are ours and valid. Were they not, the answer would still be well-formed.
-    let _ = state.reply.head.set_status(code);
-    let _ = state.reply.head.header(b"Content-Type", b"text/plain");
+    let _ = state.http.reply.head.set_status(code);
+    let _ = state.http.reply.head.header(b"Content-Type", b"text/plain");
     whole(connection, state, body);
 }
 
@@ -271,13 +271,13 @@ fn answer_constant(connection: &Arc<Connection>, state: &mut State, constant: &C
 
 /// A constant route answers. The caller settles.
 pub(crate) fn give_constant(connection: &Arc<Connection>, state: &mut State, constant: &Constant) {
-    state.reply.head = constant.head.clone();
+    state.http.reply.head = constant.head.clone();
     whole(connection, state, &constant.body);
 }
 
 fn whole(connection: &Connection, state: &mut State, body: &[u8]) {
     let out = state.out.tail();
-    let place = state.reply.end(out, body.len(), connection.server.config.server_name.as_bytes());
+    let place = state.http.reply.end(out, body.len(), connection.server.config.server_name.as_bytes());
     out.extend_from_slice(&body[..place.take]);
     out.extend_from_slice(place.suffix);
 }

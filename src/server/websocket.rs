@@ -169,14 +169,13 @@ impl WebSocket {
             guard = self.connection.state.lock();
         }
         let session = guard.socket.as_mut()?;
-        let topics = session.take_topics_at_end();
-        if topics.is_empty() {
-            return session.next_event(self, lane);
-        }
+        let Some(topics) = session.take_topics_at_end() else { return session.next_event(self, lane) };
         drop(guard);
         // The hub is never asked under the lock of a socket: it locks sockets itself.
-        let mut left = Vec::with_capacity(topics.len());
-        self.server().hub.remove_all(topics.into_iter(), self.id(), |topic, count| left.push((topic, count)));
+        let mut left = Vec::with_capacity(topics.0.len());
+        self.server()
+            .hub
+            .remove_all(topics.0.into_iter(), self.id(), |topic, count| left.push((topic, count)));
         let mut guard = self.connection.state.lock();
         let session = guard.socket.as_mut()?;
         if self.behavior.subscription.is_some() {

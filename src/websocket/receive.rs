@@ -98,6 +98,11 @@ enum Kind {
 }
 
 impl Receiver {
+    /// Whether it is as it was made: nothing has been begun, so that it need not be kept.
+    pub fn is_idle(&self) -> bool {
+        self.frame.is_none() && self.kind.is_none() && !self.ended
+    }
+
     /// Takes as much of `bytes` as can be used and gives what became whole to `emit`, in order; stops after an `emit`
     /// that returned false, and after a close frame for good. Returns how many bytes were used. The others, part of a
     /// header or all behind a stop, are for the next call, together with what came behind them.
@@ -197,6 +202,8 @@ impl Receiver {
             unmask_into(&mut self.control, payload, frame.mask, 0);
         } else {
             let start = self.message.len();
+            // Once an eighth of a frame is here it is believed to come whole, and given its room at once.
+            self.message.reserve(wanted.min(payload.len().saturating_add(start).saturating_mul(8)));
             unmask_into(&mut self.message, payload, frame.mask, 0);
             // As it comes, so that what cannot become text is not waited for.
             if self.is_plain_text() && !self.text.push(&self.message[start..]) {

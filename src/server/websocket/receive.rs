@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::server::connection::{Connection, State};
 use crate::server::websocket::session::{Event, Finish, finish};
-use crate::websocket::{Inflate, OpCode, Received, encode_header};
+use crate::websocket::{Inflate, OpCode, Received, Receiver, encode_header};
 
 /// Takes what the socket gave, as far as the bound on what is not dealt with allows, and keeps the rest.
 pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) {
@@ -42,7 +42,7 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, bytes: &[u
 fn take(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize {
     let State { socket, out, .. } = state;
     let Some(session) = socket else { return bytes.len() };
-    let mut receiver = std::mem::take(&mut session.receiver);
+    let mut receiver = session.receiver.take().map_or_else(Receiver::default, |receiver| *receiver);
     let mut codec = session.codec.take();
     let mut close = None;
     let limit = session.config().max_payload_length;
@@ -67,7 +67,7 @@ fn take(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize 
         }
         session.wants_more()
     });
-    session.receiver = receiver;
+    session.receiver = (!receiver.is_idle()).then(|| Box::new(receiver));
     session.codec = codec;
     session.schedule();
     match used {

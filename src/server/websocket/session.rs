@@ -161,14 +161,20 @@ fn margin(idle_timeout: Duration) -> Duration {
     margin.min(idle_timeout / 2)
 }
 
+/// The topics of a socket. Most sockets that are many have none or are idle, so they hold a pointer only.
+#[derive(Default)]
+pub(super) struct Topics(pub(super) HashSet<Topic>);
+
 /// One socket's state.
 pub(crate) struct Session {
     behavior: Arc<Behavior>,
     /// The socket itself, until it ends.
     handle: Option<Arc<WebSocket>>,
-    pub(super) receiver: Receiver,
+    /// A message that has come in part.
+    pub(super) receiver: Option<Box<Receiver>>,
     pub(super) codec: Option<Box<Codec>>,
-    topics: HashSet<Topic>,
+    /// Made when it first subscribes: most sockets that are idle hold little more than this struct.
+    topics: Option<Box<Topics>>,
     events: VecDeque<Event>,
     /// What was received and not dealt with weighs.
     load: usize,
@@ -200,9 +206,9 @@ impl Session {
             timers: Timers::new(&behavior.config, now),
             behavior,
             handle: Some(handle),
-            receiver: Receiver::default(),
+            receiver: None,
             codec,
-            topics: HashSet::new(),
+            topics: None,
             events: VecDeque::new(),
             load: 0,
             scheduled: false,
@@ -264,33 +270,33 @@ impl Session {
     // ---- topics -------------------------------------------------------------------------------------------------
 
     pub(super) fn join(&mut self, topic: &Topic) -> bool {
-        self.is_open() && {
-            self.topics.insert(Topic::clone(topic));
-            true
+        if self.is_open() {
+            self.topics.get_or_insert_default().0.insert(Topic::clone(topic));
         }
+        self.is_open()
     }
 
     pub(super) fn leave(&mut self, topic: &[u8]) {
-        self.topics.remove(topic);
-        if self.topics.is_empty() {
-            self.topics = HashSet::new();
+        if let Some(topics) = &mut self.topics {
+            topics.0.remove(topic);
         }
+        self.topics.take_if(|topics| topics.0.is_empty());
     }
 
     pub(super) fn has_joined(&self, topic: &[u8]) -> bool {
-        self.is_open() && self.topics.contains(topic)
+        self.is_open() && self.topics.as_ref().is_some_and(|topics| topics.0.contains(topic))
     }
 
     pub(super) fn topics(&self) -> Vec<Topic> {
-        if self.is_open() { self.topics.iter().cloned().collect() } else { Vec::new() }
+        match &self.topics {
+            Some(topics) if self.is_open() => topics.0.iter().cloned().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// The topics to leave, when the end is all that is left to tell (C-C-09).
-    pub(super) fn take_topics_at_end(&mut self) -> HashSet<Topic> {
-        match self.events.front() {
-            Some(Event::Close { .. }) => std::mem::take(&mut self.topics),
-            _ => HashSet::new(),
-        }
+    pub(super) fn take_topics_at_end(&mut self) -> Option<Box<Topics>> {
+        self.topics.take_if(|_| matches!(self.events.front(), Some(Event::Close { .. })))
     }
 
     /// Tells of topics left at the end, before the end itself.
@@ -317,7 +323,7 @@ impl Session {
             // Somebody has to leave the topics, and to let go of what user code keeps.
             Event::Close { .. } => {
                 self.behavior.close.is_some()
-                    || !self.topics.is_empty()
+                    || self.topics.is_some()
                     || self.handle.as_ref().is_some_and(|handle| handle.user().get().is_some())
             }
             event => event.listener(&self.behavior).is_some(),
@@ -348,17 +354,17 @@ impl Session {
     pub(super) fn next_event(&mut self, handle: &Arc<WebSocket>, lane: Lane) -> Option<Event> {
         match self.events.front() {
             Some(event) if event.lane(&self.behavior) == lane => {
-                let event = self.events.pop_front();
-                if self.events.is_empty() && self.events.capacity() > 16 {
-                    self.events = VecDeque::new();
-                }
-                return event;
+                return self.events.pop_front();
             }
             Some(event) => {
                 self.scheduled = true;
                 handle.dispatch(event.lane(&self.behavior));
             }
-            None => self.scheduled = false,
+            None => {
+                self.scheduled = false;
+                // Most sockets are idle most of the time: their queue takes its room when it is needed.
+                self.events = VecDeque::new();
+            }
         }
         None
     }
@@ -376,7 +382,7 @@ pub(crate) fn closed(state: &mut State, code: u16, reason: Option<&[u8]>) -> boo
     }
     session.keep(Event::Close { code, reason: reason.map(Into::into) });
     session.schedule();
-    session.receiver = Receiver::default();
+    session.receiver = None;
     session.codec = None;
     session.fragments = None;
     let handle = session.handle.take();

@@ -11,7 +11,6 @@ use crate::router::Params;
 use crate::server::connection::{Connection, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
 use crate::server::intake::Intake;
-use crate::server::reply::Reply;
 use crate::server::session;
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::session::{Event, Session};
@@ -49,7 +48,7 @@ pub(crate) fn begin(
         }
         Handshake::Valid => {}
     }
-    state.intake = Intake::default();
+    state.http.intake = Intake::default();
     let Some(listener) = behavior.upgrade else {
         let block = head.header_block(bytes);
         let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
@@ -79,11 +78,11 @@ fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
 pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     if code == 426 {
         // Valid as they stand (RFC 9110 15.5.22).
-        let _ = state.reply.head.header(b"Upgrade", b"websocket");
-        let _ = state.reply.head.header(b"Connection", b"Upgrade");
-        let _ = state.reply.head.header(b"Sec-WebSocket-Version", b"13");
+        let _ = state.http.reply.head.header(b"Upgrade", b"websocket");
+        let _ = state.http.reply.head.header(b"Connection", b"Upgrade");
+        let _ = state.http.reply.head.header(b"Sec-WebSocket-Version", b"13");
     }
-    state.intake = Intake::default();
+    state.http.intake = Intake::default();
     session::answer(connection, state, code);
     connection.settle(state);
 }
@@ -104,7 +103,8 @@ pub(crate) fn open(
         .as_ref()
         .filter(|_| !handshake::breaks_compression(offer.user_agent))
         .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
-    let head = &mut state.reply.head;
+    let mut http = std::mem::take(&mut state.http);
+    let head = &mut http.reply.head;
     head.switch_protocols();
     // None of them can fail: they are ours, or have been checked.
     let _ = head.header(b"Upgrade", b"websocket");
@@ -121,7 +121,6 @@ pub(crate) fn open(
     let name = server.config.server_name.as_bytes();
     head.write_to(state.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
     // HTTP is over on this connection, and so is every exchange.
-    state.reply = Reply::default();
     state.exchange = None;
     state.corked = false;
     state.searched = 0;
