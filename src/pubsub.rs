@@ -188,8 +188,21 @@ impl<S> Hub<S> {
     /// assert_eq!(hub.unsubscribe(b"news", 1), None);
     /// ```
     pub fn unsubscribe(&self, topic: &[u8], id: u64) -> Option<usize> {
-        // The guard lives until the end of this statement, the handle until the end of the function.
-        let removed = self.remove(&mut self.topics.write(), topic, id);
+        self.unsubscribe_with(topic, id, || {})
+    }
+
+    /// As [`Hub::unsubscribe`]; `forget` is called under the hub's lock when there was a subscription, so that a list
+    /// which the subscriber keeps of its topics never differs from the hub. It must not call the hub.
+    pub fn unsubscribe_with(&self, topic: &[u8], id: u64, forget: impl FnOnce()) -> Option<usize> {
+        let removed = {
+            let mut topics = self.topics.write();
+            let removed = self.remove(&mut topics, topic, id);
+            if removed.is_some() {
+                forget();
+            }
+            removed
+        };
+        // The handle is dropped here, without the lock.
         removed.map(|(remaining, _handle)| remaining)
     }
 

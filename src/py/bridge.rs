@@ -12,6 +12,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::PyTypeError;
@@ -27,6 +28,8 @@ use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch};
 
 /// Requests and events run in one turn of the loop before it looks at its other sources.
 const BATCH: usize = 64;
+/// How long what is sent may wait for the jobs behind the one that sent it.
+const LATE: Duration = Duration::from_millis(1);
 
 /// A registered handler.
 pub(super) struct Handler {
@@ -362,8 +365,12 @@ impl PyApp {
             batch.get_or_insert_with(open_batch);
         });
         let mut ran = false;
+        let mut since = Instant::now();
         for _ in 0..BATCH {
             let Some(posted) = self.queue.lock().pop_front() else { break };
+            if ran {
+                flush_if_late(py, &mut since);
+            }
             ran = true;
             match posted {
                 Posted::Job(job) => self.run_job(py, job, Lane::Loop),
@@ -443,8 +450,10 @@ impl PyApp {
 
     fn run_jobs(&self, py: Python<'_>, jobs: &mut dyn Iterator<Item = Job>) {
         let before = PLACE.replace(Some(self.here(Lane::Turn)));
+        let mut since = Instant::now();
         for job in jobs {
             self.run_job(py, job, Lane::Turn);
+            flush_if_late(py, &mut since);
         }
         PLACE.set(before);
     }
@@ -462,11 +471,24 @@ impl PyApp {
             }),
             Job::Socket(socket) => {
                 // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
-                if catch_unwind(AssertUnwindSafe(|| self.converse(py, &socket, lane))).is_err() {
+                let converse = || self.converse(py, &socket, lane);
+                if catch_unwind(AssertUnwindSafe(converse)).is_err() {
                     socket.end(1011, None);
+                    // What is left to tell was to be told by the call that did not return.
+                    let _ = catch_unwind(AssertUnwindSafe(converse));
                 }
             }
         }
+    }
+}
+
+/// Sends what a batch of fast callbacks has held back for a while; a burst of them still leaves in one go.
+fn flush_if_late(py: Python<'_>, since: &mut Instant) {
+    if since.elapsed() > LATE {
+        if is_batch_pending() {
+            py.detach(flush_batch);
+        }
+        *since = Instant::now();
     }
 }
 

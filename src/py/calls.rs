@@ -52,6 +52,10 @@ impl PyApp {
             drop(Listeners::take_carried(exchange));
             match next {
                 Some(Next::Here(next)) => id = next,
+                Some(Next::Answered) => {
+                    Listeners::finish(exchange);
+                    break;
+                }
                 _ => break,
             }
         }
@@ -72,7 +76,11 @@ impl PyApp {
         match exchange.next() {
             Some(Next::Here(_)) => self.serve(py, &exchange),
             Some(Next::Elsewhere) => {}
-            Some(Next::Answered) | None => drop(Listeners::take_carried(&exchange)),
+            Some(Next::Answered) => {
+                drop(Listeners::take_carried(&exchange));
+                Listeners::finish(&exchange);
+            }
+            None => drop(Listeners::take_carried(&exchange)),
         }
     }
 

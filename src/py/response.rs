@@ -432,8 +432,12 @@ impl Response {
             .exchange
             .upgrade(&key, &protocol, &extensions, user)
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        let Some(socket) = upgraded else { return Ok(false) };
+        let Some(socket) = upgraded else {
+            self.release_if_over();
+            return Ok(false);
+        };
         Listeners::finish(&self.exchange);
+        app.flush_soon(py);
         // The open callback runs inside this call, where it may.
         if let Some(lane) = app.current_lane() {
             app.converse(py, &socket, lane);

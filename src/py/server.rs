@@ -73,7 +73,13 @@ fn seconds(options: &Bound<'_, PyDict>, name: &str, default: Duration) -> PyResu
 }
 
 fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, default: T) -> PyResult<T> {
-    match option::<i64>(options, name)? {
+    let given = option::<i64>(options, name).map_err(|_| {
+        let value = options.get_item(name).ok().flatten().map_or_else(String::new, |value| value.to_string());
+        PyValueError::new_err(format!(
+            "{name} must be a whole number from {least} that fits 63 bits, not {value}"
+        ))
+    })?;
+    match given {
         None => Ok(default),
         Some(value) if value >= least => T::try_from(value).map_err(|_| {
             PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))
@@ -306,14 +312,19 @@ impl Server {
     }
 
     /// Stops accepting; what is in flight may finish for `grace` seconds.
-    fn close(&self, grace: f64) {
+    fn close(&self, py: Python<'_>, grace: f64) {
         self.bound.lock().clear();
         let grace = Duration::try_from_secs_f64(grace).unwrap_or_default();
-        match &mut *self.life.lock() {
-            Life::Stopped => {}
-            Life::Starting(closed) => *closed = Some(closed.map_or(grace, |earlier| earlier.min(grace))),
-            Life::Running(server) => server.close(grace),
-        }
+        let server = match &mut *self.life.lock() {
+            Life::Stopped => return,
+            Life::Starting(closed) => {
+                *closed = Some(closed.map_or(grace, |earlier| earlier.min(grace)));
+                return;
+            }
+            Life::Running(server) => Arc::clone(server),
+        };
+        // Every socket is sent a close frame.
+        py.detach(|| server.close(grace));
     }
 
     /// Ends the threads. Call it on the loop's thread, once the loop has stopped. False when a `def` handler has not returned

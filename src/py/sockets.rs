@@ -13,6 +13,9 @@ use crate::py::convert::text;
 use crate::py::websocket::WebSocket;
 use crate::server::{self, Event};
 
+/// Events of a socket told before others have their turn.
+const EVENTS: u32 = 64;
+
 /// What belongs to a socket until user code has heard of its end: its object, made when a callback first needs it, and what
 /// the upgrade handler gave it.
 #[derive(Default)]
@@ -65,10 +68,15 @@ impl Attached {
             extender.call1(py, (&made,))?;
         }
         let mut inner = self.inner.lock();
-        if inner.released {
-            return Ok(made);
+        // Another thread may have been faster; what is dropped then is dropped without the lock.
+        match &inner.object {
+            Some(object) => Ok(object.clone_ref(py)),
+            None if inner.released => Ok(made),
+            None => {
+                inner.object = Some(made.clone_ref(py));
+                Ok(made)
+            }
         }
-        Ok(inner.object.get_or_insert(made).clone_ref(py))
     }
 
     pub(crate) fn uuid(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -76,7 +84,11 @@ impl Attached {
             return Ok(uuid.clone_ref(py));
         }
         let made = py.import("uuid")?.getattr("uuid4")?.call0()?.unbind();
-        Ok(self.inner.lock().uuid.get_or_insert(made).clone_ref(py))
+        let mut inner = self.inner.lock();
+        if inner.uuid.is_none() {
+            inner.uuid = Some(made.clone_ref(py));
+        }
+        Ok(inner.uuid.as_ref().unwrap_or(&made).clone_ref(py))
     }
 
     pub(crate) fn await_room(&self, future: Py<PyAny>) {
@@ -115,7 +127,13 @@ impl PyApp {
     /// Tells user code what happened on a socket, as far as that runs in `lane`.
     pub(crate) fn converse(&self, py: Python<'_>, socket: &Arc<server::WebSocket>, lane: Lane) {
         let mut done = 0;
-        while let Some(event) = socket.next(lane, done) {
+        for told in 0_u32.. {
+            // One client that never stops must not keep the others, or the loop, waiting. The end is told in one go.
+            if told >= EVENTS && socket.is_open() {
+                socket.put_off(done);
+                return;
+            }
+            let Some(event) = socket.next(lane, done) else { return };
             let weight = event.weight();
             // A task says itself when it is done.
             done = if self.tell(py, socket, event, weight) { 0 } else { weight };

@@ -18,9 +18,14 @@ use crate::py::message::{self, Payload};
 use crate::py::sockets::Attached;
 use crate::server::{self, Event, SendError, SendStatus, open_batch};
 use crate::websocket::OpCode;
+use crate::websocket::frame::is_valid_close_code;
 
 /// A payload from this size on is written without holding the interpreter.
 const LARGE: usize = 256 * 1024;
+/// A message shorter than this is published to no more than [`FEW`] without giving the interpreter away.
+const QUICK: usize = 2 * 1024;
+/// See [`QUICK`].
+const FEW: usize = 128;
 
 /// One WebSocket connection.
 #[pyclass(frozen, dict, weakref, module = "socketify")]
@@ -95,9 +100,10 @@ impl<'py> Outgoing<'py> {
 
 /// A code to end a socket with: 0 for none, else one that RFC 6455 7.4 knows or leaves to applications.
 fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
-    value.extract::<u16>().ok().filter(|code| matches!(code, 0 | 1000..=4999)).ok_or_else(|| {
+    let known = |code: &u16| matches!(code, 0 | 1005 | 1006) || is_valid_close_code(*code);
+    value.extract::<u16>().ok().filter(known).ok_or_else(|| {
         PyRuntimeError::new_err(format!(
-            "{value} is not a close code: expected 0 or a number from 1000 to 4999"
+            "{value} is not a close code: expected 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999"
         ))
     })
 }
@@ -483,8 +489,9 @@ pub(crate) fn publish(
     }
     let Some(server) = server else { return Ok(false) };
     let bytes = outgoing.as_bytes()?;
-    let count = if app.current_lane().is_some() {
-        // Only queued here: a batch of this thread writes it, without the interpreter.
+    // In a batch a small message to few is only queued here, which is faster than giving the interpreter away.
+    let quick = !compress && bytes.len() < QUICK && server.subscriber_count(&name) <= FEW;
+    let count = if quick && app.current_lane().is_some() {
         server.publish(&name, bytes, outgoing.opcode, compress)
     } else {
         py.detach(|| server.publish(&name, bytes, outgoing.opcode, compress))

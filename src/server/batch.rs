@@ -3,34 +3,64 @@
 //!
 //! The turn opens one around the user code it runs, the event loop one around each of its turns. A batch delays a socket,
 //! never another: whoever sends to the same socket from elsewhere flushes it at once, or at the end of a batch of its own.
+//! And it delays it by little: between two jobs what has been held for a millisecond is sent, and a job that takes longer
+//! has its batch flushed from outside.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::Mutex;
 
 use crate::server::connection::{Connection, State};
 
 /// No batch holds the connection.
 pub(crate) const NONE: u32 = 0;
 
-struct Marks {
+/// What the batch of one thread holds back.
+pub(crate) struct Held {
     /// Names the thread in the connections that it has marked.
     token: u32,
-    depth: u32,
-    marked: Vec<Arc<Connection>>,
+    marked: Mutex<Vec<Arc<Connection>>>,
+}
+
+impl Held {
+    /// Sends it.
+    pub(crate) fn flush(&self) {
+        let mut marked = std::mem::take(&mut *self.marked.lock());
+        for connection in marked.drain(..) {
+            connection.leave_batch(self.token);
+        }
+        let mut next = self.marked.lock();
+        if next.is_empty() {
+            // The room is kept for the next batch.
+            *next = marked;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.marked.lock().is_empty()
+    }
+}
+
+struct Batches {
+    held: Arc<Held>,
+    /// How many are open, one within the other.
+    depth: Cell<u32>,
 }
 
 thread_local! {
-    static BATCH: RefCell<Marks> = {
+    static BATCHES: Batches = {
         static TOKENS: AtomicU32 = AtomicU32::new(NONE + 1);
-        RefCell::new(Marks { token: TOKENS.fetch_add(1, Ordering::Relaxed), depth: 0, marked: Vec::new() })
+        let held = Held { token: TOKENS.fetch_add(1, Ordering::Relaxed), marked: Mutex::default() };
+        Batches { held: Arc::new(held), depth: Cell::new(0) }
     };
 }
 
 /// Opens a batch on this thread until the guard is dropped. They nest; the outermost flushes.
 pub fn open() -> Batch {
-    BATCH.with_borrow_mut(|batch| batch.depth += 1);
+    BATCHES.with(|batches| batches.depth.set(batches.depth.get() + 1));
     Batch(PhantomData)
 }
 
@@ -40,51 +70,39 @@ pub struct Batch(PhantomData<*const ()>);
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        let outermost = BATCH.with_borrow_mut(|batch| {
-            batch.depth -= 1;
-            batch.depth == 0
+        BATCHES.with(|batches| {
+            batches.depth.set(batches.depth.get() - 1);
+            if batches.depth.get() == 0 {
+                batches.held.flush();
+            }
         });
-        if outermost {
-            flush();
-        }
     }
+}
+
+/// What the batch of this thread holds back, for others to flush.
+pub(crate) fn held() -> Arc<Held> {
+    BATCHES.with(|batches| Arc::clone(&batches.held))
 }
 
 /// Whether something waits for the batch of this thread to end.
 pub fn is_pending() -> bool {
-    BATCH.with_borrow(|batch| !batch.marked.is_empty())
+    BATCHES.with(|batches| !batches.held.is_empty())
 }
 
 /// Sends what was held back on this thread; a batch that is open stays open.
 pub fn flush() {
-    loop {
-        let (token, mut marked) =
-            BATCH.with_borrow_mut(|batch| (batch.token, std::mem::take(&mut batch.marked)));
-        let done = marked.is_empty();
-        for connection in marked.drain(..) {
-            connection.leave_batch(token);
-        }
-        BATCH.with_borrow_mut(|batch| {
-            // What was sent meanwhile is for the next round; else the room is kept for the next batch.
-            if batch.marked.is_empty() {
-                batch.marked = marked;
-            }
-        });
-        if done {
-            return;
-        }
-    }
+    BATCHES.with(|batches| batches.held.flush());
 }
 
 /// Has `connection` flushed at the end of this thread's batch. False when there is none: flush it now.
 pub(crate) fn mark(connection: &Arc<Connection>, state: &mut State) -> bool {
-    BATCH.with_borrow_mut(|batch| {
-        if batch.depth == 0 {
+    BATCHES.with(|batches| {
+        if batches.depth.get() == 0 {
             return false;
         }
-        if state.batch != batch.token {
-            state.batch = batch.token;
-            batch.marked.push(Arc::clone(connection));
+        if state.batch != batches.held.token {
+            state.batch = batches.held.token;
+            batches.held.marked.lock().push(Arc::clone(connection));
         }
         true
     })

@@ -119,6 +119,8 @@ pub(crate) struct State {
     pub(crate) out: Output,
     /// A thread is writing what it took from `out`.
     pub(crate) flushing: bool,
+    /// How much it took.
+    pub(crate) leaving: usize,
     /// The kernel's buffer is full; the task waits for room.
     pub(crate) blocked: bool,
     /// A handler is running: what it writes leaves together when it returns.
@@ -142,6 +144,11 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// Bytes that the kernel had no room for; what a cork holds, or leaves for the first time, is not among them.
+    pub(crate) fn waiting(&self) -> usize {
+        if self.blocked { self.out.len() + self.leaving } else { 0 }
+    }
+
     /// Whether there is output that the kernel has not taken.
     pub(crate) fn is_sending(&self) -> bool {
         self.flushing || !self.out.is_empty()
@@ -188,6 +195,7 @@ impl Connection {
                 http: Http::default(),
                 out: Output::default(),
                 flushing: false,
+                leaving: 0,
                 blocked: false,
                 corked: false,
                 watch_writable: false,
@@ -296,9 +304,11 @@ impl Connection {
         state.flushing = true;
         loop {
             let mut output = std::mem::take(&mut state.out);
+            state.leaving = output.len();
             drop(state);
             let result = self.write_out(&mut output, &mut payload, &mut suffix);
             state = self.state.lock();
+            state.leaving = 0;
             // What the kernel did not take waits in front of what was queued meanwhile.
             if !payload.is_empty() || !suffix.is_empty() {
                 output.append(payload);
@@ -310,6 +320,7 @@ impl Connection {
                 state.out.clear();
                 break;
             }
+            state.blocked &= result.is_err();
             match result {
                 Ok(_) if state.out.is_empty() => break,
                 // Others queued while we wrote: they count on us.
@@ -529,6 +540,13 @@ impl Connection {
         if state.phase == Phase::Socket {
             websocket::expire(self, &mut state);
             self.flush(state);
+            return;
+        }
+        // What merely waits for a batch is on its way.
+        if state.phase == Phase::Closing && !state.finished && !state.blocked {
+            self.flush(state);
+            let state = self.state.lock();
+            self.rearm(&state);
             return;
         }
         match self.patience(&state).map(|patience| patience.kind) {

@@ -160,12 +160,15 @@ impl Connection {
 
     fn room(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        state.blocked = false;
-        if state.out.is_empty() {
-            self.after_flush(&mut state);
+        if state.flushing || state.out.is_empty() {
+            state.blocked = false;
+            if !state.flushing {
+                self.after_flush(&mut state);
+            }
             drop(state);
         } else {
-            self.flush(state);
+            // What waits counts as waiting until the kernel has taken it.
+            self.transmit(state, b"", b"");
         }
         let mut state = self.state.lock();
         self.rearm(&state);

@@ -143,7 +143,13 @@ impl Output {
                 continue;
             }
             match front {
-                Piece::Own(bytes) => drop(bytes.drain(..count)),
+                // Nothing precedes it, so it takes the first place: to move its rest each time would be quadratic.
+                Piece::Own(bytes) => {
+                    self.more -= length - count;
+                    self.bytes = std::mem::take(bytes);
+                    self.sent = count;
+                    self.behind.pop_front();
+                }
                 Piece::Shared(bytes) => bytes.advance(count),
             }
             return;

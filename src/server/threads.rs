@@ -10,8 +10,8 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -180,16 +180,27 @@ fn run(server: &Arc<Server>, first: Option<usize>) {
     let threads = &server.threads;
     let mut shard = first;
     loop {
-        shard = match shard {
-            Some(index) => {
-                lead(server, &threads.shards[index]);
-                None
+        shard = if let Some(index) = shard {
+            lead(server, &threads.shards[index]);
+            None
+        } else {
+            let missed = stand_by(threads);
+            if let Some(index) = missed {
+                // What the late one has sent so far is not to wait for it.
+                threads.shards[index].handle.spawn(hurry(Arc::downgrade(server)));
             }
-            None => stand_by(threads),
+            missed
         };
         if threads.stopping.load(Ordering::SeqCst) {
             return;
         }
+    }
+}
+
+/// Sends what a slow run of the turn holds back, until it has ended.
+async fn hurry(server: Weak<Server>) {
+    while server.upgrade().is_some_and(|server| server.turn.hurry()) {
+        tokio::time::sleep(2 * TICK).await;
     }
 }
 

@@ -5,20 +5,23 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::app::{App, Job};
-use crate::server::batch;
+use crate::server::batch::{self, Held};
 
 /// Jobs run before the holder looks at its sockets again.
 const BATCH: usize = 64;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Turn {
     queue: Mutex<VecDeque<Job>>,
     held: AtomicBool,
+    /// What user code has sent in the present run.
+    sent: Mutex<Option<Arc<Held>>>,
 }
 
 impl Turn {
@@ -45,10 +48,20 @@ impl Turn {
         }
         // Flushed after the turn has been given back: what leaves needs no user code.
         let _batch = batch::open();
-        let _release = Release(&self.held);
+        *self.sent.lock() = Some(batch::held());
+        let _release = Release(self);
         let mut jobs = std::iter::from_fn(|| self.queue.lock().pop_front()).take(BATCH);
         // Forbidden, and yet: the hook has said what panicked and where, and this thread with its sockets must live on.
         let _ = catch_unwind(AssertUnwindSafe(|| app.run(&mut jobs)));
+    }
+
+    /// Sends what the present run holds back, since it takes long. False when there is none.
+    pub(crate) fn hurry(&self) -> bool {
+        let sent = self.sent.lock().clone();
+        if let Some(sent) = &sent {
+            sent.flush();
+        }
+        sent.is_some()
     }
 
     /// Takes what is queued.
@@ -58,10 +71,11 @@ impl Turn {
 }
 
 /// Gives the turn back, whatever happens.
-struct Release<'a>(&'a AtomicBool);
+struct Release<'a>(&'a Turn);
 
 impl Drop for Release<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        *self.0.sent.lock() = None;
+        self.0.held.store(false, Ordering::SeqCst);
     }
 }

@@ -24,7 +24,7 @@ pub use self::session::Event;
 
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
-use crate::server::connection::{Connection, State};
+use crate::server::connection::{Connection, Locked, State};
 use crate::server::{Server, batch};
 use crate::websocket::OpCode;
 
@@ -97,7 +97,7 @@ impl WebSocket {
             .socket
             .as_ref()
             .filter(|session| session.is_open())
-            .map_or(0, |session| session.waiting(state.blocked, &state.out))
+            .map_or(0, |session| session.waiting(state.waiting()))
     }
 
     /// Messages that were dropped because too much waited for the client.
@@ -112,7 +112,8 @@ impl WebSocket {
     pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
         let mut state = self.connection.state.lock();
         let ended = session::end(&self.connection, &mut state, code, reason);
-        if ended && !batch::mark(&self.connection, &mut state) {
+        if ended {
+            // Not left to a batch: there is nothing more that could go with it.
             self.connection.flush(state);
         }
         ended
@@ -141,11 +142,12 @@ impl WebSocket {
 
     /// Leaves a topic; says how many stay. None when it was not subscribed.
     pub fn unsubscribe(&self, topic: &[u8]) -> Option<usize> {
-        let left = self.server().hub.unsubscribe(topic, self.id())?;
-        if let Some(session) = &mut self.connection.state.lock().socket {
-            session.leave(topic);
-        }
-        Some(left)
+        let forget = || {
+            if let Some(session) = &mut self.connection.state.lock().socket {
+                session.leave(topic);
+            }
+        };
+        self.server().hub.unsubscribe_with(topic, self.id(), forget)
     }
 
     /// Whether it is subscribed to a topic.
@@ -163,13 +165,9 @@ impl WebSocket {
     /// Takes the next event, if its listener runs in `lane`; an event of the other lane has the socket go there. `done`
     /// is what [`WebSocket::finished`] would be told of the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
-        let mut guard = self.connection.state.lock();
-        if self.settle(&mut guard, done) && !batch::mark(&self.connection, &mut guard) {
-            self.connection.flush(guard);
-            guard = self.connection.state.lock();
-        }
+        let mut guard = self.settled(done);
         let session = guard.socket.as_mut()?;
-        let Some(topics) = session.take_topics_at_end() else { return session.next_event(self, lane) };
+        let Some((topics, end)) = session.take_topics_at_end() else { return session.next_event(self, lane) };
         drop(guard);
         // The hub is never asked under the lock of a socket: it locks sockets itself.
         let mut left = Vec::with_capacity(topics.0.len());
@@ -178,18 +176,30 @@ impl WebSocket {
             .remove_all(topics.0.into_iter(), self.id(), |topic, count| left.push((topic, count)));
         let mut guard = self.connection.state.lock();
         let session = guard.socket.as_mut()?;
-        if self.behavior.subscription.is_some() {
-            session.announce_leaving(left);
-        }
+        session.announce_leaving(left, end);
         session.next_event(self, lane)
+    }
+
+    /// In place of [`WebSocket::next`]: has the socket queue behind the others for its next event.
+    pub fn put_off(self: &Arc<Self>, done: usize) {
+        if let Some(session) = &mut self.settled(done).socket {
+            session.requeue(self);
+        }
     }
 
     /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much.
     pub fn finished(&self, weight: usize) {
+        drop(self.settled(weight));
+    }
+
+    /// The connection, after an event has been counted as dealt with.
+    fn settled(&self, weight: usize) -> Locked<'_> {
         let mut state = self.connection.state.lock();
-        if self.settle(&mut state, weight) && !batch::mark(&self.connection, &mut state) {
+        if self.settle(&mut state, weight) {
             self.connection.flush(state);
+            state = self.connection.state.lock();
         }
+        state
     }
 
     /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now: true,
@@ -197,6 +207,8 @@ impl WebSocket {
     fn settle(&self, state: &mut State, weight: usize) -> bool {
         let Some(session) = &mut state.socket else { return false };
         if session.finish(weight) {
+            // While reading was paused the client could not be heard.
+            session.hear(self.server().deadlines.now());
             self.connection.wake();
         }
         let Some(finish) = session.take_finish() else { return false };

@@ -170,9 +170,9 @@ impl Session {
     }
 
     /// Whether more waits for the client than may. Counts the message that meets it.
-    fn refuses(&mut self, blocked: bool, out: &Output) -> bool {
+    fn refuses(&mut self, outside: usize) -> bool {
         let limit = self.config().max_backpressure;
-        let refuses = limit > 0 && self.waiting(blocked, out) > limit;
+        let refuses = limit > 0 && self.waiting(outside) > limit;
         self.dropped += u64::from(refuses);
         refuses
     }
@@ -215,6 +215,7 @@ impl WebSocket {
     ) -> Result<SendStatus, SendError> {
         let mut guard = self.connection.state.lock();
         let state = &mut *guard;
+        let waiting = state.waiting();
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
             return Ok(SendStatus::Dropped);
         };
@@ -233,7 +234,7 @@ impl WebSocket {
         if continues && session.drop_fragment(&mut state.out, fin) {
             return Ok(SendStatus::Dropped);
         }
-        if session.refuses(state.blocked, &state.out) {
+        if session.refuses(waiting) {
             if !continues && !fin {
                 session.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
             }
@@ -266,10 +267,11 @@ impl WebSocket {
     pub(super) fn deliver(&self, message: &mut Message<'_>) -> Followup {
         let mut guard = self.connection.state.lock();
         let state = &mut *guard;
+        let waiting = state.waiting();
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
             return Followup::Nothing;
         };
-        if session.refuses(state.blocked, &state.out) {
+        if session.refuses(waiting) {
             return if session.config().close_on_backpressure_limit {
                 Followup::Cut
             } else {

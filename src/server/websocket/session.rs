@@ -8,7 +8,6 @@ use crate::app::{Behavior, Lane, Listener};
 use crate::config::SocketConfig;
 use crate::pubsub::Topic;
 use crate::server::connection::{Connection, NEVER, Phase, State};
-use crate::server::output::Output;
 use crate::server::websocket::{GOING_AWAY, WebSocket};
 use crate::websocket::deflate::Codec;
 use crate::websocket::{OpCode, Receiver, close_payload, encode_header};
@@ -77,7 +76,11 @@ impl Event {
             (_, Some(listener)) => listener.lane,
             // Futures are completed on the loop's thread.
             (Self::Room, None) => Lane::Loop,
-            (_, None) => Lane::Turn,
+            // An end that only lets go of what user code keeps does so where its other listeners run.
+            (_, None) => {
+                let other = behavior.message.or(behavior.open).or(behavior.upgrade);
+                other.map_or(Lane::Turn, |listener| listener.lane)
+            }
         }
     }
 
@@ -166,6 +169,10 @@ fn margin(idle_timeout: Duration) -> Duration {
 pub(super) struct Topics(pub(super) HashSet<Topic>);
 
 /// One socket's state.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own; together they are no state machine"
+)]
 pub(crate) struct Session {
     behavior: Arc<Behavior>,
     /// The socket itself, until it ends.
@@ -178,6 +185,8 @@ pub(crate) struct Session {
     events: VecDeque<Event>,
     /// What was received and not dealt with weighs.
     load: usize,
+    /// That was too much: reading goes on when half of it has been dealt with, and not for each event.
+    paused: bool,
     /// A job for this socket is queued or running.
     scheduled: bool,
     /// Something had to wait for the client since [`Event::Drain`] was last sent.
@@ -211,6 +220,7 @@ impl Session {
             topics: None,
             events: VecDeque::new(),
             load: 0,
+            paused: false,
             scheduled: false,
             full: false,
             awaited: false,
@@ -232,7 +242,7 @@ impl Session {
 
     /// Whether more may be read.
     pub(crate) fn wants_more(&self) -> bool {
-        self.finish.is_none() && self.load < self.config().inbound_buffer && self.pongs < PONG_BOUND
+        self.finish.is_none() && !self.paused && self.pongs < PONG_BOUND
     }
 
     /// Something came from the client, or left for it.
@@ -261,10 +271,9 @@ impl Session {
         self.is_open()
     }
 
-    /// Bytes that wait for the client beyond what the kernel has taken; what a cork holds is not among them.
-    pub(super) fn waiting(&self, blocked: bool, out: &Output) -> usize {
-        let held = self.fragments.as_ref().map_or(0, |fragments| fragments.held.len());
-        held + if blocked { out.len() } else { 0 }
+    /// Bytes that wait for the client, `outside` of them beyond what the kernel has taken.
+    pub(super) fn waiting(&self, outside: usize) -> usize {
+        outside + self.fragments.as_ref().map_or(0, |fragments| fragments.held.len())
     }
 
     // ---- topics -------------------------------------------------------------------------------------------------
@@ -295,12 +304,18 @@ impl Session {
     }
 
     /// The topics to leave, when the end is all that is left to tell (C-C-09).
-    pub(super) fn take_topics_at_end(&mut self) -> Option<Box<Topics>> {
-        self.topics.take_if(|_| matches!(self.events.front(), Some(Event::Close { .. })))
+    pub(super) fn take_topics_at_end(&mut self) -> Option<(Box<Topics>, Option<Event>)> {
+        let topics = self.topics.take_if(|_| matches!(self.events.front(), Some(Event::Close { .. })))?;
+        // Nobody else is to find the end meanwhile.
+        Some((topics, self.events.pop_front()))
     }
 
     /// Tells of topics left at the end, before the end itself.
-    pub(super) fn announce_leaving(&mut self, left: Vec<(Topic, usize)>) {
+    pub(super) fn announce_leaving(&mut self, left: Vec<(Topic, usize)>, end: Option<Event>) {
+        self.events.extend(end);
+        if self.behavior.subscription.is_none() {
+            return;
+        }
         for (topic, count) in left.into_iter().rev() {
             self.events.push_front(Event::Subscription { topic, count, before: count + 1 });
         }
@@ -316,6 +331,17 @@ impl Session {
         }
     }
 
+    /// Has the socket queue behind the others, for its next event.
+    pub(super) fn requeue(&mut self, handle: &Arc<WebSocket>) {
+        match self.events.front() {
+            Some(event) => {
+                self.scheduled = true;
+                handle.dispatch(event.lane(&self.behavior));
+            }
+            None => self.scheduled = false,
+        }
+    }
+
     /// Queues an event without having the socket run.
     pub(super) fn keep(&mut self, event: Event) {
         let wanted = match &event {
@@ -323,6 +349,7 @@ impl Session {
             // Somebody has to leave the topics, and to let go of what user code keeps.
             Event::Close { .. } => {
                 self.behavior.close.is_some()
+                    || self.scheduled
                     || self.topics.is_some()
                     || self.handle.as_ref().is_some_and(|handle| handle.user().get().is_some())
             }
@@ -330,6 +357,7 @@ impl Session {
         };
         if wanted {
             self.load += event.weight();
+            self.paused |= self.load >= self.config().inbound_buffer;
             self.events.push_back(event);
         }
     }
@@ -346,9 +374,10 @@ impl Session {
 
     /// Counts an event as dealt with; true when reading may go on.
     pub(super) fn finish(&mut self, weight: usize) -> bool {
-        let held_back = !self.wants_more();
         self.load = self.load.saturating_sub(weight);
-        weight > 0 && held_back && self.wants_more()
+        let resumes = self.paused && self.load <= self.config().inbound_buffer / 2;
+        self.paused &= !resumes;
+        resumes
     }
 
     pub(super) fn next_event(&mut self, handle: &Arc<WebSocket>, lane: Lane) -> Option<Event> {
@@ -356,10 +385,7 @@ impl Session {
             Some(event) if event.lane(&self.behavior) == lane => {
                 return self.events.pop_front();
             }
-            Some(event) => {
-                self.scheduled = true;
-                handle.dispatch(event.lane(&self.behavior));
-            }
+            Some(_) => self.requeue(handle),
             None => {
                 self.scheduled = false;
                 // Most sockets are idle most of the time: their queue takes its room when it is needed.
@@ -465,7 +491,7 @@ pub(crate) fn has_room(connection: &Connection, state: &mut State) {
     if held_back && session.wants_more() {
         connection.wake();
     }
-    if std::mem::take(&mut session.full) {
+    if std::mem::take(&mut session.full) || session.awaited {
         session.hear(connection.server.deadlines.now());
         if std::mem::take(&mut session.awaited) {
             session.keep(Event::Room);
@@ -483,6 +509,9 @@ pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
         perform(connection, state, *finish);
     } else if session.timers.life <= now {
         end(connection, state, 1000, Some(b"please reconnect"));
+    } else if session.timers.idle <= now && session.paused {
+        // It is we who do not listen.
+        session.hear(now);
     } else if session.timers.idle <= now {
         let idle_timeout = session.config().idle_timeout;
         if session.config().send_pings_automatically && !session.timers.pinged {
