@@ -16,10 +16,10 @@ from pathlib import Path
 import generator
 import process
 import servers
-import ws_client
 from servers import Running
 
 import client
+import ws_client
 
 WRK_SCRIPTS = Path(__file__).parent / "wrk"
 IDLE_CONNECTIONS = 1000
