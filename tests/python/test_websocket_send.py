@@ -278,6 +278,27 @@ def test_one_fragmented_message_at_a_time(serve: Serve) -> None:
         assert client.recv_message() == "one two"
 
 
+def test_what_waits_behind_a_fragmented_message_does_not_cut_it(serve: Serve) -> None:
+    """C-K-03: a client that reads is not slow because somebody publishes while a message is under way."""
+    held = Held(serve, max_backpressure=10_000)
+    client, ws = held.connect()
+    with client:
+        ws.subscribe("topic")
+        ws.send_first_fragment("one ", OpCode.TEXT)
+        for _ in range(20):
+            held.app.publish("topic", b"x" * 1000)
+        assert ws.dropped > 0, "what waits is bounded"
+        received = 20 - ws.dropped
+        assert ws.send_fragment("two ") is SendStatus.SUCCESS
+        assert ws.send_last_fragment("three") is SendStatus.SUCCESS
+        assert client.recv_message() == "one two three"
+        for _ in range(received):
+            assert client.recv_message() == b"x" * 1000
+        assert ws.send("after", OpCode.TEXT) is SendStatus.SUCCESS
+        assert client.recv_message() == "after"
+        assert ws.get_buffered_amount() == 0
+
+
 def test_a_fragmented_message_whose_beginning_was_dropped(serve: Serve) -> None:
     """A-WS-03..05: the rest of it is dropped too, and nothing else is."""
     client, ws = Held(serve, max_backpressure=50_000).slow()
@@ -294,6 +315,25 @@ def test_a_fragmented_message_whose_beginning_was_dropped(serve: Serve) -> None:
         assert [client.recv_message(), client.recv_message()] == ["between", "after"]
         with pytest.raises(RuntimeError):
             ws.send_last_fragment("three")
+
+
+def test_giving_up_a_message_whose_beginning_was_dropped(serve: Serve) -> None:
+    """A-WS-03: who is told DROPPED need not send the rest; nothing of it is on the wire that others had to wait for."""
+    held = Held(serve, max_backpressure=50_000)
+    client, ws = held.slow()
+    with client:
+        ws.subscribe("topic")
+        count = fill(ws)
+        assert ws.send_first_fragment("one") is SendStatus.DROPPED
+        for _ in range(count):
+            client.recv_message()
+        until(lambda: ws.get_buffered_amount() == 0, "the buffer to be empty")
+        ws.send("two", OpCode.TEXT)
+        held.app.publish("topic", "three", OpCode.TEXT)
+        assert [client.recv_message(), client.recv_message()] == ["two", "three"]
+        assert ws.send_first_fragment("four ", OpCode.TEXT) is SendStatus.SUCCESS
+        ws.send_last_fragment("five")
+        assert client.recv_message() == "four five"
 
 
 def test_the_end_within_a_fragmented_message(serve: Serve) -> None:

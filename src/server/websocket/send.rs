@@ -53,7 +53,7 @@ pub enum SendError {
 /// A fragmented message that has been begun.
 #[derive(Default)]
 pub(crate) struct Fragments {
-    /// Its beginning was dropped, so the rest is too.
+    /// Its beginning was dropped, so the rest is too, if it comes at all. Nothing has to wait for that.
     dropped: bool,
     /// Frames of other messages, which have to wait for its end.
     pub(super) held: Vec<u8>,
@@ -129,7 +129,7 @@ impl<'a> Message<'a> {
             }
             _ => self.plain.get_or_insert_with(|| frame(false, opcode, payload)),
         };
-        if encoded.len() < SHARE || session.fragments.is_some() {
+        if encoded.len() < SHARE || session.held().is_some() {
             session.write(out, |out| out.extend_from_slice(encoded));
         } else {
             out.share(encoded.clone());
@@ -154,10 +154,15 @@ impl<'a> Message<'a> {
 impl Session {
     /// Writes a whole data frame: behind a fragmented message that has been begun, for nothing may come between its parts.
     fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
-        match &mut self.fragments {
-            Some(fragments) => write(&mut fragments.held),
+        match self.held() {
+            Some(held) => write(held),
             None => out.append_with(write),
         }
+    }
+
+    /// Where whole messages wait, while one is on the wire in parts.
+    fn held(&mut self) -> Option<&mut Vec<u8>> {
+        self.fragments.as_mut().filter(|fragments| !fragments.dropped).map(|fragments| &mut fragments.held)
     }
 
     fn write_compressed(&mut self, out: &mut Output, opcode: OpCode, payload: &[u8]) {
@@ -170,9 +175,9 @@ impl Session {
     }
 
     /// Whether more waits for the client than may. Counts the message that meets it.
-    fn refuses(&mut self, blocked: bool, out: &Output) -> bool {
+    fn refuses(&mut self, waiting: usize) -> bool {
         let limit = self.config().max_backpressure;
-        let refuses = limit > 0 && self.waiting(blocked, out) > limit;
+        let refuses = limit > 0 && waiting > limit;
         self.dropped += u64::from(refuses);
         refuses
     }
@@ -227,13 +232,19 @@ impl WebSocket {
         let continues = opcode == OpCode::Continuation;
         match &session.fragments {
             None if continues => return Err(SendError::NothingBegun),
-            Some(_) if !continues && !fin => return Err(SendError::NotEnded),
+            Some(begun) if !continues && !fin && !begun.dropped => return Err(SendError::NotEnded),
             _ => {}
         }
         if continues && session.drop_fragment(&mut state.out, fin) {
             return Ok(SendStatus::Dropped);
         }
-        if session.refuses(state.blocked, &state.out) {
+        // What is held waits for the very parts that continue a message, and not for the client.
+        let waiting = match continues {
+            true if state.blocked => state.out.len(),
+            true => 0,
+            false => session.waiting(state.blocked, &state.out),
+        };
+        if session.refuses(waiting) {
             if !continues && !fin {
                 session.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
             }
@@ -250,8 +261,7 @@ impl WebSocket {
             session.write_fragment(&mut state.out, opcode, payload, fin);
         } else if compress && !payload.is_empty() && session.codec.is_some() {
             session.write_compressed(&mut state.out, opcode, payload);
-        } else if payload.len() >= DIRECT && session.fragments.is_none() && !state.flushing && !state.blocked
-        {
+        } else if payload.len() >= DIRECT && session.held().is_none() && !state.flushing && !state.blocked {
             // It goes to the kernel from where it lies.
             state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
             let all = self.connection.transmit(guard, payload, b"");
@@ -269,7 +279,7 @@ impl WebSocket {
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
             return Followup::Nothing;
         };
-        if session.refuses(state.blocked, &state.out) {
+        if session.refuses(session.waiting(state.blocked, &state.out)) {
             return if session.config().close_on_backpressure_limit {
                 Followup::Cut
             } else {
