@@ -538,6 +538,17 @@ def test_codes_that_are_none(serve: Serve, code: Any) -> None:
         assert client.recv_message() == "open"
 
 
+def test_the_code_of_tls_is_never_sent(serve: Serve) -> None:
+    """A-WS-06, RFC 6455 7.4.1: 1015 "MUST NOT be set as a status code in a Close control frame" any more than 1006."""
+    codes: list[Any] = []
+    client, ws = Held(serve, close=lambda ws, *end: codes.append(end)).connect()
+    with client:
+        ws.end(1015, "tls")
+        assert client.expect_close_frame() == (None, b"")
+    until(lambda: codes, "close")
+    assert codes == [(1015, b"tls")]
+
+
 def test_many_threads_end_one_socket(serve: Serve) -> None:
     """A-WS-06, A-WS-08, C-C-11: one of them does; close is told once."""
     closed: list[Any] = []
