@@ -598,6 +598,35 @@ def test_small_messages_count_too(serve: Serve) -> None:
         until(lambda: seen[0] == (sent + whole) // 6, "all that was sent", 30)
 
 
+def test_a_client_that_has_to_wait_is_not_idle(serve: Serve) -> None:
+    """C-F-07: nothing is heard of a client because nothing is read; that is no silence of its own."""
+    closed: list[Any] = []
+    ended: list[bytes] = []
+
+    async def message(ws: Any, message: Any, opcode: Any) -> None:
+        await asyncio.sleep(0.5)
+        ended.append(message)
+
+    held = Held(
+        serve,
+        message=message,
+        close=lambda ws, *end: closed.append(end),
+        inbound_buffer=1,
+        idle_timeout=0.2,
+    )
+    client, _ = held.connect()
+    with client:
+        client.send(b"".join(frame(BINARY, b"%d" % number) for number in range(2)))
+        until(lambda: len(ended) == 1, "the first")
+        assert closed == []
+        until(lambda: len(ended) == 2 or closed, "the second")
+        assert ended == [b"0", b"1"]
+        # From here on it is silent.
+        assert client.expect_close_frame()[0] == 1001
+    until(lambda: closed, "close")
+    assert closed == [(1006, b"WebSocket timed out from inactivity")]
+
+
 def test_the_end_of_a_client_waits_for_what_it_sent(serve: Serve) -> None:
     """C-C-01, W#1047: messages that had to wait are told before the close that followed them."""
     gate = Gate()

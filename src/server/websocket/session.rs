@@ -226,7 +226,12 @@ impl Session {
 
     /// Whether more may be read.
     pub(crate) fn wants_more(&self) -> bool {
-        self.finish.is_none() && self.load < self.config().inbound_buffer && self.pongs < PONG_BOUND
+        self.finish.is_none() && !self.lags() && self.pongs < PONG_BOUND
+    }
+
+    /// Whether the client has to wait for user code.
+    fn lags(&self) -> bool {
+        self.load >= self.config().inbound_buffer
     }
 
     /// Something came from the client, or left for it.
@@ -477,6 +482,9 @@ pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
         perform(connection, state, *finish);
     } else if session.timers.life <= now {
         end(connection, state, 1000, Some(b"please reconnect"));
+    } else if session.timers.idle <= now && session.lags() {
+        // Nothing is heard of it because nothing is read.
+        session.hear(now);
     } else if session.timers.idle <= now {
         let idle_timeout = session.config().idle_timeout;
         if session.config().send_pings_automatically && !session.timers.pinged {
