@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from lanes import TASK, THREAD, each_lane, on, options
+from lanes import LOOP, TASK, THREAD, each_lane, on, options
 from socketify import App, CompressOptions, OpCode
 from support import until
 from ws_client import BINARY, CLOSE, PONG, TEXT, Frame, WebSocketClient
@@ -237,6 +237,34 @@ def test_one_space_for_all_routes(serve: Serve) -> None:
                 assert client.recv_message() == "from the application"
                 assert client.recv_message() == "from a socket"
             assert is_silent(other)
+
+
+@pytest.mark.parametrize("use_uvloop", [False, True])
+@pytest.mark.parametrize("lane", [THREAD, LOOP, TASK])
+def test_publishing_to_another_application(serve: Serve, lane: str, use_uvloop: bool) -> None:
+    """C-P-02, A-CALL-16: from its callbacks and timers: what is sent to another's sockets leaves as well."""
+    if use_uvloop:
+        pytest.importorskip("uvloop")
+    held = Held(serve)
+
+    def speak(word: str) -> None:
+        assert held.app.publish("topic", f"published {word}", OpCode.TEXT)
+        held.sockets[0].send(f"sent {word}", OpCode.TEXT)
+
+    def answer(res: Any, req: Any) -> None:
+        speak("at once")
+        res.end("")
+
+    def configure(app: App) -> None:
+        app.get("/", on(lane, answer))
+
+    other = serve(configure, use_uvloop=use_uvloop, **options(lane))
+    with audience(held, 1) as (client,), other.client() as http:
+        http.get()
+        assert [client.recv_message(), client.recv_message()] == ["published at once", "sent at once"]
+        loop = other.app.loop.loop
+        loop.call_soon_threadsafe(loop.call_later, 0.001, speak, "later")
+        assert [client.recv_message(), client.recv_message()] == ["published later", "sent later"]
 
 
 def test_publishing_does_not_take_a_subscription(serve: Serve) -> None:
