@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lanes import LOOP, TASK, THREAD, each_lane, on, options
-from socketify import OpCode, SendStatus
+from socketify import App, OpCode, SendStatus
 from support import Gate, until
-from ws_client import BINARY, PING, PONG, TEXT, Frame, WebSocketClient, frame
+from ws_client import BINARY, PING, PONG, TEXT, Frame, WebSocketClient, frame, handshake
 from ws_server import Held, fill, settle
 
 Serve = Callable[..., Any]
@@ -405,6 +406,47 @@ def test_many_await_drain(serve: Serve, how: str) -> None:
         if how != "read":
             assert closed.wait(20)
     assert sorted(done) == list(range(50))
+
+
+def test_drain_of_what_waited_before_the_handshake(serve: Serve, tmp_path: Path) -> None:
+    """#159, C-K-12: pages that the client asked for and did not read stand before what the socket sends."""
+    statuses: list[SendStatus] = []
+    waits: list[str] = []
+    drained = threading.Event()
+
+    def opened(ws: Any) -> None:
+        statuses.append(ws.send("hello", OpCode.TEXT))
+
+    async def message(ws: Any, message: Any, opcode: Any) -> None:
+        waits.append("begun")
+        await ws.drain()
+        waits.append("ended")
+
+    def configure(app: App) -> None:
+        app.get("/page", lambda res, req: res.end(b"x" * 4000))
+        app.ws("/", {"open": opened, "message": message, "drain": lambda ws: drained.set()})
+
+    # The buffers of a Unix socket have a fixed size. Once it is met, some more pages are asked for and still fit.
+    path = str(tmp_path / "socket")
+    serve(configure, listen={"domain": path})
+    page = b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n"
+    for attempt in range(1, 200):
+        client = WebSocketClient(path=path)
+        with client:
+            client.send(page * 8 * attempt + handshake())
+            until(lambda attempt=attempt: len(statuses) == attempt, "open")  # type: ignore[misc]
+            if statuses[-1] is not SendStatus.BACKPRESSURE:
+                continue
+            client.send_text("go")
+            until(lambda: waits, "the message")
+            assert not drained.is_set()
+            for _ in range(8 * attempt):
+                assert client.answer().body == b"x" * 4000
+            assert client.opened().recv_message() == "hello"
+            assert drained.wait(20)
+            until(lambda: len(waits) == 2, "drain to return")
+            return
+    raise AssertionError("nothing ever waits")
 
 
 def test_a_waiter_that_is_cancelled(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:

@@ -133,6 +133,8 @@ pub(crate) fn open(
     });
     let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
     let mut session = Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
+    // Answers to requests before this one may wait for the client already.
+    session.full = state.blocked;
     session.push(Event::Open);
     state.socket = Some(Box::new(session));
     connection.rearm(state);
