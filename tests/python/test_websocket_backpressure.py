@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -666,6 +667,37 @@ def test_a_client_that_has_to_wait_is_not_idle(serve: Serve) -> None:
         # From here on it is silent.
         assert client.expect_close_frame()[0] == 1001
     until(lambda: closed, "close")
+    assert closed == [(1006, b"WebSocket timed out from inactivity")]
+
+
+@pytest.mark.parametrize("how", ["send", "publish", "ping", "nothing counts"])
+def test_sending_against_the_idle_timeout(serve: Serve, how: str) -> None:
+    """C-K-05, C-F-07: what is sent counts where that is asked for; without it a client has to speak itself."""
+    closed: list[Any] = []
+    held = Held(
+        serve,
+        close=lambda ws, *end: closed.append(end),
+        idle_timeout=0.3,
+        reset_idle_timeout_on_send=how != "nothing counts",
+    )
+    client, ws = held.connect()
+    with client:
+        ws.subscribe("topic")
+        sent = 0
+        while not closed and sent < 30:
+            if how == "publish":
+                held.app.publish("topic", "a")
+            elif how == "ping":
+                ws.send("a", OpCode.PING)
+            else:
+                ws.send("a")
+            sent += 1
+            time.sleep(0.02)
+        if how == "nothing counts":
+            assert 5 < sent < 30
+        else:
+            assert closed == []
+            until(lambda: closed, "the timeout")
     assert closed == [(1006, b"WebSocket timed out from inactivity")]
 
 

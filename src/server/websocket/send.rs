@@ -225,6 +225,7 @@ impl WebSocket {
         };
         if opcode.is_control() {
             check_control(opcode, payload.len(), fin)?;
+            self.touch(session);
             // Not counted against the limit: without its pong a client that is merely slow takes the server for dead.
             state.out.append_with(|out| write_frame(out, true, false, opcode, payload));
             return Ok(self.leave(guard));
