@@ -175,10 +175,11 @@ mod frames {
     fn close_payloads() {
         let cut = [&[b'x'; 122][..], "ü".as_bytes()].concat();
         let fits = [&[b'x'; 121][..], "ü".as_bytes()].concat();
-        let cases: [(u16, &[u8], &[u8]); 9] = [
+        let cases: [(u16, &[u8], &[u8]); 10] = [
             (0, b"reason", b""),
             (1005, b"reason", b""),
             (1006, b"", b""),
+            (1015, b"tls", b""),
             (1000, b"", b"\x03\xe8"),
             (1001, "tschüß".as_bytes(), b"\x03\xe9tsch\xc3\xbc\xc3\x9f"),
             (4999, b"ok\xff then", b"\x13\x87ok"),

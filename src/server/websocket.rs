@@ -107,8 +107,8 @@ impl WebSocket {
 
     // ---- ending -------------------------------------------------------------------------------------------------
 
-    /// Sends a close frame and ends the socket. Codes 0, 1005 and 1006 send none; the listener hears `code` and `reason`
-    /// as they are. What was received and not dealt with is dropped. False when it had ended before.
+    /// Sends a close frame and ends the socket. Codes 0, 1005, 1006 and 1015 are not on the wire; the listener hears `code`
+    /// and `reason` as they are. What was received and not dealt with is dropped. False when it had ended before.
     pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
         let mut state = self.connection.state.lock();
         let ended = session::end(&self.connection, &mut state, code, reason);

@@ -196,8 +196,8 @@ pub fn unmask_into(out: &mut Vec<u8>, payload: &[u8], mut mask: [u8; 4], offset:
     out.extend(tail.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// The payload of a close frame (RFC 6455 section 5.5.1). Codes 0, 1005 and 1006, which mean that there is none,
-/// give an empty payload. Of `reason` goes as much as is UTF-8 and fits the 123 bytes there are, cut between
+/// The payload of a close frame (RFC 6455 section 5.5.1). Codes 0, 1005, 1006 and 1015, which no frame
+/// carries, give an empty payload. Of `reason` goes as much as is UTF-8 and fits the 123 bytes there are, cut between
 /// characters: a client must fail a connection that is closed with anything else.
 ///
 /// ```
@@ -207,8 +207,8 @@ pub fn unmask_into(out: &mut Vec<u8>, payload: &[u8], mut mask: [u8; 4], offset:
 /// assert_eq!(close_payload(1005, b"bye"), b"");
 /// ```
 pub fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
-    // RFC 6455 section 7.4.1: these two "MUST NOT be set as a status code in a Close control frame".
-    if matches!(code, 0 | 1005 | 1006) {
+    // RFC 6455 section 7.4.1: all but 0 "MUST NOT be set as a status code in a Close control frame".
+    if matches!(code, 0 | 1005 | 1006 | 1015) {
         return Vec::new();
     }
     let reason = &reason[..reason.len().min(MAX_REASON)];

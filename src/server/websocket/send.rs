@@ -53,7 +53,7 @@ pub enum SendError {
 /// A fragmented message that has been begun.
 #[derive(Default)]
 pub(crate) struct Fragments {
-    /// Its beginning was dropped, so the rest is too.
+    /// Its beginning was dropped, so the rest is too, if it comes at all. Nothing has to wait for that.
     dropped: bool,
     /// Frames of other messages, which have to wait for its end.
     pub(super) held: Vec<u8>,
@@ -129,7 +129,7 @@ impl<'a> Message<'a> {
             }
             _ => self.plain.get_or_insert_with(|| frame(false, opcode, payload)),
         };
-        if encoded.len() < SHARE || session.fragments.is_some() {
+        if encoded.len() < SHARE || session.held().is_some() {
             session.write(out, |out| out.extend_from_slice(encoded));
         } else {
             out.share(encoded.clone());
@@ -154,10 +154,15 @@ impl<'a> Message<'a> {
 impl Session {
     /// Writes a whole data frame: behind a fragmented message that has been begun, for nothing may come between its parts.
     fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
-        match &mut self.fragments {
-            Some(fragments) => write(&mut fragments.held),
+        match self.held() {
+            Some(held) => write(held),
             None => out.append_with(write),
         }
+    }
+
+    /// Where whole messages wait, while one is on the wire in parts.
+    fn held(&mut self) -> Option<&mut Vec<u8>> {
+        self.fragments.as_mut().filter(|fragments| !fragments.dropped).map(|fragments| &mut fragments.held)
     }
 
     fn write_compressed(&mut self, out: &mut Output, opcode: OpCode, payload: &[u8]) {
@@ -221,6 +226,7 @@ impl WebSocket {
         };
         if opcode.is_control() {
             check_control(opcode, payload.len(), fin)?;
+            self.touch(session);
             // Not counted against the limit: without its pong a client that is merely slow takes the server for dead.
             state.out.append_with(|out| write_frame(out, true, false, opcode, payload));
             return Ok(self.leave(guard));
@@ -228,7 +234,7 @@ impl WebSocket {
         let continues = opcode == OpCode::Continuation;
         match &session.fragments {
             None if continues => return Err(SendError::NothingBegun),
-            Some(_) if !continues && !fin => return Err(SendError::NotEnded),
+            Some(begun) if !continues && !fin && !begun.dropped => return Err(SendError::NotEnded),
             _ => {}
         }
         if continues && session.drop_fragment(&mut state.out, fin) {
@@ -251,8 +257,7 @@ impl WebSocket {
             session.write_fragment(&mut state.out, opcode, payload, fin);
         } else if compress && !payload.is_empty() && session.codec.is_some() {
             session.write_compressed(&mut state.out, opcode, payload);
-        } else if payload.len() >= DIRECT && session.fragments.is_none() && !state.flushing && !state.blocked
-        {
+        } else if payload.len() >= DIRECT && session.held().is_none() && !state.flushing && !state.blocked {
             // It goes to the kernel from where it lies.
             state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
             let all = self.connection.transmit(guard, payload, b"");
