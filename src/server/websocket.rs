@@ -185,12 +185,15 @@ impl WebSocket {
         session.next_event(self, lane)
     }
 
-    /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much.
-    pub fn finished(&self, weight: usize) {
+    /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much. True when that ended the
+    /// socket, so that its last frames wait for the batch of this thread, if one is open.
+    pub fn finished(&self, weight: usize) -> bool {
         let mut state = self.connection.state.lock();
-        if self.settle(&mut state, weight) && !batch::mark(&self.connection, &mut state) {
+        let ended = self.settle(&mut state, weight);
+        if ended && !batch::mark(&self.connection, &mut state) {
             self.connection.flush(state);
         }
+        ended
     }
 
     /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now: true,
