@@ -314,9 +314,10 @@ impl Session {
     pub(super) fn keep(&mut self, event: Event) {
         let wanted = match &event {
             Event::Room => true,
-            // Somebody has to leave the topics, and to let go of what user code keeps.
+            // Somebody has to leave the topics, and to let go of what user code keeps, or will by an event on its way.
             Event::Close { .. } => {
                 self.behavior.close.is_some()
+                    || self.scheduled
                     || !self.topics.is_empty()
                     || self.handle.as_ref().is_some_and(|handle| handle.user().get().is_some())
             }
