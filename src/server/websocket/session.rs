@@ -226,12 +226,20 @@ impl Session {
 
     /// Whether more may be read.
     pub(crate) fn wants_more(&self) -> bool {
-        self.finish.is_none() && self.load < self.config().inbound_buffer && self.pongs < PONG_BOUND
+        self.finish.is_none() && !self.is_behind() && self.pongs < PONG_BOUND
+    }
+
+    /// Whether so much has come that user code has to deal with it first.
+    fn is_behind(&self) -> bool {
+        self.load >= self.config().inbound_buffer
     }
 
     /// Something came from the client, or left for it.
     pub(super) fn hear(&mut self, now: u64) {
-        self.timers.hear(&self.behavior.config, now);
+        // An end that is put off has a limit of its own.
+        if self.finish.is_none() {
+            self.timers.hear(&self.behavior.config, now);
+        }
     }
 
     pub(super) fn count_pong(&mut self, length: usize) {
@@ -478,6 +486,9 @@ pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
         perform(connection, state, *finish);
     } else if session.timers.life <= now {
         end(connection, state, 1000, Some(b"please reconnect"));
+    } else if session.timers.idle <= now && session.is_behind() {
+        // It is this side that does not read, so nobody can say that the client is silent.
+        session.hear(now);
     } else if session.timers.idle <= now {
         let idle_timeout = session.config().idle_timeout;
         if session.config().send_pings_automatically && !session.timers.pinged {
