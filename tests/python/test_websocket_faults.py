@@ -391,6 +391,82 @@ def test_one_of_five_hundred_stops_reading(serve: Serve) -> None:
         crowd.close()
 
 
+@pytest.mark.parametrize("how", ["abort", "end", "close", "the application"])
+def test_whoever_waits_for_room_hears_of_the_end(serve: Serve, how: str) -> None:
+    """S#159: ``await ws.drain()`` ends with the socket, whoever ended it."""
+    waiting: list[Any] = []
+    went_on: list[Any] = []
+
+    async def message(ws: Any, message: Any, opcode: Any) -> None:
+        while ws.send(b"x" * 100_000) is SendStatus.SUCCESS:
+            pass
+        waiting.append(ws)
+        await ws.drain()
+        went_on.append(ws.send("late"))
+
+    running = serve(lambda app: app.ws("/", {"message": message, "max_backpressure": 0}), shutdown_timeout=1)
+    with running.websocket(receive_buffer=4096) as client:
+        client.send_text("go")
+        until(lambda: waiting, "the buffer is full")
+        assert not went_on
+        if how == "abort":
+            client.abort()
+        elif how == "the application":
+            running.app.close()
+        else:
+            getattr(waiting[0], how)()
+        until(lambda: went_on, "drain()", 5)
+    assert went_on == [SendStatus.DROPPED]
+
+
+def test_a_socket_that_begins_behind_a_full_buffer(serve: Serve) -> None:
+    """C-K-12, S#159: its handshake was sent behind a request whose answer nobody has taken; it hears when there is room."""
+    taken: list[int] = []
+    seen: list[Any] = []
+    body = b"x" * 20_000_000
+
+    def probe(res: Any, req: Any) -> None:
+        res.on_writable(lambda res, offset: True)
+        res.try_end(body, len(body))
+        taken.append(res.get_write_offset())
+
+    async def opened(ws: Any) -> None:
+        seen.append(ws.get_buffered_amount() > 0 and ws.send("sent", OpCode.TEXT))
+        await asyncio.wait_for(ws.drain(), 10)
+        seen.append("room")
+
+    def configure(app: App) -> None:
+        app.get("/probe", probe).get(
+            "/:more", lambda res, req: res.end(body[: taken[-1] + int(req.get_parameter(0))])
+        )
+        app.ws("/", {"open": opened, "drain": lambda ws: seen.append("drain")})
+
+    running = serve(configure)
+    for more in range(10_000, 400_000, 20_000):
+        with WebSocketClient(running.port, receive_buffer=4096) as client:
+            client.request(target="/probe")
+            until(lambda: taken, "what the kernel takes")
+        with WebSocketClient(running.port, receive_buffer=4096) as client:
+            client.request(target=f"/{more}").send(handshake())
+            # Until it is read, the socket opens only if little enough waits.
+            deadline = time.monotonic() + 0.1
+            while not seen and time.monotonic() < deadline:
+                time.sleep(0.002)
+            early = list(seen)
+            client.answer()
+            client.opened()
+            if early and early[0] is SendStatus.BACKPRESSURE:
+                assert client.recv_message() == "sent"
+                until(lambda: len(seen) == 3, "drain, and the callback that waits for it", 12)
+                assert seen[0] is SendStatus.BACKPRESSURE
+                assert sorted(seen[1:]) == ["drain", "room"]
+                return
+            until(lambda: "room" in seen, "open")
+        seen.clear()
+        taken.clear()
+    pytest.skip("the kernel takes another amount each time")
+
+
 def test_a_flood_of_frames_of_one_byte(serve: Serve) -> None:
     """All of them are told, in order; others are served meanwhile, and what is not dealt with has a bound."""
     seen = bytearray()

@@ -133,6 +133,8 @@ pub(crate) fn open(
     });
     let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
     let mut session = Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
+    // An answer that the client has not taken may be in front of it: it hears when that has gone.
+    session.full = state.blocked;
     session.push(Event::Open);
     state.socket = Some(Box::new(session));
     connection.rearm(state);
