@@ -19,7 +19,7 @@ import pytest
 from client import Client
 from conftest import Running
 from socketify import App, OpCode
-from support import until
+from support import Program, until
 from ws_client import PONG, TEXT, Frame, WebSocketClient, connect, frame
 
 Configure = Callable[[App], object]
@@ -358,6 +358,65 @@ def test_a_ticker(start: Start) -> None:
         numbers = [int(client.recv_message()) for _ in range(20)]
         assert numbers == list(range(numbers[0], numbers[0] + 20))
         client.close()
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_end_of_the_application(start: Start, late: bool) -> None:
+    """C-C-12, D-R-05: every socket hears 1001, and every close callback has run when the application has ended."""
+    told: list[Any] = []
+
+    def closed(ws: Any, code: int, message: bytes | None) -> None:
+        told.append((code, message))
+
+    async def closed_late(ws: Any, code: int, message: bytes | None) -> None:
+        await asyncio.sleep(0.02)
+        closed(ws, code, message)
+
+    async def message(ws: Any, message: Any, opcode: Any) -> None:
+        await echo(ws, message, opcode)
+        while not ws.closed:
+            await asyncio.sleep(0.005)
+
+    running = start(lambda app: app.ws("/", {"message": message, "close": closed_late if late else closed}))
+    clients = [running.websocket() for _ in range(10)]
+    for client in clients[:5]:
+        warm(client)
+    running.app.close()
+    for client in clients:
+        assert client.expect_close() == (1001, b"")
+        client.close()
+    running.stop()
+    assert told == [(1001, None)] * 10
+
+
+def test_a_loop_that_ends_without_close() -> None:
+    """D-14: the program forgets close(), and leaves sockets, timers and callbacks behind: it ends all the same."""
+    source = """
+    async def message(ws, message, opcode):
+        ws.me = ws
+        ws.send(message, opcode)
+        asyncio.get_running_loop().call_later(30, ws.send, "late")
+        leave.set()
+
+    async def main():
+        global leave
+        leave = asyncio.Event()
+        app = App()
+        app.ws("/", {"open": lambda ws: ws.subscribe("all"), "message": message, "close": lambda *_: None})
+        app.listen({"host": "127.0.0.1"}, ready)
+        await leave.wait()
+
+    asyncio.run(main())
+    say("end")
+    """
+    with Program(source) as program:
+        program.listening()
+        clients = [connect(program.port) for _ in range(5)]
+        clients[0].send_text("leave")
+        assert clients[0].recv_message() == "leave"
+        assert program.finish() == (0, "end\n", "")
+        for client in clients:
+            client.close()
 
 
 # ---- answers over HTTP ----------------------------------------------------------------------------------------------
