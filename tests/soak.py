@@ -9,6 +9,10 @@ with that at the end.
 
 Part two starts and stops: `run()` and `close()` again and again within one process, and processes that get SIGTERM, both
 under load. Each end must come within the deadline and a second, with status 0 and nothing on standard error.
+
+With --websocket, part one talks over WebSockets instead (soak_websocket.py), and there is no part two:
+
+    python tests/soak.py --websocket --messages 50_000_000
 """
 
 from __future__ import annotations
@@ -29,7 +33,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import soak_websocket
 
 #: Growth of the resident memory after the warm-up that is still called flat.
 ALLOWED_GROWTH = 5 << 20
@@ -185,10 +192,10 @@ def serve() -> None:
 class Server:
     """The process under test, from outside."""
 
-    def __init__(self, cycles: int = 1) -> None:
+    def __init__(self, cycles: int = 1, *options: str) -> None:
         environment = {**os.environ, "SOAK_CYCLES": str(cycles), "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", __file__, "--serve"],
+            [sys.executable, "-X", "faulthandler", __file__, "--serve", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -361,19 +368,48 @@ class Load:
 def soak(requests: int, limit: float) -> dict[str, float]:
     """Mixed load until so many requests were answered, or the time is over."""
     server = Server()
-    nuisance = Nuisance(server.port)
+    return watch(
+        server, lambda seconds: Load(server.port, seconds).finish(), Nuisance(server.port), requests, limit
+    )
+
+
+def soak_sockets(messages: int, limit: float) -> dict[str, float]:
+    """Messages of every kind until so many have come back, or the time is over, beside sockets that come and go."""
+    server = Server(1, "--websocket")
+    talk = soak_websocket.Talk(server.port)
+    return watch(server, talk.run, soak_websocket.Visitors(server.port), messages, limit, talk.close)
+
+
+def watch(
+    server: Server,
+    load: Callable[[float], int],
+    nuisance: Nuisance | soak_websocket.Visitors,
+    amount: int,
+    limit: float,
+    leave: Callable[[], None] = lambda: None,
+) -> dict[str, float]:
+    """Loads the server step by step, and looks at its memory in between.
+
+    Args:
+        server: The process under test.
+        load: Loads it for so many seconds; says how much was answered.
+        nuisance: Clients that misbehave all the while.
+        amount: How much has to be answered.
+        limit: Seconds after which that has failed.
+        leave: Has the clients of the load go away.
+    """
     begun = time.monotonic()
     done, warm, base = 0, 0, 0
     # What is allocated on first need (arenas, buffers, caches) has been after a twentieth of it, or a fifth of a million.
-    warm_up = min(requests // 4, max(200_000, requests // 20))
-    step = 5.0 if requests <= 1_000_000 else 20.0
+    warm_up = min(amount // 4, max(200_000, amount // 20))
+    step = 5.0 if amount <= 1_000_000 else 20.0
     print(
-        f"{'requests':>12} {'seconds':>8} {'RSS MiB':>8} {'growth MiB':>10} {'fds':>5} {'threads':>7}",
+        f"{'answered':>12} {'seconds':>8} {'RSS MiB':>8} {'growth MiB':>10} {'fds':>5} {'threads':>7}",
         flush=True,
     )
     try:
-        while done < requests and time.monotonic() - begun < limit:
-            done += Load(server.port, step if warm else min(step, 5.0)).finish()
+        while done < amount and time.monotonic() - begun < limit:
+            done += load(step if warm else min(step, 5.0))
             resident = server.memory()
             if not warm and done >= warm_up:
                 warm, base = done, resident
@@ -386,21 +422,22 @@ def soak(requests: int, limit: float) -> dict[str, float]:
     finally:
         nuisance.stop()
     growth = server.memory() - base
+    leave()
     left = settled(server)
     took = server.terminate()
     result = {
-        "requests": done,
+        "answered": done,
         "nuisances": nuisance.requests,
         "seconds": round(time.monotonic() - begun),
-        "warm_up_requests": warm,
+        "warm_up": warm,
         "rss_after_warm_up_mib": round(base / (1 << 20), 2),
         "growth_mib": round(growth / (1 << 20), 2),
         "descriptors_left": left,
         "stopped_after_seconds": round(took, 2),
     }
     print(json.dumps(result), flush=True)
-    if done < requests:
-        sys.exit(f"only {done:,} of {requests:,} requests were served in {limit:.0f} s")
+    if done < amount:
+        sys.exit(f"only {done:,} of {amount:,} were answered in {limit:.0f} s")
     if growth > ALLOWED_GROWTH:
         sys.exit(f"memory grew by {growth / (1 << 20):.1f} MiB after the warm-up")
     if left > DESCRIPTORS:
@@ -481,10 +518,16 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000_000, help="of part one; 0 leaves it out")
     parser.add_argument("--cycles", type=int, default=200, help="of part two; 0 leaves it out")
     parser.add_argument("--limit", type=float, default=3600, help="seconds after which part one gives up")
+    parser.add_argument("--websocket", action="store_true", help="part one over WebSockets, and nothing else")
+    parser.add_argument("--messages", type=int, default=20_000_000, help="of --websocket")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve()
+        soak_websocket.serve(GRACE) if arguments.websocket else serve()
+        return
+    if arguments.websocket:
+        soak_sockets(arguments.messages, arguments.limit)
+        print("soak: all of it passed")
         return
     if shutil.which("wrk") is None:
         sys.exit("wrk is needed (Debian: apt install wrk)")

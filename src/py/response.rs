@@ -442,6 +442,7 @@ impl Response {
         if let Some(lane) = app.current_lane() {
             app.converse(py, &socket, lane);
         }
+        app.flush_soon(py);
         Ok(true)
     }
 

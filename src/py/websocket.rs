@@ -449,8 +449,11 @@ impl WebSocket {
     }
 
     /// The task of an event has ended.
-    fn _done(&self, weight: usize) {
-        self.socket.finished(weight);
+    fn _done(&self, py: Python<'_>, weight: usize) -> PyResult<()> {
+        if self.socket.finished(weight) {
+            self.python()?.flush_soon(py);
+        }
+        Ok(())
     }
 
     fn __repr__(&self) -> String {

@@ -247,7 +247,10 @@ impl Session {
 
     /// Something came from the client, or left for it.
     pub(super) fn hear(&mut self, now: u64) {
-        self.timers.hear(&self.behavior.config, now);
+        // An end that is put off has a limit of its own.
+        if self.finish.is_none() {
+            self.timers.hear(&self.behavior.config, now);
+        }
     }
 
     pub(super) fn count_pong(&mut self, length: usize) {
@@ -346,7 +349,7 @@ impl Session {
     pub(super) fn keep(&mut self, event: Event) {
         let wanted = match &event {
             Event::Room => true,
-            // Somebody has to leave the topics, and to let go of what user code keeps.
+            // Somebody has to leave the topics, and to let go of what user code keeps, or will by an event on its way.
             Event::Close { .. } => {
                 self.behavior.close.is_some()
                     || self.scheduled
