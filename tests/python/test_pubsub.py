@@ -442,6 +442,37 @@ def test_send_and_publish_keep_their_order(serve: Serve, lane: str) -> None:
         assert [int(listener.recv_message().split()[0]) for _ in published] == published
 
 
+def test_order_behind_a_full_buffer(serve: Serve) -> None:
+    """C-P-06, I-A-28: frames that are copied, shared and held stand in one queue, wherever the kernel stopped."""
+    held = Held(serve, max_backpressure=0)
+    client, ws = held.slow()
+    sizes = [10, 3000, 5, 40_000, 1, 2040, 300_000, 126, 20_000]
+    count = 0
+
+    def payload(number: int) -> bytes:
+        return number.to_bytes(4, "big") * (1 + sizes[number % len(sizes)] // 4)
+
+    with client:
+        ws.subscribe("topic")
+        while count < 600:
+            if count % 31 == 7:
+                ws.send_first_fragment(payload(count)[:100])
+                rest = payload(count)[100:]
+                for number in (count + 1, count + 2):
+                    held.app.publish("topic", payload(number))
+                ws.send_last_fragment(rest)
+                count += 3
+            elif count % 2:
+                held.app.publish("topic", payload(count))
+                count += 1
+            else:
+                ws.send(payload(count))
+                count += 1
+        assert ws.get_buffered_amount() > 1_000_000
+        for number in range(count):
+            assert client.recv_data() == (BINARY, payload(number))
+
+
 @each_lane
 def test_leaving_in_the_turn_of_a_publish(serve: Serve, lane: str) -> None:
     """C-P-11, I-A-27: what was published before the last topic was left arrives, what was published after it does not."""
