@@ -411,15 +411,18 @@ impl PyApp {
 
     /// A loop that does not ask us before it sleeps is told to flush. Call it after something was held back.
     pub(crate) fn flush_soon(&self, py: Python<'_>) {
-        if !self.has_flusher.load(Ordering::Relaxed) {
-            return;
-        }
-        let flusher = self.flusher.read().as_ref().map(|flusher| flusher.clone_ref(py));
-        if let Some(flusher) = flusher
-            && self.current_lane() == Some(Lane::Loop)
-            && let Err(error) = flusher.call0(py)
-        {
-            error.write_unraisable(py, Some(flusher.bind(py)));
+        match self.current_lane() {
+            Some(Lane::Loop) if self.has_flusher.load(Ordering::Relaxed) => {
+                let flusher = self.flusher.read().as_ref().map(|flusher| flusher.clone_ref(py));
+                if let Some(flusher) = flusher
+                    && let Err(error) = flusher.call0(py)
+                {
+                    error.write_unraisable(py, Some(flusher.bind(py)));
+                }
+            }
+            // This is the thread of another application's loop, which may know nothing of what ours holds back.
+            None if LOOP_BATCH.with_borrow(Option::is_some) && is_batch_pending() => py.detach(flush_batch),
+            _ => {}
         }
     }
 

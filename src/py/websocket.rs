@@ -98,9 +98,10 @@ impl<'py> Outgoing<'py> {
     }
 }
 
-/// A code to end a socket with: 0 for none, else one that RFC 6455 7.4 knows or leaves to applications.
+/// A code to end a socket with: 0 for none, else one that RFC 6455 7.4 knows or leaves to applications. Those that are
+/// never sent count as none on the wire.
 fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
-    let known = |code: &u16| matches!(code, 0 | 1005 | 1006) || is_valid_close_code(*code);
+    let known = |code: &u16| matches!(code, 0 | 1005 | 1006 | 1015) || is_valid_close_code(*code);
     value.extract::<u16>().ok().filter(known).ok_or_else(|| {
         PyRuntimeError::new_err(format!(
             "{value} is not a close code: expected 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999"
@@ -449,11 +450,8 @@ impl WebSocket {
     }
 
     /// The task of an event has ended.
-    fn _done(&self, py: Python<'_>, weight: usize) -> PyResult<()> {
-        if self.socket.finished(weight) {
-            self.python()?.flush_soon(py);
-        }
-        Ok(())
+    fn _done(&self, weight: usize) {
+        self.socket.finished(weight);
     }
 
     fn __repr__(&self) -> String {

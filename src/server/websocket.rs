@@ -226,9 +226,9 @@ impl WebSocket {
     /// Has [`Event::Room`] come once nothing waits for the client. False when nothing does.
     pub fn await_room(&self) -> bool {
         let mut state = self.connection.state.lock();
-        let waits = state.blocked;
+        let outside = state.waiting();
         match &mut state.socket {
-            Some(session) if session.is_open() && waits => {
+            Some(session) if session.is_open() && session.waiting(outside) > 0 => {
                 session.awaited = true;
                 true
             }

@@ -175,9 +175,9 @@ impl Session {
     }
 
     /// Whether more waits for the client than may. Counts the message that meets it.
-    fn refuses(&mut self, outside: usize) -> bool {
+    fn refuses(&mut self, waiting: usize) -> bool {
         let limit = self.config().max_backpressure;
-        let refuses = limit > 0 && self.waiting(outside) > limit;
+        let refuses = limit > 0 && waiting > limit;
         self.dropped += u64::from(refuses);
         refuses
     }
@@ -220,7 +220,7 @@ impl WebSocket {
     ) -> Result<SendStatus, SendError> {
         let mut guard = self.connection.state.lock();
         let state = &mut *guard;
-        let waiting = state.waiting();
+        let outside = state.waiting();
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
             return Ok(SendStatus::Dropped);
         };
@@ -240,6 +240,8 @@ impl WebSocket {
         if continues && session.drop_fragment(&mut state.out, fin) {
             return Ok(SendStatus::Dropped);
         }
+        // What is held waits for the very parts that continue a message, and not for the client.
+        let waiting = if continues { outside } else { session.waiting(outside) };
         if session.refuses(waiting) {
             if !continues && !fin {
                 session.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
@@ -272,11 +274,11 @@ impl WebSocket {
     pub(super) fn deliver(&self, message: &mut Message<'_>) -> Followup {
         let mut guard = self.connection.state.lock();
         let state = &mut *guard;
-        let waiting = state.waiting();
+        let outside = state.waiting();
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
             return Followup::Nothing;
         };
-        if session.refuses(waiting) {
+        if session.refuses(session.waiting(outside)) {
             return if session.config().close_on_backpressure_limit {
                 Followup::Cut
             } else {
