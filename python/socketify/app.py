@@ -1,36 +1,27 @@
-"""``App``: routes, listening sockets, life cycle, and what happens to errors."""
+"""``App``: its routes and its settings. How it is run is in ``lifecycle``, how handlers are called in ``calls``."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import contextlib
-import functools
-import inspect
 import logging
 import os
-import signal
-import sys
-import threading
-import time
-import weakref
-from asyncio import Task, current_task
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
 from ._core import Server
 from .extensions import AppExtension
 from .handlers import is_async
+from .lifecycle import Lifecycle
 from .loop import Loop
-from .options import AppListenOptions, AppOptions, OpCode, listen_options
+from .options import AppOptions, OpCode
 from .routers import DecoratorRouter
 from .static import static_route
 from .websocket import WebSocketBehavior, parse_behavior
 
 if TYPE_CHECKING:
     from ._core import Request, Response, WebSocket
-    from .handlers import AsyncHandler, ErrorHandler, Handler, Hook
+    from .handlers import ErrorHandler, Handler
 
 __all__ = ["App"]
 
@@ -38,72 +29,8 @@ logger = logging.getLogger("socketify")
 
 _H = TypeVar("_H", bound=Callable[..., Any])
 
-#: Tasks cannot run their first step at once, so each is kept from its start.
-_LATE_START = sys.version_info < (3, 12)
 
-#: Seconds that a ``def`` handler has to return after the last deadline, before its thread is left behind.
-_PATIENCE = 1.0
-
-#: Applications whose threads run. They must end before the interpreter does.
-_running: weakref.WeakSet[App] = weakref.WeakSet()
-
-
-@atexit.register
-def _stop_all() -> None:
-    for app in list(_running):
-        app._server.close(0)
-        app.loop.stop()
-        # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
-        app._ended.wait(_PATIENCE)
-        app.dispose()
-
-
-async def _serve(app: App, handler: AsyncHandler, response: Response, request: Request) -> None:
-    """The task of one request."""
-    try:
-        await handler(response, request)
-        if request.get_yield():
-            request._go_on(response)
-    except Exception as error:
-        app.trigger_error(error, response, None)
-    except BaseException:
-        # Cancelled: whoever waits for the answer must not wait for ever.
-        response._fail()
-        raise
-    finally:
-        if _LATE_START:
-            # Cheaper than a callback of the task, which would cost a turn of the loop.
-            app._tasks.discard(current_task())
-
-
-async def _upgrade(handler: Callable[..., Any], context: Any, response: Response, request: Request) -> None:
-    """An upgrade handler as one that takes two arguments."""
-    await handler(response, request, context)
-
-
-async def _tell(
-    app: App,
-    callback: Callable[..., Awaitable[Any]],
-    arguments: tuple[Any, ...],
-    socket: WebSocket,
-    weight: int,
-) -> None:
-    """The task of one event of a socket."""
-    try:
-        await callback(*arguments)
-    except Exception as error:
-        app.trigger_error(error, None, None)
-    finally:
-        socket._done(weight)
-        if _LATE_START:
-            app._tasks.discard(current_task())
-
-
-def _raise(error: BaseException) -> None:
-    raise error
-
-
-class App:
+class App(Lifecycle):
     """An HTTP server and its routes.
 
     ``def`` handlers run on the core's I/O threads, one at a time; ``async def`` handlers are asyncio tasks on the loop that
@@ -174,26 +101,10 @@ class App:
             raise ValueError(f"sync_handlers must be 'io' or 'loop', not {sync_handlers!r}")
         if not shutdown_timeout >= 0:
             raise ValueError(f"shutdown_timeout must be a number of seconds from 0, not {shutdown_timeout!r}")
+        super().__init__(lifespan, shutdown_timeout)
         self.is_ssl = False
-        self.lifespan = lifespan
-        self.shutdown_timeout = shutdown_timeout
-        self.error_handler: ErrorHandler | None = None
         self._json_serializer: Any = json_default
         self._template: Any = None
-        self._start_hook: Hook | None = None
-        self._shutdown_hook: Hook | None = None
-        self._started = False
-        self._tasks: set[asyncio.Task[Any]] = set()
-        # Those of close listeners, which the end waits for.
-        self._last_words: set[asyncio.Task[Any]] = set()
-        # Signals received in this run.
-        self._signals = 0
-        # The loop runs for the sake of requests, and not of a hook.
-        self._serving = False
-        self._hook_task: asyncio.Task[None] | None = None
-        #: Set while `run` does not run.
-        self._ended = threading.Event()
-        self._ended.set()
         self._request_extension = AppExtension()
         self._response_extension = AppExtension()
         self._websocket_extension = AppExtension()
@@ -458,366 +369,6 @@ class App:
         """
         self.error_handler = handler if callable(handler) else None
         return self
-
-    # ---- errors -----------------------------------------------------------------------------------------------------
-
-    def trigger_error(self, error: BaseException, response: Response | None, request: Request | None) -> None:
-        """Reports an error as if a handler had raised it."""
-        if response is not None:
-            response._reset()
-        self._handler_failed(error, response, request)
-
-    def _handler_failed(
-        self, error: BaseException, response: Response | None, request: Request | None
-    ) -> None:
-        handler = self.error_handler
-        # SystemExit and the like are no failure that a handler could explain; on this thread they can only be told.
-        if handler is None or not isinstance(error, Exception):
-            logger.error("Uncaught Exception: %s", error, exc_info=error)
-            if response is not None:
-                response._fail()
-            return
-        try:
-            result = handler(error, response, request)
-        except Exception as second:
-            self._error_handler_failed(second, response)
-            return
-        if inspect.isawaitable(result):
-            self._on_loop(lambda: self._keep(self.loop.loop.create_task(self._report(result, response))))
-
-    async def _report(self, result: Awaitable[Any], response: Response | None) -> None:
-        try:
-            await result
-        except Exception as error:
-            self._error_handler_failed(error, response)
-
-    @staticmethod
-    def _error_handler_failed(error: BaseException, response: Response | None) -> None:
-        logger.error("The error handler failed: %s", error, exc_info=error)
-        if response is not None:
-            response._fail()
-
-    # ---- tasks ------------------------------------------------------------------------------------------------------
-
-    def run_async(self, task: Coroutine[Any, Any, Any], response: Response | None = None) -> None:
-        """Runs a coroutine as a task of the application's loop, from any thread.
-
-        Its failure goes to the error handler, with ``response`` if one is given. Before :meth:`run` it waits for the loop.
-        """
-        self._spawn(task, response)
-
-    def _spawn(self, task: Awaitable[Any], response: Response | None) -> None:
-        self._on_loop(lambda: self._keep(self.loop.loop.create_task(self._guard_awaitable(task, response))))
-
-    def _on_loop(self, act: Callable[[], None]) -> None:
-        loop = self.loop.loop
-        if asyncio._get_running_loop() is loop and not self._is_elsewhere():
-            act()
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(act)
-
-    def _is_elsewhere(self) -> bool:
-        owner = getattr(self.loop.loop, "_owner", None)
-        return owner is not None and owner != threading.get_ident()
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        # asyncio itself keeps only weak references to tasks.
-        if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _guard_awaitable(self, task: Awaitable[Any], response: Response | None) -> None:
-        try:
-            await task
-        except Exception as error:
-            self.trigger_error(error, response, None)
-        except BaseException:
-            if response is not None:
-                response._fail()
-            raise
-
-    if sys.version_info >= (3, 12):
-
-        def _start_handler(
-            self, handler: AsyncHandler, response: Response, request: Request, *context: Any
-        ) -> None:
-            if context:
-                handler = functools.partial(_upgrade, handler, context[0])
-            # Its first step runs here and now, so what answers without waiting costs no turn of the loop.
-            try:
-                task = Task(_serve(self, handler, response, request), loop=self.loop.loop, eager_start=True)
-            except (SystemExit, KeyboardInterrupt) as error:
-                # The request has had its answer. As from any later step of a task, this ends the loop.
-                self.loop.loop.call_soon(_raise, error)
-            else:
-                self._keep(task)
-
-        def _start_event(
-            self,
-            callback: Callable[..., Awaitable[Any]],
-            arguments: tuple[Any, ...],
-            socket: WebSocket,
-            weight: int,
-            last: bool,
-        ) -> None:
-            coroutine = _tell(self, callback, arguments, socket, weight)
-            try:
-                task = Task(coroutine, loop=self.loop.loop, eager_start=True)
-            except (SystemExit, KeyboardInterrupt) as error:
-                self.loop.loop.call_soon(_raise, error)
-                return
-            self._keep(task)
-            if last and not task.done():
-                self._remember(task)
-
-    else:
-
-        def _start_handler(
-            self, handler: AsyncHandler, response: Response, request: Request, *context: Any
-        ) -> None:
-            if context:
-                handler = functools.partial(_upgrade, handler, context[0])
-            self._tasks.add(Task(_serve(self, handler, response, request), loop=self.loop.loop))
-
-        def _start_event(
-            self,
-            callback: Callable[..., Awaitable[Any]],
-            arguments: tuple[Any, ...],
-            socket: WebSocket,
-            weight: int,
-            last: bool,
-        ) -> None:
-            task = Task(_tell(self, callback, arguments, socket, weight), loop=self.loop.loop)
-            self._tasks.add(task)
-            if last:
-                self._remember(task)
-
-    def _remember(self, task: asyncio.Task[Any]) -> None:
-        self._last_words.add(task)
-        task.add_done_callback(self._last_words.discard)
-
-    def _feed(
-        self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool
-    ) -> None:
-        async def feed() -> None:
-            try:
-                await self._guard_awaitable(handler(response, chunk, is_end), response)
-            finally:
-                response._resume_body()
-
-        self._keep(self.loop.loop.create_task(feed()))
-
-    _is_coroutine = staticmethod(is_async)
-
-    # ---- life -------------------------------------------------------------------------------------------------------
-
-    def listen(
-        self,
-        port_or_options: int | Mapping[str, Any] | AppListenOptions | Any | None = None,
-        handler: Callable[[AppListenOptions], object] | None = None,
-    ) -> App:
-        """Binds a listening socket; :meth:`run` serves it. May be called several times.
-
-        Args:
-            port_or_options: A port (0 or None: any free one) on every interface, a dict with ``port``, ``host`` and
-                ``options``, an :class:`AppListenOptions`, or any object with its attributes. ``options=1`` refuses to share
-                the port. ``domain`` is the path of a Unix socket; a stale file there is replaced.
-            handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
-
-        Returns:
-            The application.
-
-        Raises:
-            RuntimeError: The socket cannot be bound; the message names host, port and reason.
-        """
-        options = listen_options(port_or_options)
-        if not self._started:
-            self._started = True
-            self._run_hook(self._start_hook)
-        try:
-            port = self._server.bind(options.host, options.port, bool(options.options & 1), options.domain)
-        except OSError as error:
-            where = f"domain {options.domain}" if options.domain else f"port {options.port}"
-            host = "" if options.domain else f" of host {options.host or 'any'}"
-            reason = error.strerror or str(error).partition(" (os error ")[0]
-            raise RuntimeError(f"Failed to listen on {where}{host}: {reason}") from error
-        options.port = port
-        if self.loop.is_foreign and not self._server.is_running():
-            self._begin()
-        if handler is not None:
-            handler(options)
-        return self
-
-    def run(self) -> App:
-        """Serves until :meth:`close` or a signal, then runs the shutdown hook.
-
-        SIGINT and SIGTERM (when called on the main thread) close the application and raise ``SystemExit(0)`` out of here
-        once it has closed; a second signal ends what is in flight at once.
-
-        Returns:
-            The application, after :meth:`close`. It can listen and run again.
-
-        Raises:
-            RuntimeError: A loop is running on this thread already, or the application runs elsewhere.
-        """
-        if self.loop.is_foreign:
-            raise RuntimeError(
-                "the application was made inside a running loop: listen() serves there, without run()"
-            )
-        self._signals = 0
-        self._ended.clear()
-        restore = self._install_signals()
-        try:
-            self._begin()
-            self._serving = True
-            try:
-                self.loop.run()
-            finally:
-                self._serving = False
-                self._server.close(0)
-                self._finish()
-        finally:
-            restore()
-            self._ended.set()
-        if self._signals:
-            raise SystemExit(0)
-        return self
-
-    def close(self) -> App:
-        """Stops accepting, lets requests in progress finish for up to ``shutdown_timeout`` seconds, then stops.
-
-        Returns at once, from any thread or handler. Calling it again does nothing.
-        """
-        self._server.close(self.shutdown_timeout)
-        return self
-
-    def dispose(self) -> None:
-        """Closes the application and frees its loop. Calling it again does nothing."""
-        self._server.close(0)
-        if not self.loop.loop.is_running():
-            self._end_threads()
-            self.loop.dispose()
-
-    def __del__(self) -> None:
-        # Made and never disposed of: the threads are ended already, or the core would hold this object.
-        with contextlib.suppress(Exception):
-            self.dispose()
-
-    def _begin(self) -> None:
-        self._server.start(self.loop.loop)
-        _running.add(self)
-
-    def _drained(self) -> None:
-        """The core has finished its last request."""
-        if self._last_words and self._signals < 2:
-            # Every socket has been told of its end: those who act on it have the same time to finish as requests had.
-            self._spawn(self._hear_out(), None)
-            return
-        self._stop_serving()
-
-    async def _hear_out(self) -> None:
-        # Some may have ended between the two turns of the loop, and to wait for none is an error.
-        if tasks := set(self._last_words):
-            await asyncio.wait(tasks, timeout=self.shutdown_timeout)
-        self._last_words.clear()
-        self._stop_serving()
-
-    def _stop_serving(self) -> None:
-        if self.loop.is_foreign:
-            self._run_hook(self._shutdown_hook)
-            self._end_threads()
-        elif self._serving:
-            # Else a second signal was faster, and the loop runs the shutdown hook.
-            self.loop.loop.stop()
-
-    def _finish(self) -> None:
-        try:
-            self._run_hook(self._shutdown_hook)
-        finally:
-            self._end_threads()
-        tasks = [task for task in self._tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            # A task may refuse to be cancelled; it does not keep the process.
-            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1))
-
-    def _end_threads(self) -> None:
-        if not self._server.join(_PATIENCE):
-            self._interrupt()
-        _running.discard(self)
-
-    def _interrupt(self) -> None:
-        """Raises SystemExit in a ``def`` handler that does not return. Python code ends by that, and its traceback says
-        where it was; a call that blocks outside Python does not, and its thread is left behind."""
-        # Only who has such a handler pays for the import.
-        import ctypes
-
-        for ident in self._server.threads():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
-        deadline = time.monotonic() + _PATIENCE
-        while self._server.threads():
-            if time.monotonic() > deadline:
-                logger.warning("a handler has not returned: its thread is left behind")
-                return
-            time.sleep(0.005)
-
-    def _run_hook(self, hook: Hook | None) -> None:
-        if hook is None or not self.lifespan:
-            return
-
-        if self.loop.is_foreign:
-            # That loop runs already: a plain hook is over when this returns, a coroutine goes on beside the caller.
-            if (result := self._call_hook(hook)) is not None:
-                self._spawn(result, None)
-            return
-
-        async def call() -> None:
-            if (result := self._call_hook(hook)) is not None:
-                await self._guard_awaitable(result, None)
-
-        self._hook_task = self.loop.loop.create_task(call())
-        try:
-            self.loop.run_until_complete(self._hook_task)
-        except asyncio.CancelledError:
-            if self._signals < 2:
-                raise
-        finally:
-            self._hook_task = None
-
-    def _call_hook(self, hook: Hook) -> Awaitable[Any] | None:
-        try:
-            result = hook()
-        except Exception as error:
-            self.trigger_error(error, None, None)
-            return None
-        return result if inspect.isawaitable(result) else None
-
-    def _install_signals(self) -> Callable[[], None]:
-        if threading.current_thread() is not threading.main_thread():
-            return lambda: None
-        loop = self.loop.loop
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in previous:
-            loop.add_signal_handler(number, self._on_signal)
-
-        def restore() -> None:
-            for number, handler in previous.items():
-                loop.remove_signal_handler(number)
-                if handler is not None:
-                    signal.signal(number, handler)
-
-        return restore
-
-    def _on_signal(self) -> None:
-        self._signals += 1
-        if self._signals == 1:
-            self.close()
-        # Asked twice: whoever asks does not want to wait.
-        elif self._serving:
-            self.loop.loop.stop()
-        elif self._hook_task is not None:
-            self._hook_task.cancel()
 
     # ---- others -----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,274 @@
+"""From ``listen`` to the end: hooks, signals, and threads that end before the interpreter does."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import inspect
+import logging
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .calls import Calls
+from .options import AppListenOptions, listen_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from ._core import Server
+    from .handlers import Hook
+
+__all__ = ["Lifecycle"]
+
+logger = logging.getLogger("socketify")
+
+#: Seconds that a ``def`` handler has to return after the last deadline, before its thread is left behind.
+_PATIENCE = 1.0
+
+#: Applications whose threads run. They must end before the interpreter does.
+_running: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    for app in list(_running):
+        app._server.close(0)
+        app.loop.stop()
+        # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
+        app._ended.wait(_PATIENCE)
+        app.dispose()
+
+
+class Lifecycle(Calls):
+    """The part of :class:`~socketify.App` that starts and ends it."""
+
+    _server: Server
+
+    def __init__(self, lifespan: bool, shutdown_timeout: float) -> None:
+        super().__init__()
+        self.lifespan = lifespan
+        self.shutdown_timeout = shutdown_timeout
+        self._start_hook: Hook | None = None
+        self._shutdown_hook: Hook | None = None
+        self._started = False
+        # Signals received in this run.
+        self._signals = 0
+        # The loop runs for the sake of requests, and not of a hook.
+        self._serving = False
+        self._hook_task: asyncio.Task[None] | None = None
+        #: Set while `run` does not run.
+        self._ended = threading.Event()
+        self._ended.set()
+
+    def listen(
+        self,
+        port_or_options: int | Mapping[str, Any] | AppListenOptions | Any | None = None,
+        handler: Callable[[AppListenOptions], object] | None = None,
+    ) -> Self:
+        """Binds a listening socket; :meth:`run` serves it. May be called several times.
+
+        Args:
+            port_or_options: A port (0 or None: any free one) on every interface, a dict with ``port``, ``host`` and
+                ``options``, an :class:`AppListenOptions`, or any object with its attributes. ``options=1`` refuses to share
+                the port. ``domain`` is the path of a Unix socket; a stale file there is replaced.
+            handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
+
+        Returns:
+            The application.
+
+        Raises:
+            RuntimeError: The socket cannot be bound; the message names host, port and reason.
+        """
+        options = listen_options(port_or_options)
+        if not self._started:
+            self._started = True
+            self._run_hook(self._start_hook)
+        try:
+            port = self._server.bind(options.host, options.port, bool(options.options & 1), options.domain)
+        except OSError as error:
+            where = f"domain {options.domain}" if options.domain else f"port {options.port}"
+            host = "" if options.domain else f" of host {options.host or 'any'}"
+            reason = error.strerror or str(error).partition(" (os error ")[0]
+            raise RuntimeError(f"Failed to listen on {where}{host}: {reason}") from error
+        options.port = port
+        if self.loop.is_foreign and not self._server.is_running():
+            self._begin()
+        if handler is not None:
+            handler(options)
+        return self
+
+    def run(self) -> Self:
+        """Serves until :meth:`close` or a signal, then runs the shutdown hook.
+
+        SIGINT and SIGTERM (when called on the main thread) close the application and raise ``SystemExit(0)`` out of here
+        once it has closed; a second signal ends what is in flight at once.
+
+        Returns:
+            The application, after :meth:`close`. It can listen and run again.
+
+        Raises:
+            RuntimeError: A loop is running on this thread already, or the application runs elsewhere.
+        """
+        if self.loop.is_foreign:
+            raise RuntimeError(
+                "the application was made inside a running loop: listen() serves there, without run()"
+            )
+        self._signals = 0
+        self._ended.clear()
+        restore = self._install_signals()
+        try:
+            self._begin()
+            self._serving = True
+            try:
+                self.loop.run()
+            finally:
+                self._serving = False
+                self._server.close(0)
+                self._finish()
+        finally:
+            restore()
+            self._ended.set()
+        if self._signals:
+            raise SystemExit(0)
+        return self
+
+    def close(self) -> Self:
+        """Stops accepting, lets requests in progress finish for up to ``shutdown_timeout`` seconds, then stops.
+
+        Returns at once, from any thread or handler. Calling it again does nothing.
+        """
+        self._server.close(self.shutdown_timeout)
+        return self
+
+    def dispose(self) -> None:
+        """Closes the application and frees its loop. Calling it again does nothing."""
+        self._server.close(0)
+        if not self.loop.loop.is_running():
+            self._end_threads()
+            self.loop.dispose()
+
+    def __del__(self) -> None:
+        # Made and never disposed of: the threads are ended already, or the core would hold this object.
+        with contextlib.suppress(Exception):
+            self.dispose()
+
+    def _begin(self) -> None:
+        self._server.start(self.loop.loop)
+        _running.add(self)
+
+    def _drained(self) -> None:
+        """The core has finished its last request."""
+        if self._last_words and self._signals < 2:
+            # Every socket has been told of its end: those who act on it have the same time to finish as requests had.
+            self._spawn(self._hear_out(), None)
+            return
+        self._stop_serving()
+
+    async def _hear_out(self) -> None:
+        # Some may have ended between the two turns of the loop, and to wait for none is an error.
+        if tasks := set(self._last_words):
+            await asyncio.wait(tasks, timeout=self.shutdown_timeout)
+        self._last_words.clear()
+        self._stop_serving()
+
+    def _stop_serving(self) -> None:
+        if self.loop.is_foreign:
+            self._run_hook(self._shutdown_hook)
+            self._end_threads()
+        elif self._serving:
+            # Else a second signal was faster, and the loop runs the shutdown hook.
+            self.loop.loop.stop()
+
+    def _finish(self) -> None:
+        try:
+            self._run_hook(self._shutdown_hook)
+        finally:
+            self._end_threads()
+        tasks = [task for task in self._tasks if not task.done()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            # A task may refuse to be cancelled; it does not keep the process.
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+
+    def _end_threads(self) -> None:
+        if not self._server.join(_PATIENCE):
+            self._interrupt()
+        _running.discard(self)
+
+    def _interrupt(self) -> None:
+        """Raises SystemExit in a ``def`` handler that does not return. Python code ends by that, and its traceback says
+        where it was; a call that blocks outside Python does not, and its thread is left behind."""
+        # Only who has such a handler pays for the import.
+        import ctypes
+
+        for ident in self._server.threads():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+        deadline = time.monotonic() + _PATIENCE
+        while self._server.threads():
+            if time.monotonic() > deadline:
+                logger.warning("a handler has not returned: its thread is left behind")
+                return
+            time.sleep(0.005)
+
+    def _run_hook(self, hook: Hook | None) -> None:
+        if hook is None or not self.lifespan:
+            return
+
+        if self.loop.is_foreign:
+            # That loop runs already: a plain hook is over when this returns, a coroutine goes on beside the caller.
+            if (result := self._call_hook(hook)) is not None:
+                self._spawn(result, None)
+            return
+
+        async def call() -> None:
+            if (result := self._call_hook(hook)) is not None:
+                await self._guard_awaitable(result, None)
+
+        self._hook_task = self.loop.loop.create_task(call())
+        try:
+            self.loop.run_until_complete(self._hook_task)
+        except asyncio.CancelledError:
+            if self._signals < 2:
+                raise
+        finally:
+            self._hook_task = None
+
+    def _call_hook(self, hook: Hook) -> Awaitable[Any] | None:
+        try:
+            result = hook()
+        except Exception as error:
+            self.trigger_error(error, None, None)
+            return None
+        return result if inspect.isawaitable(result) else None
+
+    def _install_signals(self) -> Callable[[], None]:
+        if threading.current_thread() is not threading.main_thread():
+            return lambda: None
+        loop = self.loop.loop
+        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in previous:
+            loop.add_signal_handler(number, self._on_signal)
+
+        def restore() -> None:
+            for number, handler in previous.items():
+                loop.remove_signal_handler(number)
+                if handler is not None:
+                    signal.signal(number, handler)
+
+        return restore
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self.close()
+        # Asked twice: whoever asks does not want to wait.
+        elif self._serving:
+            self.loop.loop.stop()
+        elif self._hook_task is not None:
+            self._hook_task.cancel()
