@@ -1,0 +1,248 @@
+//! The answer: status, headers and body, until it is complete.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::http::response::HeadError;
+use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::exchange::{Attempt, Exchange};
+use crate::server::session;
+
+impl Exchange {
+    /// The connection, locked, if this exchange is still the one it serves.
+    pub(super) fn current(&self) -> Option<Locked<'_>> {
+        let state = self.connection.state.lock();
+        (state.phase == Phase::Busy && state.current == self.number && !state.http.reply.is_done())
+            .then_some(state)
+    }
+
+    pub(super) fn finish_with(
+        self: &Arc<Self>,
+        state: &mut Locked<'_>,
+        act: impl FnOnce(&Arc<Connection>, &mut crate::server::connection::State),
+    ) {
+        act(&self.connection, state);
+        if state.http.reply.is_done() {
+            self.responded.store(true, Ordering::Release);
+            self.connection.settle(state);
+        }
+    }
+
+    pub(super) fn server_name(&self) -> &[u8] {
+        self.connection.server.config.server_name.as_bytes()
+    }
+
+    /// Whether the answer is complete.
+    pub fn has_responded(&self) -> bool {
+        self.responded.load(Ordering::Acquire)
+    }
+
+    /// Whether nothing can be done any more: answered, or the connection is gone.
+    pub fn is_over(&self) -> bool {
+        self.current().is_none()
+    }
+
+    /// Whether the head of the answer has been written.
+    pub fn is_started(&self) -> bool {
+        self.current().is_some_and(|state| state.http.reply.is_started())
+    }
+
+    /// Whether the client went away before the answer was complete.
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
+    /// Sets what [`Exchange::is_aborted`] gives; user code of the original does.
+    pub fn set_aborted(&self, aborted: bool) {
+        self.aborted.store(aborted, Ordering::Release);
+    }
+
+    pub(crate) fn mark_aborted(&self) {
+        self.set_aborted(true);
+    }
+
+    /// Sets the status by number. The first explicit one wins.
+    pub fn set_status(&self, code: u16) -> Result<(), HeadError> {
+        self.current().map_or(Ok(()), |mut state| state.http.reply.head.set_status(code))
+    }
+
+    /// Sets the status line's text, such as `200 OK`. The first explicit one wins.
+    pub fn set_status_text(&self, text: &[u8]) -> Result<(), HeadError> {
+        self.current().map_or(Ok(()), |mut state| state.http.reply.head.set_status_text(text))
+    }
+
+    /// Adds a header.
+    pub fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        self.current().map_or(Ok(()), |mut state| state.http.reply.head.header(name, value))
+    }
+
+    /// Whether user code gave this header already.
+    pub fn has_header(&self, known: crate::http::response::Known) -> bool {
+        self.current().is_some_and(|state| state.http.reply.head.wrote(known))
+    }
+
+    /// Forgets status and headers that have not gone out, for an error answer in their place.
+    pub fn reset_head(&self) {
+        if let Some(mut state) = self.current()
+            && !state.http.reply.is_started()
+        {
+            state.http.reply.head.clear();
+        }
+    }
+
+    /// Ends the answer with `payload`; `close` ends the connection after it. False when the exchange is over.
+    pub fn end(&self, payload: &[u8], close: bool) -> bool {
+        let Some(mut guard) = self.current() else { return false };
+        let state = &mut *guard;
+        state.http.reply.close |= close;
+        let place = state.http.reply.end(state.out.tail(), payload.len(), self.server_name());
+        self.complete(guard, &payload[..place.take], place.suffix);
+        true
+    }
+
+    /// Ends the answer without a body.
+    pub fn end_empty(&self, close: bool) -> bool {
+        let Some(mut guard) = self.current() else { return false };
+        let state = &mut *guard;
+        state.http.reply.close |= close;
+        let place = state.http.reply.end_empty(state.out.tail(), self.server_name());
+        self.complete(guard, b"", place.suffix);
+        true
+    }
+
+    fn complete(&self, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
+        self.responded.store(true, Ordering::Release);
+        if payload.len() + suffix.len() > 0 && payload.len() < crate::server::connection::DIRECT {
+            let out = state.out.tail();
+            out.extend_from_slice(payload);
+            out.extend_from_slice(suffix);
+            self.connection.settle(&mut state);
+            self.connection.send(state, b"", b"");
+        } else {
+            // The payload is not in the queue: settle only when it is on its way, or closing would overtake it.
+            self.connection.send(state, payload, suffix);
+            let mut state = self.connection.state.lock();
+            if state.phase == Phase::Busy && state.current == self.number {
+                self.connection.settle(&mut state);
+                self.connection.flush(state);
+            }
+        }
+    }
+
+    /// Writes a piece of the body. False when the exchange is over.
+    pub fn write(&self, payload: &[u8]) -> bool {
+        let Some(mut guard) = self.current() else { return false };
+        let state = &mut *guard;
+        let place = state.http.reply.write(state.out.tail(), payload.len(), self.server_name());
+        self.connection.send(guard, &payload[..place.take], place.suffix);
+        true
+    }
+
+    /// Holds what is written until [`Exchange::uncork`].
+    /// True when that is new.
+    pub fn cork(&self) -> bool {
+        self.current().is_some_and(|mut state| !std::mem::replace(&mut state.corked, true))
+    }
+
+    /// Sends what a cork held.
+    pub fn uncork(&self) {
+        self.connection.uncork();
+    }
+
+    /// Writes an interim `100 Continue`, unless the answer has begun or the client speaks HTTP/1.0.
+    pub fn write_continue(&self) {
+        if self.head.version_minor == 0 {
+            return;
+        }
+        if let Some(mut state) = self.current()
+            && !state.http.reply.is_started()
+        {
+            state.out.tail().extend_from_slice(session::CONTINUE);
+            self.connection.flush(state);
+        }
+    }
+
+    /// Writes as much of `payload` as the kernel takes, of an answer of `total` bytes (0: the length of `payload`).
+    pub fn try_end(&self, payload: &[u8], total: u64, close: bool) -> Attempt {
+        let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
+        let state = &mut *guard;
+        state.http.reply.close |= close;
+        let total = if total == 0 { payload.len() as u64 } else { total };
+        state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
+        let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
+        let taken = if state.http.reply.is_mute() {
+            // The lock is taken again below.
+            self.connection.flush(guard);
+            offered
+        } else {
+            self.connection.write_through(guard, &payload[..offered])
+        };
+        let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
+        let over = state.http.reply.took(taken as u64);
+        if over {
+            self.responded.store(true, Ordering::Release);
+            self.connection.settle(&mut state);
+            self.connection.flush(state);
+        }
+        Attempt { taken: taken == offered, over }
+    }
+
+    /// Queues `payload` as part of an answer of `total` bytes. `taken` says whether there is room for more.
+    pub fn send_chunk(&self, payload: &[u8], total: u64) -> Attempt {
+        let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
+        let state = &mut *guard;
+        state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
+        let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
+        let mute = state.http.reply.is_mute();
+        state.http.reply.offset += offered as u64;
+        self.connection.send(guard, if mute { b"" } else { &payload[..offered] }, b"");
+        let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
+        let over = state.http.reply.took(0);
+        let taken = state.out.len() < crate::server::connection::HIGH_WATER;
+        if over {
+            self.responded.store(true, Ordering::Release);
+            self.connection.settle(&mut state);
+            self.connection.flush(state);
+        }
+        Attempt { taken, over }
+    }
+
+    /// Body bytes accepted so far; 0 once the exchange is over.
+    pub fn write_offset(&self) -> u64 {
+        self.current().map_or(0, |state| state.http.reply.offset)
+    }
+
+    /// Overrides the count of body bytes accepted.
+    pub fn set_write_offset(&self, offset: u64) {
+        if let Some(mut state) = self.current() {
+            state.http.reply.offset = offset;
+        }
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn buffered(&self) -> usize {
+        self.current().map_or(0, |state| state.out.len())
+    }
+
+    /// Ends the connection at once.
+    pub fn close(&self) {
+        if let Some(mut state) = self.current() {
+            self.connection.lose(&mut state);
+        }
+    }
+
+    /// If part of the answer is out, ends the connection so that the client does not take that part for the whole.
+    /// True when it did.
+    pub fn cut_if_started(&self) -> bool {
+        let Some(mut state) = self.current() else { return false };
+        if !state.http.reply.is_started() {
+            return false;
+        }
+        state.cut = true;
+        state.corked = false;
+        self.connection.abandon(&mut state);
+        self.connection.begin_closing(&mut state);
+        self.connection.flush(state);
+        true
+    }
+}

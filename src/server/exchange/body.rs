@@ -1,0 +1,119 @@
+//! The request's body, and what else user code may hear of.
+
+use crate::server::exchange::Exchange;
+use crate::server::intake::Reader;
+use crate::server::session;
+
+impl Exchange {
+    // ---- events -------------------------------------------------------------------------------------------------
+
+    /// Whether the client is known to be there: an abort will still be signalled when it goes.
+    pub fn is_watched(&self) -> bool {
+        self.current().is_some_and(|state| !state.peer_closed)
+    }
+
+    /// Has [`Signal::Writable`](crate::app::Signal) sent once, when there is room for more output.
+    /// False when there is room now, or never will be.
+    pub fn watch_writable(&self) -> bool {
+        let Some(mut state) = self.current() else { return false };
+        let full = state.blocked || state.out.len() >= crate::server::connection::HIGH_WATER;
+        state.watch_writable = full;
+        full
+    }
+
+    // ---- the request body ---------------------------------------------------------------------------------------
+
+    /// Asks for the body in pieces: [`Signal::Readable`](crate::app::Signal) comes when there is one.
+    pub fn read_pieces(&self) -> bool {
+        self.read(Reader::Pieces)
+    }
+
+    /// Asks for the body as a whole: [`Signal::Readable`](crate::app::Signal) comes when it is complete.
+    pub fn read_whole(&self) -> bool {
+        self.read(Reader::Whole)
+    }
+
+    fn read(&self, reader: Reader) -> bool {
+        let Some(mut state) = self.current() else { return false };
+        state.http.intake.reader = reader;
+        if state.http.intake.wants_signal() {
+            session::announce(&self.connection, &mut state);
+        }
+        self.connection.rearm(&state);
+        self.connection.wake();
+        true
+    }
+
+    /// The whole body, if it has arrived, without asking for a signal. Whoever reads pieces is told of its end.
+    pub fn take_complete(&self) -> Option<Vec<u8>> {
+        let mut state = self.current()?;
+        if !state.http.intake.is_complete() {
+            return None;
+        }
+        let body = state.http.intake.take_all();
+        if state.http.intake.wants_signal() {
+            session::announce(&self.connection, &mut state);
+        }
+        Some(body)
+    }
+
+    /// The whole body, for those who waited for it with [`Exchange::read_whole`]; `pieces` says whether somebody else
+    /// reads pieces, and is to be told of its end: [`Exchange::resume_body`] does.
+    pub fn take_whole(&self, pieces: bool) -> Option<Vec<u8>> {
+        let mut state = self.current()?;
+        if !state.http.intake.is_complete() {
+            return None;
+        }
+        state.http.intake.reader = if pieces { Reader::Pieces } else { Reader::None };
+        Some(state.http.intake.take_all())
+    }
+
+    /// Takes what has arrived of the body, and whether that was the last. None when the exchange is over, or paused.
+    /// No further [`Signal::Readable`](crate::app::Signal) comes before [`Exchange::resume_body`].
+    pub fn take_body(&self) -> Option<(Vec<u8>, bool)> {
+        let mut state = self.current()?;
+        if state.http.intake.is_held_back() {
+            // Paused while the signal was on its way: another comes when reading goes on.
+            state.http.intake.signalled = false;
+            return None;
+        }
+        let taken = state.http.intake.take();
+        self.connection.rearm(&state);
+        self.connection.wake();
+        Some(taken)
+    }
+
+    /// What was taken has been dealt with: the next piece may come.
+    pub fn resume_body(&self) {
+        if let Some(mut state) = self.current() {
+            state.http.intake.signalled = false;
+            if state.http.intake.wants_signal() {
+                session::announce(&self.connection, &mut state);
+            }
+            self.connection.rearm(&state);
+        }
+    }
+
+    /// What had arrived of the body, unread, when the exchange was abandoned.
+    pub fn take_rest(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.rest.lock())
+    }
+
+    pub(crate) fn keep_rest(&self, rest: Vec<u8>) {
+        *self.rest.lock() = rest;
+    }
+
+    /// Stops reading from the client, or goes on. Nothing that was received is lost.
+    pub fn set_paused(&self, paused: bool) {
+        if let Some(mut state) = self.current() {
+            state.http.intake.paused = paused;
+            if state.http.intake.wants_signal() {
+                session::announce(&self.connection, &mut state);
+            }
+            self.connection.rearm(&state);
+            if !paused {
+                self.connection.wake();
+            }
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! The way from a request to a WebSocket.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::app::Behavior;
+use crate::server::batch;
+use crate::server::connection::Locked;
+use crate::server::exchange::{Exchange, NotAHandshake};
+use crate::server::websocket::{self, Offer, WebSocket};
+use crate::websocket::handshake;
+
+impl Exchange {
+    /// Completes the handshake that this request is: the first of `protocols` is chosen, and compression is agreed on from
+    /// `extensions`. `user` is what [`WebSocket::user`] gives. None when the exchange is over, and when the key is none:
+    /// then it has been refused with a 400.
+    pub fn upgrade(
+        &self,
+        key: &[u8],
+        protocols: &[u8],
+        extensions: &[u8],
+        user: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Option<Arc<WebSocket>>, NotAHandshake> {
+        let Some(mut state) = self.current() else { return Ok(None) };
+        if state.http.reply.is_started() || self.is_aborted() {
+            return Ok(None);
+        }
+        let behavior = self.stop.lock().behavior.clone().ok_or(NotAHandshake)?;
+        if !handshake::is_valid_key(key) {
+            self.responded.store(true, Ordering::Release);
+            websocket::refuse(&self.connection, &mut state, 400);
+            self.connection.flush(state);
+            return Ok(None);
+        }
+        let socket = self.open_socket(&mut state, &behavior, key, protocols, extensions, user);
+        if !batch::mark(&self.connection, &mut state) {
+            self.connection.flush(state);
+        }
+        Ok(Some(socket))
+    }
+
+    pub(super) fn open_socket(
+        &self,
+        state: &mut Locked<'_>,
+        behavior: &Arc<Behavior>,
+        key: &[u8],
+        protocols: &[u8],
+        extensions: &[u8],
+        user: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Arc<WebSocket> {
+        let user_agent = self.header(b"user-agent").unwrap_or_default();
+        let offer = Offer { key, protocols, extensions, user_agent: &user_agent };
+        self.responded.store(true, Ordering::Release);
+        websocket::open(&self.connection, state, behavior, &offer, user)
+    }
+}
