@@ -706,6 +706,45 @@ def test_eight_threads_end_one_socket(serve: Serve) -> None:
     assert len(told) == 40
 
 
+@each_lane
+@pytest.mark.parametrize("slot", ["upgrade", "open", "message", "ping", "close"])
+def test_the_application_is_closed_by_a_callback(serve: Serve, lane: str, slot: str) -> None:
+    """D-R-02, C-C-12: what was sent before it leaves first; then 1001, and one close callback."""
+    told: list[int] = []
+    running: Any = None
+
+    def upgrade(res: Any, req: Any, context: Any) -> None:
+        running.app.close()
+        res.upgrade(req.get_header("sec-websocket-key"), None, None, context)
+
+    def act(ws: Any, *_: Any) -> None:
+        ws.send("last", OpCode.TEXT)
+        ws.app.close()
+
+    def closed(ws: Any, code: int, message: bytes | None) -> None:
+        told.append(code)
+        if slot == "close":
+            act(ws)
+
+    behavior: dict[str, Any] = {"close": on(lane, closed)}
+    if slot != "close":
+        behavior[slot] = on(lane, upgrade if slot == "upgrade" else act)
+    running = serve(lambda app: app.ws("/", behavior), **options(lane))
+    with running.websocket() as client:
+        if slot == "message":
+            client.send_text("x")
+        elif slot == "ping":
+            client.ping(b"x")
+            assert client.recv_frame().opcode == PONG
+        elif slot == "close":
+            client.send_close(1000)
+        if slot in ("open", "message", "ping"):
+            assert client.recv_message() == "last"
+        assert client.expect_close_frame()[0] == (1000 if slot == "close" else 1001)
+    running.join()
+    assert told == [1000 if slot == "close" else 1001]
+
+
 def test_the_application_closes_while_handshakes_are_in_flight(serve: Serve) -> None:
     """C-C-11, C-C-12: each ends with 1001, with an answer, or with nothing at all, but ends; none is left half told."""
     for number in range(6):
