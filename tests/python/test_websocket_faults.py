@@ -638,6 +638,7 @@ def test_the_server_stops_while_a_callback_blocks(serve: Serve, lane: str) -> No
         running.app.close()
         for client in (stuck, other):
             assert client.expect_close_frame() == (1001, b"")
+            client.send_close(1001)
         gate.open()
         running.join()
     assert told == [(1001, None)] * 2
