@@ -230,12 +230,13 @@ def test_a_reset_in_each_phase(serve: Serve, phase: str, lane: str) -> None:
         upgraded.append(res.upgrade(req.get_header("sec-websocket-key"), None, None, context))
 
     def blocking(res: Any, req: Any, context: Any) -> None:
-        gate.pass_through()
+        gate.entered.set()
+        until(lambda: res.aborted, "the reset is seen")
         finish(res, req, context)
 
     async def waiting(res: Any, req: Any, context: Any) -> None:
         gate.entered.set()
-        while not gate._open.is_set():
+        while not res.aborted:
             await asyncio.sleep(0.002)
         finish(res, req, context)
 
@@ -284,11 +285,10 @@ def test_a_reset_in_each_phase(serve: Serve, phase: str, lane: str) -> None:
             assert client.expect_close_frame() == (4000, b"over")
         client.abort()
     if phase == "in the upgrade callback":
-        # The reset has to be seen before the callback goes on; a loop that is blocked cannot tell.
-        time.sleep(0.05)
-        gate.open()
         until(lambda: upgraded, "the upgrade callback")
     until(lambda: running.app._server.connection_count() == 0, "the connection is gone")
+    if PHASES.index(phase) > PHASES.index("as soon as it is asked for"):
+        until(lambda: len(events) == 2, "open and close")
     until(lambda: len(events) % 2 == 0, "open and close are paired")
     if phase in ("in the handshake", "in the upgrade callback"):
         # A client that is known to be gone gets no socket.
@@ -638,6 +638,7 @@ def test_the_server_stops_while_a_callback_blocks(serve: Serve, lane: str) -> No
         running.app.close()
         for client in (stuck, other):
             assert client.expect_close_frame() == (1001, b"")
+            client.send_close(1001)
         gate.open()
         running.join()
     assert told == [(1001, None)] * 2
@@ -704,6 +705,45 @@ def test_eight_threads_end_one_socket(serve: Serve) -> None:
             until(lambda count=number: len(told) == count + 1, "close")
             assert told[number] == (code, reason)
     assert len(told) == 40
+
+
+@each_lane
+@pytest.mark.parametrize("slot", ["upgrade", "open", "message", "ping", "close"])
+def test_the_application_is_closed_by_a_callback(serve: Serve, lane: str, slot: str) -> None:
+    """D-R-02, C-C-12: what was sent before it leaves first; then 1001, and one close callback."""
+    told: list[int] = []
+    running: Any = None
+
+    def upgrade(res: Any, req: Any, context: Any) -> None:
+        running.app.close()
+        res.upgrade(req.get_header("sec-websocket-key"), None, None, context)
+
+    def act(ws: Any, *_: Any) -> None:
+        ws.send("last", OpCode.TEXT)
+        ws.app.close()
+
+    def closed(ws: Any, code: int, message: bytes | None) -> None:
+        told.append(code)
+        if slot == "close":
+            act(ws)
+
+    behavior: dict[str, Any] = {"close": on(lane, closed)}
+    if slot != "close":
+        behavior[slot] = on(lane, upgrade if slot == "upgrade" else act)
+    running = serve(lambda app: app.ws("/", behavior), **options(lane))
+    with running.websocket() as client:
+        if slot == "message":
+            client.send_text("x")
+        elif slot == "ping":
+            client.ping(b"x")
+            assert client.recv_frame().opcode == PONG
+        elif slot == "close":
+            client.send_close(1000)
+        if slot in ("open", "message", "ping"):
+            assert client.recv_message() == "last"
+        assert client.expect_close_frame()[0] == (1000 if slot == "close" else 1001)
+    running.join()
+    assert told == [1000 if slot == "close" else 1001]
 
 
 def test_the_application_closes_while_handshakes_are_in_flight(serve: Serve) -> None:
