@@ -19,6 +19,8 @@ __all__ = ["WebSocketBehavior", "parse_behavior"]
 _NUMBERS = {"max_payload_length": 0, "max_backpressure": 0, "compression": 0, "inbound_buffer": 1}
 #: Spans of time, with the seconds in one of their units.
 _SPANS = {"idle_timeout": 1, "max_lifetime": 60}
+#: Bytes, seconds or minutes beyond which a limit is none, and does not fit the core's numbers.
+_MOST = 2**48
 _FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically")
 _LISTENERS = ("upgrade", "open", "message", "drain", "ping", "pong", "close", "subscription")
 
@@ -118,4 +120,6 @@ def _number(path: str, key: str, value: Any) -> float:
         raise TypeError(f"{key!r} of {path!r} must be {'an int' if whole else 'a number'}, not {value!r}")
     if not value >= _NUMBERS.get(key, 0):
         raise ValueError(f"{key!r} of {path!r} must be at least {_NUMBERS.get(key, 0)}, not {value!r}")
+    if not value <= _MOST:
+        raise ValueError(f"{key!r} of {path!r} must be at most {_MOST}, not {value!r}")
     return value if whole else float(value) * _SPANS[key]

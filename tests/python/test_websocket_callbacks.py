@@ -1026,11 +1026,22 @@ def test_a_number_that_is_none(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("key", NUMBERS)
-def test_a_number_out_of_range(key: str) -> None:
-    """I-A-06: no limit is negative; the error names the key."""
+@pytest.mark.parametrize("value", [-1, 10**400], ids=["negative", "huge"])
+def test_a_number_out_of_range(key: str, value: int) -> None:
+    """I-A-06: no limit is negative or beyond all measure; the error names the key."""
     app = App()
     with pytest.raises(ValueError, match=key):
-        app.ws("/", {key: -1})
+        app.ws("/", {key: value})
+    app.dispose()
+
+
+@pytest.mark.parametrize("key", ["idle_timeout", "max_lifetime"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e20, -0.1])
+def test_a_time_out_of_range(key: str, value: float) -> None:
+    """C-K-02, C-K-07: fractions are fine, but not every float; the error names the key and the route."""
+    app = App()
+    with pytest.raises(ValueError, match=f"{key}.*'/here'"):
+        app.ws("/here", {key: value})
     app.dispose()
 
 
