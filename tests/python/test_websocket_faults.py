@@ -901,3 +901,105 @@ def test_sigterm_waits_for_no_client_that_does_not_answer(client: str) -> None:
             assert time.monotonic() - began < 1 + 1 + 1
         for each in clients:
             each.close()
+
+
+# ---- one callback, and the others -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("publish", [False, True], ids=["send", "publish"])
+def test_what_a_slow_callback_has_sent_does_not_wait_for_it(serve: Serve, publish: bool) -> None:
+    """What a plain callback sends before it blocks reaches the client while it blocks."""
+    gate = threading.Event()
+
+    def configure(app: App) -> None:
+        def message(ws: Any, message: Any, opcode: Any) -> None:
+            if publish:
+                ws.publish("topic", "begun", OpCode.TEXT)
+            else:
+                ws.send("begun", OpCode.TEXT)
+            gate.wait(20)
+            ws.send("done", OpCode.TEXT)
+
+        app.ws("/", {"open": lambda ws: ws.subscribe("topic"), "message": message})
+
+    with serve(configure).websocket() as client:
+        client.send_text("go")
+        # Times out if it waits for the callback, which waits for this.
+        assert client.recv_message() == "begun"
+        gate.set()
+        assert client.recv_message() == "done"
+
+
+def test_an_answer_does_not_wait_for_the_callbacks_behind_it(serve: Serve) -> None:
+    """Callbacks run in batches; one that blocks holds up what comes after it, not what was sent before."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        if message == "first":
+            begun.set()
+            gate.wait(20)
+        elif message == "block":
+            gate.clear()
+            gate.wait(20)
+        ws.send(message, opcode)
+
+    running = serve(lambda app: app.ws("/", {"message": message}))
+    with running.websocket() as holder, running.websocket() as quick, running.websocket() as blocked:
+        # While the first callback runs the two others queue up behind it, and so come in one batch.
+        holder.send_text("first")
+        assert begun.wait(20)
+        quick.send_text("quick")
+        blocked.send_text("block")
+        gate.set()
+        assert holder.recv_message() == "first"
+        assert quick.recv_message() == "quick"
+        gate.set()
+        assert blocked.recv_message() == "block"
+
+
+@pytest.mark.parametrize("lane", [THREAD, LOOP])
+def test_one_client_that_never_stops_keeps_nobody_waiting(serve: Serve, lane: str) -> None:
+    """Messages that come faster than their callback deals with them: other requests and sockets have their turn."""
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        sum(range(1500))
+
+    def configure(app: App) -> None:
+        app.ws("/flood", {"message": message}).ws("/", {"message": echo})
+        app.get("/", lambda res, req: res.end("answer"))
+
+    running = serve(configure, **options(lane))
+    stop = threading.Event()
+
+    def flood() -> None:
+        burst = frame(TEXT, b"x") * 1000
+        with running.websocket("/flood") as client, contextlib.suppress(OSError):
+            while not stop.is_set():
+                client.send(burst)
+
+    flooder = threading.Thread(target=flood)
+    flooder.start()
+    try:
+        for _ in range(3):
+            with running.client() as client:
+                assert client.get("/").body == b"answer"
+            with running.websocket() as client:
+                assert works(client)
+    finally:
+        stop.set()
+        flooder.join(20)
+    assert not flooder.is_alive()
+
+
+def test_the_last_words_of_a_slow_callback_arrive(serve: Serve) -> None:
+    """C-C-05: a message and a close frame that precede a long pause in the callback are not lost to it."""
+
+    def message(ws: Any, message: Any, opcode: Any) -> None:
+        ws.send("goodbye", OpCode.TEXT)
+        ws.end(1000, "done")
+        time.sleep(2.5)  # longer than the end of a connection may take
+
+    with serve(lambda app: app.ws("/", {"message": message})).websocket() as client:
+        client.send_text("go")
+        assert client.recv_message() == "goodbye"
+        assert client.expect_close_frame() == (1000, b"done")
