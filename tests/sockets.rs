@@ -162,6 +162,8 @@ impl App for Code {
 #[derive(Default)]
 struct Site {
     behavior: Behavior,
+    /// Requests to `/http`.
+    http: Option<To>,
     handlers: Vec<Handler>,
 }
 
@@ -185,6 +187,11 @@ impl Site {
 
     fn config(mut self, config: SocketConfig) -> Self {
         self.behavior.config = config;
+        self
+    }
+
+    fn http(mut self, lane: Lane, act: impl Fn(&Arc<Exchange>) + Send + Sync + 'static) -> Self {
+        self.http = Some(self.add(lane, Handler::Request(Box::new(act))));
         self
     }
 
@@ -265,6 +272,9 @@ impl Site {
         });
         let mut paths = Router::default();
         paths.insert(Kind::WebSocket, "/*", Target::WebSocket(Arc::new(self.behavior))).unwrap();
+        if let Some(To { id, lane }) = self.http {
+            paths.insert(Kind::any(), "/http", Target::Handler { id, lane, max_body_size: None }).unwrap();
+        }
         let event_loop = {
             let code = Arc::clone(&code);
             thread::spawn(move || code.run_loop())
@@ -1191,6 +1201,43 @@ fn a_client_that_does_not_read_may_be_cut() {
         // Cut: the last frame may be torn.
         while client.receive() > 0 {}
     }
+}
+
+#[test]
+fn backpressure_from_before_the_socket_counts() {
+    // An answer waits for the client when its handshake comes: whoever is told to wait hears when it may go on.
+    let ((blocked, block), drains) = (flag(), Arc::new(AtomicUsize::new(0)));
+    let (statuses, drain) = (Log::<SendStatus>::default(), Arc::clone(&drains));
+    let status = Arc::clone(&statuses);
+    let served = site()
+        .http(Lane::Turn, move |exchange| {
+            // More than a cork holds back: the client has to take it.
+            while exchange.buffered() < 20_000 {
+                exchange.write(&[b'x'; 1000]);
+            }
+            exchange.end_empty(false);
+            block.set();
+        })
+        .open(Lane::Turn, move |socket| {
+            let sent = send(socket, b"hello");
+            socket.await_room();
+            status.lock().push(sent);
+        })
+        .drain(Lane::Turn, move |_| {
+            drain.fetch_add(1, Ordering::SeqCst);
+        })
+        .serve(with_threads(1));
+    let mut client = served.raw();
+    client.write(b"GET /http HTTP/1.1\r\nHost: test\r\n\r\n");
+    blocked.wait();
+    client.write(HANDSHAKE);
+    until("the socket is open", || !statuses.lock().is_empty());
+    assert_eq!(*statuses.lock(), [SendStatus::Backpressure]);
+    while !client.unread().ends_with(b"\x82\x05hello") {
+        assert!(client.receive() > 0);
+    }
+    until("the drain is heard", || drains.load(Ordering::SeqCst) == 1);
+    until("whoever waited for room has heard", || served.code.rooms.load(Ordering::SeqCst) == 1);
 }
 
 #[test]

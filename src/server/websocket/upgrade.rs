@@ -132,6 +132,8 @@ pub(crate) fn open(
     });
     let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
     let mut session = Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
+    // An answer may wait for the client still, and what is sent here waits behind it.
+    session.full = state.blocked;
     session.push(Event::Open);
     state.socket = Some(Box::new(session));
     connection.rearm(state);
