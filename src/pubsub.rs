@@ -34,7 +34,7 @@
 //! # Locking
 //!
 //! One lock guards all topics, shared by publishers and held alone by whoever subscribes or unsubscribes. The
-//! callbacks that run under it (`admit` and `deliver`) may take locks of the caller's own, and must never call
+//! callbacks that run under it (`admit`, `left` and `deliver`) may take locks of the caller's own, and must never call
 //! the hub. Handles are never dropped under it, since dropping one may run any code, this hub's included.
 //!
 //! # Cost
@@ -188,8 +188,32 @@ impl<S> Hub<S> {
     /// assert_eq!(hub.unsubscribe(b"news", 1), None);
     /// ```
     pub fn unsubscribe(&self, topic: &[u8], id: u64) -> Option<usize> {
-        // The guard lives until the end of this statement, the handle until the end of the function.
-        let removed = self.remove(&mut self.topics.write(), topic, id);
+        self.unsubscribe_with(topic, id, || ())
+    }
+
+    /// The same, with `left` called under the hub's lock when there was one: here a socket forgets the name that it
+    /// keeps for [`remove_all`](Hub::remove_all), before a subscription from another thread has it keep it again. It
+    /// must not call the hub.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// # let hub = Hub::default();
+    /// hub.subscribe(b"news", 1, (), |_| true);
+    /// let mut told = 0;
+    /// assert_eq!(hub.unsubscribe_with(b"news", 1, || told += 1), Some(0));
+    /// assert_eq!(hub.unsubscribe_with(b"news", 1, || unreachable!("it was not subscribed")), None);
+    /// assert_eq!(told, 1);
+    /// ```
+    pub fn unsubscribe_with(&self, topic: &[u8], id: u64, left: impl FnOnce()) -> Option<usize> {
+        // The guard lives until the end of the block, the handle until the end of the function.
+        let removed = {
+            let mut topics = self.topics.write();
+            let removed = self.remove(&mut topics, topic, id);
+            if removed.is_some() {
+                left();
+            }
+            removed
+        };
         removed.map(|(remaining, _handle)| remaining)
     }
 

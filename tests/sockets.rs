@@ -1514,7 +1514,7 @@ fn large_frames_are_shared_by_slow_and_fast_readers() {
 
 #[test]
 fn a_topic_has_those_who_say_that_they_are_subscribed() {
-    const ROUNDS: usize = 1_000;
+    const ROUNDS: usize = 5_000;
     let mut disagreed = 0;
     let (site, opened) = collected(Lane::Turn);
     let served = site.serve(with_threads(1));
@@ -1527,6 +1527,16 @@ fn a_topic_has_those_who_say_that_they_are_subscribed() {
         }
     };
     thread::scope(|scope| {
+        // Others that want the socket meanwhile.
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while ended.load(Ordering::SeqCst) < ROUNDS {
+                    for _ in 0..100 {
+                        socket.buffered();
+                    }
+                }
+            });
+        }
         scope.spawn(|| {
             for round in 0..ROUNDS {
                 rush(&begun, round + 1);

@@ -141,11 +141,11 @@ impl WebSocket {
 
     /// Leaves a topic; says how many stay. None when it was not subscribed.
     pub fn unsubscribe(&self, topic: &[u8]) -> Option<usize> {
-        let left = self.server().hub.unsubscribe(topic, self.id())?;
-        if let Some(session) = &mut self.connection.state.lock().socket {
-            session.leave(topic);
-        }
-        Some(left)
+        self.server().hub.unsubscribe_with(topic, self.id(), || {
+            if let Some(session) = &mut self.connection.state.lock().socket {
+                session.leave(topic);
+            }
+        })
     }
 
     /// Whether it is subscribed to a topic.
