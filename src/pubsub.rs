@@ -34,7 +34,7 @@
 //! # Locking
 //!
 //! One lock guards all topics, shared by publishers and held alone by whoever subscribes or unsubscribes. The
-//! callbacks that run under it (`admit` and `deliver`) may take locks of the caller's own, and must never call
+//! callbacks that run under it (`admit`, `left` and `deliver`) may take locks of the caller's own, and must never call
 //! the hub. Handles are never dropped under it, since dropping one may run any code, this hub's included.
 //!
 //! # Cost

@@ -178,7 +178,8 @@ impl Server {
     }
 
     /// Ends the threads and waits up to `patience` for them. Whatever connection is left is cut. Gives the jobs that were
-    /// not run; none when user code did not return in time: its thread is left behind, and ends when it does.
+    /// not run; none when user code did not return in time: its thread is left behind, and ends when it does. Running them
+    /// may queue others, since a socket has listeners in both lanes: called again, it gives those.
     ///
     /// Must not be called while attached to Python: a thread may be waiting for the interpreter.
     pub fn join(&self, patience: Duration) -> Option<Vec<Job>> {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod support;
+
 use std::any::Any;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -9,10 +11,10 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use socketify::app::{App, Constant, HandlerId, Job, Lane, Signal, Target};
 use socketify::config::Config;
@@ -21,8 +23,7 @@ use socketify::net::{Endpoint, Listener};
 use socketify::router::{Kind, Router};
 use socketify::server::{Exchange, Server};
 
-/// Longer than anything that a test waits for takes, on any machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+use self::support::{Flag, PATIENCE, timed, until, with_threads};
 
 type Handler = Box<dyn Fn(&Arc<Exchange>) + Send + Sync>;
 type OnSignal = Box<dyn Fn(&Arc<Exchange>, Signal) + Send + Sync>;
@@ -31,36 +32,6 @@ type OnSignal = Box<dyn Fn(&Arc<Exchange>, Signal) + Send + Sync>;
 enum Posted {
     Request(Arc<Exchange>),
     Signal(Arc<Exchange>, Signal),
-}
-
-/// A flag to wait for.
-#[derive(Default)]
-struct Flag {
-    set: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Flag {
-    fn set(&self) {
-        *self.set.lock() = true;
-        self.changed.notify_all();
-    }
-
-    fn wait(&self) {
-        self.wait_for(PATIENCE);
-    }
-
-    fn wait_for(&self, patience: Duration) {
-        let deadline = Instant::now() + patience;
-        let mut set = self.set.lock();
-        while !*set {
-            assert!(!self.changed.wait_until(&mut set, deadline).timed_out(), "the flag was not set");
-        }
-    }
-
-    fn is_set(&self) -> bool {
-        *self.set.lock()
-    }
 }
 
 /// User code: closures by handler number, some run in the turn, some on a thread that stands for the event loop.
@@ -337,19 +308,6 @@ fn site() -> Site {
         .constant("/constant", b"constant")
 }
 
-fn with_threads(io_threads: usize) -> Config {
-    Config { io_threads, ..Config::default() }
-}
-
-/// Waits for `condition` to hold.
-fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        thread::sleep(Duration::from_millis(1));
-    }
-}
-
 #[test]
 fn requests_are_answered_on_every_lane() {
     for threads in 1..4 {
@@ -553,12 +511,6 @@ fn a_panic_in_user_code_ends_no_thread() {
 // ---- timeouts -----------------------------------------------------------------------------------------------------------
 
 const SHORT: Duration = Duration::from_millis(200);
-
-fn timed(act: impl FnOnce()) -> Duration {
-    let began = Instant::now();
-    act();
-    began.elapsed()
-}
 
 #[test]
 fn a_head_that_does_not_come_whole_gets_408() {

@@ -193,3 +193,149 @@ impl Output {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Long enough to make room for, and to be taken in many parts.
+    const LONGEST: usize = 150_000;
+
+    /// What one does to a queue.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Tail(usize),
+        Append(usize),
+        AppendWith(usize),
+        Share(usize),
+        /// Takes this many hundredths of what is there.
+        Advance(usize),
+        /// Takes it out to be written, of which so many hundredths succeed, while others queue.
+        Write(usize, Vec<Act>),
+        Clear,
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let length = || prop_oneof![4 => 0..40_usize, 2 => 0..6_000_usize, 1 => 0..LONGEST];
+        let part = || prop_oneof![1 => Just(0), 3 => 0..100_usize, 1 => Just(100)];
+        let queue = move || {
+            prop_oneof![
+                1 => length().prop_map(Act::Tail),
+                3 => length().prop_map(|length| Act::Append(length + 1)),
+                3 => length().prop_map(|length| Act::AppendWith(length + 1)),
+                3 => length().prop_map(|length| Act::Share(length + 1)),
+            ]
+        };
+        prop_oneof![
+            6 => queue(),
+            4 => part().prop_map(Act::Advance),
+            3 => (part(), vec(queue(), 0..4)).prop_map(|(part, acts)| Act::Write(part, acts)),
+            1 => Just(Act::Clear),
+        ]
+    }
+
+    /// The queue, and what it stands for.
+    struct Both {
+        queue: Output,
+        model: Vec<u8>,
+        /// All that is ever written, as far as it does not repeat itself.
+        pattern: Vec<u8>,
+        written: usize,
+    }
+
+    impl Both {
+        /// Bytes that were not there before.
+        fn fresh(&mut self, length: usize) -> Vec<u8> {
+            let start = self.written % 251;
+            let bytes = self.pattern[start..start + length].to_vec();
+            self.written += length;
+            self.model.extend_from_slice(&bytes);
+            bytes
+        }
+
+        fn act(&mut self, act: &Act) {
+            match act {
+                Act::Tail(length) => {
+                    let bytes = self.fresh(*length);
+                    self.queue.tail().extend_from_slice(&bytes);
+                }
+                Act::Append(length) => {
+                    let bytes = self.fresh(*length);
+                    self.queue.append(&bytes);
+                }
+                Act::AppendWith(length) => {
+                    let bytes = self.fresh(*length);
+                    self.queue.append_with(|out| {
+                        let (first, second) = bytes.split_at(bytes.len() / 2);
+                        out.extend_from_slice(first);
+                        out.extend_from_slice(second);
+                    });
+                }
+                Act::Share(length) => {
+                    let bytes = self.fresh(*length);
+                    self.queue.share(bytes.into());
+                }
+                Act::Advance(part) => {
+                    let count = self.model.len() * part / 100;
+                    self.queue.advance(count);
+                    self.model.drain(..count);
+                }
+                Act::Write(part, acts) => {
+                    let mut taken = std::mem::take(&mut self.queue);
+                    let count = self.model.len() * part / 100;
+                    taken.advance(count);
+                    for act in acts {
+                        self.act(act);
+                    }
+                    self.model.drain(..count);
+                    self.queue.put_back(taken);
+                    if self.model.is_empty() {
+                        assert_eq!(self.queue.bytes.capacity(), 0, "an empty queue keeps a buffer");
+                    }
+                }
+                Act::Clear => {
+                    self.queue.clear();
+                    self.model.clear();
+                }
+            }
+        }
+
+        fn check(&self) {
+            assert_eq!(self.queue.len(), self.model.len());
+            assert_eq!(self.queue.is_empty(), self.model.is_empty());
+            if let Some(bytes) = self.queue.as_slice() {
+                assert!(bytes == self.model, "what lies in one piece differs");
+            }
+            for room in [1, 2, 3, SLICES, self.queue.behind.len() + 1] {
+                let mut slices = vec![IoSlice::new(b""); room];
+                let count = self.queue.fill(&mut slices);
+                let mut filled = Vec::new();
+                for slice in &slices[..count] {
+                    filled.extend_from_slice(slice);
+                }
+                assert!(self.model.starts_with(&filled), "what {room} pieces hold differs");
+                assert!(!filled.is_empty() || self.model.is_empty(), "{room} pieces hold nothing");
+                if count < room {
+                    assert_eq!(filled.len(), self.model.len(), "{room} pieces have room for more");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+        #[test]
+        fn it_is_a_queue_of_bytes(acts in vec(act(), 1..40)) {
+            let pattern = (0..=250).cycle().take(LONGEST + 251).collect();
+            let mut both = Both { queue: Output::default(), model: Vec::new(), pattern, written: 0 };
+            for act in &acts {
+                both.act(act);
+                both.check();
+            }
+        }
+    }
+}
