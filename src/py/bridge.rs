@@ -445,9 +445,19 @@ impl PyApp {
     }
 
     /// Runs what is left after the threads have ended, so that nobody waits for ever.
-    pub(crate) fn finish(&self, py: Python<'_>, jobs: Vec<Job>) {
-        self.run_jobs(py, &mut jobs.into_iter());
-        while self.poll(py) {}
+    /// `more` gives what that has queued for the turn.
+    pub(crate) fn finish(&self, py: Python<'_>, mut jobs: Vec<Job>, more: impl Fn() -> Vec<Job>) {
+        loop {
+            self.run_jobs(py, &mut jobs.into_iter());
+            let mut ran = false;
+            while self.poll(py) {
+                ran = true;
+            }
+            jobs = more();
+            if jobs.is_empty() && !ran {
+                break;
+            }
+        }
         self.leave_loop(py);
     }
 

@@ -340,7 +340,9 @@ impl Server {
         let jobs = py.detach(|| server.join(patience));
         let ended = jobs.is_some();
         // While a handler still runs none may run beside it: what waited for its turn is dropped.
-        self.app.finish(py, jobs.unwrap_or_default());
+        self.app.finish(py, jobs.unwrap_or_default(), || {
+            if ended { py.detach(|| server.join(Duration::ZERO)).unwrap_or_default() } else { Vec::new() }
+        });
         ended
     }
 

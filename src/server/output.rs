@@ -165,6 +165,9 @@ impl Output {
     pub(crate) fn put_back(&mut self, mut earlier: Self) {
         if earlier.is_empty() {
             earlier.return_buffer();
+            if self.is_empty() {
+                self.return_buffer();
+            }
             return;
         }
         if !self.is_empty() {
