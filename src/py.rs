@@ -5,6 +5,7 @@ mod calls;
 mod convert;
 mod listeners;
 mod message;
+mod outgoing;
 mod request;
 mod response;
 mod server;

@@ -3,16 +3,13 @@
 //! What goes to the loop goes through one queue, emptied by the loop's own thread before it blocks. The loop is woken
 //! only if it said that it was about to block, so a burst costs one wake-up.
 
+mod running;
+
 use std::any::Any;
-use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::PyTypeError;
@@ -24,12 +21,7 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
-use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch};
-
-/// Requests and events run in one turn of the loop before it looks at its other sources.
-const BATCH: usize = 64;
-/// How long what is sent may wait for the jobs behind the one that sent it.
-const LATE: Duration = Duration::from_millis(1);
+use crate::server::Exchange;
 
 /// A registered handler.
 pub(super) struct Handler {
@@ -97,20 +89,6 @@ pub(crate) struct PyApp {
     pub(super) warned_silent: AtomicBool,
     /// The I/O threads, as Python numbers them.
     threads: Mutex<Vec<u64>>,
-}
-
-/// Which application's user code a thread runs, by address.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Place {
-    app: usize,
-    lane: Lane,
-}
-
-thread_local! {
-    /// Where the user code that runs on this thread belongs; on a loop's thread also between two calls of ours.
-    static PLACE: Cell<Option<Place>> = const { Cell::new(None) };
-    /// What the loop of this thread has sent in its turn.
-    static LOOP_BATCH: RefCell<Option<Batch>> = const { RefCell::new(None) };
 }
 
 impl PyApp {
@@ -316,201 +294,6 @@ impl PyApp {
         if let Err(error) = result {
             error.write_unraisable(py, Some(future));
         }
-    }
-
-    // ---- the loop's thread --------------------------------------------------------------------------------------
-
-    fn queue(&self, posted: Posted) {
-        self.queue.lock().push_back(posted);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        if self.sleeping.swap(false, Ordering::SeqCst) {
-            // A full pipe means that a wake-up is on its way already.
-            let _ = (&self.wake_write).write(&[1]);
-        }
-    }
-
-    /// The I/O threads that have not ended, as Python numbers them.
-    pub(crate) fn threads(&self) -> Vec<u64> {
-        self.threads.lock().clone()
-    }
-
-    /// What to watch for wake-ups.
-    pub(crate) fn wake_descriptor(&self) -> i32 {
-        self.wake_read.as_raw_fd()
-    }
-
-    /// Empties the wake-up pipe.
-    pub(crate) fn clear_wake(&self) {
-        let mut bytes = [0; 64];
-        while matches!((&self.wake_read).read(&mut bytes), Ok(count) if count == bytes.len()) {}
-    }
-
-    fn here(&self, lane: Lane) -> Place {
-        Place { app: std::ptr::from_ref(self).addr(), lane }
-    }
-
-    /// The lane whose user code runs on this thread, when it is this application's: what is to run there may run now.
-    pub(crate) fn current_lane(&self) -> Option<Lane> {
-        PLACE.get().filter(|place| *place == self.here(place.lane)).map(|place| place.lane)
-    }
-
-    /// Runs what was posted; true when there was something.
-    pub(crate) fn poll(&self, py: Python<'_>) -> bool {
-        PLACE.set(Some(self.here(Lane::Loop)));
-        self.flush_sent(py);
-        LOOP_BATCH.with_borrow_mut(|batch| {
-            batch.get_or_insert_with(open_batch);
-        });
-        let mut ran = false;
-        let mut since = Instant::now();
-        for _ in 0..BATCH {
-            let Some(posted) = self.queue.lock().pop_front() else { break };
-            if ran {
-                flush_if_late(py, &mut since);
-            }
-            ran = true;
-            match posted {
-                Posted::Job(job) => self.run_job(py, job, Lane::Loop),
-                Posted::Drained => {
-                    if let Err(error) = self.hooks.drained.call0(py) {
-                        error.write_unraisable(py, Some(self.application.bind(py)));
-                    }
-                }
-            }
-        }
-        self.flush_sent(py);
-        ran
-    }
-
-    /// Announces that the loop will block. False when there is work, and it must not.
-    pub(crate) fn arm(&self, py: Python<'_>) -> bool {
-        self.flush_sent(py);
-        self.sleeping.store(true, Ordering::SeqCst);
-        if self.queue.lock().is_empty() {
-            return true;
-        }
-        self.sleeping.store(false, Ordering::SeqCst);
-        false
-    }
-
-    /// The loop is awake.
-    pub(crate) fn disarm(&self) {
-        self.sleeping.store(false, Ordering::SeqCst);
-    }
-
-    /// On the loop's thread: holds what is written until this turn of the loop ends, so that it leaves in one piece.
-    pub(crate) fn cork(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
-        if self.current_lane() == Some(Lane::Loop) && exchange.cork() {
-            self.corked.lock().push(Arc::clone(exchange));
-            self.flush_soon(py);
-        }
-    }
-
-    /// A loop that does not ask us before it sleeps is told to flush. Call it after something was held back.
-    pub(crate) fn flush_soon(&self, py: Python<'_>) {
-        match self.current_lane() {
-            Some(Lane::Loop) if self.has_flusher.load(Ordering::Relaxed) => {
-                let flusher = self.flusher.read().as_ref().map(|flusher| flusher.clone_ref(py));
-                if let Some(flusher) = flusher
-                    && let Err(error) = flusher.call0(py)
-                {
-                    error.write_unraisable(py, Some(flusher.bind(py)));
-                }
-            }
-            // This is the thread of another application's loop, which may know nothing of what ours holds back.
-            None if LOOP_BATCH.with_borrow(Option::is_some) && is_batch_pending() => py.detach(flush_batch),
-            _ => {}
-        }
-    }
-
-    /// Sends what this turn of the loop has held back.
-    pub(crate) fn flush_sent(&self, py: Python<'_>) {
-        let corked = std::mem::take(&mut *self.corked.lock());
-        for exchange in corked {
-            exchange.uncork();
-        }
-        if is_batch_pending() {
-            py.detach(flush_batch);
-        }
-    }
-
-    /// The loop has stopped: what its thread does from now on is not ours to hold back.
-    pub(crate) fn leave_loop(&self, py: Python<'_>) {
-        self.flush_sent(py);
-        drop(LOOP_BATCH.take());
-        PLACE.set(None);
-    }
-
-    /// Runs what is left after the threads have ended, so that nobody waits for ever.
-    /// `more` gives what that has queued for the turn.
-    pub(crate) fn finish(&self, py: Python<'_>, mut jobs: Vec<Job>, more: impl Fn() -> Vec<Job>) {
-        loop {
-            self.run_jobs(py, &mut jobs.into_iter());
-            let mut ran = false;
-            while self.poll(py) {
-                ran = true;
-            }
-            jobs = more();
-            if jobs.is_empty() && !ran {
-                break;
-            }
-        }
-        self.leave_loop(py);
-    }
-
-    fn run_jobs(&self, py: Python<'_>, jobs: &mut dyn Iterator<Item = Job>) {
-        let before = PLACE.replace(Some(self.here(Lane::Turn)));
-        let mut since = Instant::now();
-        for job in jobs {
-            self.run_job(py, job, Lane::Turn);
-            flush_if_late(py, &mut since);
-        }
-        PLACE.set(before);
-    }
-
-    fn run_job(&self, py: Python<'_>, job: Job, lane: Lane) {
-        match job {
-            Job::Request(exchange) => {
-                guarded(&exchange, || self.serve(py, &exchange));
-                if lane == Lane::Turn {
-                    exchange.uncork();
-                }
-            }
-            Job::Signal(exchange, signal) => guarded(&exchange, || {
-                Listeners::deliver(py, self, &exchange, signal, lane);
-            }),
-            Job::Socket(socket) => {
-                // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
-                let converse = || self.converse(py, &socket, lane);
-                if catch_unwind(AssertUnwindSafe(converse)).is_err() {
-                    socket.end(1011, None);
-                    // What is left to tell was to be told by the call that did not return.
-                    let _ = catch_unwind(AssertUnwindSafe(converse));
-                }
-            }
-        }
-    }
-}
-
-/// Sends what a batch of fast callbacks has held back for a while; a burst of them still leaves in one go.
-fn flush_if_late(py: Python<'_>, since: &mut Instant) {
-    if since.elapsed() > LATE {
-        if is_batch_pending() {
-            py.detach(flush_batch);
-        }
-        *since = Instant::now();
-    }
-}
-
-/// Keeps a panic from Python and from the thread: the hook has reported it, and the client gets a 500.
-fn guarded(exchange: &Exchange, act: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(act)).is_err() && !exchange.cut_if_started() {
-        exchange.reset_head();
-        let _ = exchange.set_status(500);
-        exchange.end(b"Internal Error", false);
     }
 }
 

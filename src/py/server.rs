@@ -16,7 +16,7 @@ use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
 use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
-use crate::py::{message, websocket};
+use crate::py::{message, outgoing};
 use crate::router::{Kind, Pattern, Router};
 use crate::server::{self, Routes};
 use crate::websocket::deflate::Compression;
@@ -215,7 +215,7 @@ impl Server {
         let add = |name: &str, context: Option<Py<PyAny>>| match listeners.get_item(name)? {
             None => Ok::<_, PyErr>(None),
             Some(pair) => {
-                let (callable, coroutine) = websocket::listener(&pair)?;
+                let (callable, coroutine) = pair.extract()?;
                 let (id, lane) = self.app.add_handler(Handler { callable, coroutine, context })?;
                 Ok(Some(Listening { id, lane }))
             }
@@ -245,13 +245,13 @@ impl Server {
         #[pyo3(from_py_with = truth)] compress: bool,
     ) -> PyResult<bool> {
         let server = self.life.lock().server().cloned();
-        websocket::publish(py, &self.app, server.as_ref(), topic, message, opcode, compress)
+        outgoing::publish(py, &self.app, server.as_ref(), topic, message, opcode, compress)
     }
 
     /// How many sockets are subscribed to a topic.
     fn num_subscribers(&self, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
         let server = self.life.lock().server().cloned();
-        websocket::subscribers(server.as_ref(), topic)
+        outgoing::subscribers(server.as_ref(), topic)
     }
 
     /// Binds a socket; gives its port. The server listens on it from the next start, or at once while it runs.

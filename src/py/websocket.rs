@@ -1,31 +1,25 @@
 //! `WebSocket`: a socket as callbacks see it. Every method may be called from any thread at any time; after the end it does
 //! nothing and gives its neutral value.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::PyBytes;
 
 use crate::pubsub::Subscribed;
 use crate::py::bridge::PyApp;
 use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::message::{self, Payload};
+use crate::py::outgoing::{self, Outgoing};
 use crate::py::sockets::Attached;
-use crate::server::{self, Event, SendError, SendStatus, open_batch};
+use crate::server::{self, Event, SendStatus, open_batch};
 use crate::websocket::OpCode;
-use crate::websocket::frame::is_valid_close_code;
 
 /// A payload from this size on is written without holding the interpreter.
 const LARGE: usize = 256 * 1024;
-/// A message shorter than this is published to no more than [`FEW`] without giving the interpreter away.
-const QUICK: usize = 2 * 1024;
-/// See [`QUICK`].
-const FEW: usize = 128;
 
 /// One WebSocket connection.
 #[pyclass(frozen, dict, weakref, module = "socketify")]
@@ -36,89 +30,6 @@ pub(crate) struct WebSocket {
 }
 
 type Slf<'py> = Bound<'py, WebSocket>;
-
-impl From<SendError> for PyErr {
-    fn from(error: SendError) -> Self {
-        match error {
-            SendError::NothingBegun | SendError::NotEnded => PyRuntimeError::new_err(error.to_string()),
-            _ => PyValueError::new_err(error.to_string()),
-        }
-    }
-}
-
-/// A member of the package's `SendStatus`, looked up once.
-fn status(py: Python<'_>, status: SendStatus) -> PyResult<Py<PyAny>> {
-    static FOUND: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
-    let members = FOUND.get_or_try_init(py, || {
-        let class = py.import("socketify.options")?.getattr("SendStatus")?;
-        let member = |name: &str| class.getattr(name).map(Bound::unbind);
-        Ok::<_, PyErr>([member("BACKPRESSURE")?, member("SUCCESS")?, member("DROPPED")?])
-    })?;
-    Ok(members[status as usize].clone_ref(py))
-}
-
-/// An `OpCode` or its number; BINARY when none is given.
-pub(crate) fn opcode(value: Option<&Bound<'_, PyAny>>) -> PyResult<OpCode> {
-    let Some(value) = value else { return Ok(OpCode::Binary) };
-    value.extract::<u8>().ok().and_then(OpCode::from_bits).ok_or_else(|| {
-        PyValueError::new_err(format!(
-            "{value} is no opcode: expected a member of OpCode, such as OpCode.TEXT"
-        ))
-    })
-}
-
-/// A message and its opcode, checked: text on the wire is UTF-8 (RFC 6455 5.6).
-pub(crate) struct Outgoing<'py> {
-    payload: Payload<'py>,
-    pub(crate) opcode: OpCode,
-}
-
-impl<'py> Outgoing<'py> {
-    /// `whole` is false for a part of a message, which may end in the middle of a character.
-    pub(crate) fn new(
-        app: &PyApp,
-        message: &Bound<'py, PyAny>,
-        opcode: OpCode,
-        whole: bool,
-    ) -> PyResult<Self> {
-        let payload =
-            if message.is_none() { Payload::Copied(Vec::new()) } else { message::payload(app, message)?.0 };
-        if opcode == OpCode::Text && whole && !matches!(payload, Payload::Text(_)) {
-            std::str::from_utf8(payload.as_bytes()?).map_err(|error| {
-                PyValueError::new_err(format!(
-                    "a TEXT message must be UTF-8: {error}; expected str, or OpCode.BINARY"
-                ))
-            })?;
-        }
-        Ok(Self { payload, opcode })
-    }
-
-    pub(crate) fn as_bytes(&self) -> PyResult<&[u8]> {
-        self.payload.as_bytes()
-    }
-}
-
-/// A code to end a socket with: 0 for none, else one that RFC 6455 7.4 knows or leaves to applications. Those that are
-/// never sent count as none on the wire.
-fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
-    let known = |code: &u16| matches!(code, 0 | 1005 | 1006 | 1015) || is_valid_close_code(*code);
-    value.extract::<u16>().ok().filter(known).ok_or_else(|| {
-        PyRuntimeError::new_err(format!(
-            "{value} is not a close code: expected 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999"
-        ))
-    })
-}
-
-/// A topic: none for what is neither `str` nor bytes-like.
-pub(crate) fn topic<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Cow<'a, [u8]>>> {
-    if let Ok(text) = value.cast::<PyString>() {
-        return Ok(Some(Cow::Borrowed(text.to_str()?.as_bytes())));
-    }
-    match message::raw(value)? {
-        Some(payload) => Ok(Some(Cow::Owned(payload.as_bytes()?.to_vec()))),
-        None => Ok(None),
-    }
-}
 
 impl WebSocket {
     pub(crate) fn new(socket: Arc<server::WebSocket>, user_data: Option<Py<PyAny>>) -> Self {
@@ -231,7 +142,7 @@ impl WebSocket {
         #[pyo3(from_py_with = truth)] compress: bool,
         #[pyo3(from_py_with = truth)] fin: bool,
     ) -> PyResult<Py<PyAny>> {
-        status(py, self.transmit(py, message, self::opcode(opcode)?, compress, fin)?)
+        outgoing::status(py, self.transmit(py, message, outgoing::opcode(opcode)?, compress, fin)?)
     }
 
     #[pyo3(signature = (message, opcode = None, compress = false, fin = true))]
@@ -242,7 +153,7 @@ impl WebSocket {
         #[pyo3(from_py_with = truth)] compress: bool,
         #[pyo3(from_py_with = truth)] fin: bool,
     ) -> PyResult<Slf<'py>> {
-        slf.get().transmit(slf.py(), message, self::opcode(opcode)?, compress, fin)?;
+        slf.get().transmit(slf.py(), message, outgoing::opcode(opcode)?, compress, fin)?;
         Ok(slf)
     }
 
@@ -254,7 +165,7 @@ impl WebSocket {
         opcode: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = truth)] compress: bool,
     ) -> PyResult<Py<PyAny>> {
-        status(py, self.transmit(py, message, self::opcode(opcode)?, compress, false)?)
+        outgoing::status(py, self.transmit(py, message, outgoing::opcode(opcode)?, compress, false)?)
     }
 
     #[pyo3(signature = (message, compress = false))]
@@ -264,7 +175,7 @@ impl WebSocket {
         message: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = truth)] compress: bool,
     ) -> PyResult<Py<PyAny>> {
-        status(py, self.transmit(py, message, OpCode::Continuation, compress, false)?)
+        outgoing::status(py, self.transmit(py, message, OpCode::Continuation, compress, false)?)
     }
 
     #[pyo3(signature = (message, compress = false))]
@@ -274,7 +185,7 @@ impl WebSocket {
         message: &Bound<'_, PyAny>,
         #[pyo3(from_py_with = truth)] compress: bool,
     ) -> PyResult<Py<PyAny>> {
-        status(py, self.transmit(py, message, OpCode::Continuation, compress, true)?)
+        outgoing::status(py, self.transmit(py, message, OpCode::Continuation, compress, true)?)
     }
 
     fn cork<'py>(slf: Slf<'py>, callback: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
@@ -313,7 +224,7 @@ impl WebSocket {
     #[pyo3(signature = (code = 0, message = None))]
     fn end<'py>(
         slf: Slf<'py>,
-        #[pyo3(from_py_with = close_code)] code: u16,
+        #[pyo3(from_py_with = outgoing::close_code)] code: u16,
         message: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Slf<'py>> {
         slf.get().finish(slf.py(), code, message)?;
@@ -323,7 +234,7 @@ impl WebSocket {
     #[pyo3(signature = (code = 0, message = None))]
     fn cork_end<'py>(
         slf: Slf<'py>,
-        #[pyo3(from_py_with = close_code)] code: u16,
+        #[pyo3(from_py_with = outgoing::close_code)] code: u16,
         message: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Slf<'py>> {
         Self::end(slf, code, message)
@@ -338,7 +249,7 @@ impl WebSocket {
     // ---- topics -------------------------------------------------------------------------------------------------
 
     fn subscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(name) = self::topic(topic)? else { return Ok(false) };
+        let Some(name) = outgoing::topic(topic)? else { return Ok(false) };
         // Whoever leaves a topic at the end is found by what is kept here.
         let _ = Attached::of(&self.socket);
         match self.socket.subscribe(&name) {
@@ -352,14 +263,14 @@ impl WebSocket {
     }
 
     fn unsubscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(name) = self::topic(topic)? else { return Ok(false) };
+        let Some(name) = outgoing::topic(topic)? else { return Ok(false) };
         let Some(count) = self.socket.unsubscribe(&name) else { return Ok(false) };
         self.tell_subscription(py, &name, count, count + 1)?;
         Ok(true)
     }
 
     fn is_subscribed(&self, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(self::topic(topic)?.is_some_and(|name| self.socket.is_subscribed(&name)))
+        Ok(outgoing::topic(topic)?.is_some_and(|name| self.socket.is_subscribed(&name)))
     }
 
     #[pyo3(signature = (topic, message, opcode = None, compress = false))]
@@ -371,7 +282,7 @@ impl WebSocket {
         opcode: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = truth)] compress: bool,
     ) -> PyResult<bool> {
-        publish(py, self.python()?, Some(self.socket.server()), topic, message, opcode, compress)
+        outgoing::publish(py, self.python()?, Some(self.socket.server()), topic, message, opcode, compress)
     }
 
     fn get_topics(&self) -> Vec<String> {
@@ -471,46 +382,4 @@ impl WebSocket {
         let old = self.user_data.lock().take();
         drop(old);
     }
-}
-
-/// Publishes a message; whether anybody was subscribed.
-pub(crate) fn publish(
-    py: Python<'_>,
-    app: &PyApp,
-    server: Option<&Arc<server::Server>>,
-    topic: &Bound<'_, PyAny>,
-    message: &Bound<'_, PyAny>,
-    opcode: Option<&Bound<'_, PyAny>>,
-    compress: bool,
-) -> PyResult<bool> {
-    let Some(name) = self::topic(topic)? else { return Ok(false) };
-    let outgoing = Outgoing::new(app, message, self::opcode(opcode)?, true)?;
-    if !matches!(outgoing.opcode, OpCode::Text | OpCode::Binary) {
-        return Err(PyValueError::new_err("only TEXT and BINARY messages can be published"));
-    }
-    let Some(server) = server else { return Ok(false) };
-    let bytes = outgoing.as_bytes()?;
-    // In a batch a small message to few is only queued here, which is faster than giving the interpreter away.
-    let quick = !compress && bytes.len() < QUICK && server.subscriber_count(&name) <= FEW;
-    let count = if quick && app.current_lane().is_some() {
-        server.publish(&name, bytes, outgoing.opcode, compress)
-    } else {
-        py.detach(|| server.publish(&name, bytes, outgoing.opcode, compress))
-    };
-    app.flush_soon(py);
-    Ok(count > 0)
-}
-
-/// How many sockets are subscribed to a topic.
-pub(crate) fn subscribers(server: Option<&Arc<server::Server>>, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let Some(name) = self::topic(topic)? else {
-        let name = topic.get_type().name()?;
-        return Err(PyRuntimeError::new_err(format!("a topic must be str or bytes, not {name}")));
-    };
-    Ok(server.map_or(0, |server| server.subscriber_count(&name)))
-}
-
-/// One listener of a behaviour: a callable and whether it is a coroutine function.
-pub(crate) fn listener(value: &Bound<'_, PyAny>) -> PyResult<(Py<PyAny>, bool)> {
-    value.extract().map_err(|_| PyTypeError::new_err("a listener is a (callable, is_coroutine) pair"))
 }

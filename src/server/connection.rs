@@ -4,7 +4,9 @@
 //! call: whoever flushes takes the output out first and marks `flushing`, so that order on the wire is the order of the
 //! calls. What a thread cannot do itself (wait for the socket) it leaves to the task, by waking it.
 
-use std::io::{self, IoSlice};
+mod leaving;
+
+use std::io;
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::app::Signal;
 use crate::server::exchange::Exchange;
 use crate::server::intake::Intake;
-use crate::server::output::{Output, SLICES};
+use crate::server::output::Output;
 use crate::server::reply::Reply;
 use crate::server::stream::{Peer, Writing};
 use crate::server::websocket::{self, Session};
@@ -253,190 +255,6 @@ impl Connection {
         self.waker.wake();
     }
 
-    // ---- leaving ------------------------------------------------------------------------------------------------
-
-    /// Queues `payload` and `suffix` behind what is in `out`, and sends unless a cork holds it back.
-    pub(crate) fn send(self: &Arc<Self>, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
-        if payload.len() >= DIRECT && !state.flushing && !state.blocked && state.phase != Phase::Over {
-            self.transmit(state, payload, suffix);
-            return;
-        }
-        let out = state.out.tail();
-        out.extend_from_slice(payload);
-        out.extend_from_slice(suffix);
-        if !state.corked || state.out.len() >= CORK_LIMIT {
-            self.flush(state);
-        }
-    }
-
-    /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
-    pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) -> bool {
-        if !state.flushing && !state.blocked && (!state.out.is_empty() || state.phase == Phase::Closing) {
-            return self.transmit(state, b"", b"");
-        }
-        !state.blocked
-    }
-
-    /// The batch `token` closes.
-    pub(crate) fn leave_batch(self: &Arc<Self>, token: u32) {
-        let mut state = self.state.lock();
-        if state.batch == token {
-            state.batch = batch::NONE;
-        }
-        self.flush(state);
-    }
-
-    /// Ends a cork.
-    pub(crate) fn uncork(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        state.corked = false;
-        self.flush(state);
-    }
-
-    /// Writes what is queued and then `payload` and `suffix`, and queues what the kernel does not take. False when it
-    /// has no room.
-    pub(crate) fn transmit<'a>(
-        self: &'a Arc<Self>,
-        mut state: Locked<'a>,
-        mut payload: &[u8],
-        mut suffix: &[u8],
-    ) -> bool {
-        state.flushing = true;
-        loop {
-            let mut output = std::mem::take(&mut state.out);
-            state.leaving = output.len();
-            drop(state);
-            let result = self.write_out(&mut output, &mut payload, &mut suffix);
-            state = self.state.lock();
-            state.leaving = 0;
-            // What the kernel did not take waits in front of what was queued meanwhile.
-            if !payload.is_empty() || !suffix.is_empty() {
-                output.append(payload);
-                output.append(suffix);
-                (payload, suffix) = (b"", b"");
-            }
-            state.out.put_back(output);
-            if state.phase == Phase::Over {
-                state.out.clear();
-                break;
-            }
-            state.blocked &= result.is_err();
-            match result {
-                Ok(_) if state.out.is_empty() => break,
-                // Others queued while we wrote: they count on us.
-                Ok(true) => {}
-                Ok(false) => {
-                    state.blocked = true;
-                    if let Some(session) = &mut state.socket {
-                        session.full = true;
-                    }
-                    self.rearm(&state);
-                    self.wake();
-                    break;
-                }
-                Err(_) => {
-                    state.flushing = false;
-                    self.lose(&mut state);
-                    return false;
-                }
-            }
-        }
-        state.flushing = false;
-        self.after_flush(&mut state);
-        !state.blocked
-    }
-
-    /// True when all of it was taken, false when the kernel has no room.
-    fn write_out(&self, output: &mut Output, payload: &mut &[u8], suffix: &mut &[u8]) -> io::Result<bool> {
-        loop {
-            let left = output.len() + payload.len() + suffix.len();
-            if left == 0 {
-                return Ok(true);
-            }
-            let written = match output.as_slice() {
-                Some(bytes) if left == bytes.len() => self.with_socket(|socket| socket.try_write(bytes)),
-                _ => {
-                    let mut slices = [IoSlice::new(b""); SLICES + 2];
-                    let mut count = output.fill(&mut slices[..SLICES]);
-                    if slices[..count].iter().map(|slice| slice.len()).sum::<usize>() == output.len() {
-                        slices[count] = IoSlice::new(payload);
-                        slices[count + 1] = IoSlice::new(suffix);
-                        count += 2;
-                    }
-                    self.with_socket(|socket| socket.try_write_vectored(&slices[..count]))
-                }
-            };
-            match written {
-                Ok(count) => {
-                    let from_output = count.min(output.len());
-                    let from_payload = (count - from_output).min(payload.len());
-                    output.advance(from_output);
-                    *payload = &payload[from_payload..];
-                    *suffix = &suffix[count - from_output - from_payload..];
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// Writes as much of `payload` as the kernel takes behind what is queued, and queues none of it; says how much.
-    pub(crate) fn write_through(self: &Arc<Self>, mut state: Locked<'_>, payload: &[u8]) -> usize {
-        if state.flushing || state.blocked || state.phase == Phase::Over {
-            return 0;
-        }
-        state.flushing = true;
-        let mut output = std::mem::take(&mut state.out);
-        drop(state);
-        let (mut rest, mut nothing): (&[u8], &[u8]) = (payload, b"");
-        let result = self.write_out(&mut output, &mut rest, &mut nothing);
-        let mut state = self.state.lock();
-        state.flushing = false;
-        state.out.put_back(output);
-        match result {
-            Ok(true) => {}
-            Ok(false) => {
-                state.blocked = true;
-                self.wake();
-            }
-            Err(_) => {
-                self.lose(&mut state);
-                return 0;
-            }
-        }
-        let count = payload.len() - rest.len();
-        self.rearm(&state);
-        // Whoever queued while we wrote counts on us.
-        self.flush(state);
-        count
-    }
-
-    pub(crate) fn after_flush(self: &Arc<Self>, state: &mut State) {
-        if state.watch_writable && !state.blocked && state.out.len() < HIGH_WATER {
-            state.watch_writable = false;
-            if let Some(exchange) = &state.exchange {
-                self.server.app.signal(Arc::clone(exchange), Signal::Writable);
-            }
-        }
-        if state.phase == Phase::Socket && !state.blocked && state.out.is_empty() {
-            websocket::has_room(self, state);
-        }
-        if state.phase == Phase::Closing && state.out.is_empty() && !state.finished {
-            state.finished = true;
-            if state.cut || state.peer_closed {
-                state.phase = Phase::Over;
-                self.shut(Writing::shutdown_both);
-            } else {
-                // A client that has sent more than we read would see a reset instead of our answer: shut our side, and
-                // read on until it shuts its own (RFC 9112 9.6).
-                self.shut(Writing::shutdown_write);
-            }
-            self.rearm(state);
-            self.wake();
-        }
-    }
-
     // ---- ending -------------------------------------------------------------------------------------------------
 
     /// The answer is complete: the next request may begin, or the connection ends.
@@ -521,7 +339,7 @@ impl Connection {
     /// Sets the deadline that the state calls for, counted from now.
     pub(crate) fn rearm(&self, state: &State) {
         if state.phase == Phase::Socket {
-            let due = state.socket.as_ref().map_or(NEVER, |session| session.timers.due());
+            let due = state.socket.as_ref().map_or(NEVER, |session| session.due());
             self.server.deadlines.set(&self.deadline, due);
             return;
         }

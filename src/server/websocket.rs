@@ -4,9 +4,12 @@
 //! socket reaches user code as [`Event`]s, one after the other in the order of their causes, each in the lane of its
 //! listener: a socket is in at most one queue of jobs at a time.
 
+mod ending;
+mod event;
 mod receive;
 mod send;
 mod session;
+mod timers;
 mod upgrade;
 
 use std::any::Any;
@@ -15,12 +18,13 @@ use std::sync::{Arc, OnceLock};
 
 use self::send::{Followup, Message};
 
+pub(crate) use self::ending::{end, lost};
 pub(crate) use self::receive::absorb;
-pub(crate) use self::session::{Session, end, expire, has_room, lost};
+pub(crate) use self::session::{Session, expire, has_room};
 pub(crate) use self::upgrade::{Offer, begin, open, refuse};
 
+pub use self::event::Event;
 pub use self::send::{SendError, SendStatus};
-pub use self::session::Event;
 
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
@@ -111,7 +115,7 @@ impl WebSocket {
     /// and `reason` as they are. What was received and not dealt with is dropped. False when it had ended before.
     pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
         let mut state = self.connection.state.lock();
-        let ended = session::end(&self.connection, &mut state, code, reason);
+        let ended = ending::end(&self.connection, &mut state, code, reason);
         if ended {
             // Not left to a batch: there is nothing more that could go with it.
             self.connection.flush(state);
@@ -212,7 +216,7 @@ impl WebSocket {
             self.connection.wake();
         }
         let Some(finish) = session.take_finish() else { return false };
-        session::perform(&self.connection, state, *finish);
+        ending::perform(&self.connection, state, *finish);
         true
     }
 

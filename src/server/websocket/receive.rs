@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::server::connection::{Connection, State};
-use crate::server::websocket::session::{Event, Finish, finish};
+use crate::server::websocket::ending::{Finish, finish};
+use crate::server::websocket::event::Event;
 use crate::websocket::{Inflate, OpCode, Received, Receiver, encode_header};
 
 /// Takes what the socket gave, as far as the bound on what is not dealt with allows, and keeps the rest.

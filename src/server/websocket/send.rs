@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::server::batch;
 use crate::server::connection::{CORK_LIMIT, DIRECT, Locked};
 use crate::server::output::Output;
-use crate::server::websocket::session::{self, Session};
+use crate::server::websocket::ending;
+use crate::server::websocket::session::Session;
 use crate::server::websocket::{ABNORMAL, WebSocket};
 use crate::websocket::deflate::{Agreed, deflate_shared};
 use crate::websocket::{MAX_CONTROL, OpCode, encode_header};
@@ -298,7 +299,7 @@ impl WebSocket {
     fn touch(&self, session: &mut Session) {
         if session.config().reset_idle_timeout_on_send {
             session.hear(self.server().deadlines.now());
-            self.server().deadlines.set(&self.connection.deadline, session.timers.due());
+            self.server().deadlines.set(&self.connection.deadline, session.due());
         }
     }
 
@@ -327,7 +328,7 @@ impl WebSocket {
     pub(super) fn cut_for_backpressure(&self) {
         let mut state = self.connection.state.lock();
         if state.socket.as_mut().is_some_and(|session| session.cut()) {
-            session::closed(&mut state, ABNORMAL, Some(b"Backpressure limit reached"));
+            ending::closed(&mut state, ABNORMAL, Some(b"Backpressure limit reached"));
             self.connection.lose(&mut state);
         }
     }

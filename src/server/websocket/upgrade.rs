@@ -13,7 +13,8 @@ use crate::server::exchange::{Exchange, Stop};
 use crate::server::intake::Intake;
 use crate::server::session;
 use crate::server::websocket::WebSocket;
-use crate::server::websocket::session::{Event, Session};
+use crate::server::websocket::event::Event;
+use crate::server::websocket::session::Session;
 use crate::websocket::deflate::{self, Codec};
 use crate::websocket::handshake::{self, Handshake};
 
