@@ -51,7 +51,7 @@ pub struct Server {
     pub(crate) threads: threads::Threads,
     pub(crate) deadlines: deadlines::Deadlines,
     /// Topics of the sockets.
-    pub(crate) hub: Hub<Arc<WebSocket>>,
+    pub(crate) hub: Hub<Arc<connection::Connection>>,
     connections: Mutex<HashMap<u64, Arc<connection::Connection>>>,
     numbers: AtomicU64,
     /// One permit an open socket.
@@ -172,6 +172,8 @@ impl Server {
             return;
         }
         self.stop_accepting.notify_waiters();
+        // What was published before goes before the close frames.
+        batch::settle();
         // Here and not only in the drain: what is answered from now on says that the connection closes.
         self.retire(false);
         self.threads.first().spawn(accept::drain(Arc::clone(self), grace));

@@ -3,31 +3,94 @@
 //!
 //! The turn opens one around the user code it runs, the event loop one around each of its turns. A batch delays a socket,
 //! never another: whoever sends to the same socket from elsewhere flushes it at once, or at the end of a batch of its own.
+//! What is published in a batch waits in one place, and is given to all subscribers in one pass at its end: each is locked
+//! once, gets all of it in a buffer that is still warm, and is written to at once. Whatever else is done to a socket first
+//! queues what was published before, so nothing overtakes anything.
+//!
 //! And it delays it by little: between two jobs what has been held for a millisecond is sent, and a job that takes longer
 //! has its batch flushed from outside.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::server::connection::{Connection, State};
+use crate::server::Server;
+use crate::server::connection::{CORK_LIMIT, Connection, State};
+use crate::server::websocket::{Message, follow_up};
 
 /// No batch holds the connection.
 pub(crate) const NONE: u32 = 0;
+
+/// Messages to one topic that have been published one after the other.
+#[derive(Default)]
+struct Published {
+    server: Option<Arc<Server>>,
+    topic: Vec<u8>,
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl Published {
+    fn is_to(&self, server: &Arc<Server>, topic: &[u8]) -> bool {
+        self.topic == topic && self.server.as_ref().is_some_and(|other| Arc::ptr_eq(other, server))
+    }
+}
 
 /// What the batch of one thread holds back.
 pub(crate) struct Held {
     /// Names the thread in the connections that it has marked.
     token: u32,
     marked: Mutex<Vec<Arc<Connection>>>,
+    published: Mutex<Published>,
+    /// Whether there is any: asked before each message that is sent.
+    has_published: AtomicBool,
 }
 
 impl Held {
-    /// Sends it.
+    /// Sends it. For the thread whose batch it is.
     pub(crate) fn flush(&self) {
+        self.fan_out();
+        self.flush_marked();
+    }
+
+    /// Sends it, from another thread.
+    pub(crate) fn hurry(&self) {
+        self.settle();
+        self.flush_marked();
+    }
+
+    /// Gives subscribers what was published, and writes it.
+    fn fan_out(&self) {
+        if self.has_published.load(Ordering::Relaxed) {
+            let mut published = std::mem::take(&mut *self.published.lock());
+            self.has_published.store(false, Ordering::Release);
+            if let Some(server) = &published.server {
+                server.fan_out(&published.topic, &mut published.messages);
+            }
+        }
+    }
+
+    /// Queues what was published on its subscribers, in front of what is sent to them from now on.
+    fn settle(&self) {
+        if !self.has_published.load(Ordering::Acquire) {
+            return;
+        }
+        // Locked until it is queued, and not denied before: whoever comes meanwhile must find it here or there.
+        let mut guard = self.published.lock();
+        let mut published = std::mem::take(&mut *guard);
+        let rest = match &published.server {
+            Some(server) => server.queue(&published.topic, &mut published.messages),
+            None => Vec::new(),
+        };
+        self.has_published.store(false, Ordering::Release);
+        drop(guard);
+        follow_up(rest);
+    }
+
+    fn flush_marked(&self) {
         let mut marked = std::mem::take(&mut *self.marked.lock());
         for connection in marked.drain(..) {
             connection.leave_batch(self.token);
@@ -40,7 +103,7 @@ impl Held {
     }
 
     fn is_empty(&self) -> bool {
-        self.marked.lock().is_empty()
+        !self.has_published.load(Ordering::Relaxed) && self.marked.lock().is_empty()
     }
 }
 
@@ -53,7 +116,12 @@ struct Batches {
 thread_local! {
     static BATCHES: Batches = {
         static TOKENS: AtomicU32 = AtomicU32::new(NONE + 1);
-        let held = Held { token: TOKENS.fetch_add(1, Ordering::Relaxed), marked: Mutex::default() };
+        let held = Held {
+            token: TOKENS.fetch_add(1, Ordering::Relaxed),
+            marked: Mutex::default(),
+            published: Mutex::default(),
+            has_published: AtomicBool::new(false),
+        };
         Batches { held: Arc::new(held), depth: Cell::new(0) }
     };
 }
@@ -92,6 +160,46 @@ pub fn is_pending() -> bool {
 /// Sends what was held back on this thread; a batch that is open stays open.
 pub fn flush() {
     BATCHES.with(|batches| batches.held.flush());
+}
+
+/// Gives subscribers what was published in the batch of this thread, and writes it.
+pub(crate) fn fan_out() {
+    BATCHES.with(|batches| batches.held.fan_out());
+}
+
+/// Queues what was published in the batch of this thread. To be called before anything else is done to a socket, and without
+/// any lock.
+pub(crate) fn settle() {
+    BATCHES.with(|batches| batches.held.settle());
+}
+
+/// Leaves a message to the batch of this thread. None: it has been left; the message, when there is no batch.
+pub(crate) fn publish(server: &Arc<Server>, topic: &[u8], message: Message) -> Option<Message> {
+    BATCHES.with(|batches| {
+        if batches.depth.get() == 0 {
+            return Some(message);
+        }
+        let held = &batches.held;
+        let mut published = held.published.lock();
+        if published.server.is_some() && !published.is_to(server, topic) {
+            drop(published);
+            held.settle();
+            published = held.published.lock();
+        }
+        if published.server.is_none() {
+            published.server = Some(Arc::clone(server));
+            published.topic = topic.to_vec();
+        }
+        published.bytes += message.len();
+        published.messages.push(message);
+        held.has_published.store(true, Ordering::Relaxed);
+        let full = published.bytes >= CORK_LIMIT;
+        drop(published);
+        if full {
+            held.fan_out();
+        }
+        None
+    })
 }
 
 /// Has `connection` flushed at the end of this thread's batch. False when there is none: flush it now.

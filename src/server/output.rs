@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 /// Buffers larger than this are given back to the allocator: one large answer must not leave its size behind.
 const KEEP: usize = 4096;
 /// Buffers a thread keeps.
-const SPARE: usize = 256;
+const SPARE: usize = 1024;
 /// Room of a new buffer.
 const FIRST: usize = 512;
 /// Pieces given to the kernel in one call.

@@ -53,13 +53,15 @@ impl Turn {
         let mut jobs = std::iter::from_fn(|| self.queue.lock().pop_front()).take(BATCH);
         // Forbidden, and yet: the hook has said what panicked and where, and this thread with its sockets must live on.
         let _ = catch_unwind(AssertUnwindSafe(|| app.run(&mut jobs)));
+        // What is published in the next run comes behind this, whichever thread holds the turn then.
+        batch::fan_out();
     }
 
     /// Sends what the present run holds back, since it takes long. False when there is none.
     pub(crate) fn hurry(&self) -> bool {
         let sent = self.sent.lock().clone();
         if let Some(sent) = &sent {
-            sent.flush();
+            sent.hurry();
         }
         sent.is_some()
     }

@@ -16,10 +16,9 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use self::send::{Followup, Message};
-
 pub(crate) use self::ending::{end, lost};
 pub(crate) use self::receive::absorb;
+pub(crate) use self::send::{Followup, Message};
 pub(crate) use self::session::{Session, expire, has_room};
 pub(crate) use self::upgrade::{Offer, begin, open, refuse};
 
@@ -28,7 +27,7 @@ pub use self::send::{SendError, SendStatus};
 
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
-use crate::server::connection::{Connection, Locked, State};
+use crate::server::connection::{CORK_LIMIT, Connection, Locked, State};
 use crate::server::{Server, batch};
 use crate::websocket::OpCode;
 
@@ -96,6 +95,7 @@ impl WebSocket {
 
     /// Bytes that wait for the client beyond what the kernel has taken.
     pub fn buffered(&self) -> usize {
+        batch::settle();
         let state = self.connection.state.lock();
         state
             .socket
@@ -106,6 +106,7 @@ impl WebSocket {
 
     /// Messages that were dropped because too much waited for the client.
     pub fn dropped(&self) -> u64 {
+        batch::settle();
         self.connection.state.lock().socket.as_ref().map_or(0, |session| session.dropped)
     }
 
@@ -114,6 +115,7 @@ impl WebSocket {
     /// Sends a close frame and ends the socket. Codes 0, 1005, 1006 and 1015 are not on the wire; the listener hears `code`
     /// and `reason` as they are. What was received and not dealt with is dropped. False when it had ended before.
     pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
+        batch::settle();
         let mut state = self.connection.state.lock();
         let ended = ending::end(&self.connection, &mut state, code, reason);
         if ended {
@@ -137,15 +139,19 @@ impl WebSocket {
 
     /// Subscribes to a topic.
     pub fn subscribe(self: &Arc<Self>, topic: &[u8]) -> Subscribed {
+        // Who joins now does not get what was published before.
+        batch::settle();
         let admit = |topic: &Topic| {
             let mut state = self.connection.state.lock();
             state.socket.as_mut().is_some_and(|session| session.join(topic))
         };
-        self.server().hub.subscribe(topic, self.id(), Arc::clone(self), admit)
+        self.server().hub.subscribe(topic, self.id(), Arc::clone(&self.connection), admit)
     }
 
     /// Leaves a topic; says how many stay. None when it was not subscribed.
     pub fn unsubscribe(&self, topic: &[u8]) -> Option<usize> {
+        // Who leaves now gets what was published before (C-P-11).
+        batch::settle();
         let forget = || {
             if let Some(session) = &mut self.connection.state.lock().socket {
                 session.leave(topic);
@@ -199,6 +205,12 @@ impl WebSocket {
     /// The connection, after an event has been counted as dealt with.
     fn settled(&self, weight: usize) -> Locked<'_> {
         let mut state = self.connection.state.lock();
+        if state.socket.as_ref().is_some_and(|session| session.is_finishing()) {
+            // What a listener has published goes before the end.
+            drop(state);
+            batch::settle();
+            state = self.connection.state.lock();
+        }
         if self.settle(&mut state, weight) {
             self.connection.flush(state);
             state = self.connection.state.lock();
@@ -249,29 +261,69 @@ impl WebSocket {
     }
 }
 
+/// Deliveries that something has to follow.
+pub(crate) type Rest = Vec<(Arc<Connection>, Followup)>;
+
 impl Server {
     /// Sends a message to every socket that is subscribed to `topic`; says how many there are. Those for which too much
-    /// waits already do not get it.
-    pub fn publish(&self, topic: &[u8], payload: &[u8], opcode: OpCode, compress: bool) -> usize {
-        let mut message = Message::new(payload, opcode, compress);
-        // Everybody is given the message first, then everybody's socket is written to: no write holds up the hub.
-        let _batch = batch::open();
-        let mut rest = Vec::new();
-        let count = self.hub.publish(topic, |socket| match socket.deliver(&mut message) {
-            Followup::Nothing => {}
-            followup => rest.push((Arc::clone(socket), followup)),
-        });
-        for (socket, followup) in rest {
-            match followup {
-                Followup::Cut => socket.cut_for_backpressure(),
-                _ => drop(socket.connection.flush(socket.connection.state.lock())),
-            }
+    /// waits already do not get it. In a batch it leaves at the end of that.
+    pub fn publish(self: &Arc<Self>, topic: &[u8], payload: &[u8], opcode: OpCode, compress: bool) -> usize {
+        let count = self.hub.count(topic);
+        if count > 0
+            && let Some(message) = batch::publish(self, topic, Message::new(payload, opcode, compress))
+        {
+            self.fan_out(topic, &mut [message]);
         }
         count
+    }
+
+    /// Gives messages to every subscriber, and writes them.
+    pub(crate) fn fan_out(&self, topic: &[u8], messages: &mut [Message]) {
+        // Nobody is written to under the hub's lock.
+        let mut members = Vec::with_capacity(self.hub.count(topic));
+        self.hub.publish(topic, |connection| members.push(Arc::clone(connection)));
+        for connection in members {
+            let mut state = connection.state.lock();
+            match connection.deliver(&mut state, messages) {
+                Followup::Nothing => {}
+                Followup::Flush => drop(connection.flush(state)),
+                Followup::Cut => {
+                    drop(state);
+                    connection.cut_for_backpressure();
+                }
+            }
+        }
+    }
+
+    /// Queues messages on every subscriber, to be written at the end of this thread's batch. Gives what has to follow, for
+    /// [`follow_up`].
+    pub(crate) fn queue(&self, topic: &[u8], messages: &mut [Message]) -> Rest {
+        let mut rest = Vec::new();
+        self.hub.publish(topic, |connection| {
+            let mut state = connection.state.lock();
+            let followup = connection.deliver(&mut state, messages);
+            let held = followup == Followup::Flush
+                && state.out.len() < CORK_LIMIT
+                && batch::mark(connection, &mut state);
+            if followup != Followup::Nothing && !held {
+                rest.push((Arc::clone(connection), followup));
+            }
+        });
+        rest
     }
 
     /// How many sockets are subscribed to `topic`.
     pub fn subscriber_count(&self, topic: &[u8]) -> usize {
         self.hub.count(topic)
+    }
+}
+
+/// Does what [`Server::queue`] has left to do.
+pub(crate) fn follow_up(rest: Rest) {
+    for (connection, followup) in rest {
+        match followup {
+            Followup::Cut => connection.cut_for_backpressure(),
+            _ => drop(connection.flush(connection.state.lock())),
+        }
     }
 }

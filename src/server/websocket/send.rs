@@ -1,11 +1,12 @@
 //! What is sent on a socket: one order for what is sent to it alone and what is published, whoever sends.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::server::batch;
-use crate::server::connection::{CORK_LIMIT, DIRECT, Locked};
+use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, Locked, State};
 use crate::server::output::Output;
 use crate::server::websocket::ending;
 use crate::server::websocket::session::Session;
@@ -92,43 +93,49 @@ fn frame(compressed: bool, opcode: OpCode, payload: &[u8]) -> Bytes {
 }
 
 /// A message for many sockets, encoded once for all that share its form.
-pub(super) struct Message<'a> {
-    payload: &'a [u8],
+pub(crate) struct Message {
+    /// As it is sent where it is not compressed.
+    plain: Bytes,
+    /// Where the payload begins in it.
+    start: usize,
     opcode: OpCode,
     compress: bool,
-    plain: Option<Bytes>,
     compressed: Vec<(u8, Bytes)>,
 }
 
 /// What has to follow a delivery, once the hub is free again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Followup {
+pub(crate) enum Followup {
     Nothing,
-    /// A cork has become too long: write it.
+    /// Nobody else will write it.
     Flush,
     /// The message was dropped, and the socket is to end for it.
     Cut,
 }
 
-impl<'a> Message<'a> {
-    pub(super) fn new(payload: &'a [u8], opcode: OpCode, compress: bool) -> Self {
+impl Message {
+    pub(super) fn new(payload: &[u8], opcode: OpCode, compress: bool) -> Self {
         let compress = compress && !payload.is_empty() && !opcode.is_control();
-        Self { payload, opcode, compress, plain: None, compressed: Vec::new() }
+        let plain = frame(false, opcode, payload);
+        Self { start: plain.len() - payload.len(), plain, opcode, compress, compressed: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.plain.len()
     }
 
     /// Queues the message on one socket.
     fn queue(&mut self, session: &mut Session, out: &mut Output) {
-        let (payload, opcode) = (self.payload, self.opcode);
         let encoded = match &mut session.codec {
             Some(codec) if self.compress => {
                 let agreed = *codec.agreed();
                 let Some(key) = agreed.shared_key() else {
-                    session.write_compressed(out, opcode, payload);
+                    session.write_compressed(out, self.opcode, &self.plain[self.start..]);
                     return;
                 };
                 self.shared(key, agreed)
             }
-            _ => self.plain.get_or_insert_with(|| frame(false, opcode, payload)),
+            _ => &self.plain,
         };
         if encoded.len() < SHARE || session.held().is_some() {
             session.write(out, |out| out.extend_from_slice(encoded));
@@ -142,7 +149,7 @@ impl<'a> Message<'a> {
         let found = self.compressed.iter().position(|(other, _)| *other == key);
         let place = found.unwrap_or_else(|| {
             let bytes = with_scratch(|scratch| {
-                deflate_shared(&agreed, self.payload, scratch);
+                deflate_shared(&agreed, &self.plain[self.start..], scratch);
                 frame(true, self.opcode, scratch)
             });
             self.compressed.push((key, bytes));
@@ -219,6 +226,7 @@ impl WebSocket {
         compress: bool,
         fin: bool,
     ) -> Result<SendStatus, SendError> {
+        batch::settle();
         let mut guard = self.connection.state.lock();
         let state = &mut *guard;
         let outside = state.waiting();
@@ -227,7 +235,7 @@ impl WebSocket {
         };
         if opcode.is_control() {
             check_control(opcode, payload.len(), fin)?;
-            self.touch(session);
+            self.connection.touch(session);
             // Not counted against the limit: without its pong a client that is merely slow takes the server for dead.
             state.out.append_with(|out| write_frame(out, true, false, opcode, payload));
             return Ok(self.leave(guard));
@@ -251,11 +259,11 @@ impl WebSocket {
             let cut = continues || session.config().close_on_backpressure_limit;
             drop(guard);
             if cut {
-                self.cut_for_backpressure();
+                self.connection.cut_for_backpressure();
             }
             return Ok(SendStatus::Dropped);
         }
-        self.touch(session);
+        self.connection.touch(session);
         if continues || !fin {
             session.write_fragment(&mut state.out, opcode, payload, fin);
         } else if compress && !payload.is_empty() && session.codec.is_some() {
@@ -269,38 +277,6 @@ impl WebSocket {
             session.write(&mut state.out, |out| write_frame(out, true, false, opcode, payload));
         }
         Ok(self.leave(guard))
-    }
-
-    /// Queues a published message on this socket. Runs under the hub's lock, so it writes nothing.
-    pub(super) fn deliver(&self, message: &mut Message<'_>) -> Followup {
-        let mut guard = self.connection.state.lock();
-        let state = &mut *guard;
-        let outside = state.waiting();
-        let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
-            return Followup::Nothing;
-        };
-        if session.refuses(session.waiting(outside)) {
-            return if session.config().close_on_backpressure_limit {
-                Followup::Cut
-            } else {
-                Followup::Nothing
-            };
-        }
-        self.touch(session);
-        message.queue(session, &mut state.out);
-        if state.blocked {
-            return Followup::Nothing;
-        }
-        batch::mark(&self.connection, state);
-        if state.out.len() < CORK_LIMIT { Followup::Nothing } else { Followup::Flush }
-    }
-
-    /// Counts sending against the idle timeout, where that is asked for.
-    fn touch(&self, session: &mut Session) {
-        if session.config().reset_idle_timeout_on_send {
-            session.hear(self.server().deadlines.now());
-            self.server().deadlines.set(&self.connection.deadline, session.due());
-        }
     }
 
     /// Sends what is queued, unless a batch does so soon.
@@ -323,13 +299,42 @@ impl WebSocket {
             false => SendStatus::Dropped,
         }
     }
+}
+
+impl Connection {
+    /// Queues published messages on the socket that this connection is. Writes nothing, so it may run under the hub's lock.
+    pub(super) fn deliver(&self, state: &mut State, messages: &mut [Message]) -> Followup {
+        for message in messages {
+            let outside = state.waiting();
+            let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
+                return Followup::Nothing;
+            };
+            if session.refuses(session.waiting(outside)) {
+                if session.config().close_on_backpressure_limit {
+                    return Followup::Cut;
+                }
+                continue;
+            }
+            self.touch(session);
+            message.queue(session, &mut state.out);
+        }
+        if state.blocked { Followup::Nothing } else { Followup::Flush }
+    }
+
+    /// Counts sending against the idle timeout, where that is asked for.
+    fn touch(&self, session: &mut Session) {
+        if session.config().reset_idle_timeout_on_send {
+            session.hear(self.server.deadlines.now());
+            self.server.deadlines.set(&self.deadline, session.due());
+        }
+    }
 
     /// Ends a socket that a message was dropped for (C-K-04).
-    pub(super) fn cut_for_backpressure(&self) {
-        let mut state = self.connection.state.lock();
+    pub(super) fn cut_for_backpressure(self: &Arc<Self>) {
+        let mut state = self.state.lock();
         if state.socket.as_mut().is_some_and(|session| session.cut()) {
             ending::closed(&mut state, ABNORMAL, Some(b"Backpressure limit reached"));
-            self.connection.lose(&mut state);
+            self.lose(&mut state);
         }
     }
 }

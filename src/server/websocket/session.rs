@@ -120,6 +120,11 @@ impl Session {
         self.events.is_empty() && self.load == 0
     }
 
+    /// Whether the client has come to its end.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finish.is_some()
+    }
+
     /// Takes the end that was put off, once it is due.
     pub(super) fn take_finish(&mut self) -> Option<Box<Finish>> {
         self.finish.take_if(|_| self.events.is_empty() && self.load == 0)
