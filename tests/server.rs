@@ -25,6 +25,9 @@ use socketify::server::{Exchange, Server};
 
 use self::support::{Flag, PATIENCE, timed, until, with_threads};
 
+/// Often enough that a race which can be lost is lost.
+const ROUNDS_OF_A_RACE: usize = 20_000;
+
 type Handler = Box<dyn Fn(&Arc<Exchange>) + Send + Sync>;
 type OnSignal = Box<dyn Fn(&Arc<Exchange>, Signal) + Send + Sync>;
 
@@ -346,6 +349,20 @@ fn a_pipeline_is_answered_in_order() {
         assert_eq!(client.answer(), expected);
     }
     writer.join().unwrap();
+}
+
+/// The end of the input is seen while another thread completes the first answer: the second request is there all the
+/// same. As many connections as it takes for the two to meet.
+#[test]
+fn a_client_that_shuts_its_side_gets_all_it_asked_for() {
+    let served = site().serve(with_threads(2));
+    for _ in 0..ROUNDS_OF_A_RACE {
+        let mut client = served.client();
+        client.ask("/loop/1").ask("/loop/2").stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(client.answer(), ok("/loop/1"));
+        assert_eq!(client.answer(), ok("/loop/2"));
+        assert!(client.is_closed());
+    }
 }
 
 #[test]

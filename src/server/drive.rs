@@ -149,8 +149,9 @@ impl Connection {
                 }
                 self.rearm(&state);
             }
-            // Messages that wait for their handlers come before the end.
-            Phase::Socket if state.searched < state.input.len() => {}
+            // Requests that came before the end, or messages that wait for their handlers: another thread may have
+            // completed the answer before them since the socket was read.
+            Phase::Head | Phase::Socket if state.searched < state.input.len() => {}
             // What was answered still has to leave.
             Phase::Head if state.is_sending() => self.begin_closing(&mut state),
             Phase::Closing if state.is_sending() => {}
