@@ -8,6 +8,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use crate::config::SocketConfig;
+use crate::files::Directory;
 use crate::server::{Exchange, WebSocket};
 
 /// Number of a registered handler; what it stands for is the implementation's business.
@@ -36,6 +37,8 @@ pub enum Target {
     },
     /// An answer known beforehand: served without user code.
     Constant(Arc<Constant>),
+    /// The files of a directory: served without user code. A request for what is not there goes to the next route.
+    Files(Arc<Directory>),
     /// A WebSocket.
     WebSocket(Arc<Behavior>),
 }
@@ -90,6 +93,8 @@ pub enum Signal {
     Readable,
     /// What was written has left for the kernel: there is room for more.
     Writable,
+    /// The file that was the answer has left, or as much of it as there was.
+    Sent,
 }
 
 /// One thing for user code to do.

@@ -7,6 +7,7 @@
 //! * [`pubsub`]: topics and their subscribers; pure.
 //! * [`http`]: request heads, chunks, response heads, dates, queries; pure: bytes in, values out.
 //! * [`websocket`]: handshakes, frames and messages; pure in the same way.
+//! * [`files`]: files as answers: names, conditions, ranges; the disk, but no socket.
 //! * [`net`]: listening sockets and the PROXY preface.
 //! * [`server`]: connections, I/O threads, timeouts and shutdown, on tokio.
 //! * [`app`]: the one trait between the core and user code.
@@ -28,6 +29,7 @@
 
 pub mod app;
 pub mod config;
+pub mod files;
 pub mod http;
 pub mod net;
 pub mod pubsub;

@@ -44,7 +44,7 @@
 //! 1. `WebSocket` routes before all others.
 //! 2. At each segment from the left: equal text, then parameters, then wildcards.
 //! 3. Parameters of different names at the same place: in the order of registration. So with `*` texts.
-//! 4. Within one pattern: the route for the method, then the route for any method.
+//! 4. Within one pattern: the route for files, then the route for the method, then the route for any method.
 //!
 //! ```
 //! use socketify::router::{Kind, Router};
@@ -58,7 +58,7 @@
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
 //!
-//! A `HEAD` request that no route for `HEAD` or any method matches is given the routes for `GET`.
+//! A `HEAD` request that no route for `HEAD` or any method matches is given the routes for `GET`, after those for files.
 
 mod params;
 mod pattern;
@@ -101,6 +101,9 @@ pub enum Methods {
 pub enum Kind {
     /// A request by method.
     Http(Methods),
+    /// A file, asked for with `GET` or `HEAD`. Comes before the other HTTP routes of its pattern, since there may be no such
+    /// file, and then they have their turn.
+    Files,
     /// A WebSocket handshake. Comes before every HTTP route.
     WebSocket,
 }
@@ -132,15 +135,20 @@ impl Kind {
         Self::Http(Methods::Only(method.into()))
     }
 
-    /// Whether this is the kind that comes last among the routes of one pattern.
-    fn is_any(&self) -> bool {
-        matches!(self, Self::Http(Methods::Any))
+    /// The place among the routes of one pattern.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::WebSocket | Self::Files => 0,
+            Self::Http(Methods::Only(_)) => 1,
+            Self::Http(Methods::Any) => 2,
+        }
     }
 
     /// Handshakes have a tree of their own, so the method tells nothing about them.
     fn accepts(&self, method: &[u8]) -> bool {
         match self {
             Self::Http(Methods::Only(own)) => own.as_bytes() == method,
+            Self::Files => matches!(method, b"GET" | b"HEAD"),
             Self::Http(Methods::Any) | Self::WebSocket => true,
         }
     }
@@ -298,11 +306,11 @@ impl<T> Router<T> {
         if let Some(route) = search.run(&self.http) {
             return Some(Match::new(route, search));
         }
-        // Routes for HEAD that all passed the request on have still matched it.
-        if method != b"HEAD" || search.left() != skip {
+        // Routes for HEAD that all passed the request on have still matched it; files that are not there have not.
+        if method != b"HEAD" || search.has_matched() {
             return None;
         }
-        let mut search = Search::new(b"GET", path, skip)?;
+        let mut search = Search::new(b"GET", path, search.left())?.without_files();
         search.run(&self.http).map(|route| Match::new(route, search))
     }
 
@@ -343,7 +351,7 @@ impl<T> Router<T> {
 
     fn tree_mut(&mut self, kind: &Kind) -> &mut Node<T> {
         match kind {
-            Kind::Http(_) => &mut self.http,
+            Kind::Http(_) | Kind::Files => &mut self.http,
             Kind::WebSocket => &mut self.websocket,
         }
     }

@@ -9,6 +9,7 @@ mod connection;
 mod deadlines;
 mod drive;
 mod exchange;
+mod files;
 mod intake;
 mod output;
 mod reply;
@@ -31,6 +32,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
 pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake};
+pub use self::files::Sending;
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
 use crate::app::{App, Job, Signal, Target};

@@ -4,6 +4,7 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from http.cookies import SimpleCookie
 from io import BytesIO
+from os import PathLike
 from typing import Any, Final, TypeAlias, final, overload, type_check_only
 from uuid import UUID
 
@@ -354,6 +355,26 @@ class Response:
 
     def drain(self) -> Future[None]:
         """Gives a future that is done when there is room to write, or the answer is over."""
+
+    def send_file(self, path: str | PathLike[str], content_type: str | None = None) -> Future[None]:
+        """Answers with a file, which the system sends from its own memory; it is not copied through Python.
+
+        Conditional requests and ranges are honoured (RFC 9110 sections 13 and 14), unless another status than
+        200 was written before. What is missing and what is no regular file is a 404, what may not be read a
+        403. Headers that were written before go out with it. If the file turns out shorter than it was, the
+        connection is cut.
+
+        Args:
+            path: Anything is sent that the process can read: see :func:`socketify.helpers.in_directory`.
+            content_type: Media type. Default None: what ``mimetypes`` makes of the name, unless a
+                ``Content-Type`` was written.
+
+        Returns:
+            A future that is done when the file has left, or the client.
+
+        Raises:
+            RuntimeError: The answer has begun already.
+        """
 
     def get_write_offset(self) -> int:
         """Gives the number of body bytes taken so far."""
@@ -774,6 +795,20 @@ class Server:
         self, method: str | None, pattern: str, status: int, headers: list[tuple[Any, Any]], body: Any
     ) -> bool:
         """Registers an answer that never changes, which is given without Python."""
+
+    def add_files(
+        self,
+        pattern: str,
+        directory: str | PathLike[str],
+        depth: int,
+        index: str | None,
+        cache_control: str | None,
+        precompressed: bool,
+        hidden: bool,
+        types: tuple[dict[str, str], dict[str, str], list[str]],
+    ) -> bool:
+        """Registers a directory, whose names begin behind ``depth`` segments of a path. ``types`` are media types
+        by extension, suffixes that stand for others, and encodings. True when the pattern can match."""
 
     def add_websocket(
         self,

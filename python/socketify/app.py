@@ -278,10 +278,48 @@ class App(Lifecycle):
         self._server.add_constant(method, path, status, pairs, message)
         return self
 
-    def static(self, route: str, directory: str | os.PathLike[str]) -> App:
-        """Serves the files of ``directory`` below ``route``."""
-        static_route(self, route, os.fspath(directory))
-        return self
+    def static(
+        self,
+        route: str,
+        directory: str | os.PathLike[str],
+        *,
+        index: str | None = None,
+        cache_control: str | None = None,
+        precompressed: bool = False,
+        dotfiles: bool = False,
+    ) -> App:
+        """Serves the files below ``directory`` to GET and HEAD requests below ``route``, without running Python.
+
+        Ranges, validators and conditional requests are honoured (RFC 9110 sections 8.8, 13 and 14). What a URL names is
+        percent-decoded once. A request goes to the next matching route, or is a 404, when there is no such file, when the
+        name leads outside the directory, also through symbolic links, and when it is no regular file. Other routes of the
+        same path go first where they are more exact, such as ``app.get("/")`` beside ``app.static("/", "public")``.
+
+        Args:
+            route: Path below which the files appear; a slash at its end does not count.
+            directory: The directory. Files that appear in it later are served too, and so is one that takes its place.
+            index: File that stands for a directory, such as ``"index.html"``. Default None: directories are not served.
+            cache_control: Value of the ``Cache-Control`` header. Default None: no such header.
+            precompressed: Whether ``name.br``, ``name.zst`` or ``name.gz``, when it is there, is sent in place of ``name`` to
+                clients that accept it. Default False.
+            dotfiles: Whether names that begin with a dot are served. ``/.well-known/`` always is (RFC 8615). Default False.
+
+        Returns:
+            The application.
+
+        Raises:
+            TypeError: The route is not ``str``, or the directory no path.
+            ValueError: The index or the ``Cache-Control`` cannot be what they are given for; the message names it.
+        """
+        return static_route(
+            self,
+            route,
+            directory,
+            index=index,
+            cache_control=cache_control,
+            precompressed=precompressed,
+            dotfiles=dotfiles,
+        )
 
     def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> DecoratorRouter:
         """Decorators that register routes: ``@router.get("/")``."""

@@ -147,6 +147,7 @@ impl Listeners {
             ),
             Signal::Readable => ([&inner.data, &None, &None], !inner.whole.is_empty()),
             Signal::Writable => ([&inner.writable, &None, &None], !inner.room.is_empty()),
+            Signal::Sent => ([&None, &None, &None], !inner.room.is_empty()),
         };
         for callback in callbacks.into_iter().flatten() {
             lanes.add(callback.lane);
@@ -184,6 +185,13 @@ impl Listeners {
             Signal::Aborted => listeners.aborted(py, app, exchange, lane),
             Signal::Readable => listeners.readable(py, app, exchange, lane),
             Signal::Writable => listeners.room(py, exchange, lane),
+            Signal::Sent => {
+                let futures = std::mem::take(&mut listeners.inner.lock().room);
+                for (future, room, _) in futures {
+                    PyApp::resolve(py, &future, &room);
+                }
+                Self::finish(exchange);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 //! complete or the client is gone it does nothing and gives its neutral value.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -16,7 +17,7 @@ use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
 use crate::py::sockets::Attached;
-use crate::server::{Attempt, Exchange};
+use crate::server::{Attempt, Exchange, Sending};
 
 /// The answer to one HTTP request.
 #[pyclass(frozen, dict, weakref, module = "socketify")]
@@ -369,6 +370,39 @@ impl Response {
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.python()?.create_future(py)?;
         self.await_room(py, &future, &py.None(), &py.None())?;
+        Ok(future)
+    }
+
+    #[pyo3(signature = (path, content_type = None))]
+    fn send_file<'py>(
+        &self,
+        py: Python<'py>,
+        path: PathBuf,
+        content_type: Option<String>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let content_type = match content_type {
+            None => PyApp::helper(py, "static", "media_type")?.call1((&path,))?.extract()?,
+            given => given,
+        };
+        let future = self.python()?.create_future(py)?;
+        match py.detach(|| self.exchange.send_file(path, content_type.map(Into::into))) {
+            Sending::Done => {
+                self.release_if_over();
+                future.call_method1("set_result", (py.None(),))?;
+            }
+            Sending::UnderWay => {
+                if let Some(listeners) = Listeners::of(&self.exchange) {
+                    listeners.await_room(future.clone().unbind(), py.None(), py.None());
+                    // It may have left while we came here.
+                    if !self.exchange.is_leaving() {
+                        self.exchange.server().signal(&self.exchange, crate::app::Signal::Sent);
+                    }
+                }
+            }
+            Sending::Begun => {
+                return Err(PyRuntimeError::new_err("a file cannot be sent: the answer has begun"));
+            }
+        }
         Ok(future)
     }
 

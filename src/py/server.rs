@@ -1,5 +1,7 @@
 //! `Server`: what `socketify.App` drives: routes and options in, listening sockets, start, close and join.
 
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use pyo3::types::{PyDict, PyInt};
 
 use crate::app::{Behavior, Constant, Listener as Listening, Target};
 use crate::config::{Config, SocketConfig};
+use crate::files::types::Types;
+use crate::files::{Directory, Options};
 use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
 use crate::py::bridge::{Handler, Hooks, PyApp};
@@ -200,6 +204,38 @@ impl Server {
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
         self.insert(method, pattern, Target::Constant(Arc::new(Constant { head, body })))
+    }
+
+    /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
+    /// knows: types by extension, suffixes, encodings. True when the pattern can match.
+    #[expect(clippy::too_many_arguments, reason = "each is an option of its own")]
+    fn add_files(
+        &self,
+        pattern: &str,
+        directory: PathBuf,
+        depth: usize,
+        index: Option<String>,
+        cache_control: Option<String>,
+        precompressed: bool,
+        hidden: bool,
+        types: (HashMap<String, String>, HashMap<String, String>, Vec<String>),
+    ) -> PyResult<bool> {
+        let boxed = |map: HashMap<String, String>| {
+            map.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
+        };
+        let types = Types {
+            by_extension: boxed(types.0),
+            suffixes: boxed(types.1),
+            encodings: types.2.into_iter().map(Into::into).collect(),
+        };
+        let options = Options {
+            index: index.map(Into::into),
+            cache_control: cache_control.map(Into::into),
+            precompressed,
+            hidden,
+        };
+        let directory = Directory::new(&directory, depth, options, types)?;
+        self.put(Kind::Files, pattern, Target::Files(Arc::new(directory)))
     }
 
     /// Registers a WebSocket route. `limits` are numbers by key; `listeners` are (callable, is coroutine function) by name,

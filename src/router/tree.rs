@@ -45,7 +45,7 @@ pub(super) struct Node<T> {
     params: Siblings<T>,
     /// `*` children, keyed by their text. What lies below them is stored but never searched.
     wildcards: Siblings<T>,
-    /// Routes whose pattern ends here. At most one a kind; one for any method comes last.
+    /// Routes whose pattern ends here, by rank. At most one a kind.
     routes: Vec<Route<T>>,
 }
 
@@ -76,8 +76,7 @@ impl<T> Node<T> {
         if let Some(present) = node.routes.iter_mut().find(|present| present.kind == route.kind) {
             return Some(std::mem::replace(present, route).value);
         }
-        let before_any = node.routes.partition_point(|present| !present.kind.is_any());
-        let place = if route.kind.is_any() { node.routes.len() } else { before_any };
+        let place = node.routes.partition_point(|present| present.kind.rank() <= route.kind.rank());
         node.routes.insert(place, route);
         None
     }
@@ -180,6 +179,10 @@ pub(super) struct Search<'p> {
     method: &'p [u8],
     /// Candidates still to pass over.
     skip: usize,
+    /// Whether routes for files count.
+    files: bool,
+    /// Whether a route was passed over that is not for files.
+    matched: bool,
     /// What the parameters between the root and the current node have taken; grows and shrinks with the walk.
     captures: Captures,
 }
@@ -195,7 +198,7 @@ impl<'p> Search<'p> {
                 return None;
             }
         }
-        Some(Self { path, method, skip, captures: Captures::new() })
+        Some(Self { path, method, skip, files: true, matched: false, captures: Captures::new() })
     }
 
     /// The candidate, or `None` when there are no more than `skip`; [`Search::left`] then tells how many were
@@ -203,6 +206,16 @@ impl<'p> Search<'p> {
     pub(super) fn run<'r, T>(&mut self, root: &'r Node<T>) -> Option<&'r Route<T>> {
         let start = usize::from(self.path.first() == Some(&b'/'));
         self.descend(root, start)
+    }
+
+    /// Leaves routes for files out.
+    pub(super) fn without_files(self) -> Self {
+        Self { files: false, ..self }
+    }
+
+    /// Whether a route was passed over that is not for files.
+    pub(super) fn has_matched(&self) -> bool {
+        self.matched
     }
 
     /// How many of the candidates to pass over have not been seen.
@@ -267,13 +280,18 @@ impl<'p> Search<'p> {
         if end == self.path.len() { self.pick(node) } else { self.descend(node, end + 1) }
     }
 
-    /// The routes of `node` itself, first those for the method alone.
+    /// The routes of `node` itself, by rank.
     fn pick<'r, T>(&mut self, node: &'r Node<T>) -> Option<&'r Route<T>> {
         for route in node.routes.iter().filter(|route| route.kind.accepts(self.method)) {
+            let is_files = route.kind == Kind::Files;
+            if is_files && !self.files {
+                continue;
+            }
             if self.skip == 0 {
                 return Some(route);
             }
             self.skip -= 1;
+            self.matched |= !is_files;
         }
         None
     }

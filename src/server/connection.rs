@@ -20,6 +20,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::Signal;
 use crate::server::exchange::Exchange;
+use crate::server::files::Body;
 use crate::server::intake::Intake;
 use crate::server::output::Output;
 use crate::server::reply::Reply;
@@ -85,6 +86,22 @@ pub(crate) struct Http(Option<Box<HttpParts>>);
 pub(crate) struct HttpParts {
     pub(crate) reply: Reply,
     pub(crate) intake: Intake,
+    /// The rest of an answer from a file; not while somebody sends of it, or reads it into memory.
+    pub(crate) file: Option<Box<Body>>,
+    /// Such an answer has not left.
+    pub(crate) file_leaves: bool,
+}
+
+impl Http {
+    /// Whether an answer from a file waits to go on.
+    pub(crate) fn has_file(&self) -> bool {
+        self.0.as_ref().is_some_and(|parts| parts.file.is_some())
+    }
+
+    /// Takes the file out, without making room where there is none.
+    pub(crate) fn take_file(&mut self) -> Option<Box<Body>> {
+        self.0.as_mut()?.file.take()
+    }
 }
 
 impl Deref for Http {
@@ -231,7 +248,7 @@ impl Connection {
         }
     }
 
-    fn with_socket(&self, act: impl FnOnce(&Writing) -> io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn with_socket(&self, act: impl FnOnce(&Writing) -> io::Result<usize>) -> io::Result<usize> {
         self.writing
             .read()
             .as_ref()
@@ -285,6 +302,7 @@ impl Connection {
     pub(crate) fn begin_closing(self: &Arc<Self>, state: &mut State) {
         state.phase = Phase::Closing;
         state.exchange = None;
+        drop(state.http.take_file());
         state.http.intake.discard();
         state.input = Vec::new();
         self.rearm(state);
@@ -309,6 +327,7 @@ impl Connection {
         }
         state.phase = Phase::Over;
         state.out.clear();
+        drop(state.http.take_file());
         state.input = Vec::new();
         self.abandon(state);
         websocket::lost(state);
@@ -390,7 +409,7 @@ impl Connection {
             _ if force => self.lose(&mut state),
             // Nothing is unread, so nobody sees a reset.
             Phase::Head if state.input.is_empty() && state.out.is_empty() => self.lose(&mut state),
-            Phase::Busy if state.peer_closed => self.lose(&mut state),
+            Phase::Busy if state.peer_closed && !state.http.reply.is_started() => self.lose(&mut state),
             Phase::Busy => state.http.reply.close = true,
             Phase::Socket => {
                 websocket::end(self, &mut state, websocket::GOING_AWAY, None);

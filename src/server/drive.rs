@@ -41,6 +41,8 @@ struct Wants {
     room: bool,
     read: bool,
     parse: bool,
+    /// A file that has had its share is to go on.
+    file: bool,
 }
 
 impl Future for Drive {
@@ -66,6 +68,11 @@ impl Future for Drive {
                     }
                     Poll::Pending => {}
                 }
+            }
+            if wants.file {
+                connection.flush(connection.state.lock());
+                // Others on this thread have their turn in between.
+                context.waker().wake_by_ref();
             }
             if wants.parse {
                 connection.received(b"");
@@ -128,6 +135,7 @@ impl Connection {
             room: state.blocked,
             read,
             parse,
+            file: state.http.has_file() && !state.blocked && !state.flushing && !state.corked,
         }
     }
 
@@ -142,6 +150,8 @@ impl Connection {
         state.peer_closed = true;
         match state.phase {
             // The request can still be answered; whoever answers it is told that the client may be gone.
+            // What has been answered leaves.
+            Phase::Busy if state.http.reply.is_done() => {}
             Phase::Busy if state.http.intake.is_complete() && !self.server.is_closing() => {
                 if let Some(exchange) = state.exchange.clone() {
                     exchange.mark_aborted();
@@ -161,7 +171,7 @@ impl Connection {
 
     fn room(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        if state.flushing || state.out.is_empty() {
+        if state.flushing || (state.out.is_empty() && !state.http.has_file()) {
             state.blocked = false;
             if !state.flushing {
                 self.after_flush(&mut state);

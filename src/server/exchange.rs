@@ -16,9 +16,11 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::app::{Behavior, HandlerId, Lane, Listener, Target};
+use crate::files::conditions::Conditions;
 use crate::http::head::{self, Head, HeaderLines};
 use crate::router::Params;
 use crate::server::connection::{Connection, Locked};
+use crate::server::files::{self, Tried};
 use crate::server::session;
 
 /// The route that a request is on. `set_yield` moves it to the next.
@@ -34,9 +36,14 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// At the first HTTP route.
-    pub(crate) fn first(handler: HandlerId, lane: Lane, params: Params) -> Self {
-        Self { handler, lane, params, skipped: 0, behavior: None }
+    /// At an HTTP route, behind `skipped` others.
+    pub(crate) fn at_handler(handler: HandlerId, lane: Lane, params: Params, skipped: usize) -> Self {
+        Self { handler, lane, params, skipped, behavior: None }
+    }
+
+    /// At the `skipped`th route, which has no handler.
+    pub(crate) fn at_files(skipped: usize) -> Self {
+        Self::at_handler(0, Lane::Turn, Params::default(), skipped)
     }
 
     /// At a WebSocket route.
@@ -200,6 +207,15 @@ impl Exchange {
         self.connection.descriptor()
     }
 
+    /// The header lines as they came.
+    pub(super) fn header_block(&self) -> &[u8] {
+        self.head.header_block(&self.bytes)
+    }
+
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// The server this exchange belongs to.
     pub fn server(&self) -> &Arc<crate::server::Server> {
         &self.connection.server
@@ -232,64 +248,95 @@ impl Exchange {
         if !self.yielded.swap(false, Ordering::Relaxed) {
             return None;
         }
-        let mut state = self.current()?;
+        let state = self.current()?;
+        Some(self.proceed(state, true))
+    }
+
+    /// Moves on to the next matching route: this one has nothing for the request.
+    pub(super) fn pass(self: &Arc<Self>, state: Locked<'_>) {
+        self.proceed(state, false);
+    }
+
+    /// `here` is whether the caller runs handlers of the present lane.
+    fn proceed(self: &Arc<Self>, mut state: Locked<'_>, here: bool) -> Next {
         let server = &self.connection.server;
-        let stop = self.stop.lock();
+        let mut stop = self.stop.lock();
         let routes = server.routes.load();
-        // WebSocket routes come first, then those for HTTP.
-        let websocket = match &stop.behavior {
-            Some(_) => routes.nth_websocket(self.path(), stop.skipped + 1),
-            None => None,
-        };
-        let skipped = match (&stop.behavior, &websocket) {
-            (Some(_), None) => 0,
-            _ => stop.skipped + 1,
-        };
-        let found = websocket.or_else(|| routes.nth(self.method(), self.path(), skipped));
-        let Some(found) = found else {
-            drop(stop);
-            if state.http.reply.is_started() {
-                drop(state);
-                self.cut_if_started();
-            } else {
-                self.finish_with(&mut state, session::give_up);
-                self.connection.flush(state);
-            }
-            return Some(Next::Answered);
-        };
-        match found.value {
-            Target::Constant(constant) => {
+        loop {
+            // WebSocket routes come first, then those for HTTP.
+            let websocket = match &stop.behavior {
+                Some(_) => routes.nth_websocket(self.path(), stop.skipped + 1),
+                None => None,
+            };
+            let skipped = match (&stop.behavior, &websocket) {
+                (Some(_), None) => 0,
+                _ => stop.skipped + 1,
+            };
+            let found = websocket.or_else(|| routes.nth(self.method(), self.path(), skipped));
+            let Some(found) = found else {
                 drop(stop);
-                self.finish_with(&mut state, |connection, state| {
-                    session::give_constant(connection, state, constant);
-                });
-                self.connection.flush(state);
-                Some(Next::Answered)
-            }
-            Target::WebSocket(behavior) => {
-                if let Some(listener) = behavior.upgrade {
-                    let next = Stop::at_upgrade(listener, found.params, Arc::clone(behavior), skipped);
-                    return Some(self.move_on(state, stop, next));
+                if state.http.reply.is_started() {
+                    drop(state);
+                    self.cut_if_started();
+                } else {
+                    self.finish_with(&mut state, session::give_up);
+                    self.connection.flush(state);
                 }
-                drop(stop);
-                let value = |name: &[u8]| self.header(name).unwrap_or_default();
-                let key = value(b"sec-websocket-key");
-                let (protocols, extensions) =
-                    (value(b"sec-websocket-protocol"), value(b"sec-websocket-extensions"));
-                self.open_socket(&mut state, behavior, &key, &protocols, &extensions, None);
-                self.connection.flush(state);
-                Some(Next::Answered)
-            }
-            Target::Handler { id, lane, .. } => {
-                let next = Stop { skipped, ..Stop::first(*id, *lane, found.params) };
-                Some(self.move_on(state, stop, next))
+                return Next::Answered;
+            };
+            match found.value {
+                Target::Constant(constant) => {
+                    drop(stop);
+                    self.finish_with(&mut state, |connection, state| {
+                        session::give_constant(connection, state, constant);
+                    });
+                    self.connection.flush(state);
+                    return Next::Answered;
+                }
+                Target::Files(directory) => {
+                    *stop = Stop::at_files(skipped);
+                    let asked = Conditions::read(self.method(), self.header_block());
+                    match files::answer_from(&self.connection, &mut state, directory, self.path(), &asked) {
+                        Tried::Absent => continue,
+                        Tried::Wait => self.find_file(Arc::clone(directory)),
+                        Tried::Answered => {
+                            drop(stop);
+                            self.connection.flush(state);
+                        }
+                    }
+                    return Next::Answered;
+                }
+                Target::WebSocket(behavior) => {
+                    if let Some(listener) = behavior.upgrade {
+                        let next = Stop::at_upgrade(listener, found.params, Arc::clone(behavior), skipped);
+                        return self.move_on(state, stop, next, here);
+                    }
+                    drop(stop);
+                    let value = |name: &[u8]| self.header(name).unwrap_or_default();
+                    let key = value(b"sec-websocket-key");
+                    let (protocols, extensions) =
+                        (value(b"sec-websocket-protocol"), value(b"sec-websocket-extensions"));
+                    self.open_socket(&mut state, behavior, &key, &protocols, &extensions, None);
+                    self.connection.flush(state);
+                    return Next::Answered;
+                }
+                Target::Handler { id, lane, .. } => {
+                    let next = Stop::at_handler(*id, *lane, found.params, skipped);
+                    return self.move_on(state, stop, next, here);
+                }
             }
         }
     }
 
-    fn move_on(self: &Arc<Self>, mut state: Locked<'_>, mut stop: MutexGuard<'_, Stop>, next: Stop) -> Next {
+    fn move_on(
+        self: &Arc<Self>,
+        mut state: Locked<'_>,
+        mut stop: MutexGuard<'_, Stop>,
+        next: Stop,
+        here: bool,
+    ) -> Next {
         let (id, lane) = (next.handler, next.lane);
-        let stays = lane == stop.lane;
+        let stays = here && lane == stop.lane;
         *stop = next;
         drop(stop);
         if stays {

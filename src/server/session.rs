@@ -6,11 +6,14 @@
 use std::sync::Arc;
 
 use crate::app::{Constant, Job, Lane, Signal, Target};
+use crate::files::conditions::Conditions;
 use crate::http::head::{self, Framing, Head};
 use crate::http::status;
 use crate::net::proxy::{self, Preface};
+use crate::router::{Match, Router};
 use crate::server::connection::{Connection, HIGH_WATER, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
+use crate::server::files::{self, Tried};
 use crate::server::intake::{Intake, IntakeError};
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket;
@@ -138,37 +141,96 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         return;
     }
     let found = routes.find(head.method(bytes), head.path(bytes));
+    match found {
+        Some(Match { value: Target::Files(_), .. }) => begin_files(connection, state, &routes, head, bytes),
+        found => begin_at(connection, state, found, 0, head, bytes),
+    }
+    connection.rearm(state);
+}
+
+/// A request comes to the route `found`, behind `skipped` others.
+fn begin_at(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    found: Option<Match<'_, Target>>,
+    skipped: usize,
+    head: Head,
+    bytes: &[u8],
+) {
     let limit = match found.as_ref().map(|found| found.value) {
         Some(Target::Handler { max_body_size: Some(own), .. }) => *own,
-        _ => server.config.max_body_size,
+        _ => connection.server.config.max_body_size,
     };
-    match Intake::new(head.framing, limit) {
-        Ok(intake) => state.http.intake = intake,
-        Err(error) => {
-            fail_body(connection, state, &error);
-            return;
-        }
+    if !begin_body(connection, state, head.framing, limit) {
+        return;
     }
     match found {
         None => not_found(connection, state),
         Some(found) => match found.value {
             Target::Constant(constant) => answer_constant(connection, state, constant),
-            // Such routes are found by handshakes alone.
-            Target::WebSocket(_) => not_found(connection, state),
+            // Such routes are found by handshakes alone, or have been tried.
+            Target::WebSocket(_) | Target::Files(_) => not_found(connection, state),
             Target::Handler { id, lane, .. } => {
                 // A client that asked first sends its body only after this (RFC 9110 10.1.1). It leaves at once: the
                 // flush that follows every read comes before any handler's cork.
                 if head.expect_continue && head.framing != Framing::None {
                     state.out.tail().extend_from_slice(CONTINUE);
                 }
-                let stop = Stop::first(*id, *lane, found.params);
+                let stop = Stop::at_handler(*id, *lane, found.params, skipped);
                 let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
                 state.exchange = Some(Arc::clone(&exchange));
                 dispatch(connection, state, exchange, *lane);
             }
         },
     }
-    connection.rearm(state);
+}
+
+/// A request comes to a directory of files first.
+fn begin_files(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    routes: &Router<Target>,
+    head: Head,
+    bytes: &[u8],
+) {
+    if !begin_body(connection, state, head.framing, connection.server.config.max_body_size) {
+        return;
+    }
+    let asked = Conditions::read(head.method(bytes), head.header_block(bytes));
+    let mut skipped = 0;
+    loop {
+        let found = routes.nth(head.method(bytes), head.path(bytes), skipped);
+        let Some(Match { value: Target::Files(directory), .. }) = found else {
+            begin_at(connection, state, found, skipped, head, bytes);
+            return;
+        };
+        match files::answer_from(connection, state, directory, head.path(bytes), &asked) {
+            Tried::Answered => return,
+            Tried::Absent => skipped += 1,
+            Tried::Wait => {
+                let directory = Arc::clone(directory);
+                let stop = Stop::at_files(skipped);
+                let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
+                state.exchange = Some(Arc::clone(&exchange));
+                exchange.find_file(directory);
+                return;
+            }
+        }
+    }
+}
+
+/// The body of a request begins. False when it cannot be taken, which the client has been told.
+fn begin_body(connection: &Arc<Connection>, state: &mut State, framing: Framing, limit: u64) -> bool {
+    match Intake::new(framing, limit) {
+        Ok(intake) => {
+            state.http.intake = intake;
+            true
+        }
+        Err(error) => {
+            fail_body(connection, state, &error);
+            false
+        }
+    }
 }
 
 /// Hands a request to where its handler runs.
@@ -201,11 +263,16 @@ fn receive(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
         announce(connection, state);
     }
     // Answered before the body had come whole: the next request begins behind it.
-    if state.http.intake.is_complete() && state.exchange.is_none() && state.phase == Phase::Busy {
+    if state.http.intake.is_complete() && state.phase == Phase::Busy && is_answered(state) {
         state.phase = Phase::Head;
     }
     connection.rearm(state);
     used
+}
+
+/// Whether nothing of the answer is still to come.
+fn is_answered(state: &State) -> bool {
+    state.exchange.is_none() && !state.http.file_leaves
 }
 
 /// Tells the reader of the body that there is something to take.

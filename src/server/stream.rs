@@ -10,9 +10,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
+use crate::files::{Disk, File};
 use crate::net::Accepted;
 
 /// Who is at the other end.
@@ -110,6 +111,29 @@ impl Writing {
         }
     }
 
+    /// Has the kernel send up to `count` bytes of `file` from `offset` on.
+    pub(crate) fn try_send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let sent = match self {
+            Self::Tcp(half) => {
+                let socket = half.as_ref();
+                socket.try_io(Interest::WRITABLE, || send_file(socket, file, offset, count))
+            }
+            Self::Unix(half) => {
+                let socket = half.as_ref();
+                socket.try_io(Interest::WRITABLE, || send_file(socket, file, offset, count))
+            }
+        };
+        match sent {
+            // A file system that cannot give its pages away.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                let mut copy = Vec::new();
+                file.read(&mut copy, offset, count.min(64 * 1024), Disk::Wait);
+                self.try_write(&copy)
+            }
+            sent => sent,
+        }
+    }
+
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(half) => half.as_ref().poll_write_ready(context),
@@ -141,4 +165,8 @@ impl Writing {
         };
         let _ = SockRef::from(&fd).shutdown(how);
     }
+}
+
+fn send_file(socket: impl AsFd, file: &File, mut offset: u64, count: usize) -> io::Result<usize> {
+    Ok(rustix::fs::sendfile(socket, file, Some(&mut offset), count)?)
 }

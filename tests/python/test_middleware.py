@@ -1,15 +1,12 @@
-"""Middlewares, routers and extensions: E.3, A.9. The helpers that need no server: DEC-4, A.11, E.1, E.2."""
+"""Middlewares, routers and extensions: E.3, A.9. The helpers that need no server: DEC-4, A.11."""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
-import os
 from collections import OrderedDict
 from collections.abc import Callable
-from email.utils import formatdate
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +21,8 @@ from socketify import (
     middleware,
 )
 from socketify.handlers import is_async
-from socketify.helpers import async_middleware, in_directory, sync_middleware
+from socketify.helpers import async_middleware, sync_middleware
 from socketify.json_sets import without_sets
-from socketify.static import _Asked, _decide, _locate
 
 METHODS = ["get", "post", "options", "delete", "patch", "put", "head", "connect", "trace", "any"]
 
@@ -429,120 +425,3 @@ def test_request_task_before_the_loop_runs() -> None:
         assert loop.run_until_complete(task) == 1
     finally:
         loop.close()
-
-
-# ---- files -------------------------------------------------------------------------------------------------
-
-SIZE = 1000
-MODIFIED = 1_700_000_000
-DATE = formatdate(MODIFIED, usegmt=True)
-
-
-def decide(size: int = SIZE, **asked: Any) -> tuple[int, int, int, dict[str, str]]:
-    answer = _decide(_Asked(**asked), size, MODIFIED * 1_000_000_000 + 5, "text/css")
-    return answer.status, answer.start, answer.length, dict(answer.headers)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("bytes=0-9", (206, 0, 10, "bytes 0-9/1000")),
-        ("bytes=10-", (206, 10, 990, "bytes 10-999/1000")),
-        ("bytes=0-", (206, 0, 1000, "bytes 0-999/1000")),
-        ("bytes=990-5000", (206, 990, 10, "bytes 990-999/1000")),
-        ("bytes=-10", (206, 990, 10, "bytes 990-999/1000")),
-        ("bytes=-5000", (206, 0, 1000, "bytes 0-999/1000")),
-        ("Bytes = 5 - 5", (206, 5, 1, "bytes 5-5/1000")),
-        ("bytes=999-", (206, 999, 1, "bytes 999-999/1000")),
-        ("bytes=1000-", (416, 0, 0, "bytes */1000")),
-        ("bytes=2000-3000", (416, 0, 0, "bytes */1000")),
-        ("bytes=-0", (416, 0, 0, "bytes */1000")),
-        ("bytes=0-1,4-5", (200, 0, 1000, None)),
-        ("bytes=9-5", (200, 0, 1000, None)),
-        ("bytes=-", (200, 0, 1000, None)),
-        ("bytes=a-b", (200, 0, 1000, None)),
-        ("bytes=" + "9" * 10_000 + "-", (200, 0, 1000, None)),
-        ("items=0-5", (200, 0, 1000, None)),
-        ("", (200, 0, 1000, None)),
-    ],
-)
-def test_ranges(text: str, expected: tuple[int, int, int, str | None]) -> None:
-    """E-SF-06 to E-SF-13."""
-    status, start, length, headers = decide(range=text)
-    assert (status, start, length, headers.get("Content-Range")) == expected
-    assert headers["Accept-Ranges"] == "bytes"
-    assert headers["Last-Modified"] == DATE
-
-
-def test_range_of_an_empty_file() -> None:
-    """E-SF-13, E-SF-15."""
-    assert decide(0)[:3] == (200, 0, 0)
-    assert decide(0, range="bytes=0-")[0] == 416
-    assert decide(0, range="bytes=-1")[0] == 416
-
-
-def test_range_counts_for_get_only() -> None:
-    """E-SF-17."""
-    assert decide(method="HEAD", range="bytes=0-9")[:3] == (200, 0, SIZE)
-
-
-def test_conditions() -> None:
-    """E-SF-03, E-SF-04."""
-    etag = decide()[3]["ETag"]
-    assert decide(modified_since=DATE)[0] == 304
-    assert decide(modified_since=formatdate(MODIFIED + 60, usegmt=True))[0] == 304
-    assert decide(modified_since=formatdate(MODIFIED - 60, usegmt=True))[0] == 200
-    for junk in ("", "yesterday", "Mon, 99 Foo 2020 99:99:99 GMT", "0"):
-        assert decide(modified_since=junk)[0] == 200
-    assert decide(none_match=f'"x", W/{etag}')[0] == 304
-    assert decide(none_match="*")[0] == 304
-    assert decide(none_match='"x"', modified_since=DATE)[0] == 200
-    assert decide(method="POST", none_match="*")[0] == 200
-    assert decide(range="bytes=0-9", if_range=etag)[0] == 206
-    assert decide(range="bytes=0-9", if_range=DATE)[0] == 206
-    assert decide(range="bytes=0-9", if_range='"x"')[0] == 200
-
-
-def test_paths(tmp_path: Path) -> None:
-    """E-ST-02, E-ST-03, E-ST-04."""
-    root = tmp_path / "root"
-    (root / "sub").mkdir(parents=True)
-    (root / "a b.txt").write_text("x")
-    (root / "100%.txt").write_text("x")
-    (tmp_path / "outside.txt").write_text("x")
-    (tmp_path / "root2").mkdir()
-    (root / "link").symlink_to(tmp_path / "outside.txt")
-    (root / "inner").symlink_to(root / "a b.txt")
-    found = {
-        "a%20b.txt": root / "a b.txt",
-        "100%25.txt": root / "100%.txt",
-        "sub/../a%20b.txt/": root / "sub/../a b.txt",
-        "inner": root / "inner",
-        "missing.txt": root / "missing.txt",
-        "%2525": root / "%25",
-    }
-    for name, path in found.items():
-        assert _locate(str(root), name) == str(path), name
-    refused = [
-        "",
-        "/",
-        "sub",
-        "..",
-        "../outside.txt",
-        "%2e%2e/outside.txt",
-        "..%2Foutside.txt",
-        "link",
-        "a%00b",
-    ]
-    for name in [*refused, "../root2/x", "/../../etc/passwd", "a" * 5000 + "/../../x"]:
-        assert _locate(str(root), name) is None, name
-
-
-def test_in_directory(tmp_path: Path) -> None:
-    """E-ST-03."""
-    assert in_directory(tmp_path / "x", tmp_path)
-    assert in_directory(os.path.join(tmp_path, "x", "..", "y"), str(tmp_path))
-    assert not in_directory(tmp_path, tmp_path)
-    assert not in_directory(str(tmp_path) + "x", tmp_path)
-    assert not in_directory(tmp_path / ".." / "x", tmp_path)
-    assert in_directory("/etc/passwd", "/")

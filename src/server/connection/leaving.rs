@@ -26,7 +26,8 @@ impl Connection {
 
     /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
     pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) -> bool {
-        if !state.flushing && !state.blocked && (!state.out.is_empty() || state.phase == Phase::Closing) {
+        let anything = !state.out.is_empty() || state.http.has_file() || state.phase == Phase::Closing;
+        if !state.flushing && !state.blocked && anything {
             return self.transmit(state, b"", b"");
         }
         !state.blocked
@@ -60,10 +61,18 @@ impl Connection {
         loop {
             let mut output = std::mem::take(&mut state.out);
             state.leaving = output.len();
+            let mut file = state.http.take_file();
             drop(state);
             let result = self.write_out(&mut output, &mut payload, &mut suffix);
+            let mut progress = None;
+            if matches!(result, Ok(true)) {
+                progress = file.take().map(|file| self.send_file(file));
+            }
             state = self.state.lock();
             state.leaving = 0;
+            if file.is_some() && state.phase == Phase::Busy {
+                state.http.file = file;
+            }
             // What the kernel did not take waits in front of what was queued meanwhile.
             if !payload.is_empty() || !suffix.is_empty() {
                 output.append(payload);
@@ -76,6 +85,13 @@ impl Connection {
                 break;
             }
             state.blocked &= result.is_err();
+            if let Some(progress) = progress {
+                self.progressed(&mut state, progress);
+                if state.out.is_empty() {
+                    break;
+                }
+                continue;
+            }
             match result {
                 Ok(_) if state.out.is_empty() => break,
                 // Others queued while we wrote: they count on us.

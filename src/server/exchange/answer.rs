@@ -10,10 +10,20 @@ use crate::server::session;
 
 impl Exchange {
     /// The connection, locked, if this exchange is still the one it serves.
-    pub(super) fn current(&self) -> Option<Locked<'_>> {
+    pub(in crate::server) fn current(&self) -> Option<Locked<'_>> {
         let state = self.connection.state.lock();
         (state.phase == Phase::Busy && state.current == self.number && !state.http.reply.is_done())
             .then_some(state)
+    }
+
+    /// Whether the connection is still busy with this exchange, be it only to send what its answer was.
+    pub(in crate::server) fn is_in_progress(&self) -> bool {
+        let state = self.connection.state.lock();
+        state.phase == Phase::Busy && state.current == self.number && state.exchange.is_some()
+    }
+
+    pub(in crate::server) fn mark_responded(&self) {
+        self.responded.store(true, Ordering::Release);
     }
 
     pub(super) fn finish_with(

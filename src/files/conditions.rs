@@ -1,0 +1,296 @@
+//! Whether a file is sent, and which part of it: conditional requests and ranges (RFC 9110 sections 13 and 14).
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::http::head::HeaderLines;
+use crate::http::{list_members, trim_blanks};
+
+/// More ranges than this in one request are not honoured: the whole file is cheaper for everybody (RFC 9110 section 14.2).
+const MAX_RANGES: usize = 16;
+
+/// The headers of a request that decide.
+#[derive(Debug, Default)]
+pub struct Conditions<'a> {
+    /// `If-Match`.
+    pub matches: Option<Cow<'a, [u8]>>,
+    /// `If-None-Match`.
+    pub none_match: Option<Cow<'a, [u8]>>,
+    /// `If-Modified-Since`.
+    pub modified_since: Option<&'a [u8]>,
+    /// `If-Unmodified-Since`.
+    pub unmodified_since: Option<&'a [u8]>,
+    /// `Range`; of a GET only, since it means nothing elsewhere (RFC 9110 section 14.2).
+    pub range: Option<&'a [u8]>,
+    /// `If-Range`.
+    pub if_range: Option<&'a [u8]>,
+    /// `Accept-Encoding`.
+    pub accept_encoding: Option<Cow<'a, [u8]>>,
+    /// The method is neither GET nor HEAD.
+    pub other_method: bool,
+}
+
+impl<'a> Conditions<'a> {
+    /// Reads them out of a header block, in one pass.
+    pub fn read(method: &[u8], block: &'a [u8]) -> Self {
+        let mut asked = Self { other_method: !matches!(method, b"GET" | b"HEAD"), ..Self::default() };
+        for (name, value) in HeaderLines::new(block) {
+            let is = |expected: &[u8]| name.eq_ignore_ascii_case(expected);
+            match name.len() {
+                5 if is(b"range") && method == b"GET" => asked.range = asked.range.or(Some(value)),
+                8 if is(b"if-match") => add(&mut asked.matches, value),
+                8 if is(b"if-range") => asked.if_range = asked.if_range.or(Some(value)),
+                13 if is(b"if-none-match") => add(&mut asked.none_match, value),
+                15 if is(b"accept-encoding") => add(&mut asked.accept_encoding, value),
+                17 if is(b"if-modified-since") => asked.modified_since = asked.modified_since.or(Some(value)),
+                19 if is(b"if-unmodified-since") => {
+                    asked.unmodified_since = asked.unmodified_since.or(Some(value));
+                }
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// A further line of a list header continues the list (RFC 9110 section 5.3).
+fn add<'a>(list: &mut Option<Cow<'a, [u8]>>, value: &'a [u8]) {
+    match list {
+        None => *list = Some(value.into()),
+        Some(all) => {
+            let all = all.to_mut();
+            all.extend_from_slice(b", ");
+            all.extend_from_slice(value);
+        }
+    }
+}
+
+/// What is to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// All of it: 200.
+    Whole,
+    /// One part: 206.
+    Part(Range<u64>),
+    /// Several, in the order asked for: 206 as `multipart/byteranges`.
+    Parts(Vec<Range<u64>>),
+    /// The client has it: 304.
+    NotModified,
+    /// Not what the client takes it for: 412.
+    Failed,
+    /// None of the parts asked for exists: 416.
+    Unsatisfiable,
+}
+
+/// Decides in the order of RFC 9110 section 13.2.2. `etag` and `modified`, in seconds since 1970, are those of the file.
+pub fn decide(asked: &Conditions<'_>, etag: &str, modified: u64, size: u64) -> Decision {
+    // What a handler of another method sends is the outcome of what it has done.
+    if asked.other_method {
+        return Decision::Whole;
+    }
+    if let Some(tags) = &asked.matches {
+        if !any_tag(tags, |tag, weak| !weak && tag == etag.as_bytes()) {
+            return Decision::Failed;
+        }
+    } else if asked.unmodified_since.and_then(date).is_some_and(|since| modified > since) {
+        return Decision::Failed;
+    }
+    if let Some(tags) = &asked.none_match {
+        if any_tag(tags, |tag, _| tag == etag.as_bytes()) {
+            return Decision::NotModified;
+        }
+    } else if asked.modified_since.and_then(date).is_some_and(|since| modified <= since) {
+        return Decision::NotModified;
+    }
+    match asked.range {
+        Some(range) if asked.if_range.is_none_or(|known| is_same(known, etag, modified)) => {
+            ranges(range, size).unwrap_or(Decision::Whole)
+        }
+        _ => Decision::Whole,
+    }
+}
+
+/// Whether `If-Range` names the file as it is now; a date has to be the very one we gave (RFC 9110 section 13.1.5).
+fn is_same(known: &[u8], etag: &str, modified: u64) -> bool {
+    known == etag.as_bytes() || date(known) == Some(modified)
+}
+
+/// Seconds since 1970. What is no date is ignored (RFC 9110 section 13.1.3).
+fn date(text: &[u8]) -> Option<u64> {
+    let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
+}
+
+/// Whether `test` holds for a tag of the list, given with its quotes and whether it is weak; `*` is any.
+fn any_tag(list: &[u8], test: impl Fn(&[u8], bool) -> bool) -> bool {
+    let mut rest = list;
+    loop {
+        while let [b' ' | b'\t' | b',', behind @ ..] = rest {
+            rest = behind;
+        }
+        if rest.starts_with(b"*") {
+            return trim_blanks(list) == b"*";
+        }
+        let (weak, quoted) = rest.strip_prefix(b"W/").map_or((false, rest), |behind| (true, behind));
+        let Some(inside) = quoted.strip_prefix(b"\"") else { return false };
+        let Some(end) = memchr::memchr(b'"', inside) else { return false };
+        if test(&quoted[..end + 2], weak) {
+            return true;
+        }
+        rest = &inside[end + 1..];
+    }
+}
+
+/// Reads a `Range`; none for what is malformed, of another unit, or asks for more than the file holds.
+fn ranges(text: &[u8], size: u64) -> Option<Decision> {
+    let equals = memchr::memchr(b'=', text)?;
+    if !trim_blanks(&text[..equals]).eq_ignore_ascii_case(b"bytes") {
+        return None;
+    }
+    let mut found = Vec::new();
+    let mut seen = 0;
+    for member in list_members(&text[equals + 1..]) {
+        seen += 1;
+        if seen > MAX_RANGES {
+            return None;
+        }
+        found.extend(range(member, size)?);
+    }
+    match (found.len(), seen) {
+        (_, 0) => None,
+        (0, _) => Some(Decision::Unsatisfiable),
+        (1, _) => Some(Decision::Part(found.swap_remove(0))),
+        // Parts that overlap, so that the answer would be longer than the file: an attack, or a mistake.
+        _ if found.iter().map(|part| part.end - part.start).sum::<u64>() > size => None,
+        _ => Some(Decision::Parts(found)),
+    }
+}
+
+/// One member: the outer none is a syntax error, the inner one a part that does not exist.
+fn range(member: &[u8], size: u64) -> Option<Option<Range<u64>>> {
+    let dash = memchr::memchr(b'-', member)?;
+    let first = trim_blanks(&member[..dash]);
+    let last = trim_blanks(&member[dash + 1..]);
+    let part = match (first.is_empty(), last.is_empty()) {
+        (true, true) => return None,
+        (true, false) => size.saturating_sub(number(last)?)..size,
+        (false, true) => number(first)?..size,
+        (false, false) => {
+            let (first, last) = (number(first)?, number(last)?);
+            if last < first {
+                return None;
+            }
+            first..last.saturating_add(1).min(size)
+        }
+    };
+    Some((part.start < part.end).then_some(part))
+}
+
+/// A decimal number; one that is too large for any file counts as the largest.
+fn number(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0_u64, |value, digit| {
+        digit.is_ascii_digit().then(|| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ETAG: &str = "\"5-1\"";
+    const THEN: u64 = 784_111_777;
+
+    fn decided(headers: &str) -> Decision {
+        decide(&Conditions::read(b"GET", headers.as_bytes()), ETAG, THEN, 1000)
+    }
+
+    #[test]
+    fn conditions() {
+        for (headers, decision) in [
+            ("", Decision::Whole),
+            ("If-None-Match: \"5-1\"\r\n", Decision::NotModified),
+            ("If-None-Match: \"a,b\", W/\"5-1\"\r\n", Decision::NotModified),
+            ("If-None-Match: \"a\"\r\nif-none-match: \"5-1\"\r\n", Decision::NotModified),
+            ("If-None-Match: *\r\n", Decision::NotModified),
+            ("If-None-Match: \"other\"\r\n", Decision::Whole),
+            ("If-None-Match: 5-1\r\n", Decision::Whole),
+            ("If-None-Match: \"5-1\r\n", Decision::Whole),
+            // Only without If-None-Match does the date count.
+            ("If-None-Match: \"a\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
+            ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::NotModified),
+            ("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Decision::Whole),
+            ("If-Modified-Since: Sunday, 06-Nov-94 08:49:37 GMT\r\n", Decision::NotModified),
+            ("If-Modified-Since: yesterday\r\n", Decision::Whole),
+            ("If-Match: \"5-1\"\r\n", Decision::Whole),
+            ("If-Match: *\r\n", Decision::Whole),
+            ("If-Match: W/\"5-1\"\r\n", Decision::Failed),
+            ("If-Match: \"a\"\r\n", Decision::Failed),
+            ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Decision::Failed),
+            ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: \"5-1\"\r\n", Decision::Part(0..5)),
+            ("Range: bytes=0-4\r\nIf-Range: W/\"5-1\"\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Part(0..5)),
+            ("Range: bytes=0-4\r\nIf-Range: Sun, 06 Nov 1994 08:49:38 GMT\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-None-Match: \"5-1\"\r\n", Decision::NotModified),
+        ] {
+            assert_eq!(decided(headers), decision, "{headers:?}");
+        }
+        let head = Conditions::read(b"HEAD", b"Range: bytes=0-4\r\n");
+        assert_eq!(decide(&head, ETAG, THEN, 1000), Decision::Whole);
+        let post = Conditions::read(b"POST", b"If-None-Match: *\r\nRange: bytes=0-4\r\n");
+        assert_eq!(decide(&post, ETAG, THEN, 1000), Decision::Whole);
+    }
+
+    #[test]
+    fn parts() {
+        for (range, decision) in [
+            ("bytes=0-0", Decision::Part(0..1)),
+            ("bytes=10-", Decision::Part(10..1000)),
+            ("bytes=0-", Decision::Part(0..1000)),
+            ("bytes=990-2000", Decision::Part(990..1000)),
+            ("bytes=-10", Decision::Part(990..1000)),
+            ("bytes=-2000", Decision::Part(0..1000)),
+            ("Bytes = 1 - 2", Decision::Part(1..3)),
+            ("bytes=0-99999999999999999999999999", Decision::Part(0..1000)),
+            ("bytes=1000-", Decision::Unsatisfiable),
+            ("bytes=-0", Decision::Unsatisfiable),
+            ("bytes=0-1,5-6", Decision::Parts(vec![0..2, 5..7])),
+            ("bytes=5-6, 0-1", Decision::Parts(vec![5..7, 0..2])),
+            ("bytes=0-1,2000-", Decision::Part(0..2)),
+            ("bytes=5-4", Decision::Whole),
+            ("bytes=", Decision::Whole),
+            ("bytes=-", Decision::Whole),
+            ("bytes=a-b", Decision::Whole),
+            ("bytes=1", Decision::Whole),
+            ("lines=0-1", Decision::Whole),
+            ("bytes=0-,0-", Decision::Whole),
+            ("bytes=0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0,0-0", Decision::Whole),
+        ] {
+            assert_eq!(decided(&format!("Range: {range}\r\n")), decision, "{range}");
+        }
+        let empty = Conditions::read(b"GET", b"Range: bytes=0-\r\n");
+        assert_eq!(decide(&empty, ETAG, THEN, 0), Decision::Unsatisfiable);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_in_the_file(text in "bytes=[0-9, -]{0,40}", size: u64) {
+            match ranges(text.as_bytes(), size) {
+                Some(Decision::Part(part)) => prop_assert!(part.start < part.end && part.end <= size),
+                Some(Decision::Parts(parts)) => {
+                    prop_assert!(parts.iter().all(|part| part.start < part.end && part.end <= size));
+                    prop_assert!(parts.iter().map(|part| part.end - part.start).sum::<u64>() <= size);
+                }
+                _ => {}
+            }
+        }
+
+        #[test]
+        fn no_list_of_tags_panics(list: Vec<u8>) {
+            any_tag(&list, |_, _| false);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A directory that is served.
+
+use std::ffi::OsStr;
+use std::fs::canonicalize;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwapOption;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, fstat, openat2, stat};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::file::{Disk, FLAGS, File, OpenError};
+use super::name;
+use super::types::Types;
+
+/// How a directory is served.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The file that stands for a directory, such as `index.html`.
+    pub index: Option<Box<str>>,
+    /// Value of the `Cache-Control` header.
+    pub cache_control: Option<Box<str>>,
+    /// Whether `name.br`, `name.zst` or `name.gz` is sent in place of `name` to whoever accepts it.
+    pub precompressed: bool,
+    /// Whether names that begin with a dot are served.
+    pub hidden: bool,
+}
+
+/// A directory, and what of it may be seen: regular files below it, also through symbolic links that stay inside.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Segments of a request's path that come before the name of the file.
+    depth: usize,
+    pub(crate) options: Options,
+    pub(crate) types: Types,
+    /// The directory as it was when last looked at: one that is replaced, as deployments do, is noticed within a second.
+    open: ArcSwapOption<Root>,
+    /// The second of that.
+    looked: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Root {
+    descriptor: OwnedFd,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+/// What a URL names.
+#[derive(Debug)]
+pub(crate) enum Named {
+    /// A file, and the name that its type comes from.
+    File(File, PathBuf),
+    /// A directory with an index, whose URL lacks the slash that relative links in the index need.
+    WithoutSlash,
+}
+
+impl Directory {
+    /// Serves `path` below the route whose first `depth` segments are not part of a file's name. The directory need not
+    /// exist yet.
+    pub fn new(path: &Path, depth: usize, options: Options, types: Types) -> std::io::Result<Self> {
+        Ok(Self {
+            path: std::path::absolute(path)?,
+            depth,
+            options,
+            types,
+            open: ArcSwapOption::empty(),
+            looked: AtomicU64::new(0),
+        })
+    }
+
+    /// What of the path of a request names the file.
+    fn below<'a>(&self, path: &'a [u8]) -> &'a [u8] {
+        let mut rest = path.strip_prefix(b"/").unwrap_or(path);
+        for _ in 0..self.depth {
+            let Some(end) = memchr::memchr(b'/', rest) else { return b"" };
+            rest = &rest[end + 1..];
+        }
+        rest
+    }
+
+    /// The file that the path of a request names, or `suffix` behind it.
+    pub(crate) fn find(&self, path: &[u8], disk: Disk) -> Result<Named, OpenError> {
+        let below = self.below(path);
+        let name = name::parse(below, self.options.hidden).ok_or(OpenError::Absent)?;
+        let is_directory = below.is_empty() || below.ends_with(b"/");
+        let Some(index) = &self.options.index else {
+            return self.open(&name, disk).map(|file| Named::File(file, name));
+        };
+        if is_directory {
+            let inside = name.join(&**index);
+            match self.open(&inside, disk) {
+                Ok(file) => return Ok(Named::File(file, inside)),
+                Err(OpenError::Absent) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match self.open(&name, disk) {
+            Ok(file) => Ok(Named::File(file, name)),
+            Err(OpenError::Absent) if !is_directory => {
+                self.open(&name.join(&**index), disk).map(|_| Named::WithoutSlash)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The file of that name with `suffix` at its end.
+    pub(crate) fn sibling(&self, name: &Path, suffix: &str, disk: Disk) -> Result<File, OpenError> {
+        let mut other = name.as_os_str().to_owned();
+        other.push(OsStr::from_bytes(suffix.as_bytes()));
+        self.open(Path::new(&other), disk)
+    }
+
+    fn open(&self, name: &Path, disk: Disk) -> Result<File, OpenError> {
+        if name.as_os_str().is_empty() {
+            return Err(OpenError::Absent);
+        }
+        let root = self.root(disk)?;
+        let cached = if disk == Disk::Cached { ResolveFlags::CACHED } else { ResolveFlags::empty() };
+        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let descriptor = match openat2(&root.descriptor, name, FLAGS, Mode::empty(), inside | cached) {
+            Ok(descriptor) => descriptor,
+            // A symbolic link that is absolute, or leads out. Where it ends decides, which takes time to find out.
+            Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::PERM) => match disk {
+                Disk::Cached => return Err(OpenError::Wait),
+                Disk::Wait => self.follow(name)?,
+            },
+            Err(errno) => return Err(OpenError::from_errno(errno)),
+        };
+        File::new(descriptor)
+    }
+
+    /// Opens what the links in `name` lead to, if that is inside.
+    fn follow(&self, name: &Path) -> Result<OwnedFd, OpenError> {
+        let absent = |_| OpenError::Absent;
+        let root = canonicalize(&self.path).map_err(absent)?;
+        let real = canonicalize(self.path.join(name)).map_err(absent)?;
+        if real == root || !real.starts_with(&root) {
+            return Err(OpenError::Absent);
+        }
+        // Nothing but directories may be on the way: whoever swaps one for a link meanwhile is refused.
+        let opened = openat2(CWD, &real, FLAGS, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+        match opened {
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
+                rustix::fs::open(&real, FLAGS | OFlags::NOFOLLOW, Mode::empty())
+            }
+            opened => opened,
+        }
+        .map_err(OpenError::from_errno)
+    }
+
+    /// The directory, opened anew when it has been replaced.
+    fn root(&self, disk: Disk) -> Result<Arc<Root>, OpenError> {
+        let now = clock_gettime(ClockId::MonotonicCoarse).tv_sec.unsigned_abs();
+        if let Some(root) = self.open.load_full() {
+            if self.looked.load(Ordering::Relaxed) == now {
+                return Ok(root);
+            }
+            if disk == Disk::Cached && !self.is_root_cached() {
+                return Err(OpenError::Wait);
+            }
+            if stat(&self.path).is_ok_and(|facts| (facts.st_dev, facts.st_ino) == root.identity) {
+                self.looked.store(now, Ordering::Relaxed);
+                return Ok(root);
+            }
+        }
+        if disk == Disk::Cached {
+            return Err(OpenError::Wait);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(&self.path, flags, Mode::empty()).map_err(|errno| {
+            self.open.store(None);
+            OpenError::from_errno(errno)
+        })?;
+        let facts = fstat(&opened).map_err(OpenError::from_errno)?;
+        let root = Arc::new(Root { descriptor: opened, identity: (facts.st_dev, facts.st_ino) });
+        self.open.store(Some(Arc::clone(&root)));
+        self.looked.store(now, Ordering::Relaxed);
+        Ok(root)
+    }
+
+    /// Whether looking at the directory's path would not wait for the disk.
+    fn is_root_cached(&self) -> bool {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        !matches!(openat2(CWD, &self.path, flags, Mode::empty(), ResolveFlags::CACHED), Err(Errno::AGAIN))
+    }
+}

@@ -1,0 +1,165 @@
+//! One open file, read without moving a position, so that any thread may read any part of it.
+
+use std::io::IoSliceMut;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
+
+/// Without `O_NONBLOCK`, opening a named pipe waits for a writer.
+pub(super) const FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Whether the caller may sleep until a disk, or a network behind it, has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// It may not: only what the kernel has in memory is used.
+    Cached,
+    /// It may.
+    Wait,
+}
+
+/// Why there is no file to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Nothing of that name, or something that is not a regular file.
+    #[error("there is no such file")]
+    Absent,
+    /// It is there, and this process may not read it.
+    #[error("the file may not be read")]
+    Forbidden,
+    /// The process, or the system, has run out of descriptors or memory.
+    #[error("no more files can be opened")]
+    Exhausted,
+    /// The disk must be asked: see [`Disk`].
+    #[error("the disk must be waited for")]
+    Wait,
+}
+
+impl OpenError {
+    pub(super) fn from_errno(errno: Errno) -> Self {
+        match errno {
+            Errno::AGAIN => Self::Wait,
+            Errno::ACCESS | Errno::PERM => Self::Forbidden,
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Self::Exhausted,
+            _ => Self::Absent,
+        }
+    }
+}
+
+/// An open regular file, as it was when it was opened.
+#[derive(Debug)]
+pub struct File {
+    descriptor: OwnedFd,
+    size: u64,
+    /// Last modification, in seconds since 1970 and nanoseconds.
+    modified: (u64, u64),
+}
+
+impl File {
+    /// Opens whatever the process can read at `path`.
+    pub fn open(path: &Path, disk: Disk) -> Result<Self, OpenError> {
+        let opened = match disk {
+            Disk::Cached => openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED),
+            Disk::Wait => rustix::fs::open(path, FLAGS, Mode::empty()),
+        };
+        match opened {
+            Ok(descriptor) => Self::new(descriptor),
+            // A kernel before 5.12, or a sandbox that does not know the call.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) if disk == Disk::Cached => Err(OpenError::Wait),
+            Err(errno) => Err(OpenError::from_errno(errno)),
+        }
+    }
+
+    /// Looks at what has been opened.
+    pub(super) fn new(descriptor: OwnedFd) -> Result<Self, OpenError> {
+        let facts = fstat(&descriptor).map_err(OpenError::from_errno)?;
+        if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
+            return Err(OpenError::Absent);
+        }
+        Ok(Self {
+            descriptor,
+            size: u64::try_from(facts.st_size).unwrap_or_default(),
+            // A file from before 1970 counts as one of 1970.
+            modified: (
+                u64::try_from(facts.st_mtime).unwrap_or_default(),
+                u64::try_from(facts.st_mtime_nsec).unwrap_or_default(),
+            ),
+        })
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Seconds since 1970.
+    pub fn modified(&self) -> u64 {
+        self.modified.0
+    }
+
+    /// Names this state of the file: whoever changes it changes its size or its time (RFC 9110 section 8.8.3).
+    pub fn etag(&self) -> String {
+        let (seconds, nanoseconds) = self.modified;
+        format!("\"{:x}-{seconds:x}-{nanoseconds:x}\"", self.size)
+    }
+
+    /// Appends up to `count` bytes from `offset` on; says how many there were. Fewer than asked for: the file has ended.
+    /// None: the disk must be waited for.
+    pub fn read(&self, into: &mut Vec<u8>, offset: u64, count: usize, disk: Disk) -> Option<usize> {
+        let start = into.len();
+        into.resize(start + count, 0);
+        let mut done = 0;
+        let complete = loop {
+            let rest = &mut into[start + done..];
+            if rest.is_empty() {
+                break true;
+            }
+            let read = match disk {
+                Disk::Cached => preadv2(
+                    &self.descriptor,
+                    &mut [IoSliceMut::new(rest)],
+                    offset + done as u64,
+                    ReadWriteFlags::NOWAIT,
+                )
+                // File systems that cannot tell.
+                .or_else(|errno| match errno {
+                    Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => {
+                        pread(&self.descriptor, &mut *rest, offset + done as u64)
+                    }
+                    errno => Err(errno),
+                }),
+                Disk::Wait => pread(&self.descriptor, &mut *rest, offset + done as u64),
+            };
+            match read {
+                Ok(0) => break true,
+                Ok(count) => done += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if disk == Disk::Cached => break false,
+                // The disk is broken, or the server it is on: what there is of the file has been read.
+                Err(_) => break true,
+            }
+        };
+        if !complete {
+            into.truncate(start);
+            return None;
+        }
+        into.truncate(start + done);
+        Some(done)
+    }
+
+    /// Whether the byte at `offset` is in memory, and so, as files are read ahead, what lies before it.
+    pub fn is_cached(&self, offset: u64) -> bool {
+        let mut byte = [0];
+        let read =
+            preadv2(&self.descriptor, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT);
+        read != Err(Errno::AGAIN)
+    }
+}
+
+impl AsFd for File {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

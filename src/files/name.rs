@@ -1,0 +1,107 @@
+//! From the rest of a URL to the name of a file.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// Site-wide files of other specifications, which is why they are public though they begin with a dot (RFC 8615).
+const WELL_KNOWN: &[u8] = b".well-known";
+
+/// The file that `below` names, relative to the directory that is served: percent-decoded once, blank segments and a slash
+/// at the end left out. None for what names no file that may be served: a NUL, `.` and `..` whether encoded or not, an
+/// encoded slash, and hidden files unless `hidden`. The directory itself is an empty path.
+pub(super) fn parse(below: &[u8], hidden: bool) -> Option<PathBuf> {
+    let mut path = PathBuf::new();
+    for (place, segment) in
+        below.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty()).enumerate()
+    {
+        let name = decode(segment);
+        if name.contains(&0) || name.contains(&b'/') || name == b"." || name == b".." {
+            return None;
+        }
+        if name.first() == Some(&b'.') && !hidden && !(place == 0 && name == WELL_KNOWN) {
+            return None;
+        }
+        path.push(Path::new(OsStr::from_bytes(&name)));
+    }
+    Some(path)
+}
+
+/// Percent-decodes once; what is no escape stays as it is.
+fn decode(segment: &[u8]) -> Vec<u8> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment;
+    while let Some((first, behind)) = rest.split_first() {
+        if let (b'%', [high, low, ..]) = (first, behind)
+            && let (Some(high), Some(low)) = (digit(high), digit(low))
+        {
+            decoded.push(high << 4 | low);
+            rest = &behind[2..];
+        } else {
+            decoded.push(*first);
+            rest = behind;
+        }
+    }
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(below: &str) -> Option<String> {
+        parse(below.as_bytes(), false).map(|path| path.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn names_below() {
+        assert_eq!(name("a/b.txt").as_deref(), Some("a/b.txt"));
+        assert_eq!(name("//a///b.txt/").as_deref(), Some("a/b.txt"));
+        assert_eq!(name("with%20blank%2etxt").as_deref(), Some("with blank.txt"));
+        assert_eq!(name("").as_deref(), Some(""));
+        assert_eq!(name("100%").as_deref(), Some("100%"));
+        assert_eq!(name("%zz%4").as_deref(), Some("%zz%4"));
+        // Decoded once: this is a strange name, not a way out.
+        assert_eq!(name("%252e%252e/a").as_deref(), Some("%2e%2e/a"));
+        assert_eq!(name(".well-known/acme").as_deref(), Some(".well-known/acme"));
+        assert_eq!(parse(b".git/config", true), Some(".git/config".into()));
+    }
+
+    #[test]
+    fn names_that_are_refused() {
+        for below in [
+            "..",
+            "../a",
+            "a/../b",
+            "%2e%2e/a",
+            ".%2e",
+            "%2E.",
+            ".",
+            "a/./b",
+            "a%2fb",
+            "a%2Fb",
+            "a%00",
+            "\0",
+            ".git/a",
+            "a/.env",
+            "%2eenv",
+            "a/.well-known/b",
+        ] {
+            assert_eq!(name(below), None, "{below}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_name_leads_out(below: Vec<u8>, hidden: bool) {
+            if let Some(path) = parse(&below, hidden) {
+                prop_assert!(path.is_relative());
+                prop_assert!(path.components().all(|part| matches!(part, std::path::Component::Normal(_))));
+                prop_assert!(!path.as_os_str().as_bytes().contains(&0));
+            }
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! Files as answers: opened where nothing waits for a disk, and sent by the kernel from its own memory.
+//!
+//! The first bytes of a file are copied behind the head, so that a small answer leaves in one piece; the rest goes from
+//! the page cache to the socket (`sendfile`). Whatever would wait for the disk is done on tokio's blocking threads
+//! instead, and the answer goes on when it is in memory. While a file leaves, its exchange is over for user code, and
+//! the connection stays busy: the next request begins when the last byte is out.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::app::Signal;
+use crate::files::conditions::{Conditions, Decision, decide};
+use crate::files::{Directory, Disk, File, Named, OpenError};
+use crate::http::date::imf_fixdate;
+use crate::http::response::Known;
+use crate::server::connection::{Connection, Locked, Phase, State};
+use crate::server::exchange::Exchange;
+use crate::server::session;
+use crate::server::stream::Writing;
+
+/// As much of a file is copied behind the head. Beyond it the copy would cost more than a second system call.
+const COPIED: u64 = 32 * 1024;
+/// Bytes of a file given to the kernel before others on the same thread have their turn.
+const SHARE: u64 = 1024 * 1024;
+/// Bytes whose presence in memory is looked at, and that are read ahead, at a time.
+const WINDOW: u64 = 512 * 1024;
+
+/// What is still to leave of an answer from a file, behind what is queued.
+#[derive(Debug)]
+pub(crate) struct Body {
+    file: File,
+    parts: VecDeque<Part>,
+    /// The exchange it belongs to.
+    number: u64,
+}
+
+#[derive(Debug)]
+enum Part {
+    /// What stands between two parts of a file.
+    Bytes(Vec<u8>),
+    File(Range<u64>),
+}
+
+/// How far [`Body::send`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    All,
+    /// Others have their turn now.
+    Share,
+    /// The kernel has no room.
+    Full,
+    /// The disk must be waited for.
+    Cold,
+    /// The file has become shorter than what was promised.
+    Short,
+    /// The client has gone.
+    Lost,
+}
+
+impl Body {
+    fn send(&mut self, send: impl Fn(&dyn Fn(&Writing) -> io::Result<usize>) -> io::Result<usize>) -> Sent {
+        let mut left = SHARE;
+        while let Some(part) = self.parts.front_mut() {
+            let file = &self.file;
+            let result = match part {
+                Part::Bytes(bytes) => send(&|socket| socket.try_write(bytes)),
+                Part::File(_) if left == 0 => return Sent::Share,
+                Part::File(range) => {
+                    let count = (range.end - range.start).min(WINDOW).min(left);
+                    if !file.is_cached(range.start + count - 1) {
+                        return Sent::Cold;
+                    }
+                    let count = usize::try_from(count).unwrap_or(usize::MAX);
+                    send(&|socket| socket.try_send_file(file, range.start, count))
+                }
+            };
+            let count = match result {
+                Ok(0) => return Sent::Short,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Full,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => return Sent::Lost,
+            };
+            let done = match part {
+                Part::Bytes(bytes) => {
+                    bytes.drain(..count);
+                    bytes.is_empty()
+                }
+                Part::File(range) => {
+                    left = left.saturating_sub(count as u64);
+                    range.start += count as u64;
+                    range.is_empty()
+                }
+            };
+            if done {
+                self.parts.pop_front();
+            }
+        }
+        Sent::All
+    }
+
+    /// Waits for the disk to give what is sent next.
+    fn warm(&self) {
+        let next = self.parts.iter().find_map(|part| match part {
+            Part::File(range) => Some(range.clone()),
+            Part::Bytes(_) => None,
+        });
+        let Some(range) = next else { return };
+        let end = range.end.min(range.start + WINDOW);
+        let mut scratch = Vec::new();
+        let mut at = range.start;
+        while at < end {
+            scratch.clear();
+            match self.file.read(&mut scratch, at, 128 * 1024, Disk::Wait) {
+                None | Some(0) => return,
+                Some(count) => at += count as u64,
+            }
+        }
+    }
+}
+
+// ---- which file, and what is said of it -----------------------------------------------------------------------------
+
+/// How a file is to be described.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Description<'a> {
+    /// `Content-Type`, unless user code has given one.
+    pub(crate) kind: Option<&'a str>,
+    /// `Cache-Control`.
+    pub(crate) cache_control: Option<&'a str>,
+    /// `Content-Encoding`.
+    pub(crate) encoding: Option<&'static str>,
+    /// The answer depends on `Accept-Encoding`.
+    pub(crate) varies: bool,
+}
+
+/// What a directory has for a request.
+pub(crate) enum Tried {
+    /// The answer is queued, or all but the rest of the file.
+    Answered,
+    /// No file: the request goes to the next route.
+    Absent,
+    /// Only the disk knows.
+    Wait,
+}
+
+/// Answers with what the path names, if it can.
+pub(crate) fn answer_from(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    directory: &Directory,
+    path: &[u8],
+    asked: &Conditions<'_>,
+) -> Tried {
+    // A handler that has begun to answer cannot leave the rest to a file.
+    if state.http.reply.is_started() {
+        return Tried::Absent;
+    }
+    match directory.find(path, Disk::Cached) {
+        Err(OpenError::Wait) => Tried::Wait,
+        found => give(connection, state, directory, path, asked, found),
+    }
+}
+
+/// Answers with what was found.
+fn give(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    directory: &Directory,
+    path: &[u8],
+    asked: &Conditions<'_>,
+    found: Result<Named, OpenError>,
+) -> Tried {
+    match found {
+        Ok(Named::File(file, name)) => {
+            let description = Description {
+                kind: name.file_name().and_then(|name| directory.types.of(name.to_str()?)),
+                cache_control: directory.options.cache_control.as_deref(),
+                ..Description::default()
+            };
+            respond(connection, state, file, description, asked);
+            Tried::Answered
+        }
+        Ok(Named::WithoutSlash) => {
+            // Relative, so that it holds behind whatever proxy: the last segment again, with the slash.
+            let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let location = [b"./", last, b"/"].concat();
+            let _ = state.http.reply.head.header(b"Location", &location);
+            answer_code(connection, state, 301);
+            Tried::Answered
+        }
+        Err(OpenError::Exhausted) => {
+            answer_code(connection, state, 503);
+            Tried::Answered
+        }
+        // That it is there is nobody's business.
+        Err(OpenError::Absent | OpenError::Forbidden | OpenError::Wait) => Tried::Absent,
+    }
+}
+
+fn answer_code(connection: &Arc<Connection>, state: &mut State, code: u16) {
+    session::answer(connection, state, code);
+    over(connection, state);
+}
+
+/// The answer is out, but for what is queued.
+fn over(connection: &Arc<Connection>, state: &mut State) {
+    state.http.file_leaves = false;
+    if let Some(exchange) = state.exchange.take() {
+        exchange.mark_responded();
+        connection.server.app.signal(exchange, Signal::Sent);
+    }
+    connection.settle(state);
+}
+
+/// Answers with `file`, or with what the conditions of the request call for.
+fn respond(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    file: File,
+    description: Description<'_>,
+    asked: &Conditions<'_>,
+) {
+    let etag = file.etag();
+    let head = &mut state.http.reply.head;
+    // Conditions and ranges are about a 200. User code that has chosen another status means the file as it is.
+    let decision = match head.status() {
+        200 => decide(asked, &etag, file.modified(), file.size()),
+        _ => Decision::Whole,
+    };
+    // None of these can fail but a type or a Cache-Control that is no header value, which is left out.
+    let _ = head.header(b"Last-Modified", &imf_fixdate(file.modified()));
+    let _ = head.header(b"ETag", etag.as_bytes());
+    if let Some(cache_control) = description.cache_control {
+        let _ = head.header(b"Cache-Control", cache_control.as_bytes());
+    }
+    if description.varies {
+        let _ = head.header(b"Vary", b"Accept-Encoding");
+    }
+    match decision {
+        Decision::NotModified => {
+            let _ = head.set_status(304);
+            let server = connection.server.config.server_name.as_bytes();
+            state.http.reply.end_empty(state.out.tail(), server);
+            return over(connection, state);
+        }
+        Decision::Failed => return answer_code(connection, state, 412),
+        Decision::Unsatisfiable => {
+            let _ = head.header(b"Content-Range", format!("bytes */{}", file.size()).as_bytes());
+            return answer_code(connection, state, 416);
+        }
+        Decision::Whole | Decision::Part(_) | Decision::Parts(_) => {}
+    }
+    if let Some(encoding) = description.encoding {
+        let _ = head.header(b"Content-Encoding", encoding.as_bytes());
+    }
+    let _ = head.header(b"Accept-Ranges", b"bytes");
+    let own_type = head.wrote(Known::ContentType);
+    let mut parts = VecDeque::new();
+    match decision {
+        Decision::Parts(ranges) => {
+            let _ = head.set_status(206);
+            let boundary = boundary();
+            if !own_type {
+                let value = format!("multipart/byteranges; boundary={boundary}");
+                let _ = head.header(b"Content-Type", value.as_bytes());
+            }
+            for (place, range) in ranges.into_iter().enumerate() {
+                let start = if place == 0 { "" } else { "\r\n" };
+                let mut between = format!("{start}--{boundary}\r\n").into_bytes();
+                if let Some(kind) = description.kind {
+                    let _ = write!(between, "Content-Type: {kind}\r\n");
+                }
+                let _ = write!(between, "Content-Range: {}\r\n\r\n", content_range(&range, file.size()));
+                parts.extend([Part::Bytes(between), Part::File(range)]);
+            }
+            parts.push_back(Part::Bytes(format!("\r\n--{boundary}--\r\n").into_bytes()));
+        }
+        decision => {
+            if let (Some(kind), false) = (description.kind, own_type) {
+                let _ = head.header(b"Content-Type", kind.as_bytes());
+            }
+            let range = if let Decision::Part(range) = decision {
+                let _ = head.set_status(206);
+                let _ = head.header(b"Content-Range", content_range(&range, file.size()).as_bytes());
+                range
+            } else {
+                0..file.size()
+            };
+            if !range.is_empty() {
+                parts.push_back(Part::File(range));
+            }
+        }
+    }
+    send(connection, state, file, parts);
+}
+
+fn content_range(range: &Range<u64>, size: u64) -> String {
+    format!("bytes {}-{}/{size}", range.start, range.end - 1)
+}
+
+/// A line that stands in no file but by intent: nobody can guess it beforehand.
+fn boundary() -> String {
+    let random = || RandomState::new().hash_one(0);
+    format!("{:016x}{:016x}", random(), random())
+}
+
+/// Queues the head and the first bytes; the rest goes with whoever flushes.
+fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: VecDeque<Part>) {
+    let total = parts.iter().map(|part| match part {
+        Part::Bytes(bytes) => bytes.len() as u64,
+        Part::File(range) => range.end - range.start,
+    });
+    let total = total.sum();
+    let server = connection.server.config.server_name.as_bytes();
+    let out = state.out.tail();
+    state.http.reply.begin_sized(out, total, server);
+    let mute = state.http.reply.is_mute();
+    // Complete as far as user code is concerned: nothing more is taken from it.
+    state.http.reply.took(total);
+    if mute {
+        return over(connection, state);
+    }
+    if let Some(Part::File(range)) = parts.front_mut() {
+        let count = (range.end - range.start).min(COPIED);
+        let copied = file.read(out, range.start, usize::try_from(count).unwrap_or(usize::MAX), Disk::Cached);
+        if let Some(copied) = copied {
+            range.start += copied as u64;
+            if (copied as u64) < count {
+                return cut(connection, state);
+            }
+            if range.is_empty() {
+                parts.pop_front();
+            }
+        }
+    }
+    if parts.is_empty() {
+        return over(connection, state);
+    }
+    // What else the request brings is of no use to anybody.
+    state.http.intake.discard();
+    if let Some(exchange) = &state.exchange {
+        exchange.mark_responded();
+    }
+    state.http.file_leaves = true;
+    state.http.file = Some(Box::new(Body { file, parts, number: state.current }));
+}
+
+/// Less was there than was promised: only the end of the connection can say so.
+fn cut(connection: &Arc<Connection>, state: &mut State) {
+    state.cut = true;
+    state.http.file_leaves = false;
+    if let Some(exchange) = state.exchange.take() {
+        exchange.mark_responded();
+        connection.server.app.signal(exchange, Signal::Sent);
+    }
+    connection.begin_closing(state);
+}
+
+impl Connection {
+    /// Sends of `body` what can be sent. The caller marks `flushing` and holds no lock.
+    pub(super) fn send_file(self: &Arc<Self>, mut body: Box<Body>) -> Progress {
+        let sent = body.send(|act| self.with_socket(act));
+        Progress { body, sent }
+    }
+
+    /// Does what the progress of a file calls for. True when it has left, or never will.
+    pub(super) fn progressed(self: &Arc<Self>, state: &mut State, progress: Progress) {
+        let Progress { body, sent } = progress;
+        if state.phase != Phase::Busy || state.current != body.number {
+            return;
+        }
+        match sent {
+            Sent::All => over(self, state),
+            Sent::Short => cut(self, state),
+            Sent::Lost => self.lose(state),
+            Sent::Full => {
+                state.http.file = Some(body);
+                state.blocked = true;
+                self.rearm(state);
+                self.wake();
+            }
+            Sent::Share => {
+                state.http.file = Some(body);
+                self.wake();
+            }
+            Sent::Cold => {
+                let connection = Arc::clone(self);
+                self.server.threads.first().spawn_blocking(move || {
+                    body.warm();
+                    let mut state = connection.state.lock();
+                    if state.phase == Phase::Busy && state.current == body.number {
+                        state.http.file = Some(body);
+                        connection.wake();
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// A file that is being sent, and how far it came.
+pub(crate) struct Progress {
+    body: Box<Body>,
+    sent: Sent,
+}
+
+// ---- through an exchange ------------------------------------------------------------------------------------------------
+
+/// What became of [`Exchange::send_file`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// The answer is complete, or the exchange was over before.
+    Done,
+    /// [`Signal::Sent`] or [`Signal::Aborted`] will tell.
+    UnderWay,
+    /// The answer had begun: its head cannot be written any more.
+    Begun,
+}
+
+impl Exchange {
+    /// Answers with the file at `path`: 404 when there is none, 403 when it may not be read. `kind` is its media type.
+    pub fn send_file(self: &Arc<Self>, path: PathBuf, kind: Option<Box<str>>) -> Sending {
+        match self.current() {
+            None => return Sending::Done,
+            Some(state) if state.http.reply.is_started() => return Sending::Begun,
+            Some(_) => {}
+        }
+        match File::open(&path, Disk::Cached) {
+            Err(OpenError::Wait) => {
+                let exchange = Arc::clone(self);
+                self.server().threads.first().spawn_blocking(move || {
+                    let opened = File::open(&path, Disk::Wait).inspect(prime);
+                    exchange.send_opened(opened, kind.as_deref());
+                });
+            }
+            opened => self.send_opened(opened, kind.as_deref()),
+        }
+        if self.is_leaving() { Sending::UnderWay } else { Sending::Done }
+    }
+
+    fn send_opened(self: &Arc<Self>, opened: Result<File, OpenError>, kind: Option<&str>) {
+        let Some(mut state) = self.current() else { return };
+        if state.http.reply.is_started() {
+            return;
+        }
+        match opened {
+            Ok(file) => {
+                let asked = Conditions::read(self.method(), self.header_block());
+                let description = Description { kind, ..Description::default() };
+                respond(self.connection(), &mut state, file, description, &asked);
+            }
+            Err(error) => {
+                let code = match error {
+                    OpenError::Forbidden => 403,
+                    OpenError::Exhausted => 503,
+                    OpenError::Absent | OpenError::Wait => 404,
+                };
+                answer_code(self.connection(), &mut state, code);
+            }
+        }
+        self.release(state);
+    }
+
+    /// Sends what was queued, unless a handler that is running holds it back.
+    fn release(&self, state: Locked<'_>) {
+        if !state.corked {
+            self.connection().flush(state);
+        }
+    }
+
+    /// Looks for the file on the disk, and answers with it or passes the request on.
+    pub(crate) fn find_file(self: &Arc<Self>, directory: Arc<Directory>) {
+        let exchange = Arc::clone(self);
+        self.server().threads.first().spawn_blocking(move || {
+            let found = directory.find(exchange.path(), Disk::Wait);
+            if let Ok(Named::File(file, _)) = &found {
+                prime(file);
+            }
+            let Some(mut state) = exchange.current() else { return };
+            let asked = Conditions::read(exchange.method(), exchange.header_block());
+            let tried = give(exchange.connection(), &mut state, &directory, exchange.path(), &asked, found);
+            match tried {
+                Tried::Answered => {
+                    exchange.release(state);
+                }
+                Tried::Absent | Tried::Wait => exchange.pass(state),
+            }
+        });
+    }
+
+    /// Whether a file is on its way as the answer.
+    pub fn is_leaving(&self) -> bool {
+        self.is_in_progress()
+    }
+}
+
+/// Has the first bytes in memory.
+fn prime(file: &File) {
+    let count = usize::try_from(file.size().min(COPIED)).unwrap_or_default();
+    file.read(&mut Vec::new(), 0, count, Disk::Wait);
+}
