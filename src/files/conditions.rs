@@ -155,7 +155,10 @@ fn ranges(text: &[u8], size: u64) -> Option<Decision> {
         if seen > MAX_RANGES {
             return None;
         }
-        found.extend(range(member, size)?);
+        let part = range(member, size)?;
+        if !part.is_empty() {
+            found.push(part);
+        }
     }
     match (found.len(), seen) {
         (_, 0) => None,
@@ -167,12 +170,12 @@ fn ranges(text: &[u8], size: u64) -> Option<Decision> {
     }
 }
 
-/// One member: the outer none is a syntax error, the inner one a part that does not exist.
-fn range(member: &[u8], size: u64) -> Option<Option<Range<u64>>> {
+/// One member, empty when the file ends before it; none for a syntax error.
+fn range(member: &[u8], size: u64) -> Option<Range<u64>> {
     let dash = memchr::memchr(b'-', member)?;
     let first = trim_blanks(&member[..dash]);
     let last = trim_blanks(&member[dash + 1..]);
-    let part = match (first.is_empty(), last.is_empty()) {
+    Some(match (first.is_empty(), last.is_empty()) {
         (true, true) => return None,
         (true, false) => size.saturating_sub(number(last)?)..size,
         (false, true) => number(first)?..size,
@@ -183,8 +186,7 @@ fn range(member: &[u8], size: u64) -> Option<Option<Range<u64>>> {
             }
             first..last.saturating_add(1).min(size)
         }
-    };
-    Some((part.start < part.end).then_some(part))
+    })
 }
 
 /// A decimal number; one that is too large for any file counts as the largest.

@@ -82,10 +82,7 @@ impl File {
             descriptor,
             size: u64::try_from(facts.st_size).unwrap_or_default(),
             // A file from before 1970 counts as one of 1970.
-            modified: (
-                u64::try_from(facts.st_mtime).unwrap_or_default(),
-                u64::try_from(facts.st_mtime_nsec).unwrap_or_default(),
-            ),
+            modified: (u64::try_from(facts.st_mtime).unwrap_or_default(), facts.st_mtime_nsec),
         })
     }
 

@@ -212,7 +212,7 @@ impl Server {
     fn add_files(
         &self,
         pattern: &str,
-        directory: PathBuf,
+        directory: &Bound<'_, PyAny>,
         depth: usize,
         index: Option<String>,
         cache_control: Option<String>,
@@ -234,7 +234,7 @@ impl Server {
             precompressed,
             hidden,
         };
-        let directory = Directory::new(&directory, depth, options, types)?;
+        let directory = Directory::new(&directory.extract::<PathBuf>()?, depth, options, types)?;
         self.put(Kind::Files, pattern, Target::Files(Arc::new(directory)))
     }
 

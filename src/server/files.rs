@@ -1,7 +1,7 @@
 //! Files as answers: opened where nothing waits for a disk, and sent by the kernel from its own memory.
 //!
-//! The first bytes of a file are copied behind the head, so that a small answer leaves in one piece; the rest goes from
-//! the page cache to the socket (`sendfile`). Whatever would wait for the disk is done on tokio's blocking threads
+//! A small file is copied behind the head, so that the answer leaves in one piece; a larger one goes from the page cache to
+//! the socket (`sendfile`). Whatever would wait for the disk is done on tokio's blocking threads
 //! instead, and the answer goes on when it is in memory. While a file leaves, its exchange is over for user code, and
 //! the connection stays busy: the next request begins when the last byte is out.
 
@@ -22,12 +22,12 @@ use crate::server::exchange::Exchange;
 use crate::server::session;
 use crate::server::stream::Writing;
 
-/// As much of a file is copied behind the head. Beyond it the copy would cost more than a second system call.
+/// Files up to this size are copied behind the head. Beyond it the copy would cost more than a second system call.
 const COPIED: u64 = 32 * 1024;
 /// Bytes of a file given to the kernel before others on the same thread have their turn.
-const SHARE: u64 = 1024 * 1024;
+const SHARE: u64 = 2 * 1024 * 1024;
 /// Bytes whose presence in memory is looked at, and that are read ahead, at a time.
-const WINDOW: u64 = 512 * 1024;
+const WINDOW: u64 = 2 * 1024 * 1024;
 
 /// What is still to leave of an answer from a file, behind what is queued.
 #[derive(Debug)]
@@ -309,7 +309,7 @@ fn boundary() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 
-/// Queues the head and the first bytes; the rest goes with whoever flushes.
+/// Queues the head and a small file; a larger one goes with whoever flushes.
 fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: VecDeque<Part>) {
     let total = parts.iter().map(|part| match part {
         Part::Bytes(bytes) => bytes.len() as u64,
@@ -325,17 +325,15 @@ fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: 
     if mute {
         return over(connection, state);
     }
-    if let Some(Part::File(range)) = parts.front_mut() {
-        let count = (range.end - range.start).min(COPIED);
-        let copied = file.read(out, range.start, usize::try_from(count).unwrap_or(usize::MAX), Disk::Cached);
-        if let Some(copied) = copied {
-            range.start += copied as u64;
-            if (copied as u64) < count {
-                return cut(connection, state);
-            }
-            if range.is_empty() {
-                parts.pop_front();
-            }
+    // A short answer leaves in one piece.
+    if let (1, Some(Part::File(range))) = (parts.len(), parts.front())
+        && range.end - range.start <= COPIED
+    {
+        let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        match file.read(out, range.start, count, Disk::Cached) {
+            Some(copied) if copied < count => return cut(connection, state),
+            Some(_) => parts.clear(),
+            None => {}
         }
     }
     if parts.is_empty() {

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
@@ -108,6 +109,18 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.try_write_vectored(slices),
             Self::Unix(half) => half.try_write_vectored(slices),
+        }
+    }
+
+    /// Writes bytes that others follow at once, so that they share a segment.
+    pub(crate) fn try_write_more(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(half) => {
+                let socket = half.as_ref();
+                let flags = SendFlags::MORE | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+                socket.try_io(Interest::WRITABLE, || Ok(rustix::net::send(socket, bytes, flags)?))
+            }
+            Self::Unix(half) => half.try_write(bytes),
         }
     }
 

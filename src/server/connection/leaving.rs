@@ -63,7 +63,7 @@ impl Connection {
             state.leaving = output.len();
             let mut file = state.http.take_file();
             drop(state);
-            let result = self.write_out(&mut output, &mut payload, &mut suffix);
+            let result = self.write_out(&mut output, &mut payload, &mut suffix, file.is_some());
             let mut progress = None;
             if matches!(result, Ok(true)) {
                 progress = file.take().map(|file| self.send_file(file));
@@ -117,14 +117,23 @@ impl Connection {
         !state.blocked
     }
 
-    /// True when all of it was taken, false when the kernel has no room.
-    fn write_out(&self, output: &mut Output, payload: &mut &[u8], suffix: &mut &[u8]) -> io::Result<bool> {
+    /// True when all of it was taken, false when the kernel has no room. `more` says that a file follows.
+    fn write_out(
+        &self,
+        output: &mut Output,
+        payload: &mut &[u8],
+        suffix: &mut &[u8],
+        more: bool,
+    ) -> io::Result<bool> {
         loop {
             let left = output.len() + payload.len() + suffix.len();
             if left == 0 {
                 return Ok(true);
             }
             let written = match output.as_slice() {
+                Some(bytes) if left == bytes.len() && more => {
+                    self.with_socket(|socket| socket.try_write_more(bytes))
+                }
                 Some(bytes) if left == bytes.len() => self.with_socket(|socket| socket.try_write(bytes)),
                 _ => {
                     let mut slices = [IoSlice::new(b""); SLICES + 2];
@@ -161,7 +170,7 @@ impl Connection {
         let mut output = std::mem::take(&mut state.out);
         drop(state);
         let (mut rest, mut nothing): (&[u8], &[u8]) = (payload, b"");
-        let result = self.write_out(&mut output, &mut rest, &mut nothing);
+        let result = self.write_out(&mut output, &mut rest, &mut nothing, false);
         let mut state = self.state.lock();
         state.flushing = false;
         state.out.put_back(output);
