@@ -272,13 +272,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, stop)
     raise_file_limit()
     selected = [work for work in works.ALL if work.name in options.only]
-    if shutil.which("wrk") is None and any(work.needs == servers.HTTP for work in selected):
+    if shutil.which("wrk") is None and any(work.needs in (servers.HTTP, servers.FILES) for work in selected):
         try:
             servers.install_debian(["wrk"], not options.no_install)
         except servers.Unavailable as error:
             say(f"wrk, the load generator, is missing: {error}")
             return 1
-    if any(work.needs != servers.HTTP for work in selected):
+    if any(work.needs not in (servers.HTTP, servers.FILES) for work in selected):
         try:
             servers.executable("ws-load")
         except servers.Unavailable as error:

@@ -25,12 +25,14 @@ import client
 HERE = Path(__file__).parent
 APPS = HERE / "apps"
 PEERS = HERE.parent / ".peers"
+STATIC = PEERS / "files"
 START_TIMEOUT = 20.0
 
 FLOOR = "floor"
 EPOLL_FLOOR = "floor-epoll"
 TOKIO_FLOOR = "floor-tokio"
-FLOORS = (FLOOR, EPOLL_FLOOR, TOKIO_FLOOR)
+NGINX = "nginx"
+FLOORS = (FLOOR, EPOLL_FLOOR, TOKIO_FLOOR, NGINX)
 OURS = "socketify"
 
 # What a work may need, and a server may have.
@@ -39,6 +41,7 @@ WEBSOCKET = "WebSocket"
 ASYNC = "WebSocket handlers that are coroutines"
 DEFLATE = "permessage-deflate"
 TOPICS = "many topics"
+FILES = "static files"
 
 # What the original loads from the system: the Debian package, and the library that shows whether it is there.
 SYSTEM_LIBRARIES = {"libuv1": "libuv.so.1", "zlib1g": "libz.so.1"}
@@ -261,7 +264,7 @@ def ours(sources: Sources) -> Server:
         raise Unavailable(f"`import socketify` fails in the interpreter of --python: {error}") from error
     if version == "0.0.31":
         raise Unavailable("the interpreter of --python holds the original, not this project")
-    command = (sources.python, "socketify_app.py", "{host}", "{port}")
+    command = (sources.python, "socketify_app.py", "{host}", "{port}", str(STATIC))
     return Server(OURS, version, command)
 
 
@@ -269,7 +272,7 @@ def original(sources: Sources) -> Server:
     """The original, socketify 0.0.31."""
     install_debian(missing_libraries(), sources.install)
     python = peer_python("socketify-0.0.31", sources.python)
-    command = (str(python), "socketify_app.py", "{host}", "{port}")
+    command = (str(python), "socketify_app.py", "{host}", "{port}", str(STATIC))
     return Server("socketify-0.0.31", version_of(python, "socketify"), command)
 
 
@@ -316,6 +319,31 @@ def robyn(sources: Sources) -> Server:
     return Server("robyn", version_of(python, "robyn"), command, settings)
 
 
+def static_file(size: int) -> Path:
+    """A file of that many bytes below what is served at `/files`, made on first need."""
+    path = STATIC / f"{size}.bin"
+    if not path.exists():
+        STATIC.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(os.urandom(size))
+    return path
+
+
+def nginx(sources: Sources) -> Server:
+    """Nginx from Debian, one worker, as its documentation would have it serve files: the floor of files."""
+    if shutil.which("nginx") is None:
+        install_debian(["nginx"], sources.install)
+    version = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
+    command = (sources.python, "nginx.py", "{host}", "{port}", str(STATIC))
+    return Server(NGINX, version.strip().rpartition("/")[2], command)
+
+
+def granian_files(sources: Sources) -> Server:
+    """Granian's static files, in front of the same application."""
+    server = granian(sources, "granian-files", "rsgi", "granian_rsgi:app")
+    options = ("--static-path-route", "/files", "--static-path-mount", str(STATIC))
+    return Server(server.name, server.version, (*server.command, *options))
+
+
 def picows(sources: Sources) -> Server:
     """Picows on uvloop."""
     python = peer_python("picows", sources.python)
@@ -348,10 +376,12 @@ ALL: dict[str, Entry] = {
     FLOOR: entry(floor, HTTP),
     EPOLL_FLOOR: entry(epoll_floor, WEBSOCKET, ASYNC),
     TOKIO_FLOOR: entry(tokio_floor, WEBSOCKET, ASYNC),
-    OURS: entry(ours, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS),
-    "socketify-0.0.31": entry(original, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS),
+    NGINX: entry(nginx, FILES),
+    OURS: entry(ours, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS, FILES),
+    "socketify-0.0.31": entry(original, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS, FILES),
     "granian-rsgi": entry(granian_rsgi, HTTP, WEBSOCKET, ASYNC),
     "granian-asgi": entry(granian_asgi, HTTP),
+    "granian-files": entry(granian_files, FILES),
     "uvicorn": entry(uvicorn, HTTP),
     "robyn": entry(robyn, HTTP),
     "picows": entry(picows, WEBSOCKET),

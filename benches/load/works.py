@@ -81,6 +81,8 @@ class Work:
     @property
     def floors(self) -> tuple[str, ...]:
         """What its figures are compared with first."""
+        if self.needs == servers.FILES:
+            return (servers.NGINX,)
         return (servers.FLOOR,) if self.needs == servers.HTTP else (servers.EPOLL_FLOOR, servers.TOKIO_FLOOR)
 
 
@@ -474,6 +476,29 @@ HTTP_WORKS = (
     Work("idle", f"{IDLE_CONNECTIONS} idle connections", IDLE_METRICS, HELLO, idle),
 )
 
+
+def gives_file(size: int) -> Check:
+    """Makes a check of a file, byte for byte."""
+
+    def check(connection: client.Client) -> None:
+        content = servers.static_file(size).read_bytes()
+        connection.get(f"/files/{size}.bin").expect(content)
+
+    return check
+
+
+FILE_WORKS = tuple(
+    Work(
+        f"static-{title}",
+        f"static file of {title}, 64 connections",
+        HTTP_METRICS,
+        gives_file(size),
+        load(f"/files/{size}.bin", 64),
+        servers.FILES,
+    )
+    for title, size in (("4KiB", 4 * 1024), ("1MiB", 1024 * 1024))
+)
+
 ECHO = on_port(ws_client.check_echo, "/echo")
 TOPIC = on_port(ws_client.check_topic, "/topic")
 
@@ -568,4 +593,4 @@ WEBSOCKET_WORKS = (
     ),
 )
 
-ALL = (*HTTP_WORKS, *WEBSOCKET_WORKS)
+ALL = (*HTTP_WORKS, *FILE_WORKS, *WEBSOCKET_WORKS)

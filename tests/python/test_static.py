@@ -222,7 +222,9 @@ def test_ranges(site: Running, asked: str, status: int, content_range: str | Non
 
 def parts(answer: Answer) -> list[tuple[list[str], bytes]]:
     """Headers and bodies of a multipart answer (RFC 2046 section 5.1)."""
-    boundary = re.fullmatch("multipart/byteranges; boundary=([0-9a-f]{32})", answer.header("content-type") or "")
+    boundary = re.fullmatch(
+        "multipart/byteranges; boundary=([0-9a-f]{32})", answer.header("content-type") or ""
+    )
     assert boundary
     delimiter = b"--" + boundary[1].encode()
     assert answer.body.startswith(delimiter + b"\r\n")
@@ -246,7 +248,11 @@ def test_several_ranges(site: Running) -> None:
         ]
         # One of several that exists is one.
         answer = client.get("/s/style.css", "Range: bytes=0-2,5000-")
-        assert (answer.status, answer.header("content-range"), answer.body) == (206, "bytes 0-2/1000", TEXT[:3])
+        assert (answer.status, answer.header("content-range"), answer.body) == (
+            206,
+            "bytes 0-2/1000",
+            TEXT[:3],
+        )
         assert client.get("/s/style.css", "Range: bytes=2000-,3000-").status == 416
 
 
@@ -548,13 +554,17 @@ WAYS = ["/static/file", "/async", "/plain"]
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("size", [0, 1, 4096, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 512 * 1024, 1024 * 1024 + 5])
+@pytest.mark.parametrize(
+    "size", [0, 1, 4096, 32 * 1024 - 1, 32 * 1024, 32 * 1024 + 1, 512 * 1024, 1024 * 1024 + 5]
+)
 def test_sizes(serve: Serve, tmp_path: Path, way: str, size: int) -> None:
     """Around every bound of the sender, in a pipeline with others."""
     content = os.urandom(size)
     make(tmp_path / "file", content)
     with serve(one_file(tmp_path / "file")).client() as client:
-        client.request("GET", way).request("GET", "/none").request("GET", way).request("HEAD", way).request("GET", way)
+        client.request("GET", way).request("GET", "/none").request("GET", way).request("HEAD", way).request(
+            "GET", way
+        )
         assert client.answer().body == content
         assert client.answer().status == 404
         assert client.answer().body == content

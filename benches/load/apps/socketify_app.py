@@ -119,7 +119,7 @@ def add_websockets(app: Any) -> None:
     app.ws("/topics", {**limits, "message": many_topics})
 
 
-def main(host: str, port: int) -> None:
+def main(host: str, port: int, files: str) -> None:
     """Serves until the process is killed."""
     app = App()
     app.get("/", hello)
@@ -130,6 +130,7 @@ def main(host: str, port: int) -> None:
     app.post("/json", post_json)
     app.post("/upload", upload)
     app.get("/download", download)
+    app.static("/files", files)
     # A build without WebSockets takes part in the other works.
     if hasattr(app, "ws"):
         add_websockets(app)
@@ -138,4 +139,4 @@ def main(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
