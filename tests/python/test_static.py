@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
@@ -879,10 +880,8 @@ def test_sendfile_is_cancelled(serve: Serve, tmp_path: Path) -> None:
     content = large(tmp_path / "file")
 
     async def handle(res: Any, req: Any) -> None:
-        try:
+        with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(sendfile(res, req, tmp_path / "file"), 0.01)
-        except asyncio.TimeoutError:
-            pass
 
     with serve(lambda app: app.any("/*", handle)).client(receive_buffer=4096) as client:
         client.request().until(b"\r\n\r\n")
