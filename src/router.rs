@@ -58,6 +58,26 @@
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
 //!
+//! Routes for files answer `GET` and `HEAD`, and may turn out to have nothing:
+//!
+//! ```
+//! use socketify::router::{Kind, Router};
+//!
+//! let mut router = Router::new();
+//! router.insert(Kind::any(), "/*", "any")?;
+//! router.insert(Kind::method("GET"), "/*", "get")?;
+//! router.insert(Kind::Files, "/*", "files")?;
+//! router.insert(Kind::method("GET"), "/page", "page")?;
+//! let tries = |method: &'static [u8]| router.all(method, b"/page").map(|found| *found.value);
+//! assert!(tries(b"GET").eq(["page", "files", "get", "any"]));
+//! assert!(tries(b"HEAD").eq(["files", "any"]));
+//! assert!(tries(b"POST").eq(["any"]));
+//! router.remove(&Kind::any(), "/*");
+//! let tries = router.all(b"HEAD", b"/page").map(|found| *found.value);
+//! assert!(tries.eq(["files", "page", "get"]));
+//! # Ok::<(), socketify::router::PatternError>(())
+//! ```
+//!
 //! A `HEAD` request that no route for `HEAD` or any method matches is given the routes for `GET`, after those for files.
 
 mod params;

@@ -8,6 +8,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
 use std::thread::{self, JoinHandle};
@@ -18,6 +19,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use socketify::app::{App, Constant, HandlerId, Job, Lane, Signal, Target};
 use socketify::config::Config;
+use socketify::files::types::Types;
+use socketify::files::{Directory, Options};
 use socketify::http::response::ResponseHead;
 use socketify::net::{Endpoint, Listener};
 use socketify::router::{Kind, Router};
@@ -128,6 +131,13 @@ impl Site {
         head.set_status(200).unwrap();
         let constant = Arc::new(Constant { head, body: body.into() });
         self.router.insert(Kind::any(), pattern, Target::Constant(constant)).unwrap();
+        self
+    }
+
+    fn files(mut self, route: &str, directory: &Path) -> Self {
+        let depth = route.matches('/').count();
+        let directory = Directory::new(directory, depth, Options::default(), Types::default()).unwrap();
+        self.router.insert(Kind::Files, &format!("{route}/*"), Target::Files(Arc::new(directory))).unwrap();
         self
     }
 
@@ -363,6 +373,36 @@ fn a_client_that_shuts_its_side_gets_all_it_asked_for() {
         assert_eq!(client.answer(), ok("/loop/2"));
         assert!(client.is_closed());
     }
+}
+
+/// Files need no user code: here there is no route but theirs, and then one for what they do not have.
+#[test]
+fn files_are_served_without_user_code() {
+    let directory = std::env::temp_dir().join(format!("socketify-files-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("below")).unwrap();
+    let large = "0123456789abcdef".repeat(200_000);
+    for (name, content) in [("small.txt", "small"), ("below/large.txt", &large), ("empty.txt", "")] {
+        std::fs::write(directory.join(name), content).unwrap();
+    }
+    let served = Site::default().files("/files", &directory).route("/files/*", Lane::Loop, echo);
+    let served = served.serve(with_threads(2));
+    let mut client = served.client();
+    for _ in 0..20 {
+        assert_eq!(client.get("/files/small.txt"), ok("small"));
+        assert_eq!(client.get("/files/below/large.txt"), ok(&large));
+        assert_eq!(client.get("/files/empty.txt"), ok(""));
+        assert_eq!(client.get("/files/nothing.txt"), ok("/files/nothing.txt"));
+        assert_eq!(client.get("/files/../small.txt"), ok("/files/../small.txt"));
+        assert_eq!(client.get("/small.txt").0, 404);
+    }
+    let paths = ["/files/below/large.txt", "/files/small.txt", "/files/nothing.txt", "/files/below/large.txt"];
+    for path in paths {
+        client.ask(path);
+    }
+    for body in [large.as_str(), "small", "/files/nothing.txt", large.as_str()] {
+        assert_eq!(client.answer(), ok(body));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]
