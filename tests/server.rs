@@ -162,7 +162,7 @@ impl Site {
         let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: false };
         let listener = Listener::bind(&endpoint).unwrap();
         let port = listener.port();
-        let routes = Arc::new(ArcSwap::from_pointee(self.router));
+        let routes = Arc::new(ArcSwap::from_pointee(self.router.into()));
         let app: Arc<dyn App> = Arc::<Code>::clone(&code);
         let server = Server::start(config, app, routes, vec![listener]).unwrap();
         Served { server, code, port, event_loop: Some(event_loop) }

@@ -235,7 +235,8 @@ impl Exchange {
         let mut state = self.current()?;
         let server = &self.connection.server;
         let stop = self.stop.lock();
-        let routes = server.routes.load();
+        let domains = server.routes.load();
+        let routes = domains.select(|| self.head.authority(&self.bytes));
         // WebSocket routes come first, then those for HTTP.
         let websocket = match &stop.behavior {
             Some(_) => routes.nth_websocket(self.path(), stop.skipped + 1),

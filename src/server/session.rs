@@ -128,7 +128,8 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
     });
-    let routes = server.routes.load();
+    let domains = server.routes.load();
+    let routes = domains.select(|| head.authority(bytes));
     if head.upgrade
         && let Some(found) = routes.find_websocket(head.path(bytes))
         && let Target::WebSocket(behavior) = found.value
