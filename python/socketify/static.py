@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from ._core import Request, Response
-    from .app import App
+    from .routes import Routes
 
 __all__ = ["in_directory", "sendfile", "static_route"]
 
@@ -86,7 +86,7 @@ async def _send(res: Response, file: _File, answer: _Answer, chunk: bytes) -> No
     res.close()
 
 
-def static_route(app: App, route: str, directory: str | os.PathLike[str]) -> App:
+def static_route(app: Routes, route: str, directory: str | os.PathLike[str]) -> Routes:
     """Serves the files below a directory to GET and HEAD requests below a route.
 
     What the URL names is percent-decoded once. Names that lead outside the directory, also through symbolic

@@ -62,7 +62,7 @@ class FakeApp:
     def __getattr__(self, method: str) -> Callable[..., Any]:
         if method not in METHODS:
             raise AttributeError(method)
-        return lambda path, handler: self.routes.append((method, path, handler))
+        return lambda path, handler, max_body_size=None: self.routes.append((method, path, handler))
 
 
 def plus(text: str) -> Callable[..., Any]:
