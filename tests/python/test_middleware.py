@@ -266,26 +266,6 @@ def test_middleware_router(method: str) -> None:
     assert [route[2](FakeResponse(), FakeRequest()) for route in app.routes] == ["ab", "b"]
 
 
-@pytest.mark.parametrize(
-    "register",
-    [
-        lambda app: DecoratorRouter(app, plus("a")),
-        lambda app: DecoratorRouter(app, "/", "/x"),
-        lambda app: DecoratorRouter(app).get(plus("a")),
-        lambda app: DecoratorRouter(app).get(b"/"),
-        lambda app: DecoratorRouter(app).get("/")(None),
-        lambda app: MiddlewareRouter(app, "/x"),
-        lambda app: MiddlewareRouter(app).get(plus("a"), "/"),
-        lambda app: MiddlewareRouter(app).get("/", "/"),
-    ],
-)
-def test_wrong_arguments_are_refused_at_registration(register: Callable[[FakeApp], object]) -> None:
-    app = FakeApp()
-    with pytest.raises(TypeError):
-        register(app)
-    assert app.routes == []
-
-
 # ---- extensions --------------------------------------------------------------------------------------------
 
 
