@@ -2,6 +2,7 @@
 
 mod bridge;
 mod calls;
+mod classes;
 mod convert;
 mod listeners;
 mod message;

@@ -79,11 +79,17 @@
 //! ```
 //!
 //! A `HEAD` request that no route for `HEAD` or any method matches is given the routes for `GET`, after those for files.
+//!
+//! [`Domains`] has a router for each domain, chosen by the host a request is for before any of the above.
 
+mod domains;
+mod hosts;
 mod params;
 mod pattern;
 mod tree;
 
+pub use self::domains::Domains;
+pub use self::hosts::{HostError, Hosts};
 pub use self::params::{Match, Params};
 pub use self::pattern::{MAX_SEGMENTS, Pattern, PatternError};
 

@@ -39,10 +39,10 @@ use crate::app::{App, Job, Signal, Target};
 use crate::config::Config;
 use crate::net::Listener;
 use crate::pubsub::Hub;
-use crate::router::Router;
+use crate::router::Domains;
 
 /// The routes of a server, replaced as a whole while it runs.
-pub type Routes = Arc<ArcSwap<Router<Target>>>;
+pub type Routes = Arc<ArcSwap<Domains<Target>>>;
 
 /// One server, from binding to the last closed connection.
 pub struct Server {

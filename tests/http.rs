@@ -368,6 +368,30 @@ mod request_head {
     }
 
     /// DEC-12; RFC 9110 section 5.3.
+    /// RFC 9112 section 3.3: where the host of a request is found.
+    #[test]
+    fn the_authority_is_that_of_the_target_before_that_of_the_header() {
+        let cases: &[(&str, Option<&str>)] = &[
+            ("GET / HTTP/1.1\r\nHost: a.com:80\r\n\r\n", Some("a.com:80")),
+            ("GET / HTTP/1.1\r\nX: y\r\nhOST:\t a.com \r\n\r\n", Some("a.com")),
+            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", Some("")),
+            ("GET / HTTP/1.0\r\n\r\n", None),
+            ("OPTIONS * HTTP/1.1\r\nHost: a.com\r\n\r\n", Some("a.com")),
+            ("GET http://b.com/x HTTP/1.1\r\nHost: a.com\r\n\r\n", Some("b.com")),
+            ("GET HTTPS://b.com:443?x=http://c/ HTTP/1.1\r\nHost: a.com\r\n\r\n", Some("b.com:443")),
+            ("GET http://b.com HTTP/1.1\r\n\r\n", Some("b.com")),
+            ("GET http://[::1]:1/ HTTP/1.1\r\n\r\n", Some("[::1]:1")),
+            ("GET /http://b.com/ HTTP/1.1\r\nHost: a.com\r\n\r\n", Some("a.com")),
+            ("CONNECT b.com:443 HTTP/1.1\r\nHost: a.com\r\n\r\n", Some("b.com:443")),
+        ];
+        for (text, expected) in cases {
+            let head = parse(text.as_bytes(), &LIMITS).unwrap().unwrap();
+            assert_eq!(head.authority(text.as_bytes()), expected.map(str::as_bytes), "{text:?}");
+            // Another buffer than the head's own gives no panic.
+            let _ = head.authority(b"GET");
+        }
+    }
+
     #[test]
     fn header_lines() {
         let block = b"Host: h\r\nX-A:\t one \r\nCookie: a=1\r\nx-a: two\r\nEmpty:\r\nCOOKIE: b=2\r\n\

@@ -172,7 +172,7 @@ impl Site {
         let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: false };
         let listener = Listener::bind(&endpoint).unwrap();
         let port = listener.port();
-        let routes = Arc::new(ArcSwap::from_pointee(self.router));
+        let routes = Arc::new(ArcSwap::from_pointee(self.router.into()));
         let app: Arc<dyn App> = Arc::<Code>::clone(&code);
         let server = Server::start(config, app, routes, vec![listener]).unwrap();
         Served { server, code, port, event_loop: Some(event_loop) }
@@ -395,7 +395,8 @@ fn files_are_served_without_user_code() {
         assert_eq!(client.get("/files/../small.txt"), ok("/files/../small.txt"));
         assert_eq!(client.get("/small.txt").0, 404);
     }
-    let paths = ["/files/below/large.txt", "/files/small.txt", "/files/nothing.txt", "/files/below/large.txt"];
+    let paths =
+        ["/files/below/large.txt", "/files/small.txt", "/files/nothing.txt", "/files/below/large.txt"];
     for path in paths {
         client.ask(path);
     }

@@ -283,7 +283,7 @@ impl Site {
         let listener = Listener::bind(&endpoint).unwrap();
         let port = listener.port();
         let app: Arc<dyn App> = Arc::<Code>::clone(&code);
-        let routes = Arc::new(ArcSwap::from_pointee(paths));
+        let routes = Arc::new(ArcSwap::from_pointee(paths.into()));
         let server = Server::start(config, app, routes, vec![listener]).unwrap();
         Served { server, code, port, event_loop: Some(event_loop) }
     }

@@ -5,6 +5,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use socketify::http::chunked::{ChunkError, ChunkedDecoder};
 use socketify::http::head::{Framing, Head, HeadLimits, HeaderLines, find, joined, parse, parse_from};
+use socketify::router::Hosts;
 use socketify_fuzz::ends;
 
 #[derive(Arbitrary, Debug)]
@@ -13,6 +14,19 @@ struct Input<'a> {
     max_headers: u8,
     sizes: [u8; 4],
     wire: &'a [u8],
+}
+
+fn memmem(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+/// Names of every shape that is looked for.
+fn hosts() -> Hosts<()> {
+    let mut hosts = Hosts::new();
+    for name in ["*", "*.*", "a.*", "a.b", "::1"] {
+        let _ = hosts.entry(name);
+    }
+    hosts
 }
 
 fn check(head: &Head, wire: &[u8], limits: &HeadLimits) {
@@ -50,6 +64,9 @@ fn check(head: &Head, wire: &[u8], limits: &HeadLimits) {
         Framing::Length(_) => assert!(has(b"content-length") && !has(b"transfer-encoding")),
         Framing::Chunked => assert!(!has(b"content-length") && has(b"transfer-encoding")),
     }
+    let authority = head.authority(wire).unwrap_or_default();
+    assert!(authority.is_empty() || memmem(text, authority), "the host was sent");
+    let _ = hosts().find(authority);
     assert!(!head.upgrade || has(b"upgrade") && has(b"connection"));
 }
 

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, Final, TypeAlias, final, overload, type_check_only
 from uuid import UUID
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from .app import App
 from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
@@ -22,7 +22,7 @@ __version__: Final[str]
 _Status: TypeAlias = int | str | bytes
 _Headers: TypeAlias = Iterable[tuple[Field, Payload]]
 
-@final
+@disjoint_base
 class Request:
     """One HTTP request.
 
@@ -31,6 +31,13 @@ class Request:
 
     Text from the wire is UTF-8 where it is valid UTF-8 and ISO 8859-1 where it is not.
     """
+
+    def __new__(cls) -> Self:
+        """The server makes them.
+
+        Raises:
+            TypeError: Always.
+        """
 
     @property
     def app(self) -> App:
@@ -145,7 +152,7 @@ class Request:
     @type_check_only
     def __setattr__(self, name: str, value: Any, /) -> None: ...
 
-@final
+@disjoint_base
 class Response:
     """The answer to one HTTP request.
 
@@ -161,6 +168,13 @@ class Response:
 
     aborted: bool
     """Whether the client left before the answer was complete. May be set, which changes nothing else."""
+
+    def __new__(cls) -> Self:
+        """The server makes them.
+
+        Raises:
+            TypeError: Always.
+        """
 
     @property
     def app(self) -> App:
@@ -529,7 +543,7 @@ class Response:
     @type_check_only
     def __setattr__(self, name: str, value: Any, /) -> None: ...
 
-@final
+@disjoint_base
 class WebSocket:
     """One WebSocket, the same object in all its callbacks.
 
@@ -544,6 +558,13 @@ class WebSocket:
 
     A *topic* is text or bytes; text and its UTF-8 bytes are the same topic.
     """
+
+    def __new__(cls) -> Self:
+        """The server makes them.
+
+        Raises:
+            TypeError: Always.
+        """
 
     @property
     def app(self) -> App:
@@ -781,6 +802,10 @@ class Server:
     def __new__(
         cls, application: App, serializer: Any, handlers_on_loop: bool, options: dict[str, Any]
     ) -> Self: ...
+    @staticmethod
+    def domain_name(name: str) -> str:
+        """Checks the name of a domain; gives it as requests to it are compared with."""
+
     def add_route(
         self,
         method: str | None,
@@ -788,11 +813,19 @@ class Server:
         handler: Callable[..., object],
         coroutine: bool,
         max_body_size: int | None = None,
+        domain: str | None = None,
     ) -> bool:
-        """Registers a handler; ``method`` None is every method. True when the pattern can match."""
+        """Registers a handler; ``method`` None is every method. ``domain`` names the router, None the default one. True when
+        the pattern can match."""
 
     def add_constant(
-        self, method: str | None, pattern: str, status: int, headers: list[tuple[Any, Any]], body: Any
+        self,
+        method: str | None,
+        pattern: str,
+        status: int,
+        headers: list[tuple[Any, Any]],
+        body: Any,
+        domain: str | None = None,
     ) -> bool:
         """Registers an answer that never changes, which is given without Python."""
 
@@ -806,6 +839,7 @@ class Server:
         precompressed: bool,
         hidden: bool,
         types: tuple[dict[str, str], dict[str, str], list[str]],
+        domain: str | None = None,
     ) -> bool:
         """Registers a directory, whose names begin behind ``depth`` segments of a path. ``types`` are media types
         by extension, suffixes that stand for others, and encodings. True when the pattern can match."""
@@ -816,6 +850,7 @@ class Server:
         limits: dict[str, Any],
         listeners: dict[str, tuple[Callable[..., object], bool]],
         context: object,
+        domain: str | None = None,
     ) -> bool:
         """Registers a WebSocket route: limits by key, times in seconds; listeners with whether each is a coroutine
         function; ``context`` is the third argument of ``upgrade``. True when the pattern can match."""
@@ -857,11 +892,8 @@ class Server:
     def set_serializer(self, serializer: Any) -> None:
         """Sets what JSON goes through."""
 
-    def set_extender(self, extender: Callable[[Response, Request], object]) -> None:
-        """Sets what is called on the objects of each request before its first handler."""
-
-    def set_socket_extender(self, extender: Callable[[WebSocket], object]) -> None:
-        """Sets what is called on the object of each socket before its first callback."""
+    def replace_class(self, class_: type[Any]) -> None:
+        """Makes requests, responses or sockets of a subclass of theirs from now on. Each can be replaced once."""
 
     def set_flusher(self, flusher: Callable[[], object] | None) -> None:
         """Sets what has the loop call ``flush`` soon, for a loop that does not poll before it blocks."""

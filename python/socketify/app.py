@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
-from ._core import Server
+from ._core import Request, Response, Server, WebSocket
+from .domains import Domain
 from .extensions import AppExtension
-from .handlers import is_async
 from .lifecycle import Lifecycle
 from .loop import Loop
 from .options import AppOptions, OpCode
-from .routers import DecoratorRouter
-from .static import static_route
-from .websocket import WebSocketBehavior, parse_behavior
+from .routes import Routes
 
 if TYPE_CHECKING:
-    from ._core import Request, Response, WebSocket
-    from .handlers import ErrorHandler, Handler
+    from .handlers import ErrorHandler
 
 __all__ = ["App"]
 
@@ -30,7 +26,7 @@ logger = logging.getLogger("socketify")
 _H = TypeVar("_H", bound=Callable[..., Any])
 
 
-class App(Lifecycle):
+class App(Lifecycle, Routes):
     """An HTTP server and its routes.
 
     ``def`` handlers run on the core's I/O threads, one at a time; ``async def`` handlers are asyncio tasks on the loop that
@@ -105,9 +101,6 @@ class App(Lifecycle):
         self.is_ssl = False
         self._json_serializer: Any = json_default
         self._template: Any = None
-        self._request_extension = AppExtension()
-        self._response_extension = AppExtension()
-        self._websocket_extension = AppExtension()
         try:
             asyncio.get_running_loop()
             # A loop that is not ours cannot be used from I/O threads, so its handlers stay on its own.
@@ -129,6 +122,10 @@ class App(Lifecycle):
             "proxy_protocol": proxy_protocol,
         }
         self._server = Server(self, self._json_serializer, sync_handlers == "loop" or inside, limits)
+        replace = self._server.replace_class
+        self._request_extension = AppExtension(Request, replace)
+        self._response_extension = AppExtension(Response, replace)
+        self._websocket_extension = AppExtension(WebSocket, replace)
         self.loop = Loop(
             lambda _loop, error, response: self.trigger_error(error, response, None),
             task_factory_max_items,
@@ -138,89 +135,7 @@ class App(Lifecycle):
         )
         self._server.set_event_loop(self.loop.loop)
 
-    # ---- routes -----------------------------------------------------------------------------------------------------
-
-    def _route(
-        self, method: str | None, path: str, handler: Handler | None, max_body_size: int | None = None
-    ) -> App:
-        if not callable(handler):
-            raise TypeError(f"the handler of {path!r} must be callable, not {handler!r}")
-        if not self._server.add_route(method, path, handler, is_async(handler), max_body_size):
-            logger.warning("route %r: nothing after a '*' is ever matched", path)
-        return self
-
-    def get(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes GET requests of ``path`` to ``handler(res, req)``; HEAD too, where no other route answers it.
-
-        Args:
-            path: Segments are literal, ``:name`` (one segment, a parameter) or ``*`` (the rest). Literal goes before
-                parameter before ``*``, whatever the order of registration. A handler registered again replaces the earlier.
-            handler: Called as ``(res, req)``; ``def`` or ``async def``.
-            max_body_size: Bytes of request body this route takes, in place of the application's limit.
-
-        Returns:
-            The application.
-
-        Raises:
-            ValueError: The pattern is malformed; the message names it.
-            TypeError: The handler cannot be called.
-        """
-        return self._route("GET", path, handler, max_body_size)
-
-    def post(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes POST requests; see :meth:`get`."""
-        return self._route("POST", path, handler, max_body_size)
-
-    def options(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes OPTIONS requests; see :meth:`get`."""
-        return self._route("OPTIONS", path, handler, max_body_size)
-
-    def delete(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes DELETE requests; see :meth:`get`."""
-        return self._route("DELETE", path, handler, max_body_size)
-
-    def patch(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes PATCH requests; see :meth:`get`."""
-        return self._route("PATCH", path, handler, max_body_size)
-
-    def put(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes PUT requests; see :meth:`get`."""
-        return self._route("PUT", path, handler, max_body_size)
-
-    def head(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes HEAD requests; see :meth:`get`."""
-        return self._route("HEAD", path, handler, max_body_size)
-
-    def connect(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes CONNECT requests; see :meth:`get`."""
-        return self._route("CONNECT", path, handler, max_body_size)
-
-    def trace(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes TRACE requests; see :meth:`get`."""
-        return self._route("TRACE", path, handler, max_body_size)
-
-    def any(self, path: str, handler: Handler, *, max_body_size: int | None = None) -> App:
-        """Routes requests of every method, after handlers of the same pattern for one method; see :meth:`get`."""
-        return self._route(None, path, handler, max_body_size)
-
-    def ws(self, path: str, behavior: WebSocketBehavior | Mapping[str, Any]) -> App:
-        """Serves WebSockets at ``path``. Requests there that are no handshake go to the HTTP routes.
-
-        Args:
-            path: As for :meth:`get`; parameters are read in the ``upgrade`` listener.
-            behavior: Limits and listeners, a dict with any of the keys of :class:`WebSocketBehavior`.
-
-        Returns:
-            The application.
-
-        Raises:
-            TypeError: The behaviour is no dict, or a value is of the wrong type; the message names the key.
-            ValueError: A key is unknown, a number is out of range, or the pattern is malformed.
-        """
-        limits, listeners = parse_behavior(path, behavior)
-        if not self._server.add_websocket(path, limits, listeners, behavior):
-            logger.warning("route %r: nothing after a '*' is ever matched", path)
-        return self
+    # ---- topics ------------------------------------------------------------------------------------------------------
 
     def publish(
         self, topic: str | bytes, message: Any, opcode: OpCode | int = OpCode.BINARY, compress: bool = False
@@ -249,81 +164,28 @@ class App(Lifecycle):
         """
         return self._server.num_subscribers(topic)
 
-    def constant(
-        self,
-        path: str,
-        message: Any,
-        content_type: str | bytes | None = None,
-        status: int = 200,
-        headers: Iterable[tuple[str | bytes, str | bytes | int]] | None = None,
-        *,
-        method: str | None = "GET",
-    ) -> App:
-        """An answer that never changes, given by the core without running Python: a health check, a robots.txt.
+    # ---- domains and extensions ----------------------------------------------------------------------------------------
+
+    def domain(self, name: str) -> Domain:
+        """The routes for one host, or for a family of hosts.
+
+        Requests to a host that has routes of its own are answered by those alone, and with 404 where none of them matches:
+        the application's other routes are for all other hosts. The host is what the request's target or ``Host`` header
+        says, without its port.
 
         Args:
-            path: As for :meth:`get`.
-            message: ``str``, bytes-like, or anything the JSON serializer takes, converted now.
-            content_type: Default ``text/plain``, or ``application/json`` for what went through the serializer.
-            status: From 200 to 599.
-            headers: Further headers.
-            method: The method, or None for every method.
+            name: ``"example.com"``; ``"*.example.com"``, where ``*`` is exactly one label; or an IP address. Case does not
+                count. Letters beyond ASCII are put into IDNA form. An exact name goes before one with ``*``.
 
         Returns:
-            The application.
-        """
-        plain = isinstance(message, (str, bytes, bytearray, memoryview))
-        given = content_type or ("text/plain" if plain else "application/json")
-        pairs = [("Content-Type", given), *(headers or ())]
-        self._server.add_constant(method, path, status, pairs, message)
-        return self
-
-    def static(
-        self,
-        route: str,
-        directory: str | os.PathLike[str],
-        *,
-        index: str | None = None,
-        cache_control: str | None = None,
-        precompressed: bool = False,
-        dotfiles: bool = False,
-    ) -> App:
-        """Serves the files below ``directory`` to GET and HEAD requests below ``route``, without running Python.
-
-        Ranges, validators and conditional requests are honoured (RFC 9110 sections 8.8, 13 and 14). What a URL names is
-        percent-decoded once. A request goes to the next matching route, or is a 404, when there is no such file, when the
-        name leads outside the directory, also through symbolic links, and when it is no regular file. Other routes of the
-        same path go first where they are more exact, such as ``app.get("/")`` beside ``app.static("/", "public")``.
-
-        Args:
-            route: Path below which the files appear; a slash at its end does not count.
-            directory: The directory. Files that appear in it later are served too, and so is one that takes its place.
-            index: File that stands for a directory, such as ``"index.html"``. Default None: directories are not served.
-            cache_control: Value of the ``Cache-Control`` header. Default None: no such header.
-            precompressed: Whether ``name.br``, ``name.zst`` or ``name.gz``, when it is there, is sent in place of ``name`` to
-                clients that accept it. Default False.
-            dotfiles: Whether names that begin with a dot are served. ``/.well-known/`` always is (RFC 8615). Default False.
-
-        Returns:
-            The application.
+            Something with the methods of an application that register routes. Each call with the same name gives the same
+            routes.
 
         Raises:
-            TypeError: The route is not ``str``, or the directory no path.
-            ValueError: The index or the ``Cache-Control`` cannot be what they are given for; the message names it.
+            TypeError: The name is not a str.
+            ValueError: It is no host name; the message names it.
         """
-        return static_route(
-            self,
-            route,
-            directory,
-            index=index,
-            cache_control=cache_control,
-            precompressed=precompressed,
-            dotfiles=dotfiles,
-        )
-
-    def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> DecoratorRouter:
-        """Decorators that register routes: ``@router.get("/")``."""
-        return DecoratorRouter(self, prefix, *middlewares)
+        return Domain(self, name)
 
     def register(self, extension: Callable[[AppExtension, AppExtension, AppExtension], object]) -> App:
         """Adds methods and properties to requests, responses and WebSockets, those of routes already registered as well.
@@ -334,22 +196,16 @@ class App(Lifecycle):
 
         Returns:
             The application.
+
+        Raises:
+            TypeError: The extension cannot be called.
         """
+        if not callable(extension):
+            raise TypeError(
+                f"an extension must be callable as (request, response, websocket), which {extension!r} is not"
+            )
         extension(self._request_extension, self._response_extension, self._websocket_extension)
-        if not (self._request_extension.empty and self._response_extension.empty):
-            self._server.set_extender(self._extend)
-        if not self._websocket_extension.empty:
-            self._server.set_socket_extender(self._extend_socket)
         return self
-
-    def _extend_socket(self, socket: WebSocket) -> None:
-        self._websocket_extension.set_properties(socket)
-        self._websocket_extension.bind_methods(socket)
-
-    def _extend(self, response: Response, request: Request) -> None:
-        for additions, instance in ((self._request_extension, request), (self._response_extension, response)):
-            additions.set_properties(instance)
-            additions.bind_methods(instance)
 
     # ---- settings ---------------------------------------------------------------------------------------------------
 

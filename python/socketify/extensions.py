@@ -15,41 +15,56 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 class AppExtension:
     """What extensions add to one kind of object. ``App.register`` hands out three of them.
 
+    What is added becomes part of a subclass, of which the application's objects are made from the first addition on. So
+    it costs a request nothing, and nothing of it refers to the object.
+
     Attributes:
         methods: ``(name, function)`` pairs in order of registration.
         properties: ``(name, default)`` pairs in order of registration.
         empty: Whether there is nothing to add.
+
+    Args:
+        base: The class whose objects get the additions. Without one they are only noted, for :meth:`bind_methods` and
+            :meth:`set_properties`.
+        install: Called once with the subclass of ``base`` that has them, before the first of them counts.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, base: type | None = None, install: Callable[[type[Any]], object] | None = None
+    ) -> None:
         self.methods: list[tuple[str, Callable[..., Any]]] = []
         self.properties: list[tuple[str, Any]] = []
         self.empty = True
+        self._base = base
+        self._install = install
+        self._class: type | None = None
 
     def method(self, func: _F) -> _F:
-        """Adds a function as a method of every later object, under its own name; a decorator.
+        """Adds a function as a method of every object, under its own name; a decorator.
 
         It gets the object as first argument, may be a coroutine function, and goes before a built-in method
-        of that name.
+        of that name, which it reaches through the class: ``Response.end(self, ...)``. A ``staticmethod`` gets no object.
 
         Args:
-            func: The function.
+            func: The function, or anything else that can be called and has a ``__name__``.
 
         Returns:
             The function.
 
         Raises:
-            TypeError: It cannot be called or has no name.
+            TypeError: It cannot be called or has no name that can stand behind a dot, such as a lambda.
+            ValueError: The name is one that socketify needs for itself.
         """
         name = getattr(func, "__name__", None)
-        if not callable(func) or not isinstance(name, str):
+        if not callable(func) or not isinstance(name, str) or not name.isidentifier():
             raise TypeError(f"an extension's method must be a function with a name, not {func!r}")
+        self._add(name, _binding(func))
         self.methods.append((name, func))
         self.empty = False
         return func
 
     def property(self, name: str, default_value: Any = None) -> None:
-        """Adds an attribute to every later object.
+        """Adds an attribute to every object. Where there is a method of that name too, the method counts.
 
         Args:
             name: The attribute's name.
@@ -58,19 +73,89 @@ class AppExtension:
 
         Raises:
             TypeError: The name is not a str.
+            ValueError: The name is one that socketify needs for itself.
         """
         if not isinstance(name, str):
             raise TypeError(f"an extension's property is named by a str, not {name!r}")
+        if not any(name == method for method, _ in self.methods):
+            self._add(name, _default(name, default_value))
         self.properties.append((name, default_value))
         self.empty = False
 
     def bind_methods(self, instance: Any) -> None:
-        """Gives an object the methods."""
+        """Gives any object the methods."""
         for name, func in self.methods:
-            setattr(instance, name, MethodType(func, instance))
+            setattr(instance, name, _binding(func).__get__(instance, type(instance)))
 
     def set_properties(self, instance: Any) -> None:
-        """Gives an object the attributes."""
+        """Gives any object the attributes."""
         for name, default in self.properties:
-            mutable = isinstance(default, (list, dict, set))
-            setattr(instance, name, copy.copy(default) if mutable else default)
+            setattr(instance, name, copy.copy(default) if _is_copied(default) else default)
+
+    def _add(self, name: str, attribute: object) -> None:
+        base = self._base
+        if base is None:
+            return
+        if name.startswith("_") and hasattr(base, name):
+            raise ValueError(f"an extension must not replace {name!r} of {base.__name__}, which is internal")
+        if self._class is not None:
+            setattr(self._class, name, attribute)
+            return
+        # Whoever looks at the class shall see what the documentation speaks of.
+        same = {key: getattr(base, key) for key in ("__module__", "__qualname__", "__doc__")}
+        made = type(base.__name__, (base,), {"__slots__": (), **same, name: attribute})
+        if self._install is not None:
+            self._install(made)
+        self._class = made
+
+
+def _is_copied(default: object) -> bool:
+    return isinstance(default, (list, dict, set))
+
+
+def _binding(func: Any) -> Any:
+    """What to put into a class so that calling it on an object calls ``func`` with the object."""
+    # A bound method has been bound to something else before, and takes the object as one more argument.
+    return func if hasattr(func, "__get__") and not isinstance(func, (MethodType, type)) else _Method(func)
+
+
+def _default(name: str, value: Any) -> Any:
+    """What to put into a class so that its objects have an attribute of that value."""
+    if _is_copied(value):
+        return _Copied(name, value)
+    # A function would be bound.
+    return _Shared(value) if hasattr(value, "__get__") else value
+
+
+class _Method:
+    """Binds what is callable but no function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __get__(self, instance: object, owner: type | None = None) -> Callable[..., Any]:
+        return self.function if instance is None else MethodType(self.function, instance)
+
+
+class _Shared:
+    """Gives a value as it is."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self.value
+
+
+class _Copied:
+    """Gives each object a copy of its own when it first asks: a request that does not ask pays nothing."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self.value = value
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self.value
+        # Of two threads that ask at once both get the same.
+        return vars(instance).setdefault(self.name, copy.copy(self.value))

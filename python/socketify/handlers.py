@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from ._core import Request, Response
@@ -16,6 +19,7 @@ __all__ = [
     "AsyncHandler",
     "AsyncMiddleware",
     "Buffer",
+    "Chain",
     "DataHandler",
     "ErrorHandler",
     "Field",
@@ -25,10 +29,29 @@ __all__ = [
     "JsonSerializer",
     "Middleware",
     "Payload",
+    "RequestT",
+    "ResponseT",
+    "RouteHandler",
+    "Step",
     "TemplateEngine",
     "WritableHandler",
     "is_async",
+    "warn_if_swapped",
 ]
+
+logger = logging.getLogger("socketify")
+
+#: Code that has been warned of.
+_warned: weakref.WeakSet[CodeType] = weakref.WeakSet()
+
+ResponseT = TypeVar("ResponseT", bound="Response")
+"""``Response``, or a subclass that says what extensions have added to it."""
+
+RequestT = TypeVar("RequestT", bound="Request")
+"""``Request``, or a subclass that says what extensions have added to it."""
+
+_Res = TypeVar("_Res", bound="Response", contravariant=True)
+_Req = TypeVar("_Req", bound="Request", contravariant=True)
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 """Bytes in any of their forms."""
@@ -47,6 +70,9 @@ AsyncHandler: TypeAlias = "Callable[[Response, Request], Coroutine[Any, Any, obj
 
 AnyHandler: TypeAlias = "Handler | AsyncHandler"
 """What a route takes."""
+
+RouteHandler: TypeAlias = "Callable[[ResponseT, RequestT], Any]"
+"""What a route takes, with the classes it is written for."""
 
 ErrorHandler: TypeAlias = "Callable[[Exception, Response | None, Request | None], object]"
 """Gets what a handler raised. After an ``async`` handler the request is None; the response may be too."""
@@ -71,6 +97,25 @@ Middleware: TypeAlias = "Callable[[Response, Request, Any], Any]"
 
 AsyncMiddleware: TypeAlias = "Callable[[Response, Request, Any], Awaitable[Any]]"
 """A member of a chain that is a coroutine function."""
+
+Step: TypeAlias = "Callable[[ResponseT, RequestT, Any], Any]"
+"""A member of a chain, ``async`` or not, with the classes it is written for."""
+
+
+class Chain(Protocol[_Res, _Req]):
+    """Several functions as one: a handler, or a member of another chain."""
+
+    def __call__(self, res: _Res, req: _Req, data: Any = None, /) -> Any:
+        """Runs the members in turn.
+
+        Args:
+            res: The response.
+            req: The request.
+            data: What the first member gets.
+
+        Returns:
+            The last value, or a coroutine that gives it.
+        """
 
 
 class JsonSerializer(Protocol):
@@ -105,3 +150,24 @@ def is_async(function: object) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(type(function), "__call__", None)  # noqa: B004 - asked for what it is, not whether it is there
     )
+
+
+def warn_if_swapped(function: object, what: str) -> None:
+    """Logs a warning, once, when a function names its first parameters as the other one's.
+
+    It may use them in that order on purpose, so it is no error.
+
+    Args:
+        function: Called as ``(res, req)``, or with more arguments after these.
+        what: What it is, for the message.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    code = getattr(function, "__code__", None)
+    if not inspect.iscode(code) or code in _warned:
+        return
+    first = 1 if inspect.ismethod(function) else 0
+    names = code.co_varnames[first : code.co_argcount][:2]
+    if len(names) == 2 and names[0] in ("req", "request") and names[1] in ("res", "response"):
+        _warned.add(code)
+        logger.warning("%s is called as (res, req), and its parameters are named (%s, %s)", what, *names)

@@ -6,20 +6,19 @@ the first. A member that returns something false stops the chain; the last membe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .errors import qualified_name
-from .handlers import is_async
+from .handlers import is_async, warn_if_swapped
 
 if TYPE_CHECKING:
     from ._core import Request, Response
-    from .handlers import Middleware
+    from .handlers import Chain, Middleware, RequestT, ResponseT, Step
 
 __all__ = ["async_middleware", "middleware", "sync_middleware"]
 
 
-def middleware(*functions: Middleware) -> Callable[..., Any]:
+def middleware(*functions: Step[ResponseT, RequestT]) -> Chain[ResponseT, RequestT]:
     """Makes one handler of several functions, ``async`` or not.
 
     Members before the first coroutine function run at once. From it on all run in one coroutine, in which
@@ -46,7 +45,7 @@ def middleware(*functions: Middleware) -> Callable[..., Any]:
     return _MixedChain(members, first)
 
 
-def sync_middleware(*functions: Middleware) -> Callable[..., Any]:
+def sync_middleware(*functions: Step[ResponseT, RequestT]) -> Chain[ResponseT, RequestT]:
     """Makes one plain function of several.
 
     Args:
@@ -68,7 +67,7 @@ def sync_middleware(*functions: Middleware) -> Callable[..., Any]:
     return _sync_chain(members)
 
 
-def async_middleware(*functions: Middleware) -> Callable[..., Any]:
+def async_middleware(*functions: Step[ResponseT, RequestT]) -> Chain[ResponseT, RequestT]:
     """Makes one coroutine function of several, ``async`` or not.
 
     Args:
@@ -109,11 +108,12 @@ def _members(functions: tuple[Any, ...]) -> tuple[Middleware, ...]:
     for function in functions:
         if not callable(function):
             raise TypeError(f"a middleware must be callable as (res, req, data), which {function!r} is not")
+        warn_if_swapped(function, f"the middleware {qualified_name(function)}")
         members.extend(function.members if isinstance(function, _MixedChain) else (function,))
     return tuple(members)
 
 
-def _sync_chain(members: tuple[Middleware, ...]) -> Callable[..., Any]:
+def _sync_chain(members: tuple[Middleware, ...]) -> Chain[Response, Request]:
     def chain(res: Response, req: Request, data: Any = None) -> Any:
         for member in members:
             data = member(res, req, data)
@@ -124,7 +124,7 @@ def _sync_chain(members: tuple[Middleware, ...]) -> Callable[..., Any]:
     return chain
 
 
-def _async_chain(members: tuple[Middleware, ...]) -> Callable[..., Any]:
+def _async_chain(members: tuple[Middleware, ...]) -> Chain[Response, Request]:
     steps = tuple((member, is_async(member)) for member in members)
 
     async def chain(res: Response, req: Request, data: Any = None) -> Any:

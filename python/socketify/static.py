@@ -6,11 +6,13 @@ The core opens and sends them. What is here is what only Python knows: where thi
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from ._core import Request, Response
-    from .app import App
+    from .routes import Routes
+
+_R = TypeVar("_R", bound="Routes")
 
 __all__ = ["in_directory", "sendfile", "static_route"]
 
@@ -30,7 +32,7 @@ async def sendfile(res: Response, req: Request, filename: str | os.PathLike[str]
 
 
 def static_route(
-    app: App,
+    app: _R,
     route: str,
     directory: str | os.PathLike[str],
     *,
@@ -38,11 +40,11 @@ def static_route(
     cache_control: str | None = None,
     precompressed: bool = False,
     dotfiles: bool = False,
-) -> App:
+) -> _R:
     """Serves the files below a directory; :meth:`App.static` tells how.
 
     Returns:
-        The application.
+        What it was called on.
 
     Raises:
         TypeError: The route is not ``str``, or the directory no path.
@@ -53,10 +55,20 @@ def static_route(
     if index is not None and (not index or "/" in index or "\0" in index):
         raise ValueError(f"the index must be the name of a file, such as 'index.html', not {index!r}")
     if cache_control is not None and not (cache_control.isascii() and cache_control.isprintable()):
-        raise ValueError(f"cache_control must be the value of a header, such as 'max-age=3600', not {cache_control!r}")
+        raise ValueError(
+            f"cache_control must be the value of a header, such as 'max-age=3600', not {cache_control!r}"
+        )
     route = "/" + route.strip("/") if route.strip("/") else ""
     app._server.add_files(
-        f"{route}/*", os.fsdecode(directory), route.count("/"), index, cache_control, precompressed, dotfiles, _types()
+        f"{route}/*",
+        os.fsdecode(directory),
+        route.count("/"),
+        index,
+        cache_control,
+        precompressed,
+        dotfiles,
+        _types(),
+        app._domain,
     )
     return app
 

@@ -108,6 +108,13 @@ impl Head {
         self.query.as_ref().map(|range| slice(buf, range))
     }
 
+    /// The host that the request is for, with its port if that was sent: the authority of an absolute-form or
+    /// authority-form target, else the `Host` header (RFC 9112 section 3.3).
+    pub fn authority<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
+        target::authority(self.method(buf), self.target(buf))
+            .or_else(|| find(self.header_block(buf), b"host"))
+    }
+
     /// The header block within `buf`: what [`HeaderLines`], [`find`] and [`joined`] read.
     pub fn header_block<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         slice(buf, &self.headers)

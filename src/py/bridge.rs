@@ -16,9 +16,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyType};
 
 use crate::app::{App, HandlerId, Job, Lane, Signal};
+use crate::py::classes::Classes;
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
 use crate::server::Exchange;
@@ -69,10 +70,8 @@ pub(crate) struct PyApp {
     pub(super) handlers: RwLock<Vec<Handler>>,
     serializer: RwLock<Py<PyAny>>,
     event_loop: RwLock<Option<Py<PyAny>>>,
-    /// Adds what extensions add to the objects of a request; none for applications without extensions.
-    pub(super) extender: RwLock<Option<Py<PyAny>>>,
-    /// The same for sockets.
-    pub(super) socket_extender: RwLock<Option<Py<PyAny>>>,
+    /// What extensions have replaced.
+    pub(super) classes: Classes,
     /// Has the loop flush soon, where it does not ask before each sleep.
     flusher: RwLock<Option<Py<PyAny>>>,
     /// Whether there is one: nobody else pays for the question.
@@ -107,8 +106,7 @@ impl PyApp {
             handlers: RwLock::default(),
             serializer: RwLock::new(serializer),
             event_loop: RwLock::new(None),
-            extender: RwLock::new(None),
-            socket_extender: RwLock::new(None),
+            classes: Classes::default(),
             flusher: RwLock::new(None),
             has_flusher: AtomicBool::new(false),
             everything_on_loop,
@@ -149,18 +147,16 @@ impl PyApp {
         if let Some(event_loop) = self.event_loop.try_read() {
             visit.call(event_loop.as_ref())?;
         }
-        for slot in [&self.extender, &self.socket_extender, &self.flusher] {
-            if let Some(held) = slot.try_read() {
-                visit.call(held.as_ref())?;
-            }
+        if let Some(flusher) = self.flusher.try_read() {
+            visit.call(flusher.as_ref())?;
         }
-        Ok(())
+        self.classes.visit(&visit)
     }
 
     /// Drops the handlers, which are what closes circles.
     pub(crate) fn forget(&self) {
         let handlers = std::mem::take(&mut *self.handlers.write());
-        let slots = [&self.event_loop, &self.extender, &self.socket_extender, &self.flusher];
+        let slots = [&self.event_loop, &self.flusher];
         let held = slots.map(|slot| slot.write().take());
         drop((handlers, held));
     }
@@ -200,14 +196,9 @@ impl PyApp {
         drop(old);
     }
 
-    pub(crate) fn set_extender(&self, extender: Py<PyAny>) {
-        let old = self.extender.write().replace(extender);
-        drop(old);
-    }
-
-    pub(crate) fn set_socket_extender(&self, extender: Py<PyAny>) {
-        let old = self.socket_extender.write().replace(extender);
-        drop(old);
+    /// Makes objects of a subclass of theirs from now on.
+    pub(crate) fn replace_class(&self, class: &Bound<'_, PyType>) -> PyResult<()> {
+        self.classes.replace(class)
     }
 
     pub(crate) fn set_flusher(&self, flusher: Option<Py<PyAny>>) {

@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::app::HandlerId;
 use crate::py::bridge::{Handler, PyApp};
+use crate::py::classes::make;
 use crate::py::listeners::Listeners;
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -26,7 +27,7 @@ impl PyApp {
         };
         let (response, request) = match objects {
             Ok(objects) => objects,
-            // No memory, or an extension failed: there is nobody to answer, and the client sees the connection end.
+            // No memory: there is nobody to answer, and the client sees the connection end.
             Err(error) => {
                 error.write_unraisable(py, None);
                 exchange.close();
@@ -89,12 +90,8 @@ impl PyApp {
         py: Python<'_>,
         exchange: &Arc<Exchange>,
     ) -> PyResult<(Py<Response>, Py<Request>)> {
-        let response = Py::new(py, Response::new(Arc::clone(exchange)))?;
-        let request = Py::new(py, Request::new(Arc::clone(exchange)))?;
-        let extender = self.extender.read().as_ref().map(|extender| extender.clone_ref(py));
-        if let Some(extender) = extender {
-            extender.call1(py, (&response, &request))?;
-        }
+        let response = make(py, &self.classes.response, Response::new(Arc::clone(exchange)))?;
+        let request = make(py, &self.classes.request, Request::new(Arc::clone(exchange)))?;
         Ok((response, request))
     }
 

@@ -1,6 +1,8 @@
 //! `Request`: the request as handlers see it. It owns its data and stays valid for as long as anybody keeps it.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -8,6 +10,7 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::http::query;
 use crate::py::bridge::PyApp;
+use crate::py::classes::Replaceable;
 use crate::py::convert::{text, truth};
 use crate::py::message;
 use crate::py::response::Response;
@@ -15,7 +18,7 @@ use crate::server::Exchange;
 
 /// One HTTP request. Its data is copied out of the connection, so every method works for as long as the object lives,
 /// also after an `await` and after the answer.
-#[pyclass(frozen, dict, weakref, module = "socketify")]
+#[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct Request {
     exchange: Arc<Exchange>,
 }
@@ -37,8 +40,23 @@ enum Place<'py> {
     Name(Bound<'py, PyString>),
 }
 
+thread_local! {
+    static NEXT: Cell<Option<Request>> = const { Cell::new(None) };
+}
+
+impl Replaceable for Request {
+    fn next() -> &'static LocalKey<Cell<Option<Self>>> {
+        &NEXT
+    }
+}
+
 #[pymethods]
 impl Request {
+    #[new]
+    fn create() -> PyResult<Self> {
+        Self::take_next()
+    }
+
     /// The application that serves this request.
     #[getter]
     fn app(&self, py: Python<'_>) -> Option<Py<PyAny>> {

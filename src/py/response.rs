@@ -2,8 +2,10 @@
 //! complete or the client is gone it does nothing and gives its neutral value.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -13,6 +15,7 @@ use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
 use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
+use crate::py::classes::Replaceable;
 use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
@@ -20,7 +23,7 @@ use crate::py::sockets::Attached;
 use crate::server::{Attempt, Exchange, Sending};
 
 /// The answer to one HTTP request.
-#[pyclass(frozen, dict, weakref, module = "socketify")]
+#[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct Response {
     exchange: Arc<Exchange>,
 }
@@ -145,8 +148,23 @@ impl Response {
     }
 }
 
+thread_local! {
+    static NEXT: Cell<Option<Response>> = const { Cell::new(None) };
+}
+
+impl Replaceable for Response {
+    fn next() -> &'static LocalKey<Cell<Option<Self>>> {
+        &NEXT
+    }
+}
+
 #[pymethods]
 impl Response {
+    #[new]
+    fn create() -> PyResult<Self> {
+        Self::take_next()
+    }
+
     /// The application that answers.
     #[getter]
     fn app(&self, py: Python<'_>) -> Option<Py<PyAny>> {

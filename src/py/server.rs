@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt};
+use pyo3::types::{PyDict, PyInt, PyType};
 
 use crate::app::{Behavior, Constant, Listener as Listening, Target};
 use crate::config::{Config, SocketConfig};
@@ -21,7 +21,7 @@ use crate::net::{Endpoint, Listener};
 use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
 use crate::py::{message, outgoing};
-use crate::router::{Kind, Pattern, Router};
+use crate::router::{Domains, Hosts, Kind, Pattern};
 use crate::server::{self, Routes};
 use crate::websocket::deflate::Compression;
 
@@ -31,7 +31,7 @@ pub(crate) struct Server {
     app: Arc<PyApp>,
     config: Config,
     /// The routes as registered; copied to `live` when a running server must see them.
-    routes: Mutex<Router<Target>>,
+    routes: Mutex<Domains<Target>>,
     live: Routes,
     /// Bound, waiting for the start.
     bound: Mutex<Vec<Listener>>,
@@ -136,6 +136,10 @@ fn socket_config(limits: &Bound<'_, PyDict>) -> PyResult<SocketConfig> {
     })
 }
 
+fn invalid(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
 fn kind(method: Option<&str>) -> Kind {
     method.map_or_else(Kind::any, Kind::method)
 }
@@ -163,15 +167,23 @@ impl Server {
         Ok(Self {
             app: Arc::new(app),
             config: config(options)?,
-            routes: Mutex::new(Router::new()),
-            live: Arc::new(ArcSwap::from_pointee(Router::new())),
+            routes: Mutex::default(),
+            live: Arc::new(ArcSwap::from_pointee(Domains::default())),
             bound: Mutex::default(),
             life: Mutex::new(Life::Stopped),
         })
     }
 
+    /// Checks the name of a domain; gives it as requests to it are compared with.
+    #[staticmethod]
+    fn domain_name(name: &str) -> PyResult<String> {
+        let name = Hosts::<()>::normalise(name).map_err(invalid)?;
+        Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
     /// Registers a handler; `method` None is every method. True when the pattern can match (nothing follows a `*`).
-    #[pyo3(signature = (method, pattern, handler, coroutine, max_body_size = None))]
+    /// `domain` names the router, None the default one.
+    #[pyo3(signature = (method, pattern, handler, coroutine, max_body_size = None, domain = None))]
     fn add_route(
         &self,
         method: Option<&str>,
@@ -179,12 +191,14 @@ impl Server {
         handler: Py<PyAny>,
         coroutine: bool,
         max_body_size: Option<u64>,
+        domain: Option<&str>,
     ) -> PyResult<bool> {
         let (id, lane) = self.app.add_handler(Handler { callable: handler, coroutine, context: None })?;
-        self.insert(method, pattern, Target::Handler { id, lane, max_body_size })
+        self.put(domain, kind(method), pattern, Target::Handler { id, lane, max_body_size })
     }
 
     /// Registers an answer that never changes, which is given without Python.
+    #[pyo3(signature = (method, pattern, status, headers, body, domain = None))]
     fn add_constant<'py>(
         &self,
         method: Option<&str>,
@@ -192,6 +206,7 @@ impl Server {
         status: &Bound<'py, PyInt>,
         headers: Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)>,
         body: &Bound<'py, PyAny>,
+        domain: Option<&str>,
     ) -> PyResult<bool> {
         let mut head = ResponseHead::default();
         let code = status.extract::<u16>().ok().filter(|code| (200..600).contains(code));
@@ -203,12 +218,13 @@ impl Server {
             head.header(name.as_bytes()?, value.as_bytes()?)?;
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
-        self.insert(method, pattern, Target::Constant(Arc::new(Constant { head, body })))
+        self.put(domain, kind(method), pattern, Target::Constant(Arc::new(Constant { head, body })))
     }
 
     /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
     /// knows: types by extension, suffixes, encodings. True when the pattern can match.
     #[expect(clippy::too_many_arguments, reason = "each is an option of its own")]
+    #[pyo3(signature = (pattern, directory, depth, index, cache_control, precompressed, hidden, types, domain = None))]
     fn add_files(
         &self,
         pattern: &str,
@@ -219,6 +235,7 @@ impl Server {
         precompressed: bool,
         hidden: bool,
         types: (HashMap<String, String>, HashMap<String, String>, Vec<String>),
+        domain: Option<&str>,
     ) -> PyResult<bool> {
         let boxed = |map: HashMap<String, String>| {
             map.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
@@ -235,17 +252,19 @@ impl Server {
             hidden,
         };
         let directory = Directory::new(&directory.extract::<PathBuf>()?, depth, options, types)?;
-        self.put(Kind::Files, pattern, Target::Files(Arc::new(directory)))
+        self.put(domain, Kind::Files, pattern, Target::Files(Arc::new(directory)))
     }
 
     /// Registers a WebSocket route. `limits` are numbers by key; `listeners` are (callable, is coroutine function) by name,
     /// `upgrade` among them, whose third argument is `context`. True when the pattern can match.
+    #[pyo3(signature = (pattern, limits, listeners, context, domain = None))]
     fn add_websocket(
         &self,
         pattern: &str,
         limits: &Bound<'_, PyDict>,
         listeners: &Bound<'_, PyDict>,
         context: Py<PyAny>,
+        domain: Option<&str>,
     ) -> PyResult<bool> {
         let config = socket_config(limits)?;
         let add = |name: &str, context: Option<Py<PyAny>>| match listeners.get_item(name)? {
@@ -267,7 +286,7 @@ impl Server {
             close: add("close", None)?,
             subscription: add("subscription", None)?,
         };
-        self.put(Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
+        self.put(domain, Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
     }
 
     /// Publishes a message; whether anybody was subscribed.
@@ -402,14 +421,10 @@ impl Server {
         self.app.set_serializer(serializer);
     }
 
-    /// Sets `(response, request)`, called on the objects of each request before its first handler.
-    fn set_extender(&self, extender: Py<PyAny>) {
-        self.app.set_extender(extender);
-    }
-
-    /// Sets `(socket)`, called on the object of each socket before its first callback.
-    fn set_socket_extender(&self, extender: Py<PyAny>) {
-        self.app.set_socket_extender(extender);
+    /// Makes requests, responses or sockets of a subclass of theirs from now on. Each can be replaced once.
+    #[pyo3(signature = (class_))]
+    fn replace_class(&self, class_: &Bound<'_, PyType>) -> PyResult<()> {
+        self.app.replace_class(class_)
     }
 
     /// Sets what has the loop call `flush` soon, for a loop that does not poll before it blocks.
@@ -471,14 +486,10 @@ impl Server {
 }
 
 impl Server {
-    fn insert(&self, method: Option<&str>, pattern: &str, target: Target) -> PyResult<bool> {
-        self.put(kind(method), pattern, target)
-    }
-
-    fn put(&self, kind: Kind, pattern: &str, target: Target) -> PyResult<bool> {
-        let parsed = Pattern::parse(pattern).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    fn put(&self, domain: Option<&str>, kind: Kind, pattern: &str, target: Target) -> PyResult<bool> {
+        let parsed = Pattern::parse(pattern).map_err(invalid)?;
         let mut routes = self.routes.lock();
-        routes.insert(kind, pattern, target).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        routes.router_mut(domain).map_err(invalid)?.insert(kind, pattern, target).map_err(invalid)?;
         if !matches!(*self.life.lock(), Life::Stopped) {
             self.live.store(Arc::new(routes.clone()));
         }

@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
+use crate::py::classes::make;
 use crate::py::convert::text;
 use crate::py::websocket::WebSocket;
 use crate::server::{self, Event};
@@ -61,12 +62,8 @@ impl Attached {
             }
             inner.user_data.as_ref().map(|data| data.clone_ref(py))
         };
-        // Made without the lock: extensions are user code.
-        let made = Py::new(py, WebSocket::new(Arc::clone(socket), user_data))?;
-        let extender = app.socket_extender.read().as_ref().map(|extender| extender.clone_ref(py));
-        if let Some(extender) = extender {
-            extender.call1(py, (&made,))?;
-        }
+        // Made without the lock: making an object may collect garbage, which runs user code.
+        let made = make(py, &app.classes.websocket, WebSocket::new(Arc::clone(socket), user_data))?;
         let mut inner = self.inner.lock();
         // Another thread may have been faster; what is dropped then is dropped without the lock.
         match &inner.object {

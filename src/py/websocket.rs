@@ -1,7 +1,9 @@
 //! `WebSocket`: a socket as callbacks see it. Every method may be called from any thread at any time; after the end it does
 //! nothing and gives its neutral value.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::thread::LocalKey;
 
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
@@ -11,6 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::pubsub::Subscribed;
 use crate::py::bridge::PyApp;
+use crate::py::classes::{Replaceable, make};
 use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::message::{self, Payload};
 use crate::py::outgoing::{self, Outgoing};
@@ -22,7 +25,7 @@ use crate::websocket::OpCode;
 const LARGE: usize = 256 * 1024;
 
 /// One WebSocket connection.
-#[pyclass(frozen, dict, weakref, module = "socketify")]
+#[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct WebSocket {
     socket: Arc<server::WebSocket>,
     /// What the upgrade handler gave; stays after the end.
@@ -111,8 +114,23 @@ impl WebSocket {
     }
 }
 
+thread_local! {
+    static NEXT: Cell<Option<WebSocket>> = const { Cell::new(None) };
+}
+
+impl Replaceable for WebSocket {
+    fn next() -> &'static LocalKey<Cell<Option<Self>>> {
+        &NEXT
+    }
+}
+
 #[pymethods]
 impl WebSocket {
+    #[new]
+    fn create() -> PyResult<Self> {
+        Self::take_next()
+    }
+
     /// The application that serves the socket.
     #[getter]
     fn app(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
@@ -335,8 +353,9 @@ impl WebSocket {
     }
 
     #[pyo3(name = "clone")]
-    fn duplicate(&self, py: Python<'_>) -> Self {
-        Self::new(Arc::clone(&self.socket), self.get_user_data(py))
+    fn duplicate(&self, py: Python<'_>) -> PyResult<Py<Self>> {
+        let content = Self::new(Arc::clone(&self.socket), self.get_user_data(py));
+        make(py, &self.python()?.classes.websocket, content)
     }
 
     #[getter]

@@ -261,7 +261,8 @@ impl Exchange {
     fn proceed(self: &Arc<Self>, mut state: Locked<'_>, here: bool) -> Next {
         let server = &self.connection.server;
         let mut stop = self.stop.lock();
-        let routes = server.routes.load();
+        let domains = server.routes.load();
+        let routes = domains.select(|| self.head.authority(&self.bytes));
         loop {
             // WebSocket routes come first, then those for HTTP.
             let websocket = match &stop.behavior {

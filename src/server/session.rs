@@ -131,7 +131,8 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
     });
-    let routes = server.routes.load();
+    let domains = server.routes.load();
+    let routes = domains.select(|| head.authority(bytes));
     if head.upgrade
         && let Some(found) = routes.find_websocket(head.path(bytes))
         && let Target::WebSocket(behavior) = found.value
@@ -142,7 +143,7 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
     }
     let found = routes.find(head.method(bytes), head.path(bytes));
     match found {
-        Some(Match { value: Target::Files(_), .. }) => begin_files(connection, state, &routes, head, bytes),
+        Some(Match { value: Target::Files(_), .. }) => begin_files(connection, state, routes, head, bytes),
         found => begin_at(connection, state, found, 0, head, bytes),
     }
     connection.rearm(state);

@@ -74,6 +74,19 @@ impl Target {
     }
 }
 
+/// The authority in a target that has been split before, if its form has one.
+pub(super) fn authority<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
+    match target {
+        _ if method == b"CONNECT" => Some(target),
+        [b'/' | b'*', ..] => None,
+        _ => {
+            let start = memchr(b':', target)? + "://".len();
+            let rest = target.get(start..)?;
+            Some(&rest[..memchr2(b'/', b'?', rest).unwrap_or(rest.len())])
+        }
+    }
+}
+
 /// Whether all bytes may stand in `uri-host [ ":" port ]` (RFC 3986 section 3.2.2).
 pub(super) fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| {

@@ -72,7 +72,9 @@ pub(crate) fn begin(
 /// Whether it is no GET, and an HTTP route has its method.
 fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
     let method = head.method(bytes);
-    method != b"GET" && connection.server.routes.load().find(method, head.path(bytes)).is_some()
+    let domains = connection.server.routes.load();
+    let routes = domains.select(|| head.authority(bytes));
+    method != b"GET" && routes.find(method, head.path(bytes)).is_some()
 }
 
 /// Refuses a handshake (RFC 6455 4.4). Whoever calls it flushes. The connection goes on: nothing about its framing is in doubt.

@@ -1,0 +1,58 @@
+//! One router for each domain, and one for all others (name-based virtual hosts).
+
+use super::{HostError, Hosts, Router};
+
+/// The routers of a server. A request to a host that has a router is routed there alone; what that does not match is not
+/// looked for in the default one, so that nothing of one site shows up at another.
+///
+/// ```
+/// use socketify::router::{Domains, Kind};
+///
+/// let mut domains = Domains::default();
+/// domains.router_mut(None)?.insert(Kind::any(), "/", "default").unwrap();
+/// domains.router_mut(Some("api.example.com"))?.insert(Kind::any(), "/v1", "api").unwrap();
+/// let find = |host: &'static str, path: &str| {
+///     let router = domains.select(|| Some(host.as_bytes()));
+///     router.find(b"GET", path.as_bytes()).map(|found| *found.value)
+/// };
+/// assert_eq!(find("example.com", "/"), Some("default"));
+/// assert_eq!(find("API.example.com:8080", "/v1"), Some("api"));
+/// assert_eq!(find("api.example.com", "/"), None);
+/// # Ok::<(), socketify::router::HostError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Domains<T> {
+    default: Router<T>,
+    hosts: Hosts<Router<T>>,
+}
+
+impl<T> Default for Domains<T> {
+    fn default() -> Self {
+        Self::from(Router::new())
+    }
+}
+
+impl<T> From<Router<T>> for Domains<T> {
+    /// One router for all hosts.
+    fn from(default: Router<T>) -> Self {
+        Self { default, hosts: Hosts::new() }
+    }
+}
+
+impl<T> Domains<T> {
+    /// The router of a domain, made on first need, or the default one.
+    pub fn router_mut(&mut self, domain: Option<&str>) -> Result<&mut Router<T>, HostError> {
+        match domain {
+            None => Ok(&mut self.default),
+            Some(name) => self.hosts.entry(name),
+        }
+    }
+
+    /// The router for a request; `authority` gives its host, with or without a port. It is asked only where domains exist.
+    pub fn select<'a>(&self, authority: impl FnOnce() -> Option<&'a [u8]>) -> &Router<T> {
+        if self.hosts.is_empty() {
+            return &self.default;
+        }
+        authority().and_then(|authority| self.hosts.find(authority)).unwrap_or(&self.default)
+    }
+}
