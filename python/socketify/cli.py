@@ -6,16 +6,18 @@ import argparse
 import difflib
 import os
 import platform
-import socket
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from .link import Link
 from .options import AppListenOptions, AppOptions, CompressOptions
-from .ports import claim
+from .ports import Claim, claim
 from .worker import FAILURE, USAGE, Settings, complain, listen_line, serve
+
+if TYPE_CHECKING:
+    from .reloader import Watcher
 
 __all__ = ["main"]
 
@@ -322,21 +324,18 @@ def _alone(settings: Settings) -> int:
 
 def _together(settings: Settings, count: int) -> int:
     """Serves in several processes, which this one looks after."""
-    from .supervisor import Supervisor
-
     try:
         claimed = claim(settings.host, settings.port, settings.uds, shared=True)
     except RuntimeError as error:
         complain(str(error))
         return FAILURE
-    outcome = Supervisor(count, lambda: _print_line(settings, claimed.config)).run()
-    return _serve_as(settings, claimed.where, outcome) if isinstance(outcome, Link) else outcome
+    with claimed:
+        return _supervise(settings, claimed, count)
 
 
 def _reload(parser: _Parser, settings: Settings, given: dict[str, object]) -> int:
     """Serves in one process after the other, whenever files change."""
     from . import reloader
-    from .supervisor import Supervisor
 
     if not reloader.available():
         complain("--reload needs watchfiles, which is not installed: pip install socketify[reload]")
@@ -354,19 +353,30 @@ def _reload(parser: _Parser, settings: Settings, given: dict[str, object]) -> in
             parser.error(f"argument --reload-dir: there is no directory {directory!r}")
     try:
         claimed = claim(settings.host, settings.port, settings.uds, shared=False)
-        watcher = reloader.Watcher(
-            directories, ["*.py", *several("reload_include")], several("reload_exclude")
-        )
     except RuntimeError as error:
         complain(str(error))
         return FAILURE
-    outcome = Supervisor(1, lambda: _print_line(settings, claimed.config), watcher).run()
-    return _serve_as(settings, claimed.where, outcome) if isinstance(outcome, Link) else outcome
+    with claimed:
+        try:
+            patterns = ["*.py", *several("reload_include")], several("reload_exclude")
+            watcher = reloader.Watcher(directories, *patterns)
+        except RuntimeError:
+            # It has said why.
+            return FAILURE
+        return _supervise(settings, claimed, 1, watcher)
 
 
-def _serve_as(settings: Settings, where: AppListenOptions | socket.socket, link: Link) -> int:
-    """What a worker does."""
-    status = serve(settings, where, lambda app, _config: link.ready(app.shutdown_timeout), interrupt=False)
+def _supervise(settings: Settings, claimed: Claim, count: int, watcher: Watcher | None = None) -> int:
+    from .supervisor import Supervisor
+
+    outcome = Supervisor(count, lambda: _print_line(settings, claimed.config), watcher).run()
+    if not isinstance(outcome, Link):
+        return outcome
+    # From here on this is a worker.
+    link = outcome
+    status = serve(
+        settings, claimed.where, lambda app, _config: link.ready(app.shutdown_timeout), interrupt=False
+    )
     if status:
         link.told()
     return status

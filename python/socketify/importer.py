@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -22,6 +21,8 @@ NATIVE = "socketify"
 
 #: Interfaces by how many arguments an application is called with.
 _BY_PARAMETERS = {1: NATIVE, 2: "wsgi", 3: "asgi"}
+#: Files whose frames stand before those of user code.
+_CALLERS = (__file__, os.path.join(os.path.dirname(__file__), "worker.py"), importlib.__file__)
 _FORMS = "expected def run(app), an App, or a factory without parameters that returns one of them"
 
 
@@ -103,14 +104,9 @@ def _close(word: str, words: list[str]) -> str:
 
 
 def _no_module(name: str, missing: str) -> str:
-    if missing != name:
-        try:
-            is_package = bool(importlib.util.find_spec(missing))
-        except (ImportError, ValueError):
-            is_package = False
-        if is_package:
-            return f"Cannot load module {name}: {missing} is a module, and no package"
     parent, _, last = name.rpartition(".")
+    if parent in sys.modules and not hasattr(sys.modules[parent], "__path__"):
+        return f"Cannot load module {name}: {parent} is a module, and no package"
     directory = os.path.join(os.getcwd(), *parent.split(".")) if parent else os.getcwd()
     try:
         entries = sorted(os.listdir(directory))

@@ -31,6 +31,13 @@ class Claim:
         self.where = where
         self.config = config
 
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """This process lets go of it; those that were forked have it still."""
+        self._held.close()
+
 
 def claim(host: str, port: int, path: str | None, *, shared: bool) -> Claim:
     """Claims an address.

@@ -133,6 +133,8 @@ class Supervisor:
             if (link := self._start_due()) is not None:
                 return link
             self._wait()
+        self._let_go()
+        os.close(self._lifeline)
         if self._watcher is not None:
             self._watcher.end()
         return self._code
@@ -173,6 +175,10 @@ class Supervisor:
         if pid == 0:
             os.close(status)
             self._let_go()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             return Link(parent, report, self._lifeline)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         os.close(report)
@@ -187,20 +193,16 @@ class Supervisor:
         return None
 
     def _let_go(self) -> None:
-        """In a new worker: what is the supervisor's is closed, and signals mean what they mean to any process."""
+        """Closes what only the supervisor has use for: at its end, and in each new worker."""
         signal.set_wakeup_fd(-1)
         self._selector.close()
         self._woken.close()
         self._waker.close()
         os.close(self._held)
-        for sibling in self._workers.values():
-            os.close(sibling.status)
+        for worker in self._workers.values():
+            os.close(worker.status)
         if self._watcher is not None:
             os.close(self._watcher.descriptor)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
 
     def _retire(self, worker: _Worker, patience: float | None = None) -> None:
         """Asks a worker to end, and says how long it may take."""
