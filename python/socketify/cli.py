@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import platform
@@ -309,7 +310,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
 
 def _print_line(settings: Settings, config: AppListenOptions) -> None:
     if settings.listen_log:
-        print(listen_line(settings, config), flush=True)
+        # A reader that has gone, such as `head`, ends nothing.
+        with contextlib.suppress(OSError):
+            print(listen_line(settings, config), flush=True)
 
 
 def _alone(settings: Settings) -> int:

@@ -7,11 +7,10 @@ import fnmatch
 import importlib.util
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .link import end_with
+from .link import end_with, flush
 from .worker import complain
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ class Watcher:
         self.descriptor, report = os.pipe()
         self._heard = b""
         parent = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         self.pid = os.fork()
         if self.pid == 0:
             status = 1

@@ -11,12 +11,11 @@ import os
 import selectors
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .link import Link, quiet
+from .link import Link, flush, quiet
 from .worker import FAILURE, complain
 
 if TYPE_CHECKING:
@@ -159,9 +158,7 @@ class Supervisor:
 
     def _spawn(self, place: _Place) -> Link | None:
         status, report = os.pipe()
-        # What is buffered would be written by both.
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         parent = os.getpid()
         # A signal for the worker must not run the supervisor's handlers in it, which would write to the supervisor's socket.
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)

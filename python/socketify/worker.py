@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import signal
 import sys
@@ -69,7 +70,9 @@ class Settings:
 
 def complain(message: str, report: str = "") -> None:
     """Says on standard error what is wrong."""
-    print(f"{report}socketify: {message}", file=sys.stderr, flush=True)
+    # Nobody may listen any more, which is no reason to fail.
+    with contextlib.suppress(OSError):
+        print(f"{report}socketify: {message}", file=sys.stderr, flush=True)
 
 
 class _Refusal(Exception):

@@ -157,6 +157,10 @@ class Project:
         path.write_text(textwrap.dedent(source))
         return path
 
+    def socket(self) -> str:
+        """The path for a Unix socket, which has 107 bytes at most: pytest's own directories may use them up."""
+        return f"/tmp/socketify-{os.getpid()}-{self.directory.name[-40:]}.sock"
+
     def start(self, *arguments: str, **options: Any) -> Command:
         """Starts a command; options are those of :class:`Command`."""
         self._commands.append(Command(self.directory, *arguments, **options))
@@ -169,3 +173,4 @@ class Project:
     def end(self) -> None:
         for command in self._commands:
             command.kill()
+        Path(self.socket()).unlink(missing_ok=True)

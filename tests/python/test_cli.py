@@ -302,7 +302,7 @@ def test_one_process(project: Project, script: bool, number: int) -> None:
     assert out == f"started\nListening on http://127.0.0.1:{command.port} now\n\nstopped\n"
 
 
-def test_without_hooks_and_without_a_word(project: Project, tmp_path: Path) -> None:
+def test_without_hooks_and_without_a_word(project: Project) -> None:
     """F-06, F-16, F-18: on a Unix socket, which is how to find a server that does not say where it is."""
     project.write(
         "main.py",
@@ -312,7 +312,7 @@ def test_without_hooks_and_without_a_word(project: Project, tmp_path: Path) -> N
             app.get("/", lambda res, req: res.end("here"))
         """,
     )
-    path = tmp_path / "socket"
+    path = Path(project.socket())
     command = project.start("main:run", "--uds", str(path), "--lifespan", "off", "--disable-listen-log")
     until(path.exists, "a socket")
     with Client(path=str(path)) as client:
@@ -320,10 +320,10 @@ def test_without_hooks_and_without_a_word(project: Project, tmp_path: Path) -> N
     assert command.stop() == (0, "", "")
 
 
-def test_a_unix_socket(project: Project, tmp_path: Path) -> None:
+def test_a_unix_socket(project: Project) -> None:
     """F-06, F-L-10: it goes before host and port."""
     project.write("main.py", APPLICATION)
-    path = str(tmp_path / "socket")
+    path = project.socket()
     command = project.start("main:run", "--uds", path, "--port", "1")
     until(lambda: command.out.endswith("now\n\n"), "listening")
     assert command.out == f"Listening on {path} http://localhost now\n\n"

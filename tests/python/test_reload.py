@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -214,10 +213,10 @@ def test_interrupt_of_all(project: Project) -> None:
     assert out.count("stopped") == 1
 
 
-def test_a_unix_socket(project: Project, tmp_path: Path) -> None:
+def test_a_unix_socket(project: Project) -> None:
     """F-06: it listens from one worker to the next."""
     project.write("main.py", APPLICATION)
-    path = str(tmp_path / "socket")
+    path = project.socket()
     command = project.start("main:run", "--uds", path, "--reload")
     until(lambda: "now\n\n" in command.out, "listening")
 

@@ -78,10 +78,10 @@ def test_workers_by_the_environment(project: Project) -> None:
     assert command.stop()[0] == 0
 
 
-def test_workers_share_a_unix_socket(project: Project, tmp_path: Path) -> None:
+def test_workers_share_a_unix_socket(project: Project) -> None:
     """F-06: one socket, which all of them take; a stale file is replaced."""
     project.write("main.py", APPLICATION)
-    path = str(tmp_path / "socket")
+    path = project.socket()
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(path)
     command = project.start("main:run", "--uds", path, "--workers", "2")
@@ -102,10 +102,10 @@ def test_workers_share_a_unix_socket(project: Project, tmp_path: Path) -> None:
     assert (status, err) == (0, "")
 
 
-def test_a_unix_socket_that_is_served(project: Project, tmp_path: Path) -> None:
+def test_a_unix_socket_that_is_served(project: Project) -> None:
     """F-24: it is not taken away."""
     project.write("main.py", APPLICATION)
-    path = str(tmp_path / "socket")
+    path = project.socket()
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(path)
         other.listen()
