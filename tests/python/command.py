@@ -53,6 +53,7 @@ class Command:
         script: bool = False,
         program: list[str] | None = None,
         stdin: int = subprocess.DEVNULL,
+        output: int = subprocess.PIPE,
         **environment: str,
     ) -> None:
         if program is None:
@@ -64,8 +65,8 @@ class Command:
             [*program, *arguments],
             cwd=directory,
             stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
             env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,
         )
@@ -76,8 +77,7 @@ class Command:
 
     def _read(self, name: str) -> None:
         stream = self.process.stdout if name == "out" else self.process.stderr
-        assert stream is not None
-        for line in stream:
+        for line in stream or ():
             setattr(self, name, getattr(self, name) + line.decode())
 
     @property

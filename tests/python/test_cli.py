@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -609,3 +610,22 @@ def test_a_behaviour_that_is_none(project: Project, source: str, status: int, me
     assert (ended, out) == (status, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_nobody_listens_to_what_it_says(project: Project, workers: str) -> None:
+    """A reader that has gone, such as `head`, ends nothing; what is wrong still has its status."""
+    project.write("main.py", APPLICATION)
+    path = project.socket()
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = project.start("main:run", "--uds", path, "--workers", workers, output=writer)
+    failing = project.start("nothing:run", "--uds", f"{path}2", "--workers", workers, output=writer)
+    os.close(writer)
+    until(lambda: Path(path).exists(), "a socket")
+    with Client(path=path) as client:
+        assert int(client.get("/").body)
+    command.signal(signal.SIGTERM)
+    # Python itself tells of what it could not write at its end, with 120.
+    assert command.process.wait(40) in (0, 120)
+    assert failing.process.wait(40) in (1, 120)
