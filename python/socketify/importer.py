@@ -88,9 +88,7 @@ def report(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename not in (__file__, importlib.__file__) and not code.co_filename.startswith(
-            "<frozen"
-        ):
+        if code.co_filename not in _CALLERS and not code.co_filename.startswith("<frozen"):
             break
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))

@@ -43,6 +43,16 @@ def state(pid: int) -> str:
         return ""
 
 
+def gone(*pids: int) -> None:
+    """Waits until processes have ended, and somebody has taken notice of it."""
+    until(lambda: not any(map(state, pids)), f"the end of {pids}")
+
+
+def orphans_gone(*pids: int, timeout: float = 20) -> None:
+    """Waits until processes have ended. Whoever inherited them may take its time to notice."""
+    until(lambda: all(state(pid) in ("", "Z") for pid in pids), f"the end of {pids}", timeout)
+
+
 class Command:
     """A command line that runs. Its output is read as it comes, so that a test can wait for what it says."""
 

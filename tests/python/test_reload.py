@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from client import Client
-from command import APPLICATION, Command, Project, children, state
+from command import APPLICATION, Command, Project, children, gone, orphans_gone
 from socketify import cli, reloader
 from support import until
 
@@ -34,10 +34,6 @@ def answer(command: Command) -> tuple[int, str]:
     with Client(command.port) as client:
         pid, _, version = client.get("/").body.decode().partition(" ")
         return int(pid), version
-
-
-def gone(*pids: int) -> None:
-    until(lambda: not any(map(state, pids)), f"the end of {pids}")
 
 
 def test_a_change_restarts_the_worker(project: Project) -> None:
@@ -200,7 +196,7 @@ def test_no_orphans(project: Project) -> None:
     started = children(command.pid)
     assert len(started) == 2
     command.signal(signal.SIGKILL)
-    gone(*started)
+    orphans_gone(*started)
 
 
 def test_interrupt_of_all(project: Project) -> None:

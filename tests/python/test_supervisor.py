@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from client import Client
-from command import APPLICATION, Command, Project, children, state
+from command import APPLICATION, Command, Project, children, gone, orphans_gone
 from socketify.ports import claim
 from socketify.supervisor import respawn_delay
 from support import until
@@ -46,11 +46,6 @@ def run(app):
 def start(project: Project, source: str = OBEDIENT, *arguments: str, count: int = 2) -> Command:
     project.write("main.py", source)
     return project.start("main:run", "--port", "0", "--workers", str(count), *arguments)
-
-
-def gone(*pids: int) -> None:
-    """Waits until processes have ended, and somebody has taken notice of it."""
-    until(lambda: not any(map(state, pids)), f"the end of {pids}: {[state(pid) for pid in pids]}")
 
 
 # ---- sharing --------------------------------------------------------------------------------------------------------
@@ -342,7 +337,7 @@ def test_no_orphans(project: Project) -> None:
     workers = command.workers(2)
     command.signal(signal.SIGKILL)
     command.process.wait(20)
-    gone(*workers)
+    orphans_gone(*workers)
     status, out, _ = command.finish()
     assert status == -signal.SIGKILL
     assert out.count("stopped") == 2
@@ -354,7 +349,7 @@ def test_no_orphans_that_load(project: Project) -> None:
     until(lambda: "loading" in command.out, "loading")
     workers = children(command.pid)
     command.signal(signal.SIGKILL)
-    gone(*workers)
+    orphans_gone(*workers)
 
 
 def test_no_orphans_that_are_stuck(project: Project) -> None:
@@ -367,7 +362,7 @@ def test_no_orphans_that_are_stuck(project: Project) -> None:
         client.request("GET", "/stuck")
         until(lambda: "stuck" in command.out, "a stuck loop")
         command.signal(signal.SIGKILL)
-        gone(*workers)
+        orphans_gone(*workers, timeout=45)
 
 
 def test_no_zombies_of_others(project: Project) -> None:
