@@ -7,6 +7,7 @@ pub mod proxy;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,20 @@ impl Listener {
                 bind_tcp(host.as_deref(), *port, *exclusive).map(Self::Tcp)
             }
             Endpoint::Unix(path) => bind_unix(path).map(Self::Unix),
+        }
+    }
+
+    /// Takes a stream socket that somebody else has bound and listens on, such as the parent process.
+    pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
+        let socket = Socket::from(descriptor);
+        if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no listening stream socket"));
+        }
+        socket.set_nonblocking(true)?;
+        match socket.domain()? {
+            Domain::UNIX => Ok(Self::Unix(socket.into())),
+            Domain::IPV4 | Domain::IPV6 => Ok(Self::Tcp(socket.into())),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is neither of TCP nor a Unix socket")),
         }
     }
 

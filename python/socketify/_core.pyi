@@ -870,6 +870,9 @@ class Server:
     def bind(self, host: str | None, port: int, exclusive: bool, path: str | None) -> int:
         """Binds a socket; gives its port."""
 
+    def adopt(self, descriptor: int) -> int:
+        """Takes a listening socket and owns its descriptor from now on; gives its port."""
+
     def start(self, event_loop: AbstractEventLoop) -> None:
         """Starts the threads; ``async`` handlers run on ``event_loop``."""
 

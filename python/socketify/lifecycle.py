@@ -7,7 +7,9 @@ import atexit
 import contextlib
 import inspect
 import logging
+import os
 import signal
+import socket
 import threading
 import time
 import weakref
@@ -44,6 +46,17 @@ def _stop_all() -> None:
         app.dispose()
 
 
+def _options_of(given: socket.socket) -> AppListenOptions:
+    """The options that describe a socket; what it cannot be is for the core to say."""
+    try:
+        address = given.getsockname()
+    except OSError as error:
+        raise RuntimeError(f"Failed to listen on {given!r}: {error.strerror}") from error
+    if given.family == socket.AF_UNIX:
+        return AppListenOptions(domain=os.fsdecode(address))
+    return AppListenOptions(host=str(address[0]), port=int(address[1]))
+
+
 class Lifecycle(Calls):
     """The part of :class:`~socketify.App` that starts and ends it."""
 
@@ -58,6 +71,8 @@ class Lifecycle(Calls):
         self._started = False
         # Signals received in this run.
         self._signals = 0
+        # Those that end a run. The worker of a supervisor leaves Ctrl+C, which the terminal sends to both, to it.
+        self._stop_signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
@@ -67,7 +82,7 @@ class Lifecycle(Calls):
 
     def listen(
         self,
-        port_or_options: int | Mapping[str, Any] | AppListenOptions | Any | None = None,
+        port_or_options: int | Mapping[str, Any] | AppListenOptions | socket.socket | Any | None = None,
         handler: Callable[[AppListenOptions], object] | None = None,
     ) -> Self:
         """Binds a listening socket; :meth:`run` serves it. May be called several times.
@@ -75,7 +90,8 @@ class Lifecycle(Calls):
         Args:
             port_or_options: A port (0 or None: any free one) on every interface, a dict with ``port``, ``host`` and
                 ``options``, an :class:`AppListenOptions`, or any object with its attributes. ``options=1`` refuses to share
-                the port. ``domain`` is the path of a Unix socket; a stale file there is replaced.
+                the port. ``domain`` is the path of a Unix socket; a stale file there is replaced. A :class:`socket.socket`
+                that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it.
             handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
 
         Returns:
@@ -84,12 +100,18 @@ class Lifecycle(Calls):
         Raises:
             RuntimeError: The socket cannot be bound; the message names host, port and reason.
         """
-        options = listen_options(port_or_options)
+        given = port_or_options if isinstance(port_or_options, socket.socket) else None
+        options = listen_options(port_or_options) if given is None else _options_of(given)
         if not self._started:
             self._started = True
             self._run_hook(self._start_hook)
         try:
-            port = self._server.bind(options.host, options.port, bool(options.options & 1), options.domain)
+            if given is None:
+                port = self._server.bind(
+                    options.host, options.port, bool(options.options & 1), options.domain
+                )
+            else:
+                port = self._server.adopt(os.dup(given.fileno()))
         except OSError as error:
             where = f"domain {options.domain}" if options.domain else f"port {options.port}"
             host = "" if options.domain else f" of host {options.host or 'any'}"
@@ -251,7 +273,7 @@ class Lifecycle(Calls):
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
         loop = self.loop.loop
-        previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.getsignal(number) for number in self._stop_signals}
         for number in previous:
             loop.add_signal_handler(number, self._on_signal)
 

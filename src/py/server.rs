@@ -1,6 +1,7 @@
 //! `Server`: what `socketify.App` drives: routes and options in, listening sockets, start, close and join.
 
 use std::collections::HashMap;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,6 +143,18 @@ fn invalid(error: impl std::fmt::Display) -> PyErr {
 
 fn kind(method: Option<&str>) -> Kind {
     method.map_or_else(Kind::any, Kind::method)
+}
+
+impl Server {
+    /// Serves `listener` from the next start, or at once while the server runs; gives its port.
+    fn listen(&self, listener: Listener) -> PyResult<u16> {
+        let port = listener.port();
+        match self.life.lock().server() {
+            Some(server) if !server.is_closing() => server.listen(listener)?,
+            _ => self.bound.lock().push(listener),
+        }
+        Ok(port)
+    }
 }
 
 #[pymethods]
@@ -324,12 +337,18 @@ impl Server {
         };
         // Looking a host name up may take seconds.
         let listener = py.detach(|| Listener::bind(&endpoint))?;
-        let port = listener.port();
-        match self.life.lock().server() {
-            Some(server) if !server.is_closing() => server.listen(listener)?,
-            _ => self.bound.lock().push(listener),
+        self.listen(listener)
+    }
+
+    /// Takes a listening socket and owns its descriptor from now on; gives its port.
+    fn adopt(&self, descriptor: RawFd) -> PyResult<u16> {
+        if descriptor < 0 {
+            return Err(PyValueError::new_err(format!("{descriptor} is no file descriptor")));
         }
-        Ok(port)
+        #[expect(unsafe_code, reason = "a descriptor comes from Python as a number")]
+        // SAFETY: the caller has made this descriptor for us, and does not use it any more.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        self.listen(Listener::adopt(descriptor)?)
     }
 
     /// Starts the threads. `event_loop` is where `async` handlers run.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client import Client
+from command import Project
 from socketify import App, AppListenOptions
 from ws_client import WebSocketClient, connect
 
@@ -83,3 +85,11 @@ def serve() -> Iterator[Callable[..., Running]]:
         application.stop()
         if application.error is not None:
             raise application.error
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """An empty directory for a program of the command line; what is started there ends with the test."""
+    made = Project(tmp_path)
+    yield made
+    made.end()

@@ -285,6 +285,61 @@ def test_a_unix_socket(serve: Serve, path: str, form: str) -> None:
         assert client.get("/").body == b"(None, b'')"
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+def test_a_socket_that_listens_already(serve: Serve, path: str, family: socket.AddressFamily) -> None:
+    """One that a process manager has opened: served as it is, and still the caller's after the end."""
+    seen: list[AppListenOptions] = []
+    with socket.socket(family) as inherited:
+        inherited.bind({socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, path))
+        inherited.listen()
+        if family == socket.AF_UNIX:
+            expected = AppListenOptions(domain=path)
+        else:
+            expected = AppListenOptions(host=inherited.getsockname()[0], port=inherited.getsockname()[1])
+
+        def visit() -> bytes:
+            with socket.socket(family) as visitor:
+                visitor.settimeout(20)
+                visitor.connect(inherited.getsockname())
+                visitor.sendall(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+                return visitor.makefile("rb").read().rpartition(b"\r\n\r\n")[2]
+
+        for _ in range(2):
+            running = serve(lambda app: (app.get("/", hello), app.listen(inherited, seen.append)))
+            assert visit() == b"hello"
+            running.stop()
+            assert inherited.fileno() >= 0
+    assert seen == [expected] * 2
+
+
+def test_a_socket_that_is_passed_while_it_runs(serve: Serve) -> None:
+    running = serve(lambda app: app.get("/", hello))
+    with socket.socket() as inherited:
+        inherited.bind(("127.0.0.1", 0))
+        inherited.listen()
+        running.app.listen(inherited)
+        with Client(inherited.getsockname()[1]) as client:
+            assert client.get("/").body == b"hello"
+
+
+@pytest.mark.parametrize("kind", ["closed", "not listening", "datagrams", "a pair"])
+def test_a_socket_that_cannot_be_listened_on(app: App, kind: str) -> None:
+    """It is an error at once, and leaves no descriptor behind."""
+    given = socket.socket(type=socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM)
+    if kind == "a pair":
+        given.close()
+        given, other = socket.socketpair()
+        other.close()
+    elif kind == "closed":
+        given.close()
+    else:
+        given.bind(("127.0.0.1", 0))
+    before = set(os.listdir("/proc/self/fd"))
+    with given, pytest.raises(RuntimeError, match=r"^Failed to listen on "):
+        app.listen(given)
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
 def test_a_stale_unix_socket_is_replaced(serve: Serve, path: str) -> None:
     """D-L-06: the file of a server that is gone."""
     with socket.socket(socket.AF_UNIX) as gone:

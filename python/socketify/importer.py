@@ -1,0 +1,223 @@
+"""``module:attribute``: what a command line names, loaded and told apart. Each error says what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from .app import App
+from .handlers import is_async
+
+__all__ = ["NATIVE", "LoadError", "application", "load", "report", "required_parameters"]
+
+#: The interface of ``def run(app)`` and of an :class:`App`.
+NATIVE = "socketify"
+
+#: Interfaces by how many arguments an application is called with.
+_BY_PARAMETERS = {1: NATIVE, 2: "wsgi", 3: "asgi"}
+#: Files whose frames stand before those of user code.
+_CALLERS = (__file__, os.path.join(os.path.dirname(__file__), "worker.py"), importlib.__file__)
+_FORMS = "expected def run(app), an App, or a factory without parameters that returns one of them"
+
+
+class LoadError(Exception):
+    """What a command line names cannot be loaded, or is nothing that can be served.
+
+    Args:
+        message: What is wrong, and what to do.
+        report: The traceback of user code that failed, if that is why.
+    """
+
+    def __init__(self, message: str, report: str = "") -> None:
+        super().__init__(message)
+        self.report = report
+
+
+def load(spec: str) -> Any:
+    """Imports what ``spec`` names. The current directory is searched first, as ``python -m`` does.
+
+    Args:
+        spec: ``MODULE:ATTRIBUTE``, either with dots if need be. Case matters (F-L-01).
+
+    Returns:
+        The object.
+
+    Raises:
+        LoadError: It is not of that form, there is no such module or attribute, or the module fails.
+    """
+    module_name, colon, path = spec.partition(":")
+    if module_name.endswith(".py") or os.sep in module_name:
+        dotted = module_name.removesuffix(".py").strip("./").replace(os.sep, ".")
+        raise LoadError(f"{spec!r} names a file: name the module, as in {dotted}:{path or 'run'}")
+    if not colon or not path or not module_name or ":" in path:
+        module = module_name or "main"
+        raise LoadError(f"{spec!r} names no application: expected MODULE:ATTRIBUTE, as in {module}:run")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    found: Any = _import(module_name)
+    walked = module_name
+    for name in path.split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            raise LoadError(_no_attribute(spec, walked, found, name)) from None
+        walked += f".{name}"
+    return found
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # One that the module itself imports is a failure inside it.
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            raise LoadError(_no_module(name, error.name)) from None
+        raise LoadError(f"Cannot load module {name}", report(error)) from error
+    except Exception as error:
+        raise LoadError(f"Cannot load module {name}", report(error)) from error
+
+
+def report(error: BaseException) -> str:
+    """The traceback of an error, without the frames of whoever called user code."""
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename not in _CALLERS and not code.co_filename.startswith("<frozen"):
+            break
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _close(word: str, words: list[str]) -> str:
+    """``; did you mean ...?``, or nothing. A name that differs in its case only is as close as can be."""
+    same = [other for other in words if other.lower() == word.lower()]
+    matches = same or difflib.get_close_matches(word, words, 3)
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""
+
+
+def _no_module(name: str, missing: str) -> str:
+    parent, _, last = name.rpartition(".")
+    if parent in sys.modules and not hasattr(sys.modules[parent], "__path__"):
+        return f"Cannot load module {name}: {parent} is a module, and no package"
+    directory = os.path.join(os.getcwd(), *parent.split(".")) if parent else os.getcwd()
+    try:
+        entries = sorted(os.listdir(directory))
+    except OSError:
+        entries = []
+    here = [entry.removesuffix(".py") for entry in entries if entry.endswith(".py")]
+    here += [entry for entry in entries if os.path.isfile(os.path.join(directory, entry, "__init__.py"))]
+    hint = _close(last, here)
+    return f"Cannot load module {name}: there is no {missing} in {os.getcwd()} or on sys.path{hint}"
+
+
+def _no_attribute(spec: str, walked: str, holder: Any, name: str) -> str:
+    names = [other for other in dir(holder) if not other.startswith("_")]
+    hint = _close(name, names)
+    if not hint and (own := [other for other in names if isinstance(getattr(holder, other, None), App)]):
+        hint = f"; it has {' and '.join(own)}"
+    return f"Cannot load {spec}: {walked} has no attribute {name}{hint}"
+
+
+def required_parameters(target: Callable[..., Any]) -> int | None:
+    """How many positional arguments a call needs; None where the signature does not tell, as with ``*args`` alone.
+
+    Raises:
+        LoadError: There is no signature, or it needs arguments by keyword.
+    """
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    count = 0
+    for parameter in parameters:
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            if not count:
+                return None
+        elif parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD:
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                raise LoadError(
+                    f"{_name(target)} needs the keyword argument {parameter.name!r}: {_FORMS}, "
+                    "or bind it with functools.partial"
+                )
+            count += 1
+    return count
+
+
+def _name(target: Any) -> str:
+    name = getattr(target, "__qualname__", None)
+    return f"{name}()" if name and inspect.isroutine(target) else repr(target)
+
+
+def application(target: Any, interface: str = "auto") -> tuple[str, Any]:
+    """Tells what ``target`` is, and calls it if it is a factory (F-L-02, F-L-04).
+
+    Args:
+        target: What :func:`load` found.
+        interface: What it has to be: ``auto`` for whatever it is, else an interface.
+
+    Returns:
+        The interface, one of ``socketify``, ``asgi`` and ``wsgi``; and the application: an :class:`App` or a callable.
+
+    Raises:
+        LoadError: It is none that can be served, or of another interface than asked for.
+    """
+    if _is_factory(target):
+        factory, target = target, _make(target)
+        if _is_factory(target):
+            raise LoadError(
+                f"the factory {_name(factory)} returned another factory, {_name(target)}: {_FORMS}"
+            )
+        if not (isinstance(target, App) or callable(target)):
+            raise LoadError(f"the factory {_name(factory)} returned {target!r}: {_FORMS}")
+    kind = _interface(target, interface)
+    asked = "asgi" if interface == "asgi3" else interface
+    if asked not in ("auto", kind):
+        raise LoadError(
+            f"{_name(target)} is an application of the interface {kind}, and not of {asked}: "
+            "leave --interface out, or name another application"
+        )
+    if kind == NATIVE and is_async(target):
+        raise LoadError(
+            f"{_name(target)} is async, and routes are registered before the event loop runs: "
+            "make it def, and put what has to be awaited into an async function under @app.on_start"
+        )
+    return kind, target
+
+
+def _is_factory(target: Any) -> bool:
+    return not isinstance(target, App) and callable(target) and required_parameters(target) == 0
+
+
+def _make(factory: Callable[[], Any]) -> Any:
+    if is_async(factory):
+        raise LoadError(f"the factory {_name(factory)} is async: make it def")
+    try:
+        return factory()
+    except Exception as error:
+        raise LoadError(f"the factory {_name(factory)} failed", report(error)) from error
+
+
+def _interface(target: Any, asked: str) -> str:
+    if isinstance(target, App):
+        return NATIVE
+    if not callable(target):
+        raise LoadError(f"{target!r} is no application: {_FORMS}")
+    count = required_parameters(target)
+    if count is None:
+        if asked != "auto":
+            return "asgi" if asked == "asgi3" else asked
+        raise LoadError(
+            f"{_name(target)} takes any arguments, so it does not say what it is: give its wrapper functools.wraps, "
+            "or say --interface socketify"
+        )
+    if inspect.isclass(target) and count == 1 and "__call__" in vars(target):
+        raise LoadError(f"{target!r} looks like an application of ASGI 2, which is not supported: use ASGI 3")
+    if count not in _BY_PARAMETERS:
+        raise LoadError(f"{_name(target)} needs {count} arguments: {_FORMS}")
+    return _BY_PARAMETERS[count]

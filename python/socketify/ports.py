@@ -1,0 +1,144 @@
+"""The address that several processes share: claimed once, by the process that starts the others."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+
+from .options import AppListenOptions
+
+__all__ = ["Claim", "claim"]
+
+#: As the core's own; the system cuts it to its `somaxconn`.
+_BACKLOG = 4096
+
+
+class Claim:
+    """An address that nobody else can take while this lives.
+
+    Attributes:
+        where: What a worker passes to ``App.listen``.
+        config: The address itself, with the real port.
+    """
+
+    def __init__(
+        self, held: socket.socket, where: AppListenOptions | socket.socket, config: AppListenOptions
+    ) -> None:
+        self._held = held
+        self.where = where
+        self.config = config
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """This process lets go of it; those that were forked have it still."""
+        self._held.close()
+
+
+def claim(host: str, port: int, path: str | None, *, shared: bool) -> Claim:
+    """Claims an address.
+
+    Args:
+        host: Name or address; empty for every interface.
+        port: 0 for any free one.
+        path: Path of a Unix socket, in place of both. A stale file there is replaced.
+        shared: True for several workers: each opens a socket of its own on the port, and the system divides the connections
+            among them. False for one worker after the other: they take one socket that listens meanwhile, so that nobody is
+            refused between two of them. A Unix socket cannot be opened twice, so it is always one that all of them take.
+
+    Returns:
+        The claim.
+
+    Raises:
+        RuntimeError: The address cannot be had; the message is that of ``App.listen``.
+    """
+    try:
+        if path is not None:
+            held = _unix(path)
+            return Claim(held, held, AppListenOptions(domain=path))
+        held = _tcp(host, port, shared)
+    except OSError as error:
+        where = f"domain {path}" if path is not None else f"port {port} of host {host or 'any'}"
+        # `strerror` is None in errors that Python makes itself.
+        raise RuntimeError(f"Failed to listen on {where}: {error.strerror or error}") from error
+    address = held.getsockname()
+    if shared:
+        # The address and not the name, which may have another one by the time a worker looks it up.
+        where_each = AppListenOptions(host=_any_or(address[0], host), port=address[1])
+        return Claim(held, where_each, AppListenOptions(host=host, port=address[1]))
+    return Claim(held, held, AppListenOptions(host=host, port=address[1]))
+
+
+def _any_or(address: str, host: str) -> str:
+    """An empty host stays empty: the core listens on both families for it."""
+    return address if host else ""
+
+
+def _tcp(host: str, port: int, shared: bool) -> socket.socket:
+    candidates: list[tuple[socket.AddressFamily, str]]
+    if host:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        candidates = [(family, str(address[0])) for family, _, _, _, address in found]
+    else:
+        candidates = [(socket.AF_INET6, "::"), (socket.AF_INET, "0.0.0.0")]
+    failure: OSError | None = None
+    for family, address in candidates:
+        try:
+            first = _bind(family, address, port, share=False)
+            if not shared:
+                first.listen(_BACKLOG)
+                return first
+            # Bound without sharing, the port was free or this had failed; but only sockets that all share it can be several.
+            # This one never listens, so no connection is ever given to it.
+            chosen = first.getsockname()[1]
+            first.close()
+            return _bind(family, address, chosen, share=True)
+        except OSError as error:
+            failure = error
+            if error.errno == errno.EADDRINUSE:  # says more than what the next family has to say
+                break
+    assert failure is not None
+    raise failure
+
+
+def _bind(family: socket.AddressFamily, address: str, port: int, *, share: bool) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        opened.bind((address, port))
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _unix(path: str) -> socket.socket:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            with socket.socket(socket.AF_UNIX) as probe:
+                # A server whose backlog is full would have us wait.
+                probe.setblocking(False)
+                try:
+                    probe.connect(path)
+                except ConnectionRefusedError:
+                    os.unlink(path)
+                except BlockingIOError:
+                    raise OSError(errno.EADDRINUSE, "another process is listening on it") from None
+                else:
+                    raise OSError(errno.EADDRINUSE, "another process is listening on it")
+    opened = socket.socket(socket.AF_UNIX)
+    try:
+        opened.bind(path)
+        opened.listen(_BACKLOG)
+    except BaseException:
+        opened.close()
+        raise
+    return opened

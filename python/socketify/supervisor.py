@@ -1,0 +1,407 @@
+"""The process that does not serve but keeps those that do: starts them, replaces them, ends them.
+
+It runs no user code, has no threads and no event loop, so that forking it is safe, and whatever an application does to its
+own process leaves it alone. A worker is a fork of it that goes on where :meth:`Supervisor.run` was called.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .link import Link, flush, quiet
+from .worker import FAILURE, complain
+
+if TYPE_CHECKING:
+    from .reloader import Watcher
+
+__all__ = ["Supervisor", "respawn_delay"]
+
+#: Signals that the supervisor acts on.
+_HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+#: Seconds that a worker may take to end, beyond those that its application gives to requests and to sockets.
+_PATIENCE = 30.0
+#: Seconds that it may take once somebody has asked twice, or waits at a keyboard for the next version.
+_SHORT_PATIENCE = 5.0
+#: Seconds of service after which an end counts as the first again.
+_STABLE = 10.0
+
+
+def respawn_delay(failures: int) -> float:
+    """Seconds until a worker is replaced.
+
+    Args:
+        failures: How many have ended before it in the same place, one soon after the other.
+
+    Returns:
+        0 for the first; then from a quarter of a second, twice as many each time, up to 30.
+    """
+    return 0.0 if failures == 0 else min(0.25 * 2.0 ** min(failures - 1, 10), 30.0)
+
+
+class _Worker:
+    """A process that serves, or is about to."""
+
+    def __init__(self, pid: int, status: int, place: _Place, now: float) -> None:
+        self.pid = pid
+        self.status = status
+        self.place = place
+        self.ready_at: float | None = None
+        # It has said itself what is wrong.
+        self.told = False
+        # It has been asked to end, and until when that is waited for.
+        self.retired = False
+        self.kill_at: float | None = None
+        self.grace = 0.0
+        self.heard = b""
+
+
+class _Place:
+    """One of the workers that there are to be, whichever process it is at the moment."""
+
+    def __init__(self) -> None:
+        self.worker: _Worker | None = None
+        # The one that is to take its place, while that starts.
+        self.successor: _Worker | None = None
+        self.failures = 0
+        # When a worker is to be started, if one is.
+        self.due: float | None = None
+
+
+class Supervisor:
+    """Keeps workers running.
+
+    Args:
+        count: How many.
+        announce: Called once, when the first worker serves.
+        watcher: With one, there is a single worker, which is replaced when files change, and not when it ends.
+        patience: Seconds that a worker has to end, beyond those of its application.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        announce: Callable[[], object],
+        watcher: Watcher | None = None,
+        patience: float = _PATIENCE,
+    ) -> None:
+        self._places = [_Place() for _ in range(1 if watcher else count)]
+        self._announce = announce
+        self._watcher = watcher
+        self._patience = _SHORT_PATIENCE if watcher else patience
+        self._workers: dict[int, _Worker] = {}
+        # Places whose workers are to be replaced by new ones that serve first, one place after the other.
+        self._renewing: list[_Place] = []
+        self._announced = False
+        # Every place has had a worker that served: from now on a failure to start is not one of the application alone.
+        self._complete = False
+        # How often it was asked to stop.
+        self._stops = 0
+        self._stopping = False
+        self._code = 0
+        self._terminal = _has_terminal()
+
+    def run(self) -> int | Link:
+        """Starts the workers, and keeps them running until a signal.
+
+        Returns:
+            In the supervisor the status to exit with, once every worker has ended. In each worker, at once, its link to the
+            supervisor.
+        """
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waker = socket.socketpair()
+        self._lifeline, self._held = os.pipe()
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        if self._watcher is not None:
+            self._selector.register(self._watcher.descriptor, selectors.EVENT_READ)
+        for number in _HANDLED:
+            # Whoever started us with nohup does not want us to hear of the terminal's end.
+            if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):
+                signal.signal(number, quiet)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._places[0].due = 0.0
+        while not (self._stopping and not self._workers):
+            if (link := self._start_due()) is not None:
+                return link
+            self._wait()
+        self._let_go()
+        os.close(self._lifeline)
+        if self._watcher is not None:
+            self._watcher.end()
+        return self._code
+
+    # ---- processes ----------------------------------------------------------------------------------------------------
+
+    def _start_due(self) -> Link | None:
+        """Starts the workers whose time has come; in each of them, gives its link."""
+        for place in self._places:
+            if place.due is None or self._stopping or place.due > time.monotonic():
+                continue
+            place.due = None
+            try:
+                link = self._spawn(place)
+            except OSError as error:
+                complain(f"cannot start a worker: {error.strerror}")
+                self._failed(place, None, FAILURE)
+                continue
+            if link is not None:
+                return link
+        return None
+
+    def _spawn(self, place: _Place) -> Link | None:
+        status, report = os.pipe()
+        flush()
+        parent = os.getpid()
+        # A signal for the worker must not run the supervisor's handlers in it, which would write to the supervisor's socket.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            os.close(status)
+            os.close(report)
+            raise
+        if pid == 0:
+            os.close(status)
+            self._let_go()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            return Link(parent, report, self._lifeline)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        os.close(report)
+        os.set_blocking(status, False)
+        worker = _Worker(pid, status, place, time.monotonic())
+        self._workers[pid] = worker
+        self._selector.register(status, selectors.EVENT_READ, worker)
+        if place.worker is None:
+            place.worker = worker
+        else:
+            place.successor = worker
+        return None
+
+    def _let_go(self) -> None:
+        """Closes what only the supervisor has use for: at its end, and in each new worker."""
+        signal.set_wakeup_fd(-1)
+        self._selector.close()
+        self._woken.close()
+        self._waker.close()
+        os.close(self._held)
+        for worker in self._workers.values():
+            os.close(worker.status)
+        if self._watcher is not None:
+            os.close(self._watcher.descriptor)
+
+    def _retire(self, worker: _Worker, patience: float | None = None) -> None:
+        """Asks a worker to end, and says how long it may take."""
+        grace = worker.grace + self._patience if patience is None else patience
+        kill_at = time.monotonic() + grace
+        worker.kill_at = kill_at if worker.kill_at is None else min(worker.kill_at, kill_at)
+        worker.retired = True
+        os.kill(worker.pid, signal.SIGTERM)
+
+    # ---- events -------------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        times = [worker.kill_at for worker in self._workers.values() if worker.kill_at is not None]
+        if not self._stopping:
+            times += [place.due for place in self._places if place.due is not None]
+        timeout = max(0.0, min(times) - time.monotonic()) if times else None
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._woken:
+                self._signalled()
+            elif key.data is not None:
+                self._hear(key.data)
+            else:
+                self._changed()
+        self._reap()
+        for worker in list(self._workers.values()):
+            if worker.kill_at is not None and worker.kill_at <= time.monotonic():
+                complain(f"worker {worker.pid} does not end: killing it")
+                worker.kill_at = None
+                os.kill(worker.pid, signal.SIGKILL)
+                if self._stopping:
+                    self._code = self._code or FAILURE
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in self._woken.recv(4096):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._stop(0)
+                elif number == signal.SIGHUP:
+                    # A terminal that closes says so in the same way as somebody who asks for new workers.
+                    if self._terminal and not _has_terminal():
+                        self._stop(0)
+                    else:
+                        self._renew()
+
+    def _stop(self, code: int) -> None:
+        self._stops += 1
+        if not self._stopping:
+            self._stopping = True
+            self._code = code
+        for worker in self._workers.values():
+            if self._stops > 2:
+                os.kill(worker.pid, signal.SIGKILL)
+            elif self._stops == 2 or not worker.retired:
+                # An application that is asked twice does not wait for requests in progress.
+                self._retire(worker, None if self._stops == 1 else _SHORT_PATIENCE)
+
+    def _hear(self, worker: _Worker) -> None:
+        """Reads what a worker says of itself: that it serves, or that it has told the user why it does not."""
+        try:
+            while data := os.read(worker.status, 4096):
+                worker.heard += data
+            self._selector.unregister(worker.status)
+        except BlockingIOError:
+            pass
+        except KeyError:
+            return
+        *lines, worker.heard = worker.heard.split(b"\n")
+        for line in lines:
+            word, _, value = line.partition(b" ")
+            if word == b"ready" and worker.ready_at is None:
+                # Requests in progress have that time, and what their ends set off has it once more.
+                worker.grace = 2 * float(value)
+                worker.ready_at = time.monotonic()
+                self._serves(worker)
+            elif word == b"told":
+                worker.told = True
+
+    def _serves(self, worker: _Worker) -> None:
+        place = worker.place
+        if worker is place.successor:
+            old, place.worker, place.successor = place.worker, worker, None
+            if old is not None and not old.retired:
+                self._retire(old)
+        if not self._announced and not self._stopping:
+            self._announced = True
+            self._announce()
+            # One has shown that the application can be loaded: now the others, which need not fail one by one.
+            for other in self._places[1:]:
+                other.due = 0.0
+        if all(each.worker is not None and each.worker.ready_at is not None for each in self._places):
+            self._complete = True
+        self._renew_next()
+
+    def _reap(self) -> None:
+        # Any child: as the first process of a container, this one gets orphans that are nobody else's.
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (worker := self._workers.get(pid)) is not None:
+                self._hear(worker)
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(worker.status)
+                os.close(worker.status)
+                del self._workers[pid]
+                self._ended(worker, os.waitstatus_to_exitcode(status))
+            elif self._watcher is not None and pid == self._watcher.pid:
+                self._watcher.pid = 0
+                self._selector.unregister(self._watcher.descriptor)
+                if not self._stopping:
+                    complain("the process that watches the files has ended: changes are not seen any more")
+
+    # ---- what comes next ------------------------------------------------------------------------------------------------
+
+    def _ended(self, worker: _Worker, code: int) -> None:
+        place = worker.place
+        was_successor = worker is place.successor
+        if was_successor:
+            place.successor = None
+        elif worker is place.worker:
+            place.worker = None
+        if self._stopping:
+            return
+        if self._watcher is not None:
+            if worker.retired:
+                place.due = 0.0
+            else:
+                self._say(worker, code, "waiting for a change")
+        elif worker.retired:
+            self._renew_next()
+        elif worker.ready_at is None and not self._complete:
+            self._say(worker, code, "giving up")
+            self._stop(code if code >= 0 else FAILURE)
+        elif was_successor and place.worker is not None:
+            self._say(worker, code, "the other workers stay as they are")
+            self._renewing.clear()
+        elif place.worker is None and place.successor is None:
+            self._failed(place, worker, code)
+
+    def _failed(self, place: _Place, worker: _Worker | None, code: int) -> None:
+        now = time.monotonic()
+        if worker is None and not self._complete:
+            self._stop(code)
+            return
+        if worker is not None and worker.ready_at is not None and now - worker.ready_at >= _STABLE:
+            place.failures = 0
+        delay = respawn_delay(place.failures)
+        place.failures += 1
+        place.due = now + delay
+        if worker is not None:
+            self._say(worker, code, f"starting another{f' in {delay:g} seconds' if delay else ''}")
+
+    def _say(self, worker: _Worker, code: int, next_step: str) -> None:
+        if worker.told and next_step == "giving up":
+            return
+        how = f"ended with status {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        when = "" if worker.ready_at is not None else " before it served"
+        complain(f"worker {worker.pid} {how}{when}: {next_step}")
+
+    def _renew(self) -> None:
+        """Replaces every worker by a new one, which serves before the old one ends."""
+        if self._stopping:
+            return
+        if self._watcher is not None:
+            self._restart()
+        elif self._complete:
+            self._renewing = list(self._places)
+            self._renew_next()
+
+    def _renew_next(self) -> None:
+        if self._stopping or any(place.successor is not None for place in self._places):
+            return
+        while self._renewing:
+            place = self._renewing.pop(0)
+            waited = place.worker is None
+            place.due = 0.0
+            place.failures = 0
+            if not waited:
+                return
+
+    def _changed(self) -> None:
+        """Files have changed: what the watcher says of them is passed on."""
+        assert self._watcher is not None
+        names = self._watcher.changed()
+        if names and not self._stopping:
+            complain(f"{names} changed: restarting")
+            self._restart()
+
+    def _restart(self) -> None:
+        place = self._places[0]
+        if place.worker is None:
+            place.due = 0.0
+        elif not place.worker.retired:
+            self._retire(place.worker)
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
