@@ -162,5 +162,7 @@ def test_what_goes_through_it_and_what_does_not(name: str) -> None:
 
 @pytest.mark.parametrize("serializer", [None, 5, SimpleNamespace(dumps=str), SimpleNamespace(loads=str)])
 def test_what_is_no_serializer(serializer: Any) -> None:
+    app = App()
     with pytest.raises(TypeError, match="dumps and loads"):
-        App().json_serializer(serializer)
+        app.json_serializer(serializer)
+    app.dispose()

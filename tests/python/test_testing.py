@@ -505,6 +505,7 @@ def test_an_application_that_is_there_serves_again_and_again() -> None:
         with pytest.raises(ConnectionRefusedError):
             Client(server.port)
     server.stop()
+    app.dispose()
 
 
 def test_an_application_that_closes_itself() -> None:
@@ -538,14 +539,18 @@ def test_targets_that_are_none(target: Any) -> None:
 
 
 def test_options_need_a_new_application() -> None:
+    app = App()
     with pytest.raises(TypeError, match="lifespan can only be given to a new one"):
-        TestServer(App(), lifespan=False)
+        TestServer(app, lifespan=False)
+    app.dispose()
 
 
 def test_an_application_of_a_running_loop() -> None:
     async def make() -> None:
+        app = App()
         with pytest.raises(RuntimeError, match="inside a running event loop"):
-            TestServer(App())
+            TestServer(app)
+        app.dispose()
 
     run(make())
 
