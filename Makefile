@@ -118,7 +118,7 @@ autobahn: $(BUILT)  ## All 517 cases of the Autobahn test suite, and those of co
 	$(BIN)/python tests/autobahn/run.py $(ARGS)
 
 .PHONY: lint
-lint: lint-rust lint-python  ## Formatting, clippy, ruff, mypy and the stubs, all without mercy
+lint: lint-rust lint-python docs  ## Formatting, clippy, ruff, mypy, the stubs and the documentation's links, all without mercy
 
 .PHONY: lint-rust
 lint-rust: $(TOOLS) | needs-components
@@ -145,6 +145,21 @@ build: $(BUILT)  ## Install a release build into the environment, if a source ha
 .PHONY: wheel
 wheel: $(TOOLS) | needs-rust  ## Make a wheel for this Python in dist/
 	$(MATURIN) --out dist
+
+# The site has tools of its own, which nothing else needs.
+DOCS := .venv-docs
+$(DOCS)/.tools: requirements-docs.txt | needs-python
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
+.PHONY: docs
+docs: $(DOCS)/.tools  ## Build the documentation in site/; a link or a name that leads nowhere is an error
+	$(DOCS)/bin/zensical build --strict --clean
+
+.PHONY: docs-serve
+docs-serve: $(DOCS)/.tools  ## Serve the documentation, and build it anew when a page changes
+	$(DOCS)/bin/zensical serve
 
 .PHONY: bench
 bench: $(BUILT)  ## Compare with other servers and with floors without Python; over an hour (ARGS=--quick: minutes)
@@ -191,6 +206,6 @@ soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
 
 .PHONY: clean
 clean:  ## Remove everything that these tasks have made
-	rm -rf .venv-[0-9]* .venv-autobahn target dist .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
+	rm -rf .venv-[0-9]* .venv-autobahn .venv-docs target dist site .cache .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
 	rm -rf fuzz/target fuzz/corpus fuzz/artifacts fuzz/coverage
 	find python tests examples benches -name __pycache__ -prune -exec rm -rf {} +

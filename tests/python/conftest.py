@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,46 +10,28 @@ import pytest
 
 from client import Client
 from command import Project
-from socketify import App, AppListenOptions
+from socketify import App
+from socketify.testing import TestServer
 from ws_client import WebSocketClient, connect
 
 Configure = Callable[[App], object]
 
 
 class Running:
-    """An application that serves, and what a test needs to reach it."""
+    """An application that serves, with the clients of this suite, which speak in bytes and break rules."""
 
     def __init__(self, configure: Configure, listen: Any = None, **options: Any) -> None:
-        self._ready = threading.Event()
-        self._configure = configure
-        self._listen = {"host": "127.0.0.1", "port": 0} if listen is None else listen
-        self._options = options
-        self.app: App
-        self.port = 0
-        self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="application")
-        self._thread.start()
-        assert self._ready.wait(20), "the application did not start"
-        if self.error is not None:
-            raise self.error
+        # Tests ask what clients see of an error, so it is not raised here.
+        self.server = TestServer(configure, listen=listen, timeout=20, raise_errors=False, **options)
+        self.server.start()
 
-    def _run(self) -> None:
-        try:
-            self.app = App(**self._options)
-            self._configure(self.app)
-            self.app.listen(self._listen, self._listening)
-            # Readiness is the loop's first turn: from then on everything works.
-            self.app.loop.loop.call_soon(self._ready.set)
-            self.app.run()
-        except BaseException as error:
-            self.error = error
-        finally:
-            self._ready.set()
-            if hasattr(self, "app"):
-                self.app.dispose()
+    @property
+    def app(self) -> App:
+        return self.server.app
 
-    def _listening(self, config: AppListenOptions) -> None:
-        self.port = config.port
+    @property
+    def port(self) -> int:
+        return self.server.port
 
     def client(self, **options: Any) -> Client:
         """A connection of raw bytes."""
@@ -62,13 +43,11 @@ class Running:
 
     def stop(self, timeout: float = 20) -> None:
         """Closes the application and waits for its thread."""
-        self.app.close()
-        self.join(timeout)
+        self.server.stop(timeout)
 
     def join(self, timeout: float = 20) -> None:
         """Waits for the application to end by itself."""
-        self._thread.join(timeout)
-        assert not self._thread.is_alive(), "the application did not stop"
+        self.server.join(timeout)
 
 
 @pytest.fixture
@@ -83,8 +62,6 @@ def serve() -> Iterator[Callable[..., Running]]:
     yield start
     for application in running:
         application.stop()
-        if application.error is not None:
-            raise application.error
 
 
 @pytest.fixture

@@ -1,15 +1,20 @@
 """Runs a program of the documentation as it stands, on a free port, asks it for its front page, says hello on each of its
 WebSockets, and closes it.
 
-``python run_program.py FILE``: prints the status of the answer. What the program prints goes to standard output too.
+``python run_program.py FILE [CLIENT]``: prints the status of the answer. What the program prints goes to standard output.
+CLIENT is a program that talks to it, at ``localhost:3000`` as it believes.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import re
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +51,12 @@ def listen(self: App, options: Any = None, handler: Any = None) -> App:
         where.update(port=config.port, path=config.domain)
         if handler is not None:
             handler(config)
+        if self.loop.is_foreign:
+            # It serves from now on, in a coroutine that waits for ever.
+            task = asyncio.current_task()
+            assert task is not None
+            end = functools.partial(self.loop.loop.call_soon_threadsafe, task.cancel)
+            threading.Thread(target=visit, args=[end]).start()
 
     return _listen(self, options, listening)
 
@@ -53,17 +64,23 @@ def listen(self: App, options: Any = None, handler: Any = None) -> App:
 def run(self: App) -> App:
     """Serves until the front page has been answered, and the WebSockets have."""
 
-    def visit() -> None:
-        try:
-            with Client(where["port"], path=where["path"]) as client:
-                print("status", client.get("/").status, flush=True)
-            for socket in sockets:
-                converse(socket)
-        finally:
-            self.close()
-
-    self.loop.loop.call_soon(lambda: threading.Thread(target=visit).start())
+    self.loop.loop.call_soon(lambda: threading.Thread(target=visit, args=[self.close]).start())
     return _run(self)
+
+
+def visit(end: Callable[[], object]) -> None:
+    try:
+        with Client(where["port"], path=where["path"]) as client:
+            print("status", client.get("/").status, flush=True)
+        for socket in sockets:
+            converse(socket)
+        for program in clients:
+            exec(
+                compile(program.replace("localhost:3000", f"localhost:{where['port']}"), "client", "exec"), {}
+            )
+            print("client done", flush=True)
+    finally:
+        end()
 
 
 def converse(socket: str) -> None:
@@ -77,10 +94,12 @@ def converse(socket: str) -> None:
 
 where: dict[str, Any] = {}
 sockets: list[str] = []
+clients: list[str] = [Path(name).read_text() for name in sys.argv[2:]]
 App.listen, App.run, App.ws = listen, run, ws  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     program = Path(sys.argv[1])
     # `run(app)` modules are what a command line would load.
     namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(program)}
-    exec(compile(program.read_text(), str(program), "exec"), namespace)
+    with contextlib.suppress(asyncio.CancelledError):
+        exec(compile(program.read_text(), str(program), "exec"), namespace)

@@ -573,7 +573,7 @@ def test_a_request_in_progress_finishes_after_close(serve: Serve, kind: str) -> 
         running.app.close()
         assert idle.is_closed()
         until(lambda: refused(running.port), "the port closes while a request is in progress")
-        assert running._thread.is_alive()
+        assert running.server.running
         gate.open()
         answer = client.answer()
         assert answer.body == b"finished"

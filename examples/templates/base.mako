@@ -1,0 +1,3 @@
+<!DOCTYPE html>
+<title>${title}</title>
+${next.body()}

@@ -1,0 +1,389 @@
+"""The client of tests that are coroutines; each name does what its namesake in ``client`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from http.client import HTTPMessage
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .client import Address, _host
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, Protocol, WebSocketClosed
+from .messages import (
+    LAST_CHUNK,
+    Answer,
+    Body,
+    Buffer,
+    RequestOptions,
+    Steps,
+    encode_chunk,
+    encode_request,
+    read_head,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = ["AsyncConnection", "AsyncStream", "AsyncWebSocketSession"]
+
+_T = TypeVar("_T")
+
+
+class AsyncConnection:
+    """One connection: requests one after the other, or any bytes at all. See :class:`Connection`.
+
+    It is opened and closed by ``async with``.
+
+    Attributes:
+        timeout: Seconds that each call may take.
+    """
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address = address
+        self._buffer = Buffer()
+        self._deadline = 0.0
+        self._sent: list[str] = []
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter | None = None
+        self.timeout = timeout
+
+    async def open(self) -> Self:
+        """Connects; ``async with`` does it too."""
+        opening = (
+            asyncio.open_unix_connection(self._address)
+            if isinstance(self._address, str)
+            else asyncio.open_connection(*self._address)
+        )
+        try:
+            self._reader, self._writer = await asyncio.wait_for(opening, self.timeout)
+        except asyncio.TimeoutError:
+            raise TimeoutError(f"no connection with {self._address} within {self.timeout} s") from None
+        return self
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes that have come and belong to no answer yet."""
+        return bytes(self._buffer.pending)
+
+    async def send(self, data: bytes) -> Self:
+        """Sends bytes as they are."""
+        self._begin()
+        await self._send(data)
+        return self
+
+    async def receive(self) -> bytes:
+        """Bytes as they come; nothing at the end."""
+        self._begin()
+        return await self._run(self._buffer.any())
+
+    async def request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Answer:
+        """Sends a request and reads its answer; see :meth:`Connection.request`. ``body`` may be an async iterable too."""
+        await self.send_request(method, path, **options)
+        answer, body = await self._head()
+        answer.body = await self._run(body.whole())
+        return answer
+
+    async def send_request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Self:
+        """Sends a request and does not wait; :meth:`answer` reads what comes. Several can be sent ahead."""
+        head, pieces = encode_request(method, path, _host(self._address), options)
+        self._begin(options.get("timeout"))
+        self._sent.append(method)
+        await self._send(head)
+        if isinstance(pieces, AsyncIterable):
+            async for piece in pieces:
+                await self._send(encode_chunk(piece))
+            await self._send(LAST_CHUNK)
+        elif pieces is not None:
+            for piece in pieces:
+                await self._send(encode_chunk(piece))
+            await self._send(LAST_CHUNK)
+        return self
+
+    async def answer(self) -> Answer:
+        """Reads the answer to the first request that has none yet."""
+        self._begin()
+        answer, body = await self._head()
+        answer.body = await self._run(body.whole())
+        return answer
+
+    def stream(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> AsyncStream:
+        """Gives an answer whose body is read as it comes: ``async with`` sends the request and reads the head."""
+        return AsyncStream(self, method, path, options)
+
+    async def close(self) -> None:
+        """Closes the connection. Closing it again does nothing."""
+        if self._writer is None:
+            return
+        writer, self._writer = self._writer, None
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async def __aenter__(self) -> Self:
+        return self if self._writer is not None else await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def _begin(self, timeout: float | None = None) -> None:
+        self._deadline = asyncio.get_running_loop().time() + (self.timeout if timeout is None else timeout)
+
+    def _patience(self) -> float:
+        return max(self._deadline - asyncio.get_running_loop().time(), 1e-3)
+
+    async def _send(self, data: bytes) -> None:
+        if self._writer is None:
+            raise ConnectionError("the connection is closed")
+        # A server may answer, and close, before it has read everything: what it has said is to be heard.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._writer.write(data)
+            try:
+                await asyncio.wait_for(self._writer.drain(), self._patience())
+            except asyncio.TimeoutError:
+                raise TimeoutError("the server takes no more bytes") from None
+
+    async def _run(self, steps: Steps[_T]) -> _T:
+        try:
+            next(steps)
+            while True:
+                try:
+                    data = await asyncio.wait_for(self._reader.read(1 << 16), self._patience())
+                except ConnectionResetError:
+                    data = b""
+                except asyncio.TimeoutError:
+                    raise TimeoutError(
+                        f"no more bytes within the timeout, after {bytes(self._buffer.pending[-200:])!r}"
+                    ) from None
+                steps.send(data)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+    async def _head(self) -> tuple[Answer, Body]:
+        answer = await self._run(read_head(self._buffer))
+        method = self._sent.pop(0) if self._sent else "GET"
+        return answer, Body(self._buffer, method, answer)
+
+
+class AsyncStream:
+    """An answer whose body is read as it comes; ``async with`` sends the request, and closes the
+    connection at the end.
+
+    Iterating gives pieces of bytes as they arrive, without their framing.
+
+    Attributes:
+        status: The status code.
+        headers: The header fields, as in :class:`Answer`.
+    """
+
+    status: int
+    headers: HTTPMessage
+
+    def __init__(self, connection: AsyncConnection, method: str, path: str, options: RequestOptions) -> None:
+        self._connection = connection
+        self._request = (method, path, options)
+        self._body: Body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read():
+            yield piece
+
+    async def read(self) -> bytes:
+        """The next bytes, as soon as there are any; nothing at the end of the body.
+
+        Raises:
+            TimeoutError: None came in time.
+            ConnectionError: The connection ended before the body did.
+        """
+        self._connection._begin()
+        return await self._connection._run(self._body.piece())
+
+    async def lines(self) -> AsyncIterator[str]:
+        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like."""
+        rest = b""
+        async for piece in self:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield line.removesuffix(b"\r").decode()
+        if rest:
+            yield rest.decode()
+
+    async def close(self) -> None:
+        """Closes the connection, whether the body has ended or not: the handler sees that its client has left."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        method, path, options = self._request
+        try:
+            await self._connection.__aenter__()
+            await self._connection.send_request(method, path, **options)
+            answer, self._body = await self._connection._head()
+        except BaseException:
+            await self._connection.close()
+            raise
+        self.status, self.headers = answer.status, answer.headers
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncWebSocketSession:
+    """A client's side of a WebSocket. It answers pings while it receives. ``async with`` opens and closes it.
+
+    Iterating gives messages until the server closes.
+
+    Attributes:
+        answer: The answer to the handshake, with its headers.
+        protocol: The subprotocol that the server chose, or None.
+        connection: The connection below, for frames that break the rules.
+    """
+
+    answer: Answer
+
+    def __init__(
+        self, connection: AsyncConnection, path: str, protocols: Sequence[str], options: RequestOptions
+    ) -> None:
+        self.connection = connection
+        self.protocol: str | None = None
+        self._protocol = Protocol(connection._buffer)
+        self._request = (path, protocols, options)
+        self._closed: WebSocketClosed | None = None
+
+    async def open(self) -> Self:
+        """Connects and shakes hands; ``async with`` does it too.
+
+        Raises:
+            HandshakeRefused: The server gave another answer than a 101.
+        """
+        path, protocols, options = self._request
+        try:
+            await self.connection.open()
+            self.answer = await self.connection.request(
+                "GET", path, **self._protocol.handshake(options, protocols)
+            )
+            self._protocol.accept(self.answer, protocols)
+        except BaseException:
+            await self.connection.close()
+            raise
+        self.protocol = self._protocol.protocol
+        return self
+
+    @property
+    def closed(self) -> bool:
+        """Whether the end has been received."""
+        return self._closed is not None
+
+    async def send(self, message: str | bytes) -> None:
+        """Sends ``str`` as a text message, bytes as a binary one."""
+        if isinstance(message, str):
+            await self._send(TEXT, message.encode())
+        else:
+            await self._send(BINARY, bytes(message))
+
+    async def send_json(self, value: Any) -> None:
+        """Sends a value as JSON in a text message."""
+        await self.send(json.dumps(value))
+
+    async def receive(self, timeout: float | None = None) -> str | bytes:
+        """Waits for a message.
+
+        Args:
+            timeout: Seconds to wait; None, the default, means the connection's ``timeout``.
+
+        Returns:
+            ``str`` for a text message, ``bytes`` for a binary one.
+
+        Raises:
+            WebSocketClosed: The WebSocket has ended; its ``code`` and ``reason`` say how.
+            TimeoutError: No message came.
+        """
+        self.connection._begin(timeout)
+        while True:
+            opcode, payload = await self._next()
+            if opcode in (TEXT, BINARY):
+                return payload.decode() if opcode == TEXT else payload
+
+    async def receive_json(self, timeout: float | None = None) -> Any:
+        """Waits for a message, and gives what it is as JSON; see :meth:`receive`."""
+        return json.loads(await self.receive(timeout))
+
+    async def ping(self, payload: bytes = b"") -> None:
+        """Sends a ping and waits for its pong. Messages that come before that are dropped.
+
+        Raises:
+            WebSocketClosed: The WebSocket has ended.
+            TimeoutError: No pong came.
+        """
+        await self._send(PING, payload)
+        self.connection._begin()
+        while await self._next() != (PONG, payload):
+            pass
+
+    async def wait_closed(self, timeout: float | None = None) -> WebSocketClosed:
+        """Waits for the server to end the WebSocket, dropping messages, and gives how it did: ``code`` and ``reason``."""
+        self.connection._begin(timeout)
+        while self._closed is None:
+            with contextlib.suppress(WebSocketClosed):
+                await self._next()
+        return self._closed
+
+    async def close(self, code: int = 1000, reason: str = "") -> WebSocketClosed:
+        """Closes: says why, and waits for the server's answer to it. Closing again does nothing.
+
+        Returns:
+            How the server has ended it: ``code`` and ``reason``.
+        """
+        if self._closed is None:
+            await self._send(CLOSE, Protocol.close_payload(code, reason))
+            await self.wait_closed()
+        await self.connection.close()
+        return self._closed  # type: ignore[return-value]
+
+    async def __aiter__(self) -> AsyncIterator[str | bytes]:
+        with contextlib.suppress(WebSocketClosed):
+            while True:
+                yield await self.receive()
+
+    async def __aenter__(self) -> Self:
+        return self if self.connection._writer is not None else await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self.close()
+        finally:
+            await self.connection.close()
+
+    async def _send(self, opcode: int, payload: bytes) -> None:
+        if self._closed is not None:
+            raise self._closed
+        self.connection._begin()
+        await self.connection._send(Protocol.frame(opcode, payload))
+
+    async def _next(self) -> tuple[int, bytes]:
+        """The next event. Pings have been answered, and the end is raised."""
+        if self._closed is not None:
+            raise self._closed
+        try:
+            opcode, payload = await self.connection._run(self._protocol.event())
+        except ConnectionError as error:
+            self._closed = WebSocketClosed(1006, str(error))
+            raise self._closed from error
+        if opcode == PING:
+            await self.connection._send(Protocol.frame(PONG, payload))
+        elif opcode == CLOSE:
+            self._closed = Protocol.closed_by(payload)
+            # The other half of the handshake, unless it was ours that came first; the server then takes no notice.
+            await self.connection._send(Protocol.frame(CLOSE, payload[:2]))
+            raise self._closed
+        return opcode, payload

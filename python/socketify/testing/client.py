@@ -1,0 +1,378 @@
+"""The client of tests that are plain functions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, Protocol, WebSocketClosed
+from .messages import (
+    LAST_CHUNK,
+    Answer,
+    Body,
+    Buffer,
+    RequestOptions,
+    Steps,
+    encode_chunk,
+    encode_request,
+    read_head,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = ["Connection", "Stream", "WebSocketSession"]
+
+_T = TypeVar("_T")
+
+Address = tuple[str, int] | str
+
+
+class Connection:
+    """One connection: requests one after the other, or any bytes at all.
+
+    It is closed at the end of a ``with`` block.
+
+    Attributes:
+        socket: The socket, for what the methods do not do. What has been read from it and not used is in ``pending``.
+        timeout: Seconds that each call may take.
+    """
+
+    def __init__(self, address: Address, timeout: float) -> None:
+        self._address = address
+        self._buffer = Buffer()
+        self._deadline = 0.0
+        self._sent: list[str] = []
+        self.timeout = timeout
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else _family(address[0]))
+        try:
+            self.socket.settimeout(timeout)
+            self.socket.connect(address)
+        except BaseException:
+            self.socket.close()
+            raise
+
+    @property
+    def pending(self) -> bytes:
+        """Bytes that have come and belong to no answer yet."""
+        return bytes(self._buffer.pending)
+
+    def send(self, data: bytes) -> Self:
+        """Sends bytes as they are.
+
+        Raises:
+            TimeoutError: The server does not take them.
+        """
+        self.socket.settimeout(self.timeout)
+        self.socket.sendall(data)
+        return self
+
+    def receive(self) -> bytes:
+        """Bytes as they come; nothing at the end.
+
+        Raises:
+            TimeoutError: None came.
+        """
+        self._begin()
+        return self._run(self._buffer.any())
+
+    def request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Answer:
+        """Sends a request and reads its answer.
+
+        Args:
+            method: GET, POST and so on.
+            path: Path, and query if any; what is not ASCII is encoded.
+            **options: ``params``, ``headers``, ``cookies``, ``body``, ``json``, ``form`` and ``timeout``, see
+                :class:`~socketify.testing.messages.RequestOptions`.
+
+        Returns:
+            The answer.
+
+        Raises:
+            TimeoutError: It has not come in time.
+            ConnectionError: The server has closed the connection, or its answer is none.
+            ValueError: The request cannot be sent as it is.
+        """
+        self.send_request(method, path, **options)
+        answer, body = self._head()
+        answer.body = self._run(body.whole())
+        return answer
+
+    def send_request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Self:
+        """Sends a request and does not wait; :meth:`answer` reads what comes. Several can be sent ahead."""
+        head, pieces = encode_request(method, path, _host(self._address), options)
+        self._begin(options.get("timeout"))
+        self._sent.append(method)
+        self._send(head)
+        if pieces is not None:
+            for piece in pieces:  # type: ignore[union-attr]
+                self._send(encode_chunk(piece))
+            self._send(LAST_CHUNK)
+        return self
+
+    def answer(self) -> Answer:
+        """Reads the answer to the first request that has none yet; see :meth:`request`."""
+        self._begin()
+        answer, body = self._head()
+        answer.body = self._run(body.whole())
+        return answer
+
+    def stream(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Stream:
+        """Sends a request and reads the head of its answer; the body is read by iterating over what this gives."""
+        self.send_request(method, path, **options)
+        return Stream(self, *self._head())
+
+    def close(self) -> None:
+        """Closes the connection. Closing it again does nothing."""
+        self.socket.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self, timeout: float | None = None) -> None:
+        self._deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+
+    def _patience(self) -> float:
+        # Not 0, which would not wait at all but is another error.
+        return max(self._deadline - time.monotonic(), 1e-3)
+
+    def _send(self, data: bytes) -> None:
+        self.socket.settimeout(self._patience())
+        # A server may answer, and close, before it has read everything: what it has said is to be heard.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.socket.sendall(data)
+
+    def _run(self, steps: Steps[_T]) -> _T:
+        try:
+            next(steps)
+            while True:
+                self.socket.settimeout(self._patience())
+                try:
+                    data = self.socket.recv(1 << 16)
+                except ConnectionResetError:
+                    data = b""
+                except TimeoutError:
+                    raise TimeoutError(
+                        f"no more bytes within the timeout, after {bytes(self._buffer.pending[-200:])!r}"
+                    ) from None
+                steps.send(data)
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+
+    def _head(self) -> tuple[Answer, Body]:
+        answer = self._run(read_head(self._buffer))
+        method = self._sent.pop(0) if self._sent else "GET"
+        return answer, Body(self._buffer, method, answer)
+
+
+class Stream:
+    """An answer whose body is read as it comes; leaving its ``with`` block closes the connection.
+
+    Iterating gives pieces of bytes as they arrive, without their framing.
+
+    Attributes:
+        status: The status code.
+        headers: The header fields, as in :class:`Answer`.
+    """
+
+    def __init__(self, connection: Connection, answer: Answer, body: Body) -> None:
+        self._connection = connection
+        self._body = body
+        self.status = answer.status
+        self.headers = answer.headers
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read():
+            yield piece
+
+    def read(self) -> bytes:
+        """The next bytes, as soon as there are any; nothing at the end of the body.
+
+        Raises:
+            TimeoutError: None came in time.
+            ConnectionError: The connection ended before the body did.
+        """
+        self._connection._begin()
+        return self._connection._run(self._body.piece())
+
+    def lines(self) -> Iterator[str]:
+        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like."""
+        rest = b""
+        for piece in self:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                yield line.removesuffix(b"\r").decode()
+        if rest:
+            yield rest.decode()
+
+    def close(self) -> None:
+        """Closes the connection, whether the body has ended or not: the handler sees that its client has left."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class WebSocketSession:
+    """A client's side of a WebSocket. It answers pings while it receives, and is closed at the end of a ``with`` block.
+
+    Iterating gives messages until the server closes.
+
+    Attributes:
+        answer: The answer to the handshake, with its headers.
+        protocol: The subprotocol that the server chose, or None.
+        connection: The connection below, for frames that break the rules.
+    """
+
+    def __init__(
+        self, connection: Connection, path: str, protocols: Sequence[str], options: RequestOptions
+    ) -> None:
+        self.connection = connection
+        self._protocol = Protocol(connection._buffer)
+        self._closed: WebSocketClosed | None = None
+        try:
+            self.answer = connection.request("GET", path, **self._protocol.handshake(options, protocols))
+            self._protocol.accept(self.answer, protocols)
+        except BaseException:
+            connection.close()
+            raise
+        self.protocol = self._protocol.protocol
+
+    @property
+    def closed(self) -> bool:
+        """Whether the end has been received."""
+        return self._closed is not None
+
+    def send(self, message: str | bytes) -> None:
+        """Sends ``str`` as a text message, bytes as a binary one."""
+        if isinstance(message, str):
+            self._send(TEXT, message.encode())
+        else:
+            self._send(BINARY, bytes(message))
+
+    def send_json(self, value: Any) -> None:
+        """Sends a value as JSON in a text message."""
+        self.send(json.dumps(value))
+
+    def receive(self, timeout: float | None = None) -> str | bytes:
+        """Waits for a message.
+
+        Args:
+            timeout: Seconds to wait; None, the default, means the connection's ``timeout``.
+
+        Returns:
+            ``str`` for a text message, ``bytes`` for a binary one.
+
+        Raises:
+            WebSocketClosed: The WebSocket has ended; its ``code`` and ``reason`` say how.
+            TimeoutError: No message came.
+        """
+        self.connection._begin(timeout)
+        while True:
+            opcode, payload = self._next()
+            if opcode in (TEXT, BINARY):
+                return payload.decode() if opcode == TEXT else payload
+
+    def receive_json(self, timeout: float | None = None) -> Any:
+        """Waits for a message, and gives what it is as JSON; see :meth:`receive`."""
+        return json.loads(self.receive(timeout))
+
+    def ping(self, payload: bytes = b"") -> None:
+        """Sends a ping and waits for its pong. Messages that come before that are dropped.
+
+        Raises:
+            WebSocketClosed: The WebSocket has ended.
+            TimeoutError: No pong came.
+        """
+        self._send(PING, payload)
+        self.connection._begin()
+        while self._next() != (PONG, payload):
+            pass
+
+    def wait_closed(self, timeout: float | None = None) -> WebSocketClosed:
+        """Waits for the server to end the WebSocket, dropping messages, and gives how it did: ``code`` and ``reason``."""
+        self.connection._begin(timeout)
+        while self._closed is None:
+            with contextlib.suppress(WebSocketClosed):
+                self._next()
+        return self._closed
+
+    def close(self, code: int = 1000, reason: str = "") -> WebSocketClosed:
+        """Closes: says why, and waits for the server's answer to it. Closing again does nothing.
+
+        Returns:
+            How the server has ended it: ``code`` and ``reason``.
+        """
+        if self._closed is None:
+            self._send(CLOSE, Protocol.close_payload(code, reason))
+            self.wait_closed()
+        self.connection.close()
+        return self._closed  # type: ignore[return-value]
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        with contextlib.suppress(WebSocketClosed):
+            while True:
+                yield self.receive()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self.close()
+        finally:
+            self.connection.close()
+
+    def _send(self, opcode: int, payload: bytes) -> None:
+        if self._closed is not None:
+            raise self._closed
+        self.connection._begin()
+        self.connection._send(Protocol.frame(opcode, payload))
+
+    def _next(self) -> tuple[int, bytes]:
+        """The next event. Pings have been answered, and the end is raised."""
+        if self._closed is not None:
+            raise self._closed
+        try:
+            opcode, payload = self.connection._run(self._protocol.event())
+        except ConnectionError as error:
+            self._closed = WebSocketClosed(1006, str(error))
+            raise self._closed from error
+        if opcode == PING:
+            self.connection._send(Protocol.frame(PONG, payload))
+        elif opcode == CLOSE:
+            self._closed = Protocol.closed_by(payload)
+            # The other half of the handshake, unless it was ours that came first; the server then takes no notice.
+            self.connection._send(Protocol.frame(CLOSE, payload[:2]))
+            raise self._closed
+        return opcode, payload
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _host(address: Address) -> str:
+    if isinstance(address, str):
+        return "localhost"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
