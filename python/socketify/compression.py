@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["Compression"]
 
 #: Level by encoding: the range, and the default of :class:`Compression`.
-_LEVELS = {"br": range(0, 12), "zstd": range(1, 20), "gzip": range(1, 10)}
+_LEVELS = {"br": range(12), "zstd": range(1, 20), "gzip": range(1, 10)}
 
 #: What is text, or much like it. Images, sound, video, archives and web fonts (WOFF) are compressed already.
 _TYPES = (
@@ -56,8 +56,8 @@ class Compression:
         minimum_size: Bytes of a whole body from which it is compressed. Default 1024: what is smaller fits one packet
             anyway, and arrives no sooner.
         types: Media types that are compressed, in place of the default ones, each a name such as ``"application/json"``
-            or with one ``*`` that stands for anything: ``"text/*"``, ``"*+xml"``. ``text/event-stream`` is compressed only if
-            it is named in full.
+            or with one ``*`` that stands for anything: ``"text/*"``, ``"*+xml"``. ``text/event-stream`` is compressed only
+            if it is named in full.
 
     Raises:
         ValueError: An encoding or media type is none, or a number is out of range; the message names it.
@@ -100,7 +100,9 @@ def _check_int(name: str, value: object, allowed: range) -> None:
         raise TypeError(f"compression: {name} must be an int, not {value!r}")
     if value not in allowed:
         top = "" if allowed.stop == 1 << 62 else f" to {allowed.stop - 1}"
-        raise ValueError(f"compression: {name} must be a whole number from {allowed.start}{top}, not {value!r}")
+        raise ValueError(
+            f"compression: {name} must be a whole number from {allowed.start}{top}, not {value!r}"
+        )
 
 
 def compression_settings(given: bool | Compression | Mapping[str, Any] | None) -> Any:
