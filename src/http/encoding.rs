@@ -6,7 +6,7 @@
 //!
 //! # Libraries
 //!
-//! - gzip: flate2 on zlib-rs, which WebSockets use already (`websocket::deflate` says why);
+//! - gzip: flate2 on zlib-rs, which `websocket::deflate` uses already, and says why;
 //! - zstd: the reference library in C through the crate `zstd`, for there is no Rust encoder that comes near it. It is
 //!   built with the C compiler that Rust needs for linking anyway;
 //! - br: the crate `brotli`, the reference library translated to safe Rust.

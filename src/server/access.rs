@@ -153,7 +153,10 @@ pub struct Queue {
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Queue").field("entries", &self.waiting.lock().entries.len()).finish()
+        formatter
+            .debug_struct("Queue")
+            .field("entries", &self.waiting.lock().entries.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -128,8 +128,8 @@ fn zstd_whole(level: u32) -> io::Result<zstd::bulk::Compressor<'static>> {
 pub struct Encoder(Kind);
 
 enum Kind {
-    Gzip(GzEncoder<Vec<u8>>),
-    // Large, and many encoders are not of this kind.
+    // In boxes, for each is large and one is moved about.
+    Gzip(Box<GzEncoder<Vec<u8>>>),
     Brotli(Box<CompressorWriter<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
 }
@@ -148,7 +148,10 @@ impl Encoder {
     /// Begins a body.
     pub fn new(offer: Offer) -> io::Result<Self> {
         Ok(Self(match offer.coding {
-            Coding::Gzip => Kind::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::new(offer.level))),
+            Coding::Gzip => {
+                let level = flate2::Compression::new(offer.level);
+                Kind::Gzip(Box::new(GzEncoder::new(Vec::new(), level)))
+            }
             Coding::Brotli => {
                 let level = offer.level.min(STREAM_BROTLI);
                 Kind::Brotli(Box::new(brotli(level, i32::from(STREAM_WINDOW), 0)))

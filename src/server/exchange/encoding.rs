@@ -79,14 +79,12 @@ impl Exchange {
     fn end_pieces(&self, coder: &Coder, payload: &[u8], close: bool) -> bool {
         let mut slot = coder.lock();
         let Some(encoder) = slot.take() else { return false };
-        match encoder.finish(payload) {
-            Ok(coded) => self.current().is_some_and(|guard| self.end_plain(guard, &coded, close)),
-            // No memory: the client must not take the part it has for the whole.
-            Err(_) => {
-                self.cut_if_started();
-                false
-            }
+        if let Ok(last) = encoder.finish(payload) {
+            return self.current().is_some_and(|guard| self.end_plain(guard, &last, close));
         }
+        // No memory: the client must not take the part it has for the whole.
+        self.cut_if_started();
+        false
     }
 
     /// `write`, where the application compresses.
@@ -104,9 +102,9 @@ impl Exchange {
         drop(guard);
         let mut slot = coder.lock();
         let Some(encoder) = slot.as_mut() else { return false };
-        let coded = encoder.write(payload);
-        match (coded, self.current()) {
-            (Ok(coded), Some(guard)) => self.write_plain(guard, &coded, payload.len()),
+        let written = encoder.write(payload);
+        match (written, self.current()) {
+            (Ok(bytes), Some(guard)) => self.write_plain(guard, &bytes, payload.len()),
             (_, guard) => {
                 *slot = None;
                 drop(guard);
