@@ -20,6 +20,8 @@ pub(super) struct Writer {
     queue: Arc<AccessQueue>,
     ended: Arc<Ended>,
     thread: JoinHandle<()>,
+    /// Where it runs: a process that was forked from that one has no such thread.
+    process: u32,
 }
 
 #[derive(Default)]
@@ -57,12 +59,15 @@ impl Writer {
             });
         };
         let thread = thread::Builder::new().name("socketify-access-log".into()).spawn(body)?;
-        Ok(Self { queue: entries, ended, thread })
+        Ok(Self { queue: entries, ended, thread, process: std::process::id() })
     }
 
     /// Has the thread write down what is left, and waits for it. False when that takes too long: then the thread is left
     /// behind. Must not be called while attached to Python.
     pub(super) fn finish(self) -> bool {
+        if self.process != std::process::id() {
+            return true;
+        }
         self.queue.close();
         if self.thread.thread().id() == thread::current().id() {
             // A logging handler ends the application: the rest is written when it returns.
