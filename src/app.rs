@@ -7,9 +7,14 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::config::SocketConfig;
 use crate::files::Directory;
-use crate::server::{Exchange, WebSocket};
+use crate::http::encoding::{Accepted, Compression, Offer, encode};
+use crate::http::head;
+use crate::http::response::ResponseHead;
+use crate::server::{AccessQueue, Exchange, WebSocket};
 
 /// Number of a registered handler; what it stands for is the implementation's business.
 pub type HandlerId = u32;
@@ -78,10 +83,45 @@ pub struct Behavior {
 /// A whole answer that never changes, but for its date.
 #[derive(Debug)]
 pub struct Constant {
-    /// Status and headers.
-    pub head: crate::http::response::ResponseHead,
-    /// The body.
-    pub body: Box<[u8]>,
+    head: ResponseHead,
+    body: Box<[u8]>,
+    /// The same in other codings, made once.
+    coded: Vec<(Offer, ResponseHead, Box<[u8]>)>,
+}
+
+impl Constant {
+    /// An answer of these, compressed beforehand where `compression` says so.
+    pub fn new(mut head: ResponseHead, body: Box<[u8]>, compression: Option<&Compression>) -> Self {
+        let mut coded = Vec::new();
+        if let Some(settings) = compression
+            && !head.take_identity()
+            && body.len() >= settings.minimum
+            && head.may_encode(settings, &body)
+        {
+            head.vary_on_encoding();
+            for offer in &settings.offers {
+                if let Some(bytes) = encode(*offer, &body).filter(|bytes| bytes.len() < body.len()) {
+                    let mut head = head.clone();
+                    head.encoded(offer.coding.name());
+                    coded.push((*offer, head, bytes.into()));
+                }
+            }
+        }
+        Self { head, body, coded }
+    }
+
+    /// Head and body for a request with these header lines.
+    pub(crate) fn answer_to(&self, headers: &[u8]) -> (&ResponseHead, &[u8]) {
+        if !self.coded.is_empty() {
+            let accepted = Accepted::parse(head::joined(headers, b"accept-encoding").as_deref());
+            let offers: SmallVec<[Offer; 3]> = self.coded.iter().map(|(offer, ..)| *offer).collect();
+            let chosen = accepted.choose(&offers);
+            if let Some((_, head, body)) = self.coded.iter().find(|(offer, ..)| Some(*offer) == chosen) {
+                return (head, body);
+            }
+        }
+        (&self.head, &self.body)
+    }
 }
 
 /// Something happened to an exchange that user code had asked to hear of.
@@ -126,6 +166,11 @@ pub trait App: Send + Sync + 'static {
 
     /// The last connection has ended, or the deadline of the shutdown has passed. Must only queue.
     fn drained(&self);
+
+    /// Where the core tells of each answer; none: nobody wants to hear. Asked once, before the first connection.
+    fn access_log(&self) -> Option<Arc<AccessQueue>> {
+        None
+    }
 
     /// Runs the body of an I/O thread, with whatever user code needs around it.
     fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {

@@ -3,8 +3,10 @@
 //! Each queue and buffer of the core is bounded by a field of this struct, which also says what happens when the
 //! bound is met. `python/socketify/app.py` is the only other place that spells these options out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::encoding::Compression as ContentCompression;
 use crate::http::head::HeadLimits;
 use crate::websocket::deflate::Compression;
 
@@ -39,6 +41,8 @@ pub struct Config {
     /// Whether a PROXY protocol v2 preface is understood. Default yes, as in the original; switch it off on ports
     /// that clients reach without a proxy, for whoever connects can claim any address.
     pub proxy_protocol: bool,
+    /// Which answers are compressed, and how; none: none.
+    pub compression: Option<Arc<ContentCompression>>,
 }
 
 impl Default for Config {
@@ -56,6 +60,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             server_name: "socketify".into(),
             proxy_protocol: true,
+            compression: None,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! - [`head`]: a request head, parsed strictly and once, and lazy reading of its header lines;
 //! - [`chunked`]: the chunked transfer coding, both ways;
 //! - [`response`]: a response head collected in wire form, and its framing;
+//! - [`encoding`]: content codings of answers: negotiation and encoders;
 //! - [`status`]: reason phrases;
 //! - [`query`]: percent-decoding and query strings;
 //! - [`date`]: the `Date` header, formatted once a second.
@@ -15,6 +16,7 @@
 
 pub mod chunked;
 pub mod date;
+pub mod encoding;
 pub mod head;
 pub mod query;
 pub mod response;

@@ -1,5 +1,6 @@
 //! `socketify._core`: the extension module. Only this file and its folder know Python.
 
+mod access_log;
 mod bridge;
 mod calls;
 mod classes;

@@ -4,6 +4,7 @@
 //! what is in flight finish, end what is left, tell the [`App`], and only then stop the threads.
 
 mod accept;
+mod access;
 mod batch;
 mod connection;
 mod deadlines;
@@ -30,6 +31,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+pub use self::access::{Entry, Queue as AccessQueue, Traffic, What};
 pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
 pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake};
 pub use self::files::Sending;
@@ -49,6 +51,8 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) app: Arc<dyn App>,
     pub(crate) routes: Routes,
+    /// Where answers are told of, if anybody wants to hear.
+    pub(crate) access: Option<Arc<AccessQueue>>,
     pub(crate) turn: turn::Turn,
     pub(crate) threads: threads::Threads,
     pub(crate) deadlines: deadlines::Deadlines,
@@ -85,6 +89,7 @@ impl Server {
             threads: threads::Threads::new(config.io_threads)?,
             permits: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             config,
+            access: app.access_log(),
             app,
             routes,
             turn: turn::Turn::default(),

@@ -129,7 +129,7 @@ impl Site {
     fn constant(mut self, pattern: &str, body: &[u8]) -> Self {
         let mut head = ResponseHead::default();
         head.set_status(200).unwrap();
-        let constant = Arc::new(Constant { head, body: body.into() });
+        let constant = Arc::new(Constant::new(head, body.into(), None));
         self.router.insert(Kind::any(), pattern, Target::Constant(constant)).unwrap();
         self
     }

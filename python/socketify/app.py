@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
 from ._core import Request, Response, Server, WebSocket
+from .compression import Compression, compression_settings
 from .domains import Domain
 from .extensions import AppExtension
 from .lifecycle import Lifecycle
@@ -59,9 +60,15 @@ class App(Lifecycle, Routes):
         server_name: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
         proxy_protocol: Whether a PROXY protocol v2 preface is understood. Default True; whoever reaches the port can
             then claim any address, so switch it off without a proxy in front if addresses matter.
+        compression: True compresses answers for clients that accept it, in gzip, br or zstd; a :class:`Compression`, or
+            a dict of its fields, says how and which. Default False. An answer with ``Content-Encoding`` or
+            ``Cache-Control: no-transform`` is left alone.
+        access_log: True logs each answered request, and each WebSocket that opens and closes, to the logger
+            ``socketify.access``; a name or a :class:`logging.Logger` to that one. Default False.
 
     Raises:
-        ValueError: A limit is out of range; the message names it.
+        ValueError: A limit or setting is out of range; the message names it.
+        TypeError: ``compression`` or ``access_log`` is of a type that it does not take.
     """
 
     def __init__(
@@ -88,6 +95,8 @@ class App(Lifecycle, Routes):
         write_timeout: float | None = None,
         server_name: str | None = None,
         proxy_protocol: bool | None = None,
+        compression: bool | Compression | Mapping[str, Any] | None = None,
+        access_log: bool | str | logging.Logger | None = None,
     ) -> None:
         if options is not None:
             raise NotImplementedError(
@@ -97,7 +106,13 @@ class App(Lifecycle, Routes):
             raise ValueError(f"sync_handlers must be 'io' or 'loop', not {sync_handlers!r}")
         if not shutdown_timeout >= 0:
             raise ValueError(f"shutdown_timeout must be a number of seconds from 0, not {shutdown_timeout!r}")
+        settings = compression_settings(compression)
         super().__init__(lifespan, shutdown_timeout)
+        if access_log is not None and access_log is not False:
+            # Only who logs pays for the import.
+            from .access_log import log_to
+
+            self._access_log = log_to(access_log)
         self.is_ssl = False
         self._json_serializer: Any = json_default
         self._template: Any = None
@@ -120,6 +135,8 @@ class App(Lifecycle, Routes):
             "write_timeout": write_timeout,
             "server_name": server_name,
             "proxy_protocol": proxy_protocol,
+            "compression": settings,
+            "access_log": self._access_log and self._access_log.write,
         }
         self._server = Server(self, self._json_serializer, sync_handlers == "loop" or inside, limits)
         replace = self._server.replace_class

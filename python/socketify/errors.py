@@ -95,6 +95,11 @@ def log_silent(path: str) -> None:
     )
 
 
+def log_unwritten() -> None:
+    """Warns that the access log could not be written to its end, since a logging handler does not return."""
+    logger.warning("access log: a logging handler does not return, and its thread is left behind")
+
+
 def log_async_refused(what: str, callable_: object) -> None:
     """Logs that a coroutine function was given where only a plain one can be called, and from where.
 

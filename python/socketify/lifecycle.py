@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._core import Server
+    from .access_log import AccessLog
     from .handlers import Hook
 
 __all__ = ["Lifecycle"]
@@ -76,6 +77,7 @@ class Lifecycle(Calls):
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
+        self._access_log: AccessLog | None = None
         #: Set while `run` does not run.
         self._ended = threading.Event()
         self._ended.set()
@@ -180,6 +182,8 @@ class Lifecycle(Calls):
             self.dispose()
 
     def _begin(self) -> None:
+        if self._access_log is not None:
+            self._access_log.begin()
         self._server.start(self.loop.loop)
         _running.add(self)
 

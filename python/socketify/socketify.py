@@ -9,6 +9,7 @@ from ._core import Response as AppResponse
 from ._core import WebSocket
 from .app import App
 from .asgi import ASGI
+from .compression import Compression
 from .domains import Domain
 from .extensions import AppExtension
 from .loop import Loop
@@ -32,6 +33,7 @@ __all__ = [
     "AppRequest",
     "AppResponse",
     "CompressOptions",
+    "Compression",
     "DecoratorRouter",
     "Domain",
     "Loop",

@@ -1,9 +1,7 @@
 //! A directory that is served.
 
-use std::ffi::OsStr;
 use std::fs::canonicalize;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::file::{Disk, FLAGS, File, OpenError};
 use super::name;
 use super::types::Types;
+use crate::http::encoding::{Accepted, Coding, Offer};
 
 /// How a directory is served.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +28,10 @@ pub struct Options {
     /// Whether names that begin with a dot are served.
     pub hidden: bool,
 }
+
+/// What stands beside a file in another coding.
+const SIBLINGS: [(Coding, &str); 3] =
+    [(Coding::Brotli, ".br"), (Coding::Zstd, ".zst"), (Coding::Gzip, ".gz")];
 
 /// A directory, and what of it may be seen: regular files below it, also through symbolic links that stay inside.
 #[derive(Debug)]
@@ -54,8 +57,8 @@ struct Root {
 /// What a URL names.
 #[derive(Debug)]
 pub(crate) enum Named {
-    /// A file, and the name that its type comes from.
-    File(File, PathBuf),
+    /// A file, the name that its type comes from, and the coding it is in.
+    File(File, PathBuf, Option<Coding>),
     /// A directory with an index, whose URL lacks the slash that relative links in the index need.
     WithoutSlash,
 }
@@ -84,24 +87,36 @@ impl Directory {
         rest
     }
 
-    /// The file that the path of a request names, or `suffix` behind it.
-    pub(crate) fn find(&self, path: &[u8], disk: Disk) -> Result<Named, OpenError> {
+    /// The file that the path of a request names, or one beside it that the client likes better: `accepted` is its
+    /// `Accept-Encoding`.
+    pub(crate) fn find(&self, path: &[u8], accepted: Option<&[u8]>, disk: Disk) -> Result<Named, OpenError> {
+        match self.named(path, disk)? {
+            Named::File(file, name, _) if self.options.precompressed => {
+                let sibling = self.sibling(&name, &Accepted::parse(accepted), disk)?;
+                let (file, coding) = sibling.map_or((file, None), |(file, coding)| (file, Some(coding)));
+                Ok(Named::File(file, name, coding))
+            }
+            named => Ok(named),
+        }
+    }
+
+    fn named(&self, path: &[u8], disk: Disk) -> Result<Named, OpenError> {
         let below = self.below(path);
         let name = name::parse(below, self.options.hidden).ok_or(OpenError::Absent)?;
         let is_directory = below.is_empty() || below.ends_with(b"/");
         let Some(index) = &self.options.index else {
-            return self.open(&name, disk).map(|file| Named::File(file, name));
+            return self.open(&name, disk).map(|file| Named::File(file, name, None));
         };
         if is_directory {
             let inside = name.join(&**index);
             match self.open(&inside, disk) {
-                Ok(file) => return Ok(Named::File(file, inside)),
+                Ok(file) => return Ok(Named::File(file, inside, None)),
                 Err(OpenError::Absent) => {}
                 Err(error) => return Err(error),
             }
         }
         match self.open(&name, disk) {
-            Ok(file) => Ok(Named::File(file, name)),
+            Ok(file) => Ok(Named::File(file, name, None)),
             Err(OpenError::Absent) if !is_directory => {
                 self.open(&name.join(&**index), disk).map(|_| Named::WithoutSlash)
             }
@@ -109,11 +124,25 @@ impl Directory {
         }
     }
 
-    /// The file of that name with `suffix` at its end.
-    pub(crate) fn sibling(&self, name: &Path, suffix: &str, disk: Disk) -> Result<File, OpenError> {
-        let mut other = name.as_os_str().to_owned();
-        other.push(OsStr::from_bytes(suffix.as_bytes()));
-        self.open(Path::new(&other), disk)
+    /// The best of those beside a file that there are.
+    fn sibling(
+        &self,
+        name: &Path,
+        accepted: &Accepted,
+        disk: Disk,
+    ) -> Result<Option<(File, Coding)>, OpenError> {
+        let mut offers = SIBLINGS.map(|(coding, _)| Offer { coding, level: 0 }).to_vec();
+        while let Some(Offer { coding, .. }) = accepted.choose(&offers) {
+            let suffix = SIBLINGS.iter().find(|(other, _)| *other == coding).map_or("", |(_, suffix)| suffix);
+            let mut other = name.as_os_str().to_owned();
+            other.push(suffix);
+            match self.open(Path::new(&other), disk) {
+                Ok(file) => return Ok(Some((file, coding))),
+                Err(OpenError::Wait) => return Err(OpenError::Wait),
+                Err(_) => offers.retain(|offer| offer.coding != coding),
+            }
+        }
+        Ok(None)
     }
 
     fn open(&self, name: &Path, disk: Disk) -> Result<File, OpenError> {

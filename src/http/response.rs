@@ -5,6 +5,8 @@
 //! out whole. Framing belongs to the session: a `Content-Length` of the user is remembered,
 //! `Transfer-Encoding` is dropped, and [`ResponseHead::write_to`] writes the one that fits the body.
 
+mod coding;
+
 use std::fmt;
 
 use super::head::parse_decimal;

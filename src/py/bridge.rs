@@ -22,7 +22,7 @@ use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::classes::Classes;
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
-use crate::server::Exchange;
+use crate::server::{AccessQueue, Exchange};
 
 /// A registered handler.
 pub(super) struct Handler {
@@ -88,6 +88,8 @@ pub(crate) struct PyApp {
     pub(super) warned_silent: AtomicBool,
     /// The I/O threads, as Python numbers them.
     threads: Mutex<Vec<u64>>,
+    /// Where the next server tells of its answers.
+    access: Mutex<Option<Arc<AccessQueue>>>,
 }
 
 impl PyApp {
@@ -117,6 +119,7 @@ impl PyApp {
             corked: Mutex::default(),
             warned_silent: AtomicBool::new(false),
             threads: Mutex::default(),
+            access: Mutex::default(),
         })
     }
 
@@ -205,6 +208,10 @@ impl PyApp {
         self.has_flusher.store(flusher.is_some(), Ordering::Relaxed);
         let old = std::mem::replace(&mut *self.flusher.write(), flusher);
         drop(old);
+    }
+
+    pub(crate) fn set_access_log(&self, queue: Option<Arc<AccessQueue>>) {
+        *self.access.lock() = queue;
     }
 
     /// A future of the application's loop.
@@ -313,6 +320,10 @@ impl App for PyApp {
 
     fn drained(&self) {
         self.queue(Posted::Drained);
+    }
+
+    fn access_log(&self) -> Option<Arc<AccessQueue>> {
+        self.access.lock().clone()
     }
 
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what

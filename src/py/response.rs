@@ -40,6 +40,11 @@ impl From<HeadError> for PyErr {
     }
 }
 
+/// Bytes that are copied to the kernel without holding the interpreter.
+const SLOW_TO_SEND: usize = 256 * 1024;
+/// The same where they may be compressed, which takes ten times as long.
+const SLOW_TO_ENCODE: usize = 8 * 1024;
+
 type Slf<'py> = Bound<'py, Response>;
 
 impl Response {
@@ -121,7 +126,7 @@ impl Response {
     /// A large payload is written without holding the interpreter: copying megabytes to the kernel takes its time.
     fn finish_with(&self, py: Python<'_>, payload: &Payload<'_>, close: bool) -> PyResult<()> {
         let bytes = payload.as_bytes()?;
-        if bytes.len() > 256 * 1024 {
+        if bytes.len() > if self.exchange.compresses() { SLOW_TO_ENCODE } else { SLOW_TO_SEND } {
             py.detach(|| self.exchange.end(bytes, close));
             Listeners::finish(&self.exchange);
         } else {
@@ -341,7 +346,12 @@ impl Response {
         let app = this.python()?;
         let (payload, _) = message::payload(app, message)?;
         app.cork(slf.py(), &this.exchange);
-        this.exchange.write(payload.as_bytes()?);
+        let bytes = payload.as_bytes()?;
+        if bytes.len() > SLOW_TO_ENCODE && this.exchange.compresses() {
+            slf.py().detach(|| this.exchange.write(bytes));
+        } else {
+            this.exchange.write(bytes);
+        }
         Ok(slf)
     }
 

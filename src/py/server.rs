@@ -17,13 +17,15 @@ use crate::app::{Behavior, Constant, Listener as Listening, Target};
 use crate::config::{Config, SocketConfig};
 use crate::files::types::Types;
 use crate::files::{Directory, Options};
+use crate::http::encoding::{Coding, Compression as ContentCompression, Offer, TypePattern};
 use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
+use crate::py::access_log::Writer;
 use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
 use crate::py::{message, outgoing};
 use crate::router::{Domains, Hosts, Kind, Pattern};
-use crate::server::{self, Routes};
+use crate::server::{self, AccessQueue, Routes};
 use crate::websocket::deflate::Compression;
 
 /// The part of an application that is Rust.
@@ -38,6 +40,9 @@ pub(crate) struct Server {
     bound: Mutex<Vec<Listener>>,
     /// Never held while the interpreter is waited for: whoever calls `close` waits for it with the interpreter in hand.
     life: Mutex<Life>,
+    /// `(entries, dropped)`: writes the access log; None when there is none.
+    access: Mutex<Option<Py<PyAny>>>,
+    writer: Mutex<Option<Writer>>,
 }
 
 /// How far the server is.
@@ -115,8 +120,43 @@ fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
         }
         config.server_name = name.into();
     }
+    config.compression = compression(options)?.map(Arc::new);
     config.proxy_protocol = option(options, "proxy_protocol")?.unwrap_or(config.proxy_protocol);
     Ok(config)
+}
+
+/// What `socketify.Compression` checks is checked again: this module is reachable without it.
+fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<ContentCompression>> {
+    let given = option::<(Vec<(String, u32)>, usize, Vec<String>)>(options, "compression")?;
+    let Some((encodings, minimum, types)) = given else { return Ok(None) };
+    let offer = |(name, level): (String, u32)| {
+        let coding = Coding::named(&name).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "compression: {name:?} is no encoding: expected 'br', 'zstd' or 'gzip'"
+            ))
+        })?;
+        let levels = coding.levels();
+        if !levels.contains(&level) {
+            return Err(PyValueError::new_err(format!(
+                "compression: the level of {name} must be from {} to {}, not {level}",
+                levels.start(),
+                levels.end()
+            )));
+        }
+        Ok(Offer { coding, level })
+    };
+    let pattern = |text: String| {
+        TypePattern::parse(&text).ok_or_else(|| {
+            PyValueError::new_err(format!(
+                "compression: {text:?} is no media type: expected one such as 'application/json', 'text/*' or '*+xml'"
+            ))
+        })
+    };
+    Ok(Some(ContentCompression {
+        offers: encodings.into_iter().map(offer).collect::<PyResult<_>>()?,
+        minimum,
+        types: types.into_iter().map(pattern).collect::<PyResult<_>>()?,
+    }))
 }
 
 fn socket_config(limits: &Bound<'_, PyDict>) -> PyResult<SocketConfig> {
@@ -184,6 +224,10 @@ impl Server {
             live: Arc::new(ArcSwap::from_pointee(Domains::default())),
             bound: Mutex::default(),
             life: Mutex::new(Life::Stopped),
+            access: Mutex::new(
+                options.get_item("access_log")?.filter(|write| !write.is_none()).map(Bound::unbind),
+            ),
+            writer: Mutex::default(),
         })
     }
 
@@ -231,7 +275,8 @@ impl Server {
             head.header(name.as_bytes()?, value.as_bytes()?)?;
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
-        self.put(domain, kind(method), pattern, Target::Constant(Arc::new(Constant { head, body })))
+        let constant = Constant::new(head, body, self.config.compression.as_deref());
+        self.put(domain, kind(method), pattern, Target::Constant(Arc::new(constant)))
     }
 
     /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
@@ -362,6 +407,10 @@ impl Server {
         }
         self.app.set_event_loop(Some(event_loop));
         self.live.store(Arc::new(self.routes.lock().clone()));
+        if let Err(error) = self.begin_log(py) {
+            *self.life.lock() = Life::Stopped;
+            return Err(PyOSError::new_err(format!("cannot start the access log: {error}")));
+        }
         let listeners = std::mem::take(&mut *self.bound.lock());
         let (config, app, routes) = (self.config.clone(), Arc::clone(&self.app), Arc::clone(&self.live));
         let started = py.detach(|| server::Server::start(config, app, routes, listeners));
@@ -380,6 +429,8 @@ impl Server {
             }
             Err(error) => {
                 *life = Life::Stopped;
+                drop(life);
+                self.end_log(py);
                 Err(PyOSError::new_err(format!("cannot start the server: {error}")))
             }
         }
@@ -417,6 +468,7 @@ impl Server {
         self.app.finish(py, jobs.unwrap_or_default(), || {
             if ended { py.detach(|| server.join(Duration::ZERO)).unwrap_or_default() } else { Vec::new() }
         });
+        self.end_log(py);
         ended
     }
 
@@ -494,17 +546,48 @@ impl Server {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         // While the server runs its threads hold the application too: then nothing of it is garbage.
         match self.life.try_lock() {
-            Some(life) if matches!(*life, Life::Stopped) => self.app.visit(visit),
+            Some(life) if matches!(*life, Life::Stopped) => {
+                if let Some(access) = self.access.try_lock() {
+                    visit.call(access.as_ref())?;
+                }
+                self.app.visit(visit)
+            }
             _ => Ok(()),
         }
     }
 
     fn __clear__(&self) {
+        let access = self.access.lock().take();
+        drop(access);
         self.app.forget();
     }
 }
 
 impl Server {
+    /// Starts the thread of the access log, if there is to be one.
+    fn begin_log(&self, py: Python<'_>) -> std::io::Result<()> {
+        let write = self.access.lock().as_ref().map(|write| write.clone_ref(py));
+        let Some(write) = write else { return Ok(()) };
+        let queue = Arc::new(AccessQueue::default());
+        self.app.set_access_log(Some(Arc::clone(&queue)));
+        *self.writer.lock() = Some(Writer::start(write, queue)?);
+        Ok(())
+    }
+
+    /// Has the log written to its end.
+    fn end_log(&self, py: Python<'_>) {
+        self.app.set_access_log(None);
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer
+            && !py.detach(|| writer.finish())
+        {
+            let logged = PyApp::helper(py, "errors", "log_unwritten").and_then(|log| log.call0());
+            if let Err(error) = logged {
+                error.write_unraisable(py, None);
+            }
+        }
+    }
+
     fn put(&self, domain: Option<&str>, kind: Kind, pattern: &str, target: Target) -> PyResult<bool> {
         let parsed = Pattern::parse(pattern).map_err(invalid)?;
         let mut routes = self.routes.lock();

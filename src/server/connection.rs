@@ -19,6 +19,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::Signal;
+use crate::server::access::Log;
 use crate::server::exchange::Exchange;
 use crate::server::files::Body;
 use crate::server::intake::Intake;
@@ -160,6 +161,8 @@ pub(crate) struct State {
     pub(crate) batch: u32,
     /// What speaks WebSocket here, from the handshake until user code has heard of the end.
     pub(crate) socket: Option<Box<Session>>,
+    /// What goes to the access log, if there is one.
+    pub(crate) log: Option<Box<Log>>,
 }
 
 impl State {
@@ -199,6 +202,7 @@ impl Connection {
         writing: Writing,
         permit: OwnedSemaphorePermit,
     ) -> Arc<Self> {
+        let log = server.access.as_ref().map(Log::new);
         Arc::new(Self {
             server,
             id,
@@ -225,6 +229,7 @@ impl Connection {
                 fresh: true,
                 batch: batch::NONE,
                 socket: None,
+                log,
             }),
             deadline: AtomicU64::new(NEVER),
         })
@@ -277,6 +282,7 @@ impl Connection {
     /// The answer is complete: the next request may begin, or the connection ends.
     pub(crate) fn settle(self: &Arc<Self>, state: &mut State) {
         state.exchange = None;
+        state.log_answer();
         state.watch_writable = false;
         // A client that sends no more may have sent further requests before.
         let last = state.peer_closed && state.input.is_empty();
@@ -303,6 +309,7 @@ impl Connection {
         state.phase = Phase::Closing;
         state.exchange = None;
         drop(state.http.take_file());
+        state.log_answer();
         state.http.intake.discard();
         state.input = Vec::new();
         self.rearm(state);
@@ -314,6 +321,7 @@ impl Connection {
     /// The request in progress will not be answered: whoever was to do so hears of it.
     pub(crate) fn abandon(&self, state: &mut State) {
         if let Some(exchange) = state.exchange.take() {
+            state.http.reply.coder = None;
             exchange.mark_aborted();
             exchange.keep_rest(state.http.intake.take_all());
             self.server.app.signal(exchange, Signal::Aborted);
@@ -331,6 +339,7 @@ impl Connection {
         state.input = Vec::new();
         self.abandon(state);
         websocket::lost(state);
+        state.log_lost();
         self.deadline.store(NEVER, Ordering::Relaxed);
         self.shut(Writing::shutdown_both);
         self.wake();

@@ -5,7 +5,10 @@
 
 mod answer;
 mod body;
+mod encoding;
 mod upgrade;
+
+pub(crate) use self::encoding::Coder;
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -289,7 +292,7 @@ impl Exchange {
                 Target::Constant(constant) => {
                     drop(stop);
                     self.finish_with(&mut state, |connection, state| {
-                        session::give_constant(connection, state, constant);
+                        session::give_constant(connection, state, constant, self.header_block());
                     });
                     self.connection.flush(state);
                     return Next::Answered;

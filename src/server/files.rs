@@ -16,6 +16,7 @@ use crate::app::Signal;
 use crate::files::conditions::{Conditions, Decision, decide};
 use crate::files::{Directory, Disk, File, Named, OpenError};
 use crate::http::date::imf_fixdate;
+use crate::http::encoding::Coding;
 use crate::http::response::Known;
 use crate::server::connection::{Connection, Locked, Phase, State};
 use crate::server::exchange::Exchange;
@@ -62,7 +63,12 @@ enum Sent {
 }
 
 impl Body {
-    fn send(&mut self, send: impl Fn(&dyn Fn(&Writing) -> io::Result<usize>) -> io::Result<usize>) -> Sent {
+    /// Sends what can be sent, and adds to `taken` what the kernel took.
+    fn send(
+        &mut self,
+        send: impl Fn(&dyn Fn(&Writing) -> io::Result<usize>) -> io::Result<usize>,
+        taken: &mut u64,
+    ) -> Sent {
         let mut left = SHARE;
         while let Some(part) = self.parts.front_mut() {
             let file = &self.file;
@@ -85,6 +91,7 @@ impl Body {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => return Sent::Lost,
             };
+            *taken += count as u64;
             let done = match part {
                 Part::Bytes(bytes) => {
                     bytes.drain(..count);
@@ -133,7 +140,7 @@ pub(crate) struct Description<'a> {
     /// `Cache-Control`.
     pub(crate) cache_control: Option<&'a str>,
     /// `Content-Encoding`.
-    pub(crate) encoding: Option<&'static str>,
+    pub(crate) coding: Option<Coding>,
     /// The answer depends on `Accept-Encoding`.
     pub(crate) varies: bool,
 }
@@ -160,7 +167,7 @@ pub(crate) fn answer_from(
     if state.http.reply.is_started() {
         return Tried::Absent;
     }
-    match directory.find(path, Disk::Cached) {
+    match directory.find(path, asked.accept_encoding.as_deref(), Disk::Cached) {
         Err(OpenError::Wait) => Tried::Wait,
         found => give(connection, state, directory, path, asked, found),
     }
@@ -176,11 +183,12 @@ fn give(
     found: Result<Named, OpenError>,
 ) -> Tried {
     match found {
-        Ok(Named::File(file, name)) => {
+        Ok(Named::File(file, name, coding)) => {
             let description = Description {
                 kind: name.file_name().and_then(|name| directory.types.of(name.to_str()?)),
                 cache_control: directory.options.cache_control.as_deref(),
-                ..Description::default()
+                coding,
+                varies: directory.options.precompressed,
             };
             respond(connection, state, file, description, asked);
             Tried::Answered
@@ -255,8 +263,8 @@ fn respond(
         }
         Decision::Whole | Decision::Part(_) | Decision::Parts(_) => {}
     }
-    if let Some(encoding) = description.encoding {
-        let _ = head.header(b"Content-Encoding", encoding.as_bytes());
+    if let Some(coding) = description.coding {
+        let _ = head.header(b"Content-Encoding", coding.name().as_bytes());
     }
     let _ = head.header(b"Accept-Ranges", b"bytes");
     let own_type = head.wrote(Known::ContentType);
@@ -344,6 +352,7 @@ fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: 
     if let Some(exchange) = &state.exchange {
         exchange.mark_responded();
     }
+    state.http.reply.sent = 0;
     state.http.file_leaves = true;
     state.http.file = Some(Box::new(Body { file, parts, number: state.current }));
 }
@@ -362,16 +371,18 @@ fn cut(connection: &Arc<Connection>, state: &mut State) {
 impl Connection {
     /// Sends of `body` what can be sent. The caller marks `flushing` and holds no lock.
     pub(super) fn send_file(self: &Arc<Self>, mut body: Box<Body>) -> Progress {
-        let sent = body.send(|act| self.with_socket(act));
-        Progress { body, sent }
+        let mut taken = 0;
+        let sent = body.send(|act| self.with_socket(act), &mut taken);
+        Progress { body, sent, taken }
     }
 
     /// Does what the progress of a file calls for. True when it has left, or never will.
     pub(super) fn progressed(self: &Arc<Self>, state: &mut State, progress: Progress) {
-        let Progress { body, sent } = progress;
+        let Progress { body, sent, taken } = progress;
         if state.phase != Phase::Busy || state.current != body.number {
             return;
         }
+        state.http.reply.sent += taken;
         match sent {
             Sent::All => over(self, state),
             Sent::Short => cut(self, state),
@@ -405,6 +416,8 @@ impl Connection {
 pub(crate) struct Progress {
     body: Box<Body>,
     sent: Sent,
+    /// Bytes that the kernel took.
+    taken: u64,
 }
 
 // ---- through an exchange ------------------------------------------------------------------------------------------------
@@ -475,12 +488,13 @@ impl Exchange {
     pub(crate) fn find_file(self: &Arc<Self>, directory: Arc<Directory>) {
         let exchange = Arc::clone(self);
         self.server().threads.first().spawn_blocking(move || {
-            let found = directory.find(exchange.path(), Disk::Wait);
-            if let Ok(Named::File(file, _)) = &found {
+            let asked = Conditions::read(exchange.method(), exchange.header_block());
+            let accepted = asked.accept_encoding.as_deref();
+            let found = directory.find(exchange.path(), accepted, Disk::Wait);
+            if let Ok(Named::File(file, ..)) = &found {
                 prime(file);
             }
             let Some(mut state) = exchange.current() else { return };
-            let asked = Conditions::read(exchange.method(), exchange.header_block());
             let tried = give(exchange.connection(), &mut state, &directory, exchange.path(), &asked, found);
             match tried {
                 Tried::Answered => {

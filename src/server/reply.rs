@@ -6,6 +6,7 @@
 use crate::http::chunked::encode_chunk_header;
 use crate::http::date;
 use crate::http::response::{BodyKind, RequestInfo, ResponseHead};
+use crate::server::exchange::Coder;
 
 /// How far the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,12 +51,16 @@ pub(crate) struct Reply {
     asked: Asked,
     /// Body bytes accepted so far: what `get_write_offset` gives.
     pub(crate) offset: u64,
+    /// Body bytes given to the socket, in their content coding.
+    pub(crate) sent: u64,
     /// Length the head declared, when the stage is `Sized`.
     declared: u64,
     /// The body is not sent at all (HEAD, 204, 304).
     mute: bool,
     /// The connection ends after this answer.
     pub(crate) close: bool,
+    /// What compresses the pieces of the body.
+    pub(crate) coder: Option<Coder>,
 }
 
 impl Reply {
@@ -114,6 +119,8 @@ impl Reply {
             _ => b"",
         };
         self.stage = Stage::Done;
+        // It is large, and the connection may be idle for long.
+        self.coder = None;
         Place { take: place.take, suffix }
     }
 
@@ -157,11 +164,17 @@ impl Reply {
 
     /// Counts `length` bytes of a sized body as taken; true when that completes the answer.
     pub(crate) fn took(&mut self, length: u64) -> bool {
-        self.offset += length;
+        self.count(length);
         if self.stage == Stage::Sized && self.offset >= self.declared {
             self.stage = Stage::Done;
         }
         self.is_done()
+    }
+
+    /// Counts `length` bytes of the body as accepted.
+    pub(crate) fn count(&mut self, length: u64) {
+        self.offset += length;
+        self.sent += if self.mute { 0 } else { length };
     }
 
     /// Whether body bytes are swallowed (HEAD, 204, 304).
@@ -175,7 +188,7 @@ impl Reply {
             Stage::Sized => usize::try_from(self.room()).unwrap_or(usize::MAX).min(length),
             _ => length,
         };
-        self.offset += take as u64;
+        self.count(take as u64);
         if self.mute || take == 0 {
             return NOTHING;
         }

@@ -131,6 +131,9 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
     });
+    if let Some(log) = &mut state.log {
+        log.begin(&head, bytes, state.proxied.or(connection.peer.ip()));
+    }
     let domains = server.routes.load();
     let routes = domains.select(|| head.authority(bytes));
     if head.upgrade
@@ -168,7 +171,10 @@ fn begin_at(
     match found {
         None => not_found(connection, state),
         Some(found) => match found.value {
-            Target::Constant(constant) => answer_constant(connection, state, constant),
+            Target::Constant(constant) => {
+                give_constant(connection, state, constant, head.header_block(bytes));
+                connection.settle(state);
+            }
             // Such routes are found by handshakes alone, or have been tried.
             Target::WebSocket(_) | Target::Files(_) => not_found(connection, state),
             Target::Handler { id, lane, .. } => {
@@ -303,6 +309,9 @@ pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16)
     state.current += 1;
     if state.phase == Phase::Head {
         state.http.reply = Reply::new(Asked::default());
+        if let Some(log) = &mut state.log {
+            log.begin_unread(state.proxied.or(connection.peer.ip()));
+        }
     }
     state.http.reply.close = true;
     if !state.http.reply.is_started() {
@@ -332,15 +341,16 @@ pub(crate) fn answer(connection: &Connection, state: &mut State, code: u16) {
     whole(connection, state, body);
 }
 
-fn answer_constant(connection: &Arc<Connection>, state: &mut State, constant: &Constant) {
-    give_constant(connection, state, constant);
-    connection.settle(state);
-}
-
-/// A constant route answers. The caller settles.
-pub(crate) fn give_constant(connection: &Arc<Connection>, state: &mut State, constant: &Constant) {
-    state.http.reply.head = constant.head.clone();
-    whole(connection, state, &constant.body);
+/// A constant route answers a request with these header lines. The caller settles.
+pub(crate) fn give_constant(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    constant: &Constant,
+    headers: &[u8],
+) {
+    let (head, body) = constant.answer_to(headers);
+    state.http.reply.head = head.clone();
+    whole(connection, state, body);
 }
 
 fn whole(connection: &Connection, state: &mut State, body: &[u8]) {

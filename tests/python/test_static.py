@@ -165,7 +165,7 @@ def test_head_request(site: Running) -> None:
         head = client.request("HEAD", "/s/style.css", "Range: bytes=0-9").answer("HEAD")
         get = client.get("/s/style.css")
     assert head.status == 200
-    drop = ("Date",)
+    drop = "Date"
     assert [line for line in head.lines if not line.startswith(drop)] == [
         line for line in get.lines if not line.startswith(drop)
     ]
@@ -188,6 +188,48 @@ def test_cache_control(serve: Serve, root: Path) -> None:
         # RFC 9110 section 15.4.5: a 304 has it as well.
         answer = client.get("/s/style.css", f"If-None-Match: {etag}")
         assert (answer.status, answer.header("cache-control")) == (304, "max-age=60, immutable")
+
+
+def test_precompressed(serve: Serve, root: Path) -> None:
+    """What stands beside a file is sent in its place to whoever takes it (RFC 9110 section 12.5.3)."""
+    make(root / "style.css.br", b"brotli")
+    make(root / "style.css.gz", b"gzip....")
+    make(root / "a b.txt.zst", b"zstd")
+
+    def configure(app: App) -> None:
+        app.static("/s", root, precompressed=True)
+        app.static("/plain", root)
+
+    with serve(configure).client() as client:
+        for accepted, coding, body in [
+            ("br, gzip", "br", b"brotli"),
+            ("gzip", "gzip", b"gzip...."),
+            ("gzip, br;q=0.5", "gzip", b"gzip...."),
+            ("zstd", None, TEXT),
+            ("zstd, gzip;q=0.1", "gzip", b"gzip...."),
+            ("*", "br", b"brotli"),
+            ("br;q=0", None, TEXT),
+            ("identity, br;q=0.5", None, TEXT),
+            ("nonsense;;", None, TEXT),
+            ("", None, TEXT),
+        ]:
+            answer = client.get("/s/style.css", f"Accept-Encoding: {accepted}")
+            assert (answer.header("content-encoding"), answer.body) == (coding, body), accepted
+            assert answer.header("content-type") == "text/css"
+            assert answer.header("vary") == "Accept-Encoding"
+        answer = client.get("/s/style.css")
+        assert (answer.header("content-encoding"), answer.header("vary")) == (None, "Accept-Encoding")
+        encoded = client.get("/s/style.css", "Accept-Encoding: br").header("etag")
+        assert encoded != answer.header("etag")
+        answer = client.get("/s/style.css", "Accept-Encoding: br", f"If-None-Match: {encoded}")
+        assert (answer.status, answer.header("vary")) == (304, "Accept-Encoding")
+        answer = client.get("/s/style.css", "Accept-Encoding: br", "Range: bytes=1-2")
+        assert (answer.status, answer.header("content-range"), answer.body) == (206, "bytes 1-2/6", b"ro")
+        assert client.get("/s/a%20b.txt", "Accept-Encoding: zstd").body == b"zstd"
+        # The file itself must be there, and what stands beside it is one as well.
+        assert client.get("/s/style.css.gz").header("content-encoding") is None
+        answer = client.get("/plain/style.css", "Accept-Encoding: br")
+        assert (answer.body, answer.header("vary")) == (TEXT, None)
 
 
 # ---- ranges and conditions ------------------------------------------------------------------------------------------

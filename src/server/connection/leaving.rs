@@ -193,6 +193,9 @@ impl Connection {
     }
 
     pub(crate) fn after_flush(self: &Arc<Self>, state: &mut State) {
+        if state.out.is_empty() {
+            state.log_sent();
+        }
         if state.watch_writable && !state.blocked && state.out.len() < HIGH_WATER {
             state.watch_writable = false;
             if let Some(exchange) = &state.exchange {

@@ -102,7 +102,13 @@ impl Exchange {
 
     /// Ends the answer with `payload`; `close` ends the connection after it. False when the exchange is over.
     pub fn end(&self, payload: &[u8], close: bool) -> bool {
-        let Some(mut guard) = self.current() else { return false };
+        if let Some(settings) = self.settings() {
+            return self.end_encoded(settings, payload, close);
+        }
+        self.current().is_some_and(|state| self.end_plain(state, payload, close))
+    }
+
+    pub(super) fn end_plain(&self, mut guard: Locked<'_>, payload: &[u8], close: bool) -> bool {
         let state = &mut *guard;
         state.http.reply.close |= close;
         let place = state.http.reply.end(state.out.tail(), payload.len(), self.server_name());
@@ -113,6 +119,13 @@ impl Exchange {
     /// Ends the answer without a body.
     pub fn end_empty(&self, close: bool) -> bool {
         let Some(mut guard) = self.current() else { return false };
+        if let Some(settings) = self.settings()
+            && guard.http.reply.coder.is_some()
+        {
+            drop(guard);
+            return self.end_encoded(settings, b"", close);
+        }
+        self.begin_as_is(&mut guard, true);
         let state = &mut *guard;
         state.http.reply.close |= close;
         let place = state.http.reply.end_empty(state.out.tail(), self.server_name());
@@ -141,9 +154,20 @@ impl Exchange {
 
     /// Writes a piece of the body. False when the exchange is over.
     pub fn write(&self, payload: &[u8]) -> bool {
-        let Some(mut guard) = self.current() else { return false };
+        if let Some(settings) = self.settings() {
+            return self.write_encoded(settings, payload);
+        }
+        self.current().is_some_and(|state| self.write_plain(state, payload, payload.len()))
+    }
+
+    /// Writes a piece that user code gave `given` bytes for.
+    pub(super) fn write_plain(&self, mut guard: Locked<'_>, payload: &[u8], given: usize) -> bool {
         let state = &mut *guard;
+        let offset = state.http.reply.offset;
         let place = state.http.reply.write(state.out.tail(), payload.len(), self.server_name());
+        if given != payload.len() {
+            state.http.reply.offset = offset + given as u64;
+        }
         self.connection.send(guard, &payload[..place.take], place.suffix);
         true
     }
@@ -175,6 +199,7 @@ impl Exchange {
     /// Writes as much of `payload` as the kernel takes, of an answer of `total` bytes (0: the length of `payload`).
     pub fn try_end(&self, payload: &[u8], total: u64, close: bool) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
+        self.begin_as_is(&mut guard, false);
         let state = &mut *guard;
         state.http.reply.close |= close;
         let total = if total == 0 { payload.len() as u64 } else { total };
@@ -200,11 +225,12 @@ impl Exchange {
     /// Queues `payload` as part of an answer of `total` bytes. `taken` says whether there is room for more.
     pub fn send_chunk(&self, payload: &[u8], total: u64) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
+        self.begin_as_is(&mut guard, false);
         let state = &mut *guard;
         state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
         let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
         let mute = state.http.reply.is_mute();
-        state.http.reply.offset += offered as u64;
+        state.http.reply.count(offered as u64);
         self.connection.send(guard, if mute { b"" } else { &payload[..offered] }, b"");
         let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
         let over = state.http.reply.took(0);

@@ -28,6 +28,9 @@ pub(crate) fn closed(state: &mut State, code: u16, reason: Option<&[u8]>) -> boo
     if !session.is_open() {
         return false;
     }
+    if let Some(log) = &mut state.log {
+        log.closed(code);
+    }
     if std::mem::take(&mut session.awaited) {
         session.keep(Event::Room);
     }

@@ -41,7 +41,7 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, bytes: &[u
 
 /// Says how many of `bytes` were used.
 fn take(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize {
-    let State { socket, out, .. } = state;
+    let State { socket, out, log, .. } = state;
     let Some(session) = socket else { return bytes.len() };
     let mut receiver = session.receiver.take().map_or_else(Receiver::default, |receiver| *receiver);
     let mut codec = session.codec.take();
@@ -49,6 +49,9 @@ fn take(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usize 
     let limit = session.config().max_payload_length;
     let inflate = codec.as_deref_mut().map(|codec| codec as &mut dyn Inflate);
     let used = receiver.feed(bytes, limit, inflate, &mut |received| {
+        if let (Some(log), Received::Text(payload) | Received::Binary(payload)) = (&mut *log, &received) {
+            log.received(payload.len());
+        }
         match received {
             Received::Text(payload) => session.keep(Event::Text(payload)),
             Received::Binary(payload) => session.keep(Event::Binary(payload)),

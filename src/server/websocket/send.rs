@@ -264,6 +264,9 @@ impl WebSocket {
             return Ok(SendStatus::Dropped);
         }
         self.connection.touch(session);
+        if let Some(log) = &mut state.log {
+            log.sent(payload.len(), fin);
+        }
         if continues || !fin {
             session.write_fragment(&mut state.out, opcode, payload, fin);
         } else if compress && !payload.is_empty() && session.codec.is_some() {
@@ -316,6 +319,9 @@ impl Connection {
                 continue;
             }
             self.touch(session);
+            if let Some(log) = &mut state.log {
+                log.sent(message.plain.len() - message.start, true);
+            }
             message.queue(session, &mut state.out);
         }
         if state.blocked { Followup::Nothing } else { Followup::Flush }

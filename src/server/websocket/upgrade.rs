@@ -123,6 +123,9 @@ pub(crate) fn open(
     }
     let name = server.config.server_name.as_bytes();
     head.write_to(state.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
+    if let Some(log) = &mut state.log {
+        log.opened();
+    }
     // HTTP is over on this connection, and so is every exchange.
     state.exchange = None;
     state.corked = false;

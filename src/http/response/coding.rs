@@ -1,0 +1,90 @@
+//! What a content coding changes in a response head (RFC 9110 section 8.4).
+
+use super::ResponseHead;
+use crate::http::encoding::Compression;
+use crate::http::head::{HeaderLines, find, joined};
+use crate::http::list_members;
+
+/// Headers that speak of the very bytes of the body, or of the coding they are in: a body with one of them is left alone.
+const FORBIDDING: [&[u8]; 6] =
+    [b"content-encoding", b"content-range", b"content-digest", b"repr-digest", b"digest", b"content-md5"];
+
+impl ResponseHead {
+    /// The first value of a header the user wrote. Framing is not among them: see the module.
+    pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
+        find(&self.fields, name)
+    }
+
+    /// Whether the body that follows may be compressed: its status has one, its type is worth it, and the user has not said
+    /// otherwise. A 304 may, for its headers are those of the answer it stands for (RFC 9110 section 15.4.5).
+    pub fn may_encode(&self, settings: &Compression, body: &[u8]) -> bool {
+        let admitted = match self.status() {
+            304 => true,
+            // RFC 9110 section 14.2: ranges are of what was encoded, which this body may be a part of.
+            100..=199 | 204..=206 => false,
+            _ => settings.admits(self.field(b"content-type"), body),
+        };
+        admitted
+            && !HeaderLines::new(&self.fields)
+                .any(|(name, _)| FORBIDDING.iter().any(|other| name.eq_ignore_ascii_case(other)))
+            && !joined(&self.fields, b"cache-control").is_some_and(|value| {
+                list_members(&value).any(|member| member.eq_ignore_ascii_case(b"no-transform"))
+            })
+    }
+
+    /// Takes `Content-Encoding: identity` out, which stands for no coding and asks for none; true when it was there. It
+    /// has no place on the wire (RFC 9110 section 8.4.1).
+    pub fn take_identity(&mut self) -> bool {
+        let asked =
+            self.field(b"content-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"identity"));
+        if asked {
+            self.remove(b"content-encoding");
+        }
+        asked
+    }
+
+    /// Says that the answer depends on `Accept-Encoding` (RFC 9110 section 12.5.5).
+    pub fn vary_on_encoding(&mut self) {
+        const NAME: &[u8] = b"Accept-Encoding";
+        let value = match joined(&self.fields, b"vary") {
+            None => NAME.to_vec(),
+            Some(value) => {
+                let covered = |member: &[u8]| member == b"*" || member.eq_ignore_ascii_case(NAME);
+                if list_members(&value).any(covered) {
+                    return;
+                }
+                [&value, &b", "[..], NAME].concat()
+            }
+        };
+        self.remove(b"vary");
+        self.append(b"Vary", &[&value]);
+    }
+
+    /// The body goes out in `coding`: its length is another, its ranges are others, and it is not the same byte for byte
+    /// as what the user named with an `ETag` (RFC 9110 section 8.8.3.3).
+    pub fn encoded(&mut self, coding: &str) {
+        self.declared = None;
+        self.remove(b"accept-ranges");
+        if let Some(tag) = self.field(b"etag")
+            && !tag.starts_with(b"W/")
+        {
+            let weak = [b"W/", tag].concat();
+            self.remove(b"etag");
+            self.append(b"ETag", &[&weak]);
+        }
+        self.append(b"Content-Encoding", &[coding.as_bytes()]);
+    }
+
+    fn remove(&mut self, name: &[u8]) {
+        let mut kept = Vec::with_capacity(self.fields.len());
+        for line in self.fields.split_inclusive(|&byte| byte == b'\n') {
+            let is_it = line
+                .split_at_checked(name.len())
+                .is_some_and(|(found, rest)| found.eq_ignore_ascii_case(name) && rest.starts_with(b":"));
+            if !is_it {
+                kept.extend_from_slice(line);
+            }
+        }
+        self.fields = kept;
+    }
+}

@@ -1,0 +1,323 @@
+//! The access log: what was answered, told to whoever writes it down.
+//!
+//! A connection has a [`Log`] only if somebody listens, so all others pay one branch. The end of an answer is told when the
+//! kernel has taken its last byte. Entries go through one bounded [`Queue`]: if its reader cannot keep up they are dropped
+//! and counted, for neither a client nor memory must pay for a slow disk.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::http::head::{self, Head};
+use crate::server::connection::State;
+
+/// Bytes of entries that may wait; further ones are dropped.
+const LIMIT: usize = 16 * 1024 * 1024;
+/// Bytes of entries from which the reader is woken at once.
+const EAGER: usize = 256 * 1024;
+/// How long entries are gathered before: a wake-up for each would cost more than the entry.
+const GATHER: Duration = Duration::from_millis(50);
+/// Answers of one connection that may wait for their last byte to leave; beyond that the first counts as sent.
+const UNSENT: usize = 64;
+/// The status of a request whose connection ended before an answer had begun. It is nginx's: no RFC has one.
+const NO_ANSWER: u16 = 499;
+
+/// What an entry tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// A request and its answer.
+    Request,
+    /// A handshake that has become a WebSocket.
+    Opened,
+    /// The end of a WebSocket.
+    Closed,
+}
+
+/// What went over a WebSocket: messages, and bytes of them before compression.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// The close code; 1005 and 1006 as user code hears them.
+    pub code: u16,
+    /// Messages from the client.
+    pub messages_in: u64,
+    /// Messages to the client.
+    pub messages_out: u64,
+    /// Their bytes.
+    pub bytes_in: u64,
+    /// Their bytes.
+    pub bytes_out: u64,
+}
+
+/// One line of the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it tells of.
+    pub what: What,
+    /// When that ended.
+    pub at: SystemTime,
+    /// From the end of the request head to the last byte of the answer that the kernel has taken; of a WebSocket, from its
+    /// opening to its end.
+    pub duration: Duration,
+    /// The client, as the PROXY preface gives it where there is one; none on a Unix socket.
+    pub peer: Option<IpAddr>,
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub version_minor: u8,
+    /// The status sent, or 499 if none was.
+    pub status: u16,
+    /// Bytes of body sent, in their content coding, without framing.
+    pub bytes: u64,
+    /// The client has not got all of it.
+    pub aborted: bool,
+    /// Of a WebSocket.
+    pub traffic: Option<Traffic>,
+    started: Instant,
+    /// Method, path with query, referer and user agent, one after the other.
+    text: Box<[u8]>,
+    /// Where each of those ends; a header that is not there has none.
+    ends: [Option<u32>; 4],
+}
+
+impl Entry {
+    fn new(parts: [Option<&[u8]>; 4], version_minor: u8, peer: Option<IpAddr>) -> Self {
+        let mut text = Vec::with_capacity(parts.iter().flatten().map(|part| part.len()).sum());
+        let ends = parts.map(|part| {
+            text.extend_from_slice(part?);
+            u32::try_from(text.len()).ok()
+        });
+        Self {
+            what: What::Request,
+            at: SystemTime::UNIX_EPOCH,
+            duration: Duration::ZERO,
+            peer,
+            version_minor,
+            status: NO_ANSWER,
+            bytes: 0,
+            aborted: false,
+            traffic: None,
+            started: Instant::now(),
+            text: text.into(),
+            ends,
+        }
+    }
+
+    fn part(&self, index: usize) -> Option<&[u8]> {
+        let end = self.ends[index]? as usize;
+        let start = self.ends[..index].iter().rev().flatten().next().map_or(0, |end| *end as usize);
+        self.text.get(start..end)
+    }
+
+    /// The method; none when no head could be read.
+    pub fn method(&self) -> Option<&[u8]> {
+        self.part(0)
+    }
+
+    /// The path with its query; none when no head could be read.
+    pub fn path(&self) -> Option<&[u8]> {
+        self.part(1)
+    }
+
+    /// `Referer`.
+    pub fn referer(&self) -> Option<&[u8]> {
+        self.part(2)
+    }
+
+    /// `User-Agent`.
+    pub fn user_agent(&self) -> Option<&[u8]> {
+        self.part(3)
+    }
+
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.text.len()
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    entries: Vec<Entry>,
+    bytes: usize,
+    dropped: u64,
+    /// The reader sleeps until there is something.
+    idle: bool,
+    closed: bool,
+}
+
+/// From connections to the one reader.
+#[derive(Default)]
+pub struct Queue {
+    waiting: Mutex<Waiting>,
+    ready: Condvar,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Queue")
+            .field("entries", &self.waiting.lock().entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn push(&self, entry: Entry) {
+        let weight = entry.weight();
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return;
+        }
+        if waiting.bytes + weight > LIMIT {
+            waiting.dropped += 1;
+            return;
+        }
+        let hurry = waiting.bytes < EAGER && waiting.bytes + weight >= EAGER;
+        waiting.bytes += weight;
+        waiting.entries.push(entry);
+        let wake = std::mem::take(&mut waiting.idle) || hurry;
+        drop(waiting);
+        if wake {
+            self.ready.notify_one();
+        }
+    }
+
+    /// Waits for entries, and gives them in the order in which they ended, with how many were dropped behind them. None
+    /// when the queue is closed and empty.
+    pub fn take(&self) -> Option<(Vec<Entry>, u64)> {
+        let mut waiting = self.waiting.lock();
+        while waiting.entries.is_empty() && !waiting.closed {
+            waiting.idle = true;
+            self.ready.wait(&mut waiting);
+        }
+        waiting.idle = false;
+        if !waiting.closed && waiting.bytes < EAGER {
+            self.ready.wait_for(&mut waiting, GATHER);
+        }
+        waiting.bytes = 0;
+        let taken = (std::mem::take(&mut waiting.entries), std::mem::take(&mut waiting.dropped));
+        (!taken.0.is_empty()).then_some(taken)
+    }
+
+    /// Nothing more is taken in; the reader ends when it has had the rest.
+    pub fn close(&self) {
+        self.waiting.lock().closed = true;
+        self.ready.notify_one();
+    }
+}
+
+/// What a connection has to tell.
+pub(crate) struct Log {
+    queue: Arc<Queue>,
+    /// The request in progress, or the WebSocket.
+    current: Option<Entry>,
+    /// Answers that are complete and have not left.
+    unsent: VecDeque<Entry>,
+}
+
+impl Log {
+    pub(crate) fn new(queue: &Arc<Queue>) -> Box<Self> {
+        Box::new(Self { queue: Arc::clone(queue), current: None, unsent: VecDeque::new() })
+    }
+
+    fn tell(&self, mut entry: Entry) {
+        entry.at = SystemTime::now();
+        entry.duration = entry.started.elapsed();
+        self.queue.push(entry);
+    }
+
+    /// A request has come.
+    pub(crate) fn begin(&mut self, head: &Head, bytes: &[u8], peer: Option<IpAddr>) {
+        let block = head.header_block(bytes);
+        let end = head.query.as_ref().map_or(head.path.end, |query| query.end);
+        let path = bytes.get(head.path.start as usize..end as usize);
+        let parts =
+            [Some(head.method(bytes)), path, head::find(block, b"referer"), head::find(block, b"user-agent")];
+        self.current = Some(Entry::new(parts, head.version_minor, peer));
+    }
+
+    /// Something has come that is no request.
+    pub(crate) fn begin_unread(&mut self, peer: Option<IpAddr>) {
+        self.current = Some(Entry::new([None; 4], 1, peer));
+    }
+
+    /// The request has become a WebSocket.
+    pub(crate) fn opened(&mut self) {
+        let Some(mut entry) = self.current.take() else { return };
+        entry.what = What::Opened;
+        entry.status = 101;
+        self.tell(entry.clone());
+        entry.what = What::Closed;
+        entry.started = Instant::now();
+        entry.traffic = Some(Traffic::default());
+        self.current = Some(entry);
+    }
+
+    fn traffic(&mut self) -> Option<&mut Traffic> {
+        self.current.as_mut()?.traffic.as_mut()
+    }
+
+    /// A message has come.
+    pub(crate) fn received(&mut self, bytes: usize) {
+        if let Some(traffic) = self.traffic() {
+            traffic.messages_in += 1;
+            traffic.bytes_in += bytes as u64;
+        }
+    }
+
+    /// A message, or a part of one that is not its `last`, has been sent.
+    pub(crate) fn sent(&mut self, bytes: usize, last: bool) {
+        if let Some(traffic) = self.traffic() {
+            traffic.messages_out += u64::from(last);
+            traffic.bytes_out += bytes as u64;
+        }
+    }
+
+    /// The WebSocket has ended.
+    pub(crate) fn closed(&mut self, code: u16) {
+        if let Some(traffic) = self.traffic() {
+            traffic.code = code;
+            if let Some(entry) = self.current.take() {
+                self.tell(entry);
+            }
+        }
+    }
+}
+
+impl State {
+    /// The answer is complete, or is cut if it is not.
+    pub(crate) fn log_answer(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let Some(mut entry) = log.current.take_if(|entry| entry.traffic.is_none()) else { return };
+        let reply = &self.http.reply;
+        if reply.is_started() {
+            entry.status = reply.head.status();
+        }
+        entry.bytes = reply.sent;
+        entry.aborted = !reply.is_done() || reply.is_short();
+        log.unsent.push_back(entry);
+        if self.out.is_empty() && !self.flushing {
+            self.log_sent();
+        } else if let Some(first) = (log.unsent.len() > UNSENT).then(|| log.unsent.pop_front()).flatten() {
+            log.tell(first);
+        }
+    }
+
+    /// Everything has left.
+    pub(crate) fn log_sent(&mut self) {
+        if let Some(log) = &mut self.log {
+            while let Some(entry) = log.unsent.pop_front() {
+                log.tell(entry);
+            }
+        }
+    }
+
+    /// The connection is lost, and with it what has not left.
+    pub(crate) fn log_lost(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        for entry in &mut log.unsent {
+            entry.aborted = true;
+        }
+        self.log_answer();
+        self.log_sent();
+    }
+}

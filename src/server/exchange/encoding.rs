@@ -1,0 +1,144 @@
+//! Answers in a content coding, where the application compresses: the same calls, other bytes.
+//!
+//! Compressing takes its time, so it is never done under the connection's lock. A body in pieces has its encoder behind a
+//! lock of its own, held until the piece is queued, so pieces leave in the order of the calls. That lock comes before the
+//! connection's.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::http::encoding::{Accepted, Compression, Encoder, Offer, encode};
+use crate::server::connection::Locked;
+use crate::server::exchange::Exchange;
+use crate::server::reply::Reply;
+
+/// The encoder of a body in pieces; none once that has ended.
+pub(crate) type Coder = Arc<Mutex<Option<Encoder>>>;
+
+impl Exchange {
+    /// Whether answers may be compressed.
+    pub fn compresses(&self) -> bool {
+        self.settings().is_some()
+    }
+
+    pub(super) fn settings(&self) -> Option<&Compression> {
+        self.connection.server.config.compression.as_deref()
+    }
+
+    /// Decides on an answer that has not begun, and has its head say that there was a choice. `whole`: nothing follows `body`.
+    fn decide(
+        &self,
+        reply: &mut Reply,
+        settings: &Compression,
+        body: &[u8],
+        whole: bool,
+    ) -> Option<(Offer, Accepted)> {
+        let head = &mut reply.head;
+        if head.take_identity() || !head.may_encode(settings, body) {
+            return None;
+        }
+        let accepted = Accepted::parse(self.header(b"accept-encoding").as_deref());
+        let small =
+            whole && (body.is_empty() || body.len() < settings.minimum && !accepted.refuses_identity());
+        let bodiless = head.status() == 304;
+        if small && !bodiless {
+            return None;
+        }
+        head.vary_on_encoding();
+        accepted.choose(&settings.offers).filter(|_| !bodiless).map(|offer| (offer, accepted))
+    }
+
+    /// `end`, where the application compresses.
+    pub(super) fn end_encoded(&self, settings: &Compression, payload: &[u8], close: bool) -> bool {
+        let Some(mut guard) = self.current() else { return false };
+        if let Some(coder) = guard.http.reply.coder.clone() {
+            drop(guard);
+            return self.end_pieces(&coder, payload, close);
+        }
+        if guard.http.reply.is_started() {
+            return self.end_plain(guard, payload, close);
+        }
+        let Some((offer, accepted)) = self.decide(&mut guard.http.reply, settings, payload, true) else {
+            return self.end_plain(guard, payload, close);
+        };
+        drop(guard);
+        let coded =
+            encode(offer, payload).filter(|coded| coded.len() < payload.len() || accepted.refuses_identity());
+        let Some(mut guard) = self.current() else { return false };
+        match coded {
+            // Another thread may have begun the answer meanwhile: what it began with counts.
+            Some(coded) if !guard.http.reply.is_started() => {
+                guard.http.reply.head.encoded(offer.coding.name());
+                self.end_plain(guard, &coded, close)
+            }
+            _ => self.end_plain(guard, payload, close),
+        }
+    }
+
+    fn end_pieces(&self, coder: &Coder, payload: &[u8], close: bool) -> bool {
+        let mut slot = coder.lock();
+        let Some(encoder) = slot.take() else { return false };
+        if let Ok(last) = encoder.finish(payload) {
+            return self.current().is_some_and(|guard| self.end_plain(guard, &last, close));
+        }
+        // No memory: the client must not take the part it has for the whole.
+        self.cut_if_started();
+        false
+    }
+
+    /// `write`, where the application compresses.
+    pub(super) fn write_encoded(&self, settings: &Compression, payload: &[u8]) -> bool {
+        let Some(mut guard) = self.current() else { return false };
+        if payload.is_empty() {
+            return true;
+        }
+        if !guard.http.reply.is_started() {
+            self.begin_pieces(&mut guard.http.reply, settings, payload);
+        }
+        let Some(coder) = guard.http.reply.coder.clone() else {
+            return self.write_plain(guard, payload, payload.len());
+        };
+        drop(guard);
+        let mut slot = coder.lock();
+        let Some(encoder) = slot.as_mut() else { return false };
+        let written = encoder.write(payload);
+        match (written, self.current()) {
+            (Ok(bytes), Some(guard)) => self.write_plain(guard, &bytes, payload.len()),
+            (_, guard) => {
+                *slot = None;
+                drop(guard);
+                self.cut_if_started();
+                false
+            }
+        }
+    }
+
+    fn begin_pieces(&self, reply: &mut Reply, settings: &Compression, piece: &[u8]) {
+        // A length that was promised is a length of these bytes.
+        if reply.head.declared_length().is_some() {
+            reply.head.take_identity();
+            return;
+        }
+        let Some((offer, _)) = self.decide(reply, settings, piece, false) else { return };
+        if self.method() == b"HEAD" {
+            reply.head.encoded(offer.coding.name());
+        } else if let Ok(encoder) = Encoder::new(offer) {
+            reply.head.encoded(offer.coding.name());
+            reply.coder = Some(Arc::new(Mutex::new(Some(encoder))));
+        }
+    }
+
+    /// An answer begins that is sent as it is: what asked for just that goes out of the head.
+    pub(super) fn begin_as_is(&self, state: &mut Locked<'_>, empty: bool) {
+        if let Some(settings) = self.settings()
+            && !state.http.reply.is_started()
+        {
+            if empty {
+                self.decide(&mut state.http.reply, settings, b"", true);
+            } else {
+                state.http.reply.head.take_identity();
+            }
+        }
+    }
+}
