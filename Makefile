@@ -134,7 +134,8 @@ lint-python: $(BUILT)
 	$(BIN)/ruff check python tests examples benches
 	$(BIN)/ruff format --check python tests examples benches
 	$(BIN)/mypy --strict python/socketify
-	$(BIN)/mypy --strict examples
+	$(BIN)/mypy --strict examples tests/typing
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	cd benches/load && MYPYPATH=$(abspath python) $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --strict *.py apps/socketify_app.py
 	$(BIN)/python -m mypy.stubtest socketify._core
 

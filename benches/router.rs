@@ -1,9 +1,9 @@
-//! What one look-up costs, and whether it grows with the number of routes.
+//! What one look-up costs, and whether it grows with the number of routes, or of domains.
 
 use std::hint::black_box;
 
 use criterion::Criterion;
-use socketify::router::{Kind, Router};
+use socketify::router::{Hosts, Kind, Router};
 
 /// `count` routes shaped like an API: of every four, two are static, one ends in a parameter and one goes on
 /// behind it.
@@ -46,11 +46,34 @@ fn look_up(criterion: &mut Criterion, count: usize) {
     }
 }
 
+/// Hosts among `count` names and one pattern.
+fn choose(criterion: &mut Criterion, count: usize) {
+    let mut hosts = Hosts::new();
+    for number in 0..count {
+        *hosts.entry(&format!("site{number}.example.com")).expect("a good name") = number;
+    }
+    *hosts.entry("*.example.com").expect("a good name") = count;
+    let cases = [
+        ("choose a domain by its name", format!("site{}.example.com:8080", count / 2), Some(count / 2)),
+        ("choose a domain by its pattern", "www.example.com".to_owned(), Some(count)),
+        ("choose no domain", "www.other.example.org".to_owned(), None),
+    ];
+    for (name, host, expected) in cases {
+        assert_eq!(hosts.find(host.as_bytes()).copied(), expected, "{host}");
+        criterion.bench_function(&format!("{name} among {count}"), |bencher| {
+            bencher.iter(|| hosts.find(black_box(host.as_bytes())));
+        });
+    }
+}
+
 // Without criterion's macros: a plain `main` says what runs, in which order.
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for count in [10, 100, 1000] {
         look_up(&mut criterion, count);
+    }
+    for count in [1, 1000] {
+        choose(&mut criterion, count);
     }
     criterion.final_summary();
 }

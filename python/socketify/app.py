@@ -24,7 +24,9 @@ __all__ = ["App"]
 
 logger = logging.getLogger("socketify")
 
-_H = TypeVar("_H", bound=Callable[..., Any])
+_Hook = TypeVar("_Hook", bound=Callable[[], object])
+# What is None in which case only those can know who know how their handlers run.
+_ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[[Any, Any, Any], object])
 
 
 class App(Lifecycle, Routes):
@@ -255,19 +257,19 @@ class App(Lifecycle, Routes):
             raise RuntimeError("No registered templated engine")
         return self._template.render(*args, **kwargs)
 
-    def on_start(self, method: _H) -> _H:
+    def on_start(self, method: _Hook) -> _Hook:
         """Registers the hook that runs once, before the first socket is bound: ``def`` or ``async def``, without
         arguments. The last one registered counts. An exception is reported and serving goes on; ``sys.exit(1)`` ends
         the process."""
         self._start_hook = method
         return method
 
-    def on_shutdown(self, method: _H) -> _H:
+    def on_shutdown(self, method: _Hook) -> _Hook:
         """Registers the hook that runs after the last request, before :meth:`run` returns; see :meth:`on_start`."""
         self._shutdown_hook = method
         return method
 
-    def on_error(self, handler: _H) -> _H:
+    def on_error(self, handler: _ErrorHandler) -> _ErrorHandler:
         """:meth:`set_error_handler` as a decorator."""
         self.set_error_handler(handler)
         return handler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from types import MethodType
 from typing import Any, TypeVar
@@ -10,6 +11,9 @@ from typing import Any, TypeVar
 __all__ = ["AppExtension"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+#: Two threads that add the first things at once must not make two classes.
+_making = threading.Lock()
 
 
 class AppExtension:
@@ -98,15 +102,16 @@ class AppExtension:
             return
         if name.startswith("_") and hasattr(base, name):
             raise ValueError(f"an extension must not replace {name!r} of {base.__name__}, which is internal")
-        if self._class is not None:
-            setattr(self._class, name, attribute)
-            return
-        # Whoever looks at the class shall see what the documentation speaks of.
-        same = {key: getattr(base, key) for key in ("__module__", "__qualname__", "__doc__")}
-        made = type(base.__name__, (base,), {"__slots__": (), **same, name: attribute})
-        if self._install is not None:
-            self._install(made)
-        self._class = made
+        with _making:
+            if self._class is None:
+                # Whoever looks at the class shall see what the documentation speaks of.
+                same = {key: getattr(base, key) for key in ("__module__", "__qualname__", "__doc__")}
+                made = type(base.__name__, (base,), {"__slots__": (), **same, name: attribute})
+                if self._install is not None:
+                    self._install(made)
+                self._class = made
+            else:
+                setattr(self._class, name, attribute)
 
 
 def _is_copied(default: object) -> bool:

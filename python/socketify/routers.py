@@ -85,7 +85,8 @@ class DecoratorRouter:
             ValueError: A key is unknown, a number is out of range, or the pattern is malformed.
         """
         _check_path(path, "ws")
-        self.app.ws(_join(self.prefix, path), _behind(self.middlewares, behavior))
+        behind = _behind(self.middlewares, behavior) if self.middlewares else behavior
+        self.app.ws(_join(self.prefix, path), behind)
         return self
 
     def _route(self, method: str, path: str, max_body_size: int | None) -> Callable[[_F], _F]:
@@ -171,7 +172,10 @@ class MiddlewareRouter:
         self.middlewares = _check_middlewares(middlewares)
 
     def ws(self, path: str, behavior: WebSocketBehavior | Mapping[str, Any]) -> Self:
-        """Serves WebSockets at ``path``; see :meth:`DecoratorRouter.ws` for what the middlewares do there."""
+        """Serves WebSockets at ``path``; see :meth:`DecoratorRouter.ws` for what the middlewares do there.
+
+        The ``upgrade`` listener takes four arguments, also when there are no middlewares.
+        """
         _check_path(path, "ws")
         self.app.ws(path, _behind(self.middlewares, behavior))
         return self
@@ -289,10 +293,10 @@ def _behind(
 ) -> WebSocketBehavior | Mapping[str, Any]:
     """A behaviour whose sockets are opened at the end of a chain."""
     # What is wrong with the behaviour is said where it is read.
-    if not middlewares or not isinstance(behavior, Mapping):
+    if not isinstance(behavior, Mapping):
         return behavior
     own: Any = behavior.get("upgrade")
-    if own is not None and not callable(own):
+    if (own is None and not middlewares) or (own is not None and not callable(own)):
         return behavior
     guarded: dict[str, Any] = dict(behavior)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -382,6 +383,66 @@ def test_a_clone_is_of_the_same_class(serve: Serve) -> None:
         socket.finish()
 
 
+@pytest.mark.parametrize(
+    "pools", [{}, {"websocket_factory_max_items": 10}, {"request_response_factory_max_items": 10}]
+)
+def test_objects_are_used_once_whatever_the_pools(serve: Serve, pools: dict[str, int]) -> None:
+    """I-B-02 to I-B-04, I-B-07: sizes of pools change nothing, and what is kept stays what it was."""
+    kept: list[Any] = []
+
+    def register(request: AppExtension, _response: AppExtension, websocket: AppExtension) -> None:
+        request.property("trail", [])
+        websocket.property("trail", [])
+
+    async def upgrade(res: Any, req: Any, context: Any) -> None:
+        await asyncio.sleep(0)
+        req.trail.append("upgrade")
+        kept.append(req)
+        key, extensions = req.get_header("sec-websocket-key"), req.get_header("sec-websocket-extensions")
+        res.upgrade(key, req.get_header("sec-websocket-protocol"), extensions, context, req.get_query("n"))
+
+    async def message(ws: Any, message: Any, opcode: OpCode) -> None:
+        await asyncio.sleep(0)
+        ws.trail.append((message, opcode))
+        kept.append(ws)
+        ws.send(f"{ws.get_user_data()} {ws.trail}", OpCode.TEXT)
+
+    def configure(app: App) -> None:
+        app.register(register)
+        app.ws("/", {"upgrade": upgrade, "message": message})
+
+    running = serve(configure, **pools)
+    for n in "12":
+        with running.websocket(f"/?n={n}") as socket:
+            assert socket.send_text("a").recv_message() == f"{n} [('a', <OpCode.TEXT: 1>)]"
+            socket.finish()
+    assert [each.trail for each in kept] == [["upgrade"], [("a", OpCode.TEXT)]] * 2
+    assert [each.get_query("n") for each in kept[::2]] == ["1", "2"]
+
+
+def test_threads_that_register_at_once_make_one_class() -> None:
+    """Every method of an application may be called from any thread."""
+    app, barrier = App(), threading.Barrier(8)
+    errors: list[BaseException] = []
+
+    def register(number: int) -> None:
+        barrier.wait(20)
+        try:
+            app.register(lambda request, response, websocket: response.property(f"p{number}", number))
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=register, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert errors == []
+    made: Any = app._response_extension._class
+    assert [getattr(made, f"p{number}") for number in range(8)] == list(range(8))
+    app.dispose()
+
+
 def test_an_error_in_a_method_is_the_handlers(serve: Serve) -> None:
     """A-CALL-06: of a plain one and of a coroutine."""
 
@@ -507,7 +568,11 @@ def test_sockets_die_with_their_connection(serve: Serve, no_collector: None) -> 
 def test_requests_leave_nothing(serve: Serve, no_collector: None) -> None:
     """S#115: no object more after thousands of requests, without the collector."""
 
+    classes: list[type] = []
+
     def handler(res: Any, req: Any) -> None:
+        if not classes:
+            classes.append(type(res))
         res.use()
         req.use()
         res.end("x")
@@ -524,9 +589,34 @@ def test_requests_leave_nothing(serve: Serve, no_collector: None) -> None:
 
     with serve(configure).client() as client:
         ask(500)
-        objects = len(gc.get_objects())
+        objects, references = len(gc.get_objects()), sys.getrefcount(classes[0])
         ask(5000)
         assert len(gc.get_objects()) - objects < 100
+        # An object refers to its class: one that was not taken back would be counted here.
+        assert sys.getrefcount(classes[0]) - references < 100
+
+
+def test_circles_of_ones_own_are_collected(serve: Serve) -> None:
+    """``res.items.append(res)`` is the user's circle: the collector finds it in objects of a subclass too."""
+    kept: list[Any] = []
+
+    def handler(res: Any, req: Any) -> None:
+        for each in (res, req):
+            each.items.append(each)
+            kept.append(weakref.ref(each))
+        res.end("x")
+
+    def configure(app: App) -> None:
+        app.register(everything)
+        app.get("/", handler)
+
+    with serve(configure).client() as client:
+        for _ in range(10):
+            client.get()
+        until(
+            lambda: (gc.collect(), all(each() is None for each in kept))[1], "the collector finds all of them"
+        )
+    assert len(kept) == 20
 
 
 def test_an_application_dies_with_its_extensions() -> None:

@@ -390,6 +390,23 @@ def test_sockets_of_a_router_without_middlewares(serve: Serve) -> None:
     assert seen == [behavior]
 
 
+def test_a_middleware_router_without_middlewares_has_sockets_too(serve: Serve) -> None:
+    """E-MW-09: who decides takes ``data`` all the same, and without anybody to decide everybody gets a socket."""
+
+    def refuse(res: Any, req: Any, context: Any, data: Any) -> None:
+        res.write_status(418).end(repr(data))
+
+    def configure(app: App) -> None:
+        MiddlewareRouter(app).ws("/a", {"open": opened}).ws("/b", {"upgrade": refuse})
+
+    running = serve(configure)
+    with running.websocket("/a") as socket:
+        assert socket.recv_message() == "hello None"
+        socket.finish()
+    with WebSocketClient(running.port) as socket:
+        assert socket.send(handshake("/b")).answer().body == b"None"
+
+
 def test_an_error_in_a_middleware_of_a_socket(serve: Serve) -> None:
     """A-CALL-06: the handshake is a request."""
 

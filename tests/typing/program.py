@@ -1,0 +1,171 @@
+"""A program that uses everything, to be checked by mypy and pyright, both in their strict modes; test_typing.py runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from socketify import (
+    App,
+    AppExtension,
+    AppListenOptions,
+    CompressOptions,
+    Domain,
+    MiddlewareRouter,
+    OpCode,
+    Request,
+    Response,
+    SendStatus,
+    WebSocket,
+    WebSocketBehavior,
+    middleware,
+    sendfile,
+)
+
+if TYPE_CHECKING:
+    # What `extend` adds, said to those who check types.
+    class ShopRequest(Request):
+        cart: list[str]
+
+        async def user(self) -> str: ...
+
+    class ShopResponse(Response):
+        def problem(self, status: int, title: str) -> None: ...
+
+    class ShopSocket(WebSocket):
+        def say(self, text: str) -> SendStatus: ...
+
+
+def extend(request: AppExtension, response: AppExtension, websocket: AppExtension) -> None:
+    request.property("cart", list[str]())
+
+    @request.method
+    async def user(self: Request) -> str:
+        await asyncio.sleep(0)
+        return self.get_header("x-user") or "nobody"
+
+    @response.method
+    def problem(self: Response, status: int, title: str) -> None:
+        self.write_status(status).write_header("Content-Type", "application/problem+json")
+        self.end(json.dumps({"title": title}))
+
+    @websocket.method
+    def say(self: WebSocket, text: str) -> SendStatus:
+        return self.send({"said": text}, OpCode.TEXT)
+
+    methods: tuple[object, ...] = (user, problem, say)
+    assert all(map(callable, methods))
+
+
+def authenticate(res: ShopResponse, req: Request, data: object) -> dict[str, str] | None:
+    if name := req.get_header("x-user"):
+        return {"name": name}
+    res.problem(403, "not authorized")
+    return None
+
+
+async def delay(res: Response, req: Request, data: dict[str, str]) -> dict[str, str]:
+    await asyncio.sleep(0)
+    return {**data, "path": req.get_url()}
+
+
+async def profile(res: Response, req: ShopRequest, data: dict[str, str]) -> None:
+    req.cart.append(await req.user())
+    res.set_cookie("seen", "yes", {"max-age": timedelta(hours=1).seconds}).end({**data, "cart": req.cart})
+
+
+async def upload(res: Response, req: Request) -> None:
+    body: object = await res.get_json()
+    res.write_status(201).cork_end(body)
+
+
+def stream(res: Response, req: Request) -> None:
+    def aborted(res: Response) -> None:
+        print("gone", res.aborted)
+
+    res.on_aborted(aborted)
+    res.write("a")
+    res.end("b")
+
+
+def upgrade(res: Response, req: Request, context: object, data: dict[str, str]) -> None:
+    key, extensions = req.get_header("sec-websocket-key"), req.get_header("sec-websocket-extensions")
+    res.upgrade(key, req.get_header("sec-websocket-protocol"), extensions, context, data["name"])
+
+
+async def message(ws: ShopSocket, message: str | bytes, opcode: OpCode) -> None:
+    if ws.send(message, opcode) is SendStatus.BACKPRESSURE:
+        await ws.drain()
+    ws.say(str(ws.get_user_data()))
+
+
+def closed(ws: WebSocket, code: int, reason: bytes | None) -> None:
+    print(ws.closed, code, reason)
+
+
+def failed(error: Exception, res: Response | None, req: Request | None) -> None:
+    if res is not None:
+        res.write_status(500).end(f"{error} {req and req.get_url()}")
+
+
+app = App(max_body_size=1 << 20).register(extend).json_serializer(json)
+app.set_error_handler(failed)
+app.get("/", lambda res, req: res.end(f"Hello {req.get_query('name')}")).post("/", upload, max_body_size=1024)
+app.get("/stream", stream).any("/*", lambda res, _: res.write_status(404).end("no"))
+app.get("/profile", middleware(authenticate, delay, profile)).constant("/health", {"status": "ok"})
+echo: WebSocketBehavior = {
+    "close": closed,
+    "compression": CompressOptions.SHARED_COMPRESSOR,
+    "idle_timeout": 60,
+}
+app.ws("/echo", echo)
+
+api = app.router("/api", authenticate)
+shop: Domain = (
+    app.domain("*.shop.example").static("/assets", "/nowhere").get("/", lambda res, req: res.end("shop"))
+)
+MiddlewareRouter(shop, authenticate).get("/cart", profile).ws("/live", {**echo, "upgrade": upgrade})
+
+
+@api.get("/users/:id")
+@api.router("/v2", delay).get("/users/:id")
+async def user(res: ShopResponse, req: ShopRequest, data: dict[str, str]) -> None:
+    user_id: str | None = req.get_parameter("id")
+    if user_id == "0":
+        res.problem(404, f"{await req.user()} looks for nobody")
+        return
+    res.end({"id": user_id, **data})
+
+
+@app.router().get("/source")
+async def source(res: Response, req: Request) -> None:
+    await sendfile(res, req, __file__)
+
+
+api.ws("/echo", {"upgrade": upgrade, "message": message})
+
+
+@app.on_start
+async def started() -> None:
+    app.run_async(asyncio.sleep(0))
+
+
+@app.on_shutdown
+def stopped() -> None:
+    print("stopped", app.num_subscribers("news"), app.publish("news", "bye", OpCode.TEXT))
+
+
+@app.on_error
+def told(error: Exception, res: Response | None, req: Request | None) -> Any:
+    failed(error, res, req)
+
+
+def listening(config: AppListenOptions) -> None:
+    print(f"http://localhost:{config.port}")
+
+
+if __name__ == "__main__":
+    app.listen(AppListenOptions(port=3000, host="127.0.0.1"), listening)
+    app.run()
