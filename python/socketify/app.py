@@ -284,7 +284,15 @@ class App(Lifecycle):
         return self
 
     def router(self, prefix: str = "", *middlewares: Callable[..., Any]) -> DecoratorRouter:
-        """Decorators that register routes: ``@router.get("/")``."""
+        """Decorators that register routes: ``@router.get("/")``.
+
+        Args:
+            prefix: What the path of each route begins with.
+            *middlewares: Functions to call before each handler, in this order; see :func:`~socketify.middleware`.
+
+        Returns:
+            The decorators: ``get``, ``post`` and so on, and ``any``.
+        """
         return DecoratorRouter(self, prefix, *middlewares)
 
     def register(self, extension: Callable[[AppExtension, AppExtension, AppExtension], object]) -> App:
