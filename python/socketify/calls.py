@@ -87,7 +87,14 @@ class Calls:
     # ---- errors -----------------------------------------------------------------------------------------------------
 
     def trigger_error(self, error: BaseException, response: Response | None, request: Request | None) -> None:
-        """Reports an error as if a handler had raised it."""
+        """Reports an error as if a handler had raised it.
+
+        Args:
+            error: What the error handler gets.
+            response: The response that it may answer; what has been prepared of another answer is dropped. None where there
+                is none: then the error is only told.
+            request: The request, or None.
+        """
         if response is not None:
             response._reset()
         self._handler_failed(error, response, request)
@@ -125,9 +132,11 @@ class Calls:
     # ---- tasks ------------------------------------------------------------------------------------------------------
 
     def run_async(self, task: Coroutine[Any, Any, Any], response: Response | None = None) -> None:
-        """Runs a coroutine as a task of the application's loop, from any thread.
+        """Runs a coroutine as a task of the application's loop, from any thread. Before :meth:`run` it waits for the loop.
 
-        Its failure goes to the error handler, with ``response`` if one is given. Before :meth:`run` it waits for the loop.
+        Args:
+            task: The coroutine.
+            response: The response that the error handler gets when the coroutine fails; None, the default, for none.
         """
         self._spawn(task, response)
 

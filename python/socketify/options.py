@@ -93,11 +93,17 @@ class OpCode(IntEnum):
     """Kind of a WebSocket frame (RFC 6455 section 5.2); BINARY is the default of all that sends."""
 
     CONTINUATION = 0
+    """Goes on with a message in fragments."""
     TEXT = 1
+    """Text; listeners get it as ``str``."""
     BINARY = 2
+    """Bytes."""
     CLOSE = 8
+    """Ends the socket; ``ws.end`` sends it."""
     PING = 9
+    """Asks for a pong; at most 125 bytes."""
     PONG = 10
+    """Answers a ping; at most 125 bytes."""
 
 
 class SendStatus(IntEnum):
@@ -121,8 +127,11 @@ class CompressOptions(IntEnum):
     """
 
     DISABLED = 0
+    """No compression: the default."""
     SHARED_COMPRESSOR = 1
+    """Each message alone."""
     SHARED_DECOMPRESSOR = 256
+    """Each message alone."""
     DEDICATED_DECOMPRESSOR_32KB = 3840
     DEDICATED_DECOMPRESSOR_16KB = 3584
     DEDICATED_DECOMPRESSOR_8KB = 3328

@@ -14,10 +14,13 @@ from client import Client
 from socketify import App, AppListenOptions, OpCode
 from socketify.testing import (
     AsyncTestServer,
+    Connection,
     HandshakeRefused,
     TestServer,
     WebSocketClosed,
+    WebSocketSession,
 )
+from ws_client import accept_for
 
 
 def routes(app: App) -> None:
@@ -265,8 +268,6 @@ def test_a_stream_comes_while_the_handler_goes_on() -> None:
 
 def answered_with(sent: bytes, method: str = "GET") -> Any:
     """What the client makes of an answer; any other server is not needed for it."""
-    from socketify.testing.client import Connection
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -382,6 +383,35 @@ def test_no_message_is_a_timeout(server: TestServer) -> None:
             ws.receive(timeout=0.01)
         ws.send("still there")
         assert ws.receive() == "still there"
+
+
+def test_half_a_message_at_a_timeout_is_not_lost() -> None:
+    go_on = threading.Event()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            asked = peer.recv(1 << 16).decode()
+            key = asked.split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
+            fields = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept_for(key)}"
+            peer.sendall(
+                f"HTTP/1.1 101 Switching Protocols\r\n{fields}\r\n\r\n".encode() + b"\x01\x02ha\x80\x02l"
+            )
+            assert go_on.wait(20)
+            peer.sendall(b"f" + b"\x88\x02\x03\xe8")
+            peer.recv(1 << 16)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with WebSocketSession(Connection(listener.getsockname(), 20), "/", (), {}) as ws:
+            for _ in range(2):
+                with pytest.raises(TimeoutError):
+                    ws.receive(timeout=0.01)
+            go_on.set()
+            assert ws.receive() == "half"
+            assert ws.wait_closed().code == 1000
+        thread.join(20)
 
 
 def test_a_server_that_breaks_the_rules_is_found_out() -> None:

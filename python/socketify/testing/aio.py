@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from http.client import HTTPMessage
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .client import Address, _host
-from .frames import BINARY, CLOSE, PING, PONG, TEXT, Protocol, WebSocketClosed
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, Event, Protocol, WebSocketClosed
 from .messages import (
     LAST_CHUNK,
     Answer,
@@ -149,7 +150,9 @@ class AsyncConnection:
 
     async def _run(self, steps: Steps[_T]) -> _T:
         try:
-            next(steps)
+            # Not for the first time, when it goes on after a timeout.
+            if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED:
+                next(steps)
             while True:
                 try:
                     data = await asyncio.wait_for(self._reader.read(1 << 16), self._patience())
@@ -256,6 +259,7 @@ class AsyncWebSocketSession:
         self._protocol = Protocol(connection._buffer)
         self._request = (path, protocols, options)
         self._closed: WebSocketClosed | None = None
+        self._event: Steps[Event] | None = None
 
     async def open(self) -> Self:
         """Connects and shakes hands; ``async with`` does it too.
@@ -375,10 +379,13 @@ class AsyncWebSocketSession:
         if self._closed is not None:
             raise self._closed
         try:
-            opcode, payload = await self.connection._run(self._protocol.event())
+            # What is half there at a timeout stays.
+            self._event = self._event or self._protocol.event()
+            opcode, payload = await self.connection._run(self._event)
         except ConnectionError as error:
             self._closed = WebSocketClosed(1006, str(error))
             raise self._closed from error
+        self._event = None
         if opcode == PING:
             await self.connection._send(Protocol.frame(PONG, payload))
         elif opcode == CLOSE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import socket
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .frames import BINARY, CLOSE, PING, PONG, TEXT, Protocol, WebSocketClosed
+from .frames import BINARY, CLOSE, PING, PONG, TEXT, Event, Protocol, WebSocketClosed
 from .messages import (
     LAST_CHUNK,
     Answer,
@@ -154,7 +155,9 @@ class Connection:
 
     def _run(self, steps: Steps[_T]) -> _T:
         try:
-            next(steps)
+            # Not for the first time, when it goes on after a timeout.
+            if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED:
+                next(steps)
             while True:
                 self.socket.settimeout(self._patience())
                 try:
@@ -246,6 +249,7 @@ class WebSocketSession:
         self.connection = connection
         self._protocol = Protocol(connection._buffer)
         self._closed: WebSocketClosed | None = None
+        self._event: Steps[Event] | None = None
         try:
             self.answer = connection.request("GET", path, **self._protocol.handshake(options, protocols))
             self._protocol.accept(self.answer, protocols)
@@ -353,10 +357,13 @@ class WebSocketSession:
         if self._closed is not None:
             raise self._closed
         try:
-            opcode, payload = self.connection._run(self._protocol.event())
+            # What is half there at a timeout stays.
+            self._event = self._event or self._protocol.event()
+            opcode, payload = self.connection._run(self._event)
         except ConnectionError as error:
             self._closed = WebSocketClosed(1006, str(error))
             raise self._closed from error
+        self._event = None
         if opcode == PING:
             self.connection._send(Protocol.frame(PONG, payload))
         elif opcode == CLOSE:
