@@ -30,7 +30,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
-pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake};
+pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake, Pull};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
 use crate::app::{App, Job, Signal, Target};

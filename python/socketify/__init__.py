@@ -12,7 +12,11 @@ An application is an :class:`App` with routes::
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._core import __version__
+from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, HTTPError, UnsupportedMediaType
 from .socketify import (
     ASGI,
     SSGI,
@@ -41,6 +45,11 @@ from .socketify import (
     sendfile,
 )
 
+if TYPE_CHECKING:
+    from .events import EventStream, ServerSentEvent
+    from .forms import Form, FormReader, MultiMapping, UploadedFile
+    from .parts import Multipart, Part
+
 __all__ = [
     "ASGI",
     "SSGI",
@@ -51,16 +60,29 @@ __all__ = [
     "AppOptions",
     "AppRequest",
     "AppResponse",
+    "BadRequest",
+    "ClientDisconnected",
     "CompressOptions",
+    "ContentTooLarge",
     "DecoratorRouter",
+    "EventStream",
+    "Form",
+    "FormReader",
+    "HTTPError",
     "Loop",
     "MiddlewareRouter",
+    "MultiMapping",
+    "Multipart",
     "OpCode",
+    "Part",
     "Request",
     "RequestTask",
     "Response",
     "SendStatus",
+    "ServerSentEvent",
     "TaskFactory",
+    "UnsupportedMediaType",
+    "UploadedFile",
     "WebSocket",
     "WebSocketBehavior",
     "__version__",
@@ -69,3 +91,23 @@ __all__ = [
     "middleware",
     "sendfile",
 ]
+
+#: Names of what not every program needs, and the modules that have them: they are imported on first use.
+_LATE = {
+    "EventStream": "events",
+    "Form": "forms",
+    "FormReader": "forms",
+    "MultiMapping": "forms",
+    "Multipart": "parts",
+    "Part": "parts",
+    "ServerSentEvent": "events",
+    "UploadedFile": "forms",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ._core import Server
+    from .events import EventStream
     from .handlers import Hook
 
 __all__ = ["Lifecycle"]
@@ -61,6 +62,9 @@ class Lifecycle(Calls):
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
+        #: Streams of events, which end when the application closes: they would go on for ever. The loop's thread changes it.
+        self._event_streams: set[EventStream] = set()
+        self._closing = False
         #: Set while `run` does not run.
         self._ended = threading.Event()
         self._ended.set()
@@ -140,10 +144,17 @@ class Lifecycle(Calls):
     def close(self) -> Self:
         """Stops accepting, lets requests in progress finish for up to ``shutdown_timeout`` seconds, then stops.
 
-        Returns at once, from any thread or handler. Calling it again does nothing.
+        Streams of events end at once. Returns at once, from any thread or handler. Calling it again does nothing.
         """
+        self._closing = True
         self._server.close(self.shutdown_timeout)
+        if self._event_streams:
+            self._on_loop(self._end_event_streams)
         return self
+
+    def _end_event_streams(self) -> None:
+        for stream in list(self._event_streams):
+            stream.close()
 
     def dispose(self) -> None:
         """Closes the application and frees its loop. Calling it again does nothing."""
@@ -158,6 +169,7 @@ class Lifecycle(Calls):
             self.dispose()
 
     def _begin(self) -> None:
+        self._closing = False
         self._server.start(self.loop.loop)
         _running.add(self)
 

@@ -15,6 +15,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
+pub use self::body::Pull;
+
 use crate::app::{Behavior, HandlerId, Lane, Listener, Target};
 use crate::http::head::{self, Head, HeaderLines};
 use crate::router::Params;
