@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .streams import WhileOpen, close_iterator, each, make_room
+from .streams import TURN, WhileOpen, close_iterator, each, make_room
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,6 +85,7 @@ class EventStream:
         self._timer: asyncio.TimerHandle | None = None
         #: Whether anything was sent since the timer was set.
         self._sent = False
+        self._count = 0
 
     @property
     def closed(self) -> bool:
@@ -174,6 +175,10 @@ class EventStream:
         self._timer = asyncio.get_running_loop().call_later(self._keep_alive, self._beat)
 
     async def _write(self, text: str) -> bool:
+        self._count += 1
+        if self.closed or self._count % TURN == 0:
+            # A loop that only sends would never let its cancellation in, nor others have their turn.
+            await asyncio.sleep(0)
         if self.closed:
             return False
         self._response.write(text)

@@ -238,18 +238,23 @@ class FormReader:
     async def _parts(self) -> Form:
         fields: list[tuple[str, str]] = []
         files: list[tuple[str, UploadedFile]] = []
-        async for part in Multipart(self._request, self._response, **self._given):
-            if not part.is_file:
-                encoding = (
-                    charset(part.headers.get("content-type")) if "content-type" in part.headers else None
-                )
-                fields.append((part.name, await part.text(encoding or self._encoding)))
-                continue
-            file = UploadedFile(part)
-            async for chunk in part:
-                await file._write(chunk)
-            # A browser sends an empty part for a file that nobody has chosen.
-            if file.raw_filename or file.size:
-                await file.seek(0)
+        try:
+            async for part in Multipart(self._request, self._response, **self._given):
+                if not part.is_file:
+                    kind = part.headers.get("content-type")
+                    fields.append((part.name, await part.text(charset(kind) if kind else self._encoding)))
+                    continue
+                file = UploadedFile(part)
                 files.append((part.name, file))
+                async for chunk in part:
+                    await file._write(chunk)
+                await file.seek(0)
+                if not file.raw_filename and not file.size:
+                    # What a browser sends for a file input in which nothing was chosen.
+                    files.pop()
+        except BaseException:
+            # The traceback would keep them for as long as anybody has it.
+            for _, file in files:
+                file.close()
+            raise
         return Form(fields, files)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from ._core import Response
     from .handlers import Field, Payload
 
-__all__ = ["WhileOpen", "close_iterator", "each", "make_room", "stream"]
+__all__ = ["TURN", "WhileOpen", "close_iterator", "each", "make_room", "stream"]
 
 #: Bytes that may wait for a client before what makes them has to wait too: the core's own bound.
 _HIGH_WATER = 64 * 1024
 #: Pieces after which others have their turn, where neither the source nor the client made anybody wait.
-_TURN = 64
+TURN = 64
 
 
 async def stream(
@@ -64,7 +64,7 @@ async def stream(
                 response.write(piece)
                 await make_room(response)
                 count += 1
-                if count % _TURN == 0:
+                if count % TURN == 0:
                     await asyncio.sleep(0)
     finally:
         await close_iterator(source)
