@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crate::http::cors::Policies;
 use crate::http::head::HeadLimits;
 use crate::websocket::deflate::Compression;
 
@@ -39,6 +40,8 @@ pub struct Config {
     /// Whether a PROXY protocol v2 preface is understood. Default yes, as in the original; switch it off on ports
     /// that clients reach without a proxy, for whoever connects can claim any address.
     pub proxy_protocol: bool,
+    /// Which pages of other origins may read answers. Default none.
+    pub cors: Policies,
 }
 
 impl Default for Config {
@@ -56,6 +59,7 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             server_name: "socketify".into(),
             proxy_protocol: true,
+            cors: Policies::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod bridge;
 mod calls;
 mod convert;
+mod cors;
 mod listeners;
 mod message;
 mod outgoing;
@@ -16,7 +17,12 @@ mod websocket;
 #[pyo3::pymodule(name = "_core")]
 mod core {
     #[pymodule_export]
-    use super::{request::Request, response::Response, server::Server, websocket::WebSocket};
+    use super::{
+        cors::CorsPolicy, request::Request, response::Response, server::Server, websocket::WebSocket,
+    };
+
+    #[pymodule_export]
+    use super::calls::isolate_handlers;
 
     /// Version of the core, which is that of the package.
     #[pymodule_export]

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._core import __version__
+from .cross_origin import CORS
 from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, HTTPError, UnsupportedMediaType
 from .socketify import (
     ASGI,
@@ -49,9 +50,11 @@ if TYPE_CHECKING:
     from .events import EventStream, ServerSentEvent
     from .forms import Form, FormReader, MultiMapping, UploadedFile
     from .parts import Multipart, Part
+    from .request_ids import RequestIdFilter, get_request_id, request_id
 
 __all__ = [
     "ASGI",
+    "CORS",
     "SSGI",
     "WSGI",
     "App",
@@ -76,6 +79,7 @@ __all__ = [
     "OpCode",
     "Part",
     "Request",
+    "RequestIdFilter",
     "RequestTask",
     "Response",
     "SendStatus",
@@ -88,7 +92,9 @@ __all__ = [
     "__version__",
     "asyncio",
     "create_task",
+    "get_request_id",
     "middleware",
+    "request_id",
     "sendfile",
 ]
 
@@ -100,8 +106,11 @@ _LATE = {
     "MultiMapping": "forms",
     "Multipart": "parts",
     "Part": "parts",
+    "RequestIdFilter": "request_ids",
     "ServerSentEvent": "events",
     "UploadedFile": "forms",
+    "get_request_id": "request_ids",
+    "request_id": "request_ids",
 }
 
 

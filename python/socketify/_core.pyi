@@ -16,10 +16,13 @@ from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload
 from .options import OpCode, SendStatus
 from .parts import Multipart
 
-__all__ = ["Request", "Response", "Server", "WebSocket", "__version__"]
+__all__ = ["CorsPolicy", "Request", "Response", "Server", "WebSocket", "__version__"]
 
 __version__: Final[str]
 """Version of the core, which is that of the package."""
+
+def _isolate_handlers() -> None:
+    """From now on what a plain handler sets in its ``contextvars`` context ends with it, in the whole process."""
 
 _Status: TypeAlias = int | str | bytes
 _Headers: TypeAlias = Iterable[tuple[Field, Payload]]
@@ -671,6 +674,9 @@ class Response:
     def _resume_body(self) -> None:
         """Says that a piece of the body has been dealt with."""
 
+    def _apply_cors(self, policy: CorsPolicy) -> None:
+        """Has the answer say which pages of other origins may read it."""
+
     def _fail(self) -> None:
         """A 500 in place of what was not said yet; cuts an answer that has begun."""
 
@@ -928,6 +934,12 @@ class WebSocket:
     def __setattr__(self, name: str, value: Any, /) -> None: ...
 
 @final
+class CorsPolicy:
+    """A policy of cross-origin resource sharing. Internal: :class:`socketify.CORS` is what users have."""
+
+    def __new__(cls, options: dict[str, Any]) -> Self: ...
+
+@final
 class Server:
     """The part of an application that is Rust. Internal: :class:`socketify.App` is what users have."""
 
@@ -948,6 +960,9 @@ class Server:
         self, method: str | None, pattern: str, status: int, headers: list[tuple[Any, Any]], body: Any
     ) -> bool:
         """Registers an answer that never changes, which is given without Python."""
+
+    def add_cors(self, pattern: str, policy: CorsPolicy) -> None:
+        """Sets the policy for requests whose path matches a pattern."""
 
     def add_websocket(
         self,

@@ -126,6 +126,10 @@ class EventStream:
             "".join(f":{' ' if line else ''}{line}\n" for line in _LINE_END.split(text)) + "\n"
         )
 
+    async def wait_closed(self) -> None:
+        """Waits for the end of the stream, for a block in which other tasks send."""
+        await asyncio.wait([self._open.ended])
+
     def close(self) -> None:
         """Ends the stream. On the loop's thread."""
         self._response.end(b"")

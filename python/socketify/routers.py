@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .cross_origin import cover
 from .middleware import middleware
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class DecoratorRouter:
             register(
                 self.prefix + path, middleware(*self.middlewares, handler) if self.middlewares else handler
             )
+            cover(self.app, self.prefix + path, self.middlewares)
             return handler
 
         return decorate
@@ -135,6 +137,7 @@ class MiddlewareRouter:
         _check_path(path, method)
         _check_handler(handler, method, path)
         getattr(self.app, method)(path, middleware(*self.middlewares, handler))
+        cover(self.app, path, self.middlewares)
         return self
 
     def get(self, path: str, handler: Middleware) -> MiddlewareRouter:

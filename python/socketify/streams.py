@@ -124,6 +124,7 @@ class WhileOpen:
 
     Attributes:
         left: Whether the block was left, or is about to be.
+        ended: A future that is done then, once the block has been entered.
     """
 
     def __init__(self, response: Response) -> None:
@@ -136,8 +137,8 @@ class WhileOpen:
         if self._task is None:
             raise RuntimeError("a stream needs a task: use it in a coroutine")
         self._cancelling = self._task.cancelling() if sys.version_info >= (3, 11) else 0
-        self._ended = self._response._ended()
-        self._ended.add_done_callback(self._leave)
+        self.ended = self._response._ended()
+        self.ended.add_done_callback(self._leave)
         return self
 
     def _leave(self, _: object) -> None:
@@ -149,8 +150,8 @@ class WhileOpen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         task, self._task = self._task, None
-        self._ended.remove_done_callback(self._leave)
-        self._ended.cancel()
+        self.ended.remove_done_callback(self._leave)
+        self.ended.cancel()
         if not self.left or task is None:
             return False
         others = task.uncancel() > self._cancelling if sys.version_info >= (3, 11) else False

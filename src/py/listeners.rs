@@ -183,10 +183,7 @@ impl Listeners {
         let mut inner = listeners.inner.lock();
         inner.aborting |= signal == Signal::Aborted;
         let (callbacks, futures) = match signal {
-            Signal::Aborted => (
-                [&inner.aborted, &inner.data, &inner.writable],
-                inner.is_awaited(),
-            ),
+            Signal::Aborted => ([&inner.aborted, &inner.data, &inner.writable], inner.is_awaited()),
             Signal::Readable => {
                 ([&inner.data, &None, &None], !inner.whole.is_empty() || inner.piece.is_some())
             }

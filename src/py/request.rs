@@ -184,10 +184,7 @@ impl Request {
     }
 
     #[pyo3(signature = (**limits))]
-    fn form<'py>(
-        slf: &Bound<'py, Self>,
-        limits: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn form<'py>(slf: &Bound<'py, Self>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         PyApp::helper(slf.py(), "forms", "FormReader")?.call((slf, slf.get().answer()), limits)
     }
 

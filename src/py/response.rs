@@ -13,6 +13,7 @@ use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
 use crate::py::convert::{address_bytes, address_text, text, truth};
+use crate::py::cors::CorsPolicy;
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
 use crate::py::sockets::Attached;
@@ -718,6 +719,11 @@ impl Response {
             let _ = self.exchange.add_header(b"Content-Type", b"text/plain");
             self.finish(text.as_bytes(), false);
         }
+    }
+
+    /// Says which pages of other origins may read this answer.
+    fn _apply_cors(&self, policy: &CorsPolicy) {
+        self.exchange.apply_cors(&policy.policy);
     }
 
     /// Forgets status and headers that have not gone out, and cuts an answer that has begun.

@@ -16,6 +16,7 @@ use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
 use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
+use crate::py::cors::CorsPolicy;
 use crate::py::{message, outgoing};
 use crate::router::{Kind, Pattern, Router};
 use crate::server::{self, Routes};
@@ -200,6 +201,12 @@ impl Server {
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
         self.insert(method, pattern, Target::Constant(Arc::new(Constant { head, body })))
+    }
+
+    /// Sets which pages of other origins may read what is answered below a pattern.
+    fn add_cors(&self, pattern: &str, policy: &CorsPolicy) -> PyResult<()> {
+        let added = self.config.cors.insert(pattern, &policy.policy);
+        added.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Registers a WebSocket route. `limits` are numbers by key; `listeners` are (callable, is coroutine function) by name,

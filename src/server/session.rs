@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::app::{Constant, Job, Lane, Signal, Target};
+use crate::http::cors::Verdict;
 use crate::http::head::{self, Framing, Head};
 use crate::http::status;
 use crate::net::proxy::{self, Preface};
@@ -128,6 +129,14 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
     });
+    let preflight = match server.config.cors.judge(&head, bytes) {
+        None => None,
+        Some(Verdict::Preflight(answer)) => Some(answer),
+        Some(Verdict::Lines(lines)) => {
+            state.http.reply.cors = Some(lines);
+            None
+        }
+    };
     let routes = server.routes.load();
     if head.upgrade
         && let Some(found) = routes.find_websocket(head.path(bytes))
@@ -148,6 +157,13 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
             fail_body(connection, state, &error);
             return;
         }
+    }
+    if let Some(answer) = preflight {
+        state.http.reply.head = answer;
+        whole(connection, state, b"");
+        connection.settle(state);
+        connection.rearm(state);
+        return;
     }
     match found {
         None => not_found(connection, state),
