@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::http::cors::Policies;
 use crate::http::encoding::Compression as ContentCompression;
 use crate::http::head::HeadLimits;
 use crate::websocket::deflate::Compression;
@@ -43,6 +44,8 @@ pub struct Config {
     pub proxy_protocol: bool,
     /// Which answers are compressed, and how; none: none.
     pub compression: Option<Arc<ContentCompression>>,
+    /// Which pages of other origins may read answers. Default none.
+    pub cors: Policies,
 }
 
 impl Default for Config {
@@ -61,6 +64,7 @@ impl Default for Config {
             server_name: "socketify".into(),
             proxy_protocol: true,
             compression: None,
+            cors: Policies::default(),
         }
     }
 }

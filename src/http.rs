@@ -15,6 +15,7 @@
 //! ends is what request smuggling lives on (RFC 9112 section 11.2).
 
 pub mod chunked;
+pub mod cors;
 pub mod date;
 pub mod encoding;
 pub mod head;

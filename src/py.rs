@@ -5,6 +5,7 @@ mod bridge;
 mod calls;
 mod classes;
 mod convert;
+mod cors;
 mod listeners;
 mod message;
 mod outgoing;
@@ -18,7 +19,12 @@ mod websocket;
 #[pyo3::pymodule(name = "_core")]
 mod core {
     #[pymodule_export]
-    use super::{request::Request, response::Response, server::Server, websocket::WebSocket};
+    use super::{
+        cors::CorsPolicy, request::Request, response::Response, server::Server, websocket::WebSocket,
+    };
+
+    #[pymodule_export]
+    use super::calls::isolate_handlers;
 
     /// Version of the core, which is that of the package.
     #[pymodule_export]

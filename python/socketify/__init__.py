@@ -12,7 +12,12 @@ An application is an :class:`App` with routes::
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._core import __version__
+from .cross_origin import CORS
+from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, HTTPError, UnsupportedMediaType
 from .socketify import (
     ASGI,
     SSGI,
@@ -43,8 +48,15 @@ from .socketify import (
     sendfile,
 )
 
+if TYPE_CHECKING:
+    from .events import EventStream, ServerSentEvent
+    from .forms import Form, FormReader, MultiMapping, UploadedFile
+    from .parts import Multipart, Part
+    from .request_ids import RequestIdFilter, get_request_id, request_id
+
 __all__ = [
     "ASGI",
+    "CORS",
     "SSGI",
     "WSGI",
     "App",
@@ -53,23 +65,62 @@ __all__ = [
     "AppOptions",
     "AppRequest",
     "AppResponse",
+    "BadRequest",
+    "ClientDisconnected",
     "CompressOptions",
     "Compression",
+    "ContentTooLarge",
     "DecoratorRouter",
     "Domain",
+    "EventStream",
+    "Form",
+    "FormReader",
+    "HTTPError",
     "Loop",
     "MiddlewareRouter",
+    "MultiMapping",
+    "Multipart",
     "OpCode",
+    "Part",
     "Request",
+    "RequestIdFilter",
     "RequestTask",
     "Response",
     "SendStatus",
+    "ServerSentEvent",
     "TaskFactory",
+    "UnsupportedMediaType",
+    "UploadedFile",
     "WebSocket",
     "WebSocketBehavior",
     "__version__",
     "asyncio",
     "create_task",
+    "get_request_id",
     "middleware",
+    "request_id",
     "sendfile",
 ]
+
+#: Names of what not every program needs, and the modules that have them: they are imported on first use.
+_LATE = {
+    "EventStream": "events",
+    "Form": "forms",
+    "FormReader": "forms",
+    "MultiMapping": "forms",
+    "Multipart": "parts",
+    "Part": "parts",
+    "RequestIdFilter": "request_ids",
+    "ServerSentEvent": "events",
+    "UploadedFile": "forms",
+    "get_request_id": "request_ids",
+    "request_id": "request_ids",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATE.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value

@@ -1,26 +1,44 @@
 """The core of socketify, in Rust. Use the classes of the package :mod:`socketify` instead."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from http.cookies import SimpleCookie
 from io import BytesIO
 from os import PathLike
-from typing import Any, Final, TypeAlias, final, overload, type_check_only
+from typing import Any, Final, TypeAlias, TypedDict, final, overload, type_check_only
 from uuid import UUID
 
-from typing_extensions import Self, disjoint_base
+from typing_extensions import Self, Unpack, disjoint_base
 
 from .app import App
+from .events import EventStream
+from .forms import FormReader
 from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
 from .options import OpCode, SendStatus
+from .parts import Multipart
 
-__all__ = ["Request", "Response", "Server", "WebSocket", "__version__"]
+__all__ = ["CorsPolicy", "Request", "Response", "Server", "WebSocket", "__version__"]
 
 __version__: Final[str]
 """Version of the core, which is that of the package."""
 
+def _isolate_handlers() -> None:
+    """From now on what a plain handler sets in its ``contextvars`` context ends with it, in the whole process."""
+
 _Status: TypeAlias = int | str | bytes
 _Headers: TypeAlias = Iterable[tuple[Field, Payload]]
+
+@type_check_only
+class _PartLimits(TypedDict, total=False):
+    max_fields: int
+    max_files: int
+    max_field_size: int
+    max_file_size: int | None
+    max_header_bytes: int
+
+@type_check_only
+class _FormLimits(_PartLimits, total=False):
+    encoding: str
 
 @disjoint_base
 class Request:
@@ -122,6 +140,92 @@ class Request:
 
     def get_cookies(self) -> SimpleCookie | None:
         """Gives all cookies by name, each with its text in ``.value``; None without a ``Cookie`` header."""
+
+    def body(self) -> Coroutine[Any, Any, bytes]:
+        """Reads the whole body. It is kept: reading again, in any form, reads the same.
+
+        Returns:
+            The bytes; ``b""`` without a body.
+
+        Raises:
+            ClientDisconnected: The body cannot become complete.
+            RuntimeError: It has been read in pieces, or the request has been answered.
+        """
+
+    def text(self, encoding: str | None = None) -> Coroutine[Any, Any, str]:
+        """Reads the whole body as text.
+
+        Args:
+            encoding: Name of the encoding; None, the default, for the ``charset`` of the ``Content-Type``, and
+                UTF-8 without one.
+
+        Returns:
+            The text.
+
+        Raises:
+            BadRequest: The body is not in that encoding.
+            UnsupportedMediaType: The ``charset`` is none.
+            ClientDisconnected: The body cannot become complete.
+        """
+
+    def json(self) -> Coroutine[Any, Any, Any]:
+        """Reads the whole body as JSON in UTF-8, through the application's serializer.
+
+        Returns:
+            What the serializer's ``loads`` gives.
+
+        Raises:
+            BadRequest: The body is not JSON; an empty one is not.
+            ClientDisconnected: The body cannot become complete.
+        """
+
+    def stream(self) -> AsyncIterator[bytes]:
+        """Reads the body in pieces, each when it is asked for: meanwhile the client has to wait.
+
+        Returns:
+            An asynchronous iterator of pieces, none of them empty.
+
+        Raises:
+            ClientDisconnected: The body cannot become complete; raised by the iterator.
+            RuntimeError: Somebody else reads the body; raised by the iterator.
+        """
+
+    def form(self, **limits: Unpack[_FormLimits]) -> FormReader:
+        """Reads the whole body as a form, ``application/x-www-form-urlencoded`` or ``multipart/form-data``.
+
+        Files of up to 256 KiB are in memory, larger ones on disk. Reading again gives the same form.
+
+        Args:
+            limits: ``max_fields`` (default 1000) and ``max_files`` (100) of a form; ``max_field_size`` (1 MiB) and
+                ``max_file_size`` (no limit but ``max_body_size``) in bytes; ``max_header_bytes`` (4096) of a header
+                line of a part; ``encoding`` of fields for which the client names none (UTF-8).
+
+        Returns:
+            What to await for a :class:`~socketify.Form`, or to use as ``async with request.form() as form``, which
+            closes the files at its end.
+
+        Raises:
+            ValueError: A limit is no whole number from 0. What else goes wrong is raised where it is awaited:
+            UnsupportedMediaType: The body is no form.
+            BadRequest: The body is not well-formed.
+            ContentTooLarge: The form goes beyond a limit.
+            ClientDisconnected: The body cannot become complete.
+        """
+
+    def multipart(self, **limits: Unpack[_PartLimits]) -> Multipart:
+        """Reads a ``multipart/form-data`` body part by part, in constant memory.
+
+        Args:
+            limits: As for :meth:`form`, without ``encoding``.
+
+        Returns:
+            An asynchronous iterator of :class:`~socketify.Part` objects, each of which is one of bytes.
+
+        Raises:
+            ValueError: A limit is no whole number from 0.
+            UnsupportedMediaType: The body is of another type.
+            BadRequest: The type has no boundary. The iterators raise what :meth:`form` does.
+        """
 
     def preserve(self) -> Self:
         """Gives the request. Its data is valid for as long as it is kept, with this call or without."""
@@ -390,6 +494,67 @@ class Response:
             RuntimeError: The answer has begun already.
         """
 
+    def stream(
+        self,
+        iterable: AsyncIterable[Field] | Iterable[Field],
+        content_type: str | bytes | None = None,
+        status: _Status | None = None,
+        headers: _Headers | None = None,
+    ) -> Coroutine[Any, Any, bool]:
+        """Gives an answer that is made while it is sent, at the pace of the client.
+
+        When the client leaves, what makes the answer is cancelled where it waits, and closed. What it raises comes
+        out of here; where a part of the answer has left already, the connection is cut.
+
+        Args:
+            iterable: Gives ``str`` or bytes; asynchronous, or plain: then it runs on the loop's thread and must not
+                block.
+            content_type: ``text/plain; charset=utf-8`` or ``application/octet-stream`` by default, as the first
+                piece is text or bytes. Without effect where ``Content-Type`` has been written.
+            status: As for :meth:`write_status`.
+            headers: As for :meth:`write_headers`.
+
+        Returns:
+            Whether the client got all of it; False when it left before.
+
+        Raises:
+            TypeError: The iterable is none, or gives something else.
+            RuntimeError: The status is not one.
+            ValueError: A header is not valid.
+        """
+
+    def events(self, keep_alive: float = 15.0, headers: _Headers | None = None) -> EventStream:
+        """Gives an answer of server-sent events (WHATWG HTML section 9.2).
+
+        Args:
+            keep_alive: Seconds without an event after which a comment is sent; 0 for none.
+            headers: Further headers.
+
+        Returns:
+            A stream to use as ``async with response.events() as events``.
+
+        Raises:
+            ValueError: ``keep_alive`` is no number of seconds.
+        """
+
+    def send_events(
+        self,
+        iterable: AsyncIterable[Any] | Iterable[Any],
+        keep_alive: float = 15.0,
+        headers: _Headers | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """Sends what an iterable gives as server-sent events, until it ends or the client goes.
+
+        Args:
+            iterable: Gives :class:`~socketify.ServerSentEvent` objects, or the data of events.
+            keep_alive: As for :meth:`events`.
+            headers: Further headers.
+
+        Raises:
+            ValueError: ``keep_alive`` is no number of seconds, or an event is not valid.
+            TypeError: The serializer takes no such message.
+        """
+
     def get_write_offset(self) -> int:
         """Gives the number of body bytes taken so far."""
 
@@ -529,8 +694,23 @@ class Response:
     def _take_body(self) -> bytes | None:
         """The whole body of the request if it has arrived, else None."""
 
+    def _whole_body(self) -> bytes | None:
+        """The whole body if it has arrived and will not be cut short; raises where it was read in pieces."""
+
+    def _read_piece(self) -> tuple[bytes, bool] | Future[tuple[bytes, bool] | None] | None:
+        """The next piece of the body and whether it is the last; None when there will be none."""
+
+    def _ended(self) -> Future[None]:
+        """A future that is done when the answer is complete or the client has gone."""
+
+    def _begin_stream(self, content_type: str, status: _Status | None, headers: _Headers | None) -> None:
+        """Sets what the head of a stream says."""
+
     def _resume_body(self) -> None:
         """Says that a piece of the body has been dealt with."""
+
+    def _apply_cors(self, policy: CorsPolicy) -> None:
+        """Has the answer say which pages of other origins may read it."""
 
     def _fail(self) -> None:
         """A 500 in place of what was not said yet; cuts an answer that has begun."""
@@ -796,6 +976,12 @@ class WebSocket:
     def __setattr__(self, name: str, value: Any, /) -> None: ...
 
 @final
+class CorsPolicy:
+    """A policy of cross-origin resource sharing. Internal: :class:`socketify.CORS` is what users have."""
+
+    def __new__(cls, options: dict[str, Any]) -> Self: ...
+
+@final
 class Server:
     """The part of an application that is Rust. Internal: :class:`socketify.App` is what users have."""
 
@@ -843,6 +1029,9 @@ class Server:
     ) -> bool:
         """Registers a directory, whose names begin behind ``depth`` segments of a path. ``types`` are media types
         by extension, suffixes that stand for others, and encodings. True when the pattern can match."""
+
+    def add_cors(self, pattern: str, policy: CorsPolicy) -> None:
+        """Sets the policy for requests whose path matches a pattern."""
 
     def add_websocket(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
@@ -205,6 +205,51 @@ class App(Lifecycle, Routes):
             ValueError: It is no host name; the message names it.
         """
         return Domain(self, name)
+
+    def cors(
+        self,
+        origins: str | Iterable[str],
+        *,
+        path: str = "/*",
+        methods: str | Iterable[str] = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+        headers: Iterable[str] | None = None,
+        expose: Iterable[str] = (),
+        credentials: bool = False,
+        max_age: int = 600,
+        private_network: bool = False,
+    ) -> App:
+        """Lets pages of other origins read what is answered: by handlers, for files, and with errors.
+
+        Preflights are answered by the core. A handler that writes ``Access-Control-Allow-Origin`` itself has the say.
+
+        Args:
+            origins: As for :class:`~socketify.CORS`, like the others.
+            path: A pattern, as of a route: of several, the most exact one counts.
+            methods: Methods that a preflight allows, or ``"*"``.
+            headers: Request headers that a preflight allows; None for those that it asks for.
+            expose: Response headers that scripts may read.
+            credentials: Whether requests may carry cookies.
+            max_age: Seconds for which a browser may remember a preflight.
+            private_network: Whether pages of public sites may reach a private network.
+
+        Returns:
+            The application.
+
+        Raises:
+            ValueError: Something is not valid; or credentials are to go to all origins.
+        """
+        from .cross_origin import CORS
+
+        CORS(
+            origins,
+            methods=methods,
+            headers=headers,
+            expose=expose,
+            credentials=credentials,
+            max_age=max_age,
+            private_network=private_network,
+        ).add_to(self, path)
+        return self
 
     def register(self, extension: Callable[[AppExtension, AppExtension, AppExtension], object]) -> App:
         """Adds methods and properties to requests, responses and WebSockets, those of routes already registered as well.

@@ -12,6 +12,7 @@ from asyncio import Task, current_task
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
+from .exceptions import ClientDisconnected, HTTPError, answer_failed
 from .handlers import is_async
 
 if TYPE_CHECKING:
@@ -105,6 +106,18 @@ class Calls:
         handler = self.error_handler
         # SystemExit and the like are no failure that a handler could explain; on this thread they can only be told.
         if handler is None or not isinstance(error, Exception):
+            if isinstance(error, HTTPError) and response is not None:
+                try:
+                    answer_failed(error, response)
+                except Exception as second:
+                    # A header of it cannot be sent.
+                    self._error_handler_failed(second, response)
+                return
+            if isinstance(error, ClientDisconnected):
+                logger.debug("a client left before its request was complete: %s", error)
+                if response is not None:
+                    response._fail()
+                return
             logger.error("Uncaught Exception: %s", error, exc_info=error)
             if response is not None:
                 response._fail()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ._core import Server
     from .access_log import AccessLog
+    from .events import EventStream
     from .handlers import Hook
 
 __all__ = ["Lifecycle"]
@@ -78,6 +79,9 @@ class Lifecycle(Calls):
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
         self._access_log: AccessLog | None = None
+        #: Streams of events, which end when the application closes: they would go on for ever. The loop's thread changes it.
+        self._event_streams: set[EventStream] = set()
+        self._closing = False
         #: Set while `run` does not run.
         self._ended = threading.Event()
         self._ended.set()
@@ -164,10 +168,17 @@ class Lifecycle(Calls):
     def close(self) -> Self:
         """Stops accepting, lets requests in progress finish for up to ``shutdown_timeout`` seconds, then stops.
 
-        Returns at once, from any thread or handler. Calling it again does nothing.
+        Streams of events end at once. Returns at once, from any thread or handler. Calling it again does nothing.
         """
+        self._closing = True
         self._server.close(self.shutdown_timeout)
+        if self._event_streams:
+            self._on_loop(self._end_event_streams)
         return self
+
+    def _end_event_streams(self) -> None:
+        for stream in list(self._event_streams):
+            stream.close()
 
     def dispose(self) -> None:
         """Closes the application and frees its loop. Calling it again does nothing."""
@@ -182,6 +193,7 @@ class Lifecycle(Calls):
             self.dispose()
 
     def _begin(self) -> None:
+        self._closing = False
         if self._access_log is not None:
             self._access_log.begin()
         self._server.start(self.loop.loop)

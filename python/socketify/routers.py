@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .cross_origin import cover
 from .handlers import is_async
 from .middleware import middleware
 
@@ -96,7 +97,9 @@ class DecoratorRouter:
         def decorate(handler: _F) -> _F:
             _check_handler(handler, method, path)
             chain = middleware(*self.middlewares, handler) if self.middlewares else handler
-            register(_join(self.prefix, path), chain, max_body_size=max_body_size)
+            whole = _join(self.prefix, path)
+            register(whole, chain, max_body_size=max_body_size)
+            cover(self.app, whole, self.middlewares)
             return handler
 
         return decorate
@@ -186,6 +189,7 @@ class MiddlewareRouter:
         _check_path(path, method)
         _check_handler(handler, method, path)
         getattr(self.app, method)(path, middleware(*self.middlewares, handler), max_body_size=max_body_size)
+        cover(self.app, path, self.middlewares)
         return self
 
     def get(self, path: str, handler: Step[ResponseT, RequestT], *, max_body_size: int | None = None) -> Self:

@@ -50,6 +50,8 @@ pub enum Known {
     Server = 1 << 4,
     /// `Content-Type`.
     ContentType = 1 << 5,
+    /// `Access-Control-Allow-Origin`.
+    AllowOrigin = 1 << 6,
 }
 
 impl Known {
@@ -61,6 +63,7 @@ impl Known {
             12 => (b"content-type", Self::ContentType),
             14 => (b"content-length", Self::ContentLength),
             17 => (b"transfer-encoding", Self::TransferEncoding),
+            27 => (b"access-control-allow-origin", Self::AllowOrigin),
             _ => return None,
         };
         name.eq_ignore_ascii_case(expected).then_some(known)
@@ -244,7 +247,9 @@ impl ResponseHead {
             Some(Known::ContentLength) => self.declare_length(value)?,
             Some(Known::TransferEncoding) => {}
             Some(Known::Connection) => self.connection(name, value),
-            Some(Known::Date | Known::Server | Known::ContentType) | None => self.append(name, &[value]),
+            Some(Known::Date | Known::Server | Known::ContentType | Known::AllowOrigin) | None => {
+                self.append(name, &[value])
+            }
         }
         self.written |= known.map_or(0, |known| known as u8);
         Ok(())
@@ -275,6 +280,11 @@ impl ResponseHead {
         if !others.is_empty() {
             self.append(name, &others);
         }
+    }
+
+    /// Appends header lines, each with its CRLF, that are known to be valid.
+    pub(crate) fn append_lines(&mut self, lines: &[u8]) {
+        self.fields.extend_from_slice(lines);
     }
 
     fn append(&mut self, name: &[u8], value: &[&[u8]]) {

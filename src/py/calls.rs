@@ -1,7 +1,7 @@
 //! Handlers are called here, on whichever thread the seam chose, and what they return or raise is dealt with.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
@@ -13,6 +13,16 @@ use crate::py::listeners::Listeners;
 use crate::py::request::Request;
 use crate::py::response::Response;
 use crate::server::{Exchange, Next};
+
+/// Whether plain handlers run in a context of their own each. They do once something sets variables there.
+static ISOLATED: AtomicBool = AtomicBool::new(false);
+
+/// From now on what a plain handler sets in its `contextvars` context ends with it, in all applications of the process.
+#[pyfunction]
+#[pyo3(name = "_isolate_handlers")]
+pub(super) fn isolate_handlers() {
+    ISOLATED.store(true, Ordering::Relaxed);
+}
 
 impl PyApp {
     /// Runs the handlers of a request on this thread.
@@ -113,6 +123,14 @@ impl PyApp {
             exchange.close();
             return false;
         };
+        // What a plain function sets in its context is to end with it: the next request runs on the same thread.
+        if !coroutine && ISOLATED.load(Ordering::Relaxed) {
+            match self.call_isolated(py, exchange, &callable, context, response, request) {
+                Ok(()) => {}
+                Err(error) => self.fail(py, exchange, &error, Some(response), Some(request)),
+            }
+            return false;
+        }
         let result = match (coroutine, context) {
             (true, None) => self.hooks.start.bind(py).call1((&callable, response, request)),
             (true, Some(context)) => self.hooks.start.bind(py).call1((&callable, response, request, context)),
@@ -122,7 +140,7 @@ impl PyApp {
         match result {
             Ok(_) if coroutine => true,
             Ok(value) => {
-                self.take_returned(py, exchange, &value, response);
+                self.take_returned(py, exchange, &value, response, None);
                 false
             }
             Err(error) => {
@@ -132,20 +150,61 @@ impl PyApp {
         }
     }
 
-    /// A plain function may return something to await (A-CALL-02).
+    /// Calls a plain handler, and what hears of its failure, in a copy of the thread's context.
+    fn call_isolated(
+        &self,
+        py: Python<'_>,
+        exchange: &Arc<Exchange>,
+        callable: &Py<PyAny>,
+        third: Option<Py<PyAny>>,
+        response: &Py<Response>,
+        request: &Py<Request>,
+    ) -> PyResult<()> {
+        let scope = py.import("contextvars")?.call_method0("copy_context")?;
+        let run = pyo3::intern!(py, "run");
+        let result = match third {
+            None => scope.call_method1(run, (callable, response, request)),
+            Some(third) => scope.call_method1(run, (callable, response, request, third)),
+        };
+        match result {
+            Ok(value) => self.take_returned(py, exchange, &value, response, Some(&scope)),
+            Err(error) => {
+                Self::clear(exchange);
+                let value = error.into_value(py);
+                scope.call_method1(run, (&self.hooks.fail, value, response, request))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a failed handler had half said is cut or forgotten.
+    fn clear(exchange: &Exchange) {
+        exchange.set_yield(false);
+        if !exchange.cut_if_started() {
+            exchange.reset_head();
+        }
+    }
+
+    /// A plain function may return something to await (A-CALL-02); `scope` is the context that it ran in, if not the thread's.
     fn take_returned(
         &self,
         py: Python<'_>,
         exchange: &Arc<Exchange>,
         value: &Bound<'_, PyAny>,
         response: &Py<Response>,
+        scope: Option<&Bound<'_, PyAny>>,
     ) {
         if value.is_none() || value.is_instance_of::<Response>() {
             return;
         }
-        if value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false)
-            && let Err(error) = self.hooks.spawn.call1(py, (value, response))
-        {
+        if !value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false) {
+            return;
+        }
+        let spawned = match scope {
+            None => self.hooks.spawn.bind(py).call1((value, response)),
+            Some(scope) => scope.call_method1(pyo3::intern!(py, "run"), (&self.hooks.spawn, value, response)),
+        };
+        if let Err(error) = spawned {
             self.fail(py, exchange, &error, Some(response), None);
         }
     }
@@ -166,11 +225,11 @@ impl PyApp {
                 let logged = Self::helper(py, "errors", "logged")
                     .and_then(|logged| logged.call1((value, what, callable)));
                 match logged {
-                    Ok(value) => self.take_returned(py, exchange, &value, response),
+                    Ok(value) => self.take_returned(py, exchange, &value, response, None),
                     Err(error) => error.write_unraisable(py, None),
                 }
             }
-            Ok(value) => self.take_returned(py, exchange, &value, response),
+            Ok(value) => self.take_returned(py, exchange, &value, response, None),
             Err(error) if what == "on_aborted" => {
                 let _ = Self::log_callback(py, what, &error, callable.bind(py));
             }
@@ -202,10 +261,7 @@ impl PyApp {
         response: Option<&Py<Response>>,
         request: Option<&Py<Request>>,
     ) {
-        exchange.set_yield(false);
-        if !exchange.cut_if_started() {
-            exchange.reset_head();
-        }
+        Self::clear(exchange);
         // `into_value` ties the traceback to the exception; before Python 3.12 they are apart.
         let value = error.clone_ref(py).into_value(py);
         if let Err(error) = self.hooks.fail.call1(py, (value, response, request)) {

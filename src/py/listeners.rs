@@ -13,7 +13,7 @@ use crate::app::{Lane, Signal};
 use crate::py::bridge::PyApp;
 use crate::py::request::Request;
 use crate::py::response::Response;
-use crate::server::Exchange;
+use crate::server::{Exchange, Pull};
 
 /// A callback and where it runs.
 pub(crate) struct Callback {
@@ -33,10 +33,25 @@ struct Inner {
     room: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
     /// The body, once it has been read whole.
     body: Option<Py<PyBytes>>,
+    /// `body` is what had arrived when the client left.
+    partial: bool,
+    /// The future of whoever waits for the next piece of the body.
+    piece: Option<Py<PyAny>>,
+    /// Pieces of the body have been handed out, so it cannot be had whole any more.
+    in_pieces: bool,
+    /// Futures that are done when the answer is complete or the client has gone.
+    ends: Vec<Py<PyAny>>,
     /// The abort has been signalled: `aborted` is about to be called.
     aborting: bool,
     /// The objects of a request that moves to a handler of the other lane.
     carried: Option<(Py<Response>, Py<Request>)>,
+}
+
+impl Inner {
+    /// Whether a future waits for something that may never come.
+    fn is_awaited(&self) -> bool {
+        !self.whole.is_empty() || !self.room.is_empty() || self.piece.is_some() || !self.ends.is_empty()
+    }
 }
 
 /// Everything that waits for an exchange.
@@ -111,6 +126,33 @@ impl Listeners {
         self.inner.lock().room.push((future, room, gone));
     }
 
+    pub(crate) fn await_piece(&self, future: Py<PyAny>) {
+        let old = self.inner.lock().piece.replace(future);
+        drop(old);
+    }
+
+    pub(crate) fn await_end(&self, future: Py<PyAny>) {
+        self.inner.lock().ends.push(future);
+    }
+
+    /// Whether pieces of the body have been handed out.
+    pub(crate) fn is_in_pieces(&self) -> bool {
+        self.inner.lock().in_pieces
+    }
+
+    /// Whether the body that was kept is only what had arrived when the client left.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.inner.lock().partial
+    }
+
+    /// A piece is about to be handed out to whoever asks. False when others read the body.
+    pub(crate) fn begin_pieces(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let free = inner.data.is_none() && inner.whole.is_empty();
+        inner.in_pieces |= free;
+        free
+    }
+
     pub(crate) fn body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
         self.inner.lock().body.as_ref().map(|body| body.clone_ref(py))
     }
@@ -141,11 +183,10 @@ impl Listeners {
         let mut inner = listeners.inner.lock();
         inner.aborting |= signal == Signal::Aborted;
         let (callbacks, futures) = match signal {
-            Signal::Aborted => (
-                [&inner.aborted, &inner.data, &inner.writable],
-                !inner.whole.is_empty() || !inner.room.is_empty(),
-            ),
-            Signal::Readable => ([&inner.data, &None, &None], !inner.whole.is_empty()),
+            Signal::Aborted => ([&inner.aborted, &inner.data, &inner.writable], inner.is_awaited()),
+            Signal::Readable => {
+                ([&inner.data, &None, &None], !inner.whole.is_empty() || inner.piece.is_some())
+            }
             Signal::Writable => ([&inner.writable, &None, &None], !inner.room.is_empty()),
             Signal::Sent => ([&None, &None, &None], !inner.room.is_empty()),
         };
@@ -170,7 +211,7 @@ impl Listeners {
             let aborted = inner.aborted.take_if(|_| !told);
             let response = inner.response.take_if(|_| !told);
             let old = (response, aborted, inner.data.take(), inner.writable.take());
-            (old, !inner.whole.is_empty() || !inner.room.is_empty())
+            (old, inner.is_awaited())
         };
         drop(old);
         if waiting {
@@ -196,7 +237,7 @@ impl Listeners {
     }
 
     fn aborted(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
-        let (callback, response, old, whole, room) = {
+        let (callback, response, old, whole, room, others) = {
             let mut inner = self.inner.lock();
             let inner = &mut *inner;
             let here = |slot: &mut Option<Callback>| slot.take_if(|callback| callback.lane == lane);
@@ -205,11 +246,16 @@ impl Listeners {
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let none_left = inner.aborted.is_none() && inner.data.is_none() && inner.writable.is_none();
             let old = (old, inner.response.take_if(|_| none_left));
-            let (whole, room) = match lane {
-                Lane::Loop => (std::mem::take(&mut inner.whole), std::mem::take(&mut inner.room)),
+            let (whole, room, others) = match lane {
+                Lane::Loop => {
+                    let mut others = std::mem::take(&mut inner.ends);
+                    others.extend(inner.piece.take());
+                    (std::mem::take(&mut inner.whole), std::mem::take(&mut inner.room), others)
+                }
                 Lane::Turn => Default::default(),
             };
-            (callback, response, old, whole, room)
+            inner.partial |= !whole.is_empty() && inner.body.is_none();
+            (callback, response, old, whole, room, others)
         };
         drop(old);
         if let (Some(callback), Some(response)) = (callback, &response) {
@@ -224,8 +270,11 @@ impl Listeners {
             );
         }
         if !whole.is_empty() {
-            let body = PyBytes::new(py, &exchange.take_rest()).unbind();
+            let body = self.body(py).unwrap_or_else(|| PyBytes::new(py, &exchange.take_rest()).unbind());
             self.resolve_whole(py, &body, whole);
+        }
+        for future in others {
+            PyApp::resolve(py, &future, &py.None());
         }
         for (future, _, gone) in room {
             PyApp::resolve(py, &future, &gone);
@@ -233,13 +282,14 @@ impl Listeners {
     }
 
     fn readable(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
-        let (callable, response, waits, pieces, kept) = {
+        let (callable, response, waits, pieces, piece, kept) = {
             let inner = self.inner.lock();
             let callable =
                 inner.data.as_ref().filter(|data| data.lane == lane).map(|data| data.callable.clone_ref(py));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let kept = inner.body.as_ref().map(|body| body.clone_ref(py));
-            (callable, response, !inner.whole.is_empty(), inner.data.is_some(), kept)
+            let piece = inner.piece.as_ref().map(|future| future.clone_ref(py));
+            (callable, response, !inner.whole.is_empty(), inner.data.is_some(), piece, kept)
         };
         if waits {
             let taken = if lane == Lane::Loop { exchange.take_whole(pieces) } else { None };
@@ -254,12 +304,20 @@ impl Listeners {
             exchange.resume_body();
             return;
         }
+        if let Some(future) = piece
+            && lane == Lane::Loop
+        {
+            self.pulled(py, exchange, &future);
+            return;
+        }
         let (Some(callable), Some(response)) = (callable, response) else { return };
         let Some((bytes, last)) = exchange.take_body() else { return };
-        if last {
-            let old = self.inner.lock().data.take();
-            drop(old);
-        }
+        let old = {
+            let mut inner = self.inner.lock();
+            inner.in_pieces |= kept.is_none();
+            inner.data.take_if(|_| last)
+        };
+        drop(old);
         // What somebody has read whole is one piece to whoever reads pieces.
         let chunk = kept.map_or_else(|| PyBytes::new(py, &bytes), |body| body.into_bound(py));
         drop(bytes);
@@ -273,6 +331,37 @@ impl Listeners {
                 app.call_back(py, exchange, &response, &callable, arguments.into_pyobject(py), "on_data");
                 exchange.resume_body();
             }
+        }
+    }
+
+    /// Gives the next piece to whoever waits for it.
+    fn pulled(&self, py: Python<'_>, exchange: &Arc<Exchange>, future: &Py<PyAny>) {
+        let forget = || {
+            let mut inner = self.inner.lock();
+            // Meanwhile another may have come to wait.
+            inner.piece.take_if(|waiting| waiting.is(future))
+        };
+        let done = future.call_method0(py, pyo3::intern!(py, "done"));
+        if done.and_then(|done| done.is_truthy(py)).unwrap_or(true) {
+            // It was cancelled. What has come is for whoever asks next.
+            drop(forget());
+            exchange.stop_pulling();
+            return;
+        }
+        match exchange.pull() {
+            Pull::Piece(bytes, last) => {
+                drop(forget());
+                // This signal is dealt with, and no other is wanted before the next piece is asked for.
+                exchange.stop_pulling();
+                match (PyBytes::new(py, &bytes), last).into_pyobject(py) {
+                    Ok(piece) => PyApp::resolve(py, future, &piece.into_any().unbind()),
+                    Err(error) => error.write_unraisable(py, None),
+                }
+            }
+            // A signal for an earlier one, or paused: another comes.
+            Pull::Later => exchange.resume_body(),
+            // It hears so from the signal that is on its way.
+            Pull::Over => {}
         }
     }
 

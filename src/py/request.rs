@@ -28,6 +28,11 @@ impl Request {
         Self { exchange }
     }
 
+    /// The answer's object, for what reads the body through it.
+    fn answer(&self) -> Response {
+        Response::new(Arc::clone(&self.exchange))
+    }
+
     pub(crate) fn exchange(&self) -> &Arc<Exchange> {
         &self.exchange
     }
@@ -174,6 +179,39 @@ impl Request {
 
     fn get_cookies<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         PyApp::helper(slf.py(), "cookies", "get_cookies")?.call1((slf,))
+    }
+
+    // ---- body ---------------------------------------------------------------------------------------------------
+
+    fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(py, "reading", "read_body")?.call1((self.answer(),))
+    }
+
+    #[pyo3(signature = (encoding = None))]
+    fn text<'py>(slf: &Bound<'py, Self>, encoding: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "reading", "read_text")?.call1((slf, slf.get().answer(), encoding))
+    }
+
+    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let serializer = PyApp::of(&self.exchange).map(|app| app.serializer(py));
+        PyApp::helper(py, "reading", "read_json")?.call1((self.answer(), serializer))
+    }
+
+    fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(py, "reading", "read_stream")?.call1((self.answer(),))
+    }
+
+    #[pyo3(signature = (**limits))]
+    fn form<'py>(slf: &Bound<'py, Self>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "forms", "FormReader")?.call((slf, slf.get().answer()), limits)
+    }
+
+    #[pyo3(signature = (**limits))]
+    fn multipart<'py>(
+        slf: &Bound<'py, Self>,
+        limits: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "parts", "Multipart")?.call((slf, slf.get().answer()), limits)
     }
 
     fn preserve(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -16,11 +16,12 @@ use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
 use crate::py::classes::Replaceable;
-use crate::py::convert::{address_bytes, address_text, truth};
+use crate::py::convert::{address_bytes, address_text, text, truth};
+use crate::py::cors::CorsPolicy;
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
 use crate::py::sockets::Attached;
-use crate::server::{Attempt, Exchange, Sending};
+use crate::server::{Attempt, Exchange, Pull, Sending};
 
 /// The answer to one HTTP request.
 #[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
@@ -50,6 +51,11 @@ type Slf<'py> = Bound<'py, Response>;
 impl Response {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
         Self { exchange }
+    }
+
+    /// Whether the answer is to have no body (RFC 9110 section 9.3.2).
+    fn is_head(&self) -> bool {
+        self.exchange.method() == b"HEAD"
     }
 
     fn python(&self) -> PyResult<&PyApp> {
@@ -466,6 +472,62 @@ impl Response {
         Ok(slf)
     }
 
+    // ---- streams ------------------------------------------------------------------------------------------------
+
+    #[pyo3(signature = (iterable, content_type = None, status = None, headers = None))]
+    fn stream<'py>(
+        slf: &Slf<'py>,
+        iterable: &Bound<'py, PyAny>,
+        content_type: Option<&Bound<'py, PyAny>>,
+        status: Option<&Bound<'py, PyAny>>,
+        headers: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let arguments = (slf, iterable, content_type, status, headers, slf.get().is_head());
+        PyApp::helper(slf.py(), "streams", "stream")?.call1(arguments)
+    }
+
+    /// Sets what the head of a stream says; a type that was written before, or is among the headers, is the only one.
+    #[pyo3(signature = (content_type, status, headers))]
+    fn _begin_stream(
+        &self,
+        content_type: &str,
+        status: Option<&Bound<'_, PyAny>>,
+        headers: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        if let Some(status) = status {
+            self.unless_over(self.status(status))?;
+        }
+        if let Some(headers) = headers {
+            self.unless_over(self.headers(headers))?;
+        }
+        if !self.exchange.has_header(Known::ContentType) {
+            self.exchange.add_header(b"Content-Type", content_type.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    #[pyo3(signature = (keep_alive = 15.0, headers = None))]
+    fn events<'py>(
+        slf: &Slf<'py>,
+        keep_alive: f64,
+        headers: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let (this, py) = (slf.get(), slf.py());
+        let last = this.exchange.header(b"last-event-id").map(|value| text(py, &value));
+        PyApp::helper(py, "events", "EventStream")?.call1((slf, keep_alive, headers, last, this.is_head()))
+    }
+
+    #[pyo3(signature = (iterable, keep_alive = 15.0, headers = None))]
+    fn send_events<'py>(
+        slf: &Slf<'py>,
+        iterable: &Bound<'py, PyAny>,
+        keep_alive: f64,
+        headers: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let events = Self::events(slf, keep_alive, headers)?;
+        PyApp::helper(slf.py(), "events", "send_all")?.call1((events, iterable))
+    }
+
     // ---- state --------------------------------------------------------------------------------------------------
 
     #[pyo3(signature = (
@@ -602,6 +664,52 @@ impl Response {
         self.exchange.resume_body();
     }
 
+    /// The whole body if it is here and has not been handed out in pieces, else None.
+    fn _whole_body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
+        match Listeners::of(&self.exchange) {
+            Some(listeners) if listeners.is_in_pieces() => Err(PyRuntimeError::new_err(
+                "the body of this request has been read in pieces, so it cannot be had whole any more",
+            )),
+            Some(listeners) if listeners.is_partial() => Ok(None),
+            _ => Ok(self.take_now(py)),
+        }
+    }
+
+    /// The next piece of the body: `(bytes, is_end)`, None when there will never be one, or a future of that.
+    fn _read_piece<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let none = || py.None().into_bound(py);
+        let Some(listeners) = Listeners::of(&self.exchange) else { return Ok(none()) };
+        if !listeners.begin_pieces() {
+            return Err(PyRuntimeError::new_err(
+                "the body of this request is being read already, as a whole or by on_data()",
+            ));
+        }
+        match self.exchange.pull() {
+            Pull::Piece(bytes, last) => Ok((PyBytes::new(py, &bytes), last).into_pyobject(py)?.into_any()),
+            Pull::Over => Ok(none()),
+            Pull::Later => {
+                let future = self.python()?.create_future(py)?;
+                listeners.await_piece(future.clone().unbind());
+                if !self.exchange.read_pieces() {
+                    self.exchange.server().signal(&self.exchange, crate::app::Signal::Aborted);
+                }
+                Ok(future)
+            }
+        }
+    }
+
+    /// A future that is done when the answer is complete or the client has gone.
+    fn _ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let future = self.python()?.create_future(py)?;
+        if let Some(listeners) = Listeners::of(&self.exchange) {
+            listeners.await_end(future.clone().unbind());
+            if self.exchange.is_over() || self.exchange.is_aborted() {
+                self.exchange.server().signal(&self.exchange, crate::app::Signal::Aborted);
+            }
+        }
+        Ok(future)
+    }
+
     #[pyo3(signature = (encoding = "utf-8"))]
     fn get_text<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
         PyApp::helper(slf.py(), "bodies", "get_text")?.call1((slf, encoding))
@@ -673,6 +781,11 @@ impl Response {
             let _ = self.exchange.add_header(b"Content-Type", b"text/plain");
             self.finish(text.as_bytes(), false);
         }
+    }
+
+    /// Says which pages of other origins may read this answer.
+    fn _apply_cors(&self, policy: &CorsPolicy) {
+        self.exchange.apply_cors(&policy.policy);
     }
 
     /// Forgets status and headers that have not gone out, and cuts an answer that has begun.

@@ -23,6 +23,7 @@ use crate::net::{Endpoint, Listener};
 use crate::py::access_log::Writer;
 use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
+use crate::py::cors::CorsPolicy;
 use crate::py::{message, outgoing};
 use crate::router::{Domains, Hosts, Kind, Pattern};
 use crate::server::{self, AccessQueue, Routes};
@@ -311,6 +312,12 @@ impl Server {
         };
         let directory = Directory::new(&directory.extract::<PathBuf>()?, depth, options, types)?;
         self.put(domain, Kind::Files, pattern, Target::Files(Arc::new(directory)))
+    }
+
+    /// Sets which pages of other origins may read what is answered below a pattern.
+    fn add_cors(&self, pattern: &str, policy: &CorsPolicy) -> PyResult<()> {
+        let added = self.config.cors.insert(pattern, &policy.policy);
+        added.map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     /// Registers a WebSocket route. `limits` are numbers by key; `listeners` are (callable, is coroutine function) by name,

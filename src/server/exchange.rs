@@ -18,6 +18,8 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
+pub use self::body::Pull;
+
 use crate::app::{Behavior, HandlerId, Lane, Listener, Target};
 use crate::files::conditions::Conditions;
 use crate::http::head::{self, Head, HeaderLines};

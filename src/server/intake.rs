@@ -142,6 +142,23 @@ impl Intake {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Hands over what has arrived to a reader that says each time when it is ready for more, and whether that was the last
+    /// of it. None when nothing has: then it waits.
+    pub(crate) fn pull(&mut self) -> Option<(Vec<u8>, bool)> {
+        if self.paused || (self.buffer.is_empty() && !self.is_complete()) {
+            return None;
+        }
+        self.stop_pieces();
+        Some(self.take())
+    }
+
+    /// Nobody waits for pieces at the moment.
+    pub(crate) fn stop_pieces(&mut self) {
+        if self.reader == Reader::Pieces {
+            self.reader = Reader::None;
+        }
+    }
+
     /// Whether the reader has asked for pieces and then for none at the moment.
     pub(crate) fn is_held_back(&self) -> bool {
         self.paused && self.reader == Reader::Pieces

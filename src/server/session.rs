@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::app::{Constant, Job, Lane, Signal, Target};
 use crate::files::conditions::Conditions;
+use crate::http::cors::Verdict;
 use crate::http::head::{self, Framing, Head};
 use crate::http::status;
 use crate::net::proxy::{self, Preface};
@@ -134,6 +135,14 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
     if let Some(log) = &mut state.log {
         log.begin(&head, bytes, state.proxied.or(connection.peer.ip()));
     }
+    let preflight = match server.config.cors.judge(&head, bytes) {
+        None => None,
+        Some(Verdict::Preflight(answer)) => Some(answer),
+        Some(Verdict::Lines(lines)) => {
+            state.http.reply.cors = Some(lines);
+            None
+        }
+    };
     let domains = server.routes.load();
     let routes = domains.select(|| head.authority(bytes));
     if head.upgrade
@@ -141,6 +150,15 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         && let Target::WebSocket(behavior) = found.value
         && !websocket::begin(connection, state, &head, bytes, behavior, &found.params)
     {
+        connection.rearm(state);
+        return;
+    }
+    if let Some(answer) = preflight {
+        if begin_body(connection, state, head.framing, server.config.max_body_size) {
+            state.http.reply.head = answer;
+            whole(connection, state, b"");
+            connection.settle(state);
+        }
         connection.rearm(state);
         return;
     }

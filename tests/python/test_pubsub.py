@@ -1,7 +1,7 @@
 """Topics: who gets what is published, in which order, whoever publishes and wherever.
 
-Rows: C-P-01..12, A-WS-13..18, A-APP-25, A-APP-26, I-S-40, I-S-41, A-CALL-16, C-C-09, C-K-16, DEC-1, I-A-08, I-A-10, I-A-27; issues
-J#401, J#422, J#499, J#539, G#862.
+Rows: C-P-01..12, A-WS-13..18, A-APP-25, A-APP-26, I-S-40, I-S-41, A-CALL-16, C-C-09, C-K-16, DEC-1, I-A-08, I-A-10, I-A-27;
+issues J#401, J#422, J#499, J#539, G#862.
 """
 
 from __future__ import annotations

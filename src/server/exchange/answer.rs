@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::http::cors::Policy;
 use crate::http::response::HeadError;
 use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::exchange::{Attempt, Exchange};
@@ -84,6 +85,15 @@ impl Exchange {
     /// Adds a header.
     pub fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         self.current().map_or(Ok(()), |mut state| state.http.reply.head.header(name, value))
+    }
+
+    /// Sets the header lines of cross-origin resource sharing, which go with whatever the answer is.
+    pub fn apply_cors(&self, policy: &Policy) {
+        let origin = self.header(b"origin");
+        let lines = policy.lines(origin.as_deref());
+        if let Some(mut state) = self.current() {
+            state.http.reply.cors = Some(lines);
+        }
     }
 
     /// Whether user code gave this header already.

@@ -4,6 +4,17 @@ use crate::server::exchange::Exchange;
 use crate::server::intake::Reader;
 use crate::server::session;
 
+/// What became of asking for a piece of the body.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// A piece, and whether it is the last one.
+    Piece(Vec<u8>, bool),
+    /// Nothing has arrived since the last one.
+    Later,
+    /// The exchange is over.
+    Over,
+}
+
 impl Exchange {
     // ---- events -------------------------------------------------------------------------------------------------
 
@@ -90,6 +101,25 @@ impl Exchange {
             if state.http.intake.wants_signal() {
                 session::announce(&self.connection, &mut state);
             }
+            self.connection.rearm(&state);
+        }
+    }
+
+    /// Takes what has arrived of the body, for whoever asks for each piece when it is ready for it: until it asks, nobody
+    /// waits, and the client does. After [`Pull::Later`] it calls [`Exchange::read_pieces`].
+    pub fn pull(&self) -> Pull {
+        let Some(mut state) = self.current() else { return Pull::Over };
+        let Some((bytes, last)) = state.http.intake.pull() else { return Pull::Later };
+        self.connection.rearm(&state);
+        self.connection.wake();
+        Pull::Piece(bytes, last)
+    }
+
+    /// The [`Signal::Readable`](crate::app::Signal) for a piece has come, and nobody waits for it any more.
+    pub fn stop_pulling(&self) {
+        if let Some(mut state) = self.current() {
+            state.http.intake.stop_pieces();
+            state.http.intake.signalled = false;
             self.connection.rearm(&state);
         }
     }

@@ -1,0 +1,202 @@
+"""The body of a request for those who would rather get an exception than None: what ``Request.json`` and its like give.
+
+``bodies`` has the forms that the API always had, which give None.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .exceptions import BadRequest, ClientDisconnected, UnsupportedMediaType
+
+if TYPE_CHECKING:
+    from ._core import Request, Response
+    from .handlers import JsonSerializer
+
+__all__ = ["BodyReader", "charset", "media_type", "read_body", "read_json", "read_stream", "read_text"]
+
+#: A longer Content-Type is nobody's, and would take long to look through.
+_LONGEST_TYPE = 1024
+_PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*)')
+#: Python's names of the encodings that the WHATWG Encoding Standard has; others would let a client run codecs that
+#: nobody sends text in, some of which take quadratic time.
+_ENCODINGS = re.compile(
+    r"ascii|utf-8|utf-8-sig|utf-16(-[bl]e)?|iso8859-\d+|cp125\d|cp866|cp874|koi8-[ru]|mac-(roman|cyrillic)|gbk|gb2312"
+    r"|gb18030|big5|euc_jp|iso2022_jp|shift_jis|euc_kr"
+)
+
+
+async def read_body(response: Response) -> bytes:
+    """Reads the whole body.
+
+    Args:
+        response: The response of the request that has the body.
+
+    Returns:
+        The bytes, which are kept: reading again gives them again.
+
+    Raises:
+        ClientDisconnected: It cannot become complete.
+        RuntimeError: It has been read in pieces, or the request has been answered before.
+    """
+    body = response._whole_body()
+    if body is None:
+        await response.get_data()
+        body = response._whole_body()
+    if body is None:
+        _raise_gone(response)
+    return body
+
+
+async def read_text(request: Request, response: Response, encoding: str | None) -> str:
+    """Reads the whole body as text.
+
+    Args:
+        request: The request.
+        response: Its response.
+        encoding: Name of the encoding; None for what the ``Content-Type`` says, and UTF-8 if it says nothing.
+
+    Returns:
+        The text.
+
+    Raises:
+        BadRequest: The body is not in that encoding.
+        UnsupportedMediaType: The client says that it is in an encoding that nobody knows.
+        LookupError: Python has no such encoding as was asked for.
+    """
+    if encoding is None:
+        encoding = charset(request.get_header("content-type"))
+    return _decode(await read_body(response), encoding)
+
+
+async def read_json(response: Response, serializer: JsonSerializer) -> Any:
+    """Reads the whole body as JSON.
+
+    Args:
+        response: The response of the request that has the body.
+        serializer: Its ``loads`` gets the body as ``str``.
+
+    Returns:
+        What ``loads`` gives.
+
+    Raises:
+        BadRequest: The body is not UTF-8 (RFC 8259 section 8.1), or not JSON; an empty one is not.
+    """
+    text = _decode(await read_body(response), "utf-8")
+    try:
+        return serializer.loads(text)
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Serializers share no exception class; one that nests too deep for the parser is a RecursionError.
+        raise BadRequest(f"the body is not JSON: {error}") from error
+
+
+def read_stream(response: Response) -> AsyncIterator[bytes]:
+    """Reads the body piece by piece: the client waits while nobody asks.
+
+    Args:
+        response: The response of the request that has the body.
+
+    Returns:
+        An asynchronous iterator of pieces, none of them empty.
+    """
+    return _pieces(BodyReader(response))
+
+
+async def _pieces(reader: BodyReader) -> AsyncIterator[bytes]:
+    while piece := await reader.read():
+        yield piece
+
+
+class BodyReader:
+    """Reads a body piece by piece, each when it is asked for.
+
+    Args:
+        response: The response of the request that has the body.
+    """
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._begun = False
+        self._ended = False
+
+    async def read(self) -> bytes:
+        """Gives the next piece; ``b""`` at the end.
+
+        Raises:
+            ClientDisconnected: There is no end, since the client has left or was refused.
+            RuntimeError: Somebody else reads the body.
+        """
+        if not self._begun:
+            self._begun = True
+            # What is here already is kept, so that the body can be read again.
+            if (whole := self._response._whole_body()) is not None:
+                self._ended = True
+                return whole
+        while not self._ended:
+            piece = self._response._read_piece()
+            if piece is not None and not isinstance(piece, tuple):
+                piece = await piece
+            if piece is None:
+                _raise_gone(self._response)
+            data, self._ended = piece
+            if data:
+                return data
+        return b""
+
+
+def media_type(value: str | None) -> tuple[str, dict[str, str]]:
+    """Takes a ``Content-Type`` apart (RFC 9110 section 8.3.1).
+
+    Args:
+        value: The header's value, if there is one.
+
+    Returns:
+        The type in lower case, ``""`` for what is none; and its parameters by lower case name.
+    """
+    if value is None or len(value) > _LONGEST_TYPE:
+        return "", {}
+    name, _, _ = value.partition(";")
+    found: dict[str, str] = {}
+    for key, text in _PARAMETER.findall(value, len(name)):
+        if text.startswith('"'):
+            text = re.sub(r"\\(.)", r"\1", text[1:-1])
+        found.setdefault(key.lower(), text)
+    return name.strip().lower(), found
+
+
+def charset(content_type: str | None) -> str:
+    """Gives the encoding that a ``Content-Type`` names, UTF-8 where it names none.
+
+    Raises:
+        UnsupportedMediaType: It is no encoding that text on the web is in.
+    """
+    named = media_type(content_type)[1].get("charset") or "utf-8"
+    try:
+        known = codecs.lookup(named).name
+    except (LookupError, ValueError):
+        known = ""
+    if not _ENCODINGS.fullmatch(known):
+        raise UnsupportedMediaType(f"{named[:40]!r} is not a known charset")
+    return known
+
+
+def _decode(body: bytes, encoding: str) -> str:
+    try:
+        return body.decode(encoding)
+    except ValueError as error:
+        raise BadRequest(f"the body is not valid {encoding}") from error
+
+
+def _raise_gone(response: Response) -> NoReturn:
+    if response.has_responded():
+        raise RuntimeError(
+            "the request has been answered before its body was read: read it before you answer"
+        )
+    raise ClientDisconnected(
+        "the body of the request is not complete, and never will be: the client has gone"
+    )

@@ -1,0 +1,241 @@
+//! Cross-origin resource sharing: which headers the Fetch standard (section 3.3, CORS protocol) has a server add, and how
+//! a preflight is answered.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+use super::head::{self, Head};
+use super::response::{HeadError, ResponseHead};
+use super::{is_token_byte, list_members};
+use crate::router::{Kind, PatternError, Router};
+
+/// An origin with one `*`, which stands for labels of a host name, or for a port.
+#[derive(Debug, Clone)]
+pub struct Wildcard {
+    /// What goes before it.
+    pub before: Box<[u8]>,
+    /// What goes after it.
+    pub after: Box<[u8]>,
+}
+
+impl Wildcard {
+    fn allows(&self, origin: &[u8]) -> bool {
+        origin
+            .strip_prefix(&*self.before)
+            .and_then(|rest| rest.strip_suffix(&*self.after))
+            .is_some_and(|star| !star.is_empty() && star.iter().all(|&byte| is_host_byte(byte)))
+    }
+}
+
+/// Who may read answers, and ask for what.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Every origin, without credentials.
+    pub any: bool,
+    /// Origins as browsers send them: scheme, host and port.
+    pub origins: Vec<Box<[u8]>>,
+    /// Origins with one `*`.
+    pub wildcards: Vec<Wildcard>,
+    /// Methods that a preflight allows; empty: the one that was asked for.
+    pub methods: Vec<Box<[u8]>>,
+    /// Headers that a preflight allows; none: those that were asked for.
+    pub headers: Option<Box<[u8]>>,
+    /// Headers that scripts may read.
+    pub expose: Box<[u8]>,
+    /// Whether requests may carry cookies and the like.
+    pub credentials: bool,
+    /// Seconds for which browsers may remember a preflight.
+    pub max_age: u32,
+    /// Whether pages of public sites may reach a server in a private network.
+    pub private_network: bool,
+}
+
+/// The policies of a server by pattern of path, replaced as a whole while it runs. Most servers have none.
+#[derive(Clone, Default)]
+pub struct Policies(Arc<ArcSwapOption<Router<Arc<Policy>>>>);
+
+impl fmt::Debug for Policies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Policies").field(&self.0.load().as_ref().map_or(0, |router| router.len())).finish()
+    }
+}
+
+impl Policies {
+    /// Sets the policy for all paths of a pattern, in place of an earlier one.
+    pub fn insert(&self, pattern: &str, policy: &Arc<Policy>) -> Result<(), PatternError> {
+        let mut router = self.0.load().as_ref().map_or_else(Router::default, |router| (**router).clone());
+        router.insert(Kind::any(), pattern, Arc::clone(policy))?;
+        self.0.store(Some(Arc::new(router)));
+        Ok(())
+    }
+
+    /// What the policy for the path of this request says; none where none is set.
+    pub fn judge(&self, head: &Head, bytes: &[u8]) -> Option<Verdict> {
+        let router = self.0.load();
+        let found = router.as_ref()?.find(head.method(bytes), head.path(bytes))?;
+        // All that it writes are headers that were checked before, or came as headers.
+        found.value.judge(head, bytes).ok()
+    }
+}
+
+/// What a policy says to one request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// These header lines go with whatever the answer is.
+    Lines(Box<[u8]>),
+    /// The request is a preflight, and this is its answer.
+    Preflight(ResponseHead),
+}
+
+impl Policy {
+    /// Whether pages of `origin` may read answers. Origins are compared byte for byte, as the standard has it.
+    pub fn allows(&self, origin: &[u8]) -> bool {
+        self.any
+            || self.origins.iter().any(|own| **own == *origin)
+            || self.wildcards.iter().any(|own| own.allows(origin))
+    }
+
+    /// What goes with the answer to the request whose head is `bytes`, or is the answer.
+    pub fn judge(&self, head: &Head, bytes: &[u8]) -> Result<Verdict, HeadError> {
+        let value = |name: &[u8]| head::joined(head.header_block(bytes), name);
+        let origin = value(b"origin");
+        let method = value(b"access-control-request-method");
+        if let (b"OPTIONS", Some(origin), Some(method)) = (head.method(bytes), &origin, &method) {
+            let headers = value(b"access-control-request-headers");
+            let private = value(b"access-control-request-private-network").is_some();
+            return Ok(Verdict::Preflight(self.preflight(origin, method, headers.as_deref(), private)?));
+        }
+        Ok(Verdict::Lines(self.lines(origin.as_deref())))
+    }
+
+    /// The header lines for a request that comes from a page of `origin`.
+    pub fn lines(&self, origin: Option<&[u8]>) -> Box<[u8]> {
+        let mut lines = Vec::new();
+        let mut line = |name: &str, value: &[u8]| {
+            lines.extend_from_slice(name.as_bytes());
+            lines.extend_from_slice(b": ");
+            lines.extend_from_slice(value);
+            lines.extend_from_slice(b"\r\n");
+        };
+        if !self.any {
+            // Without it a cache would give what one origin got to another.
+            line("Vary", b"Origin");
+        }
+        let allowed = if self.any { Some(&b"*"[..]) } else { origin.filter(|origin| self.allows(origin)) };
+        if let Some(allowed) = allowed {
+            line("Access-Control-Allow-Origin", allowed);
+            if self.credentials {
+                line("Access-Control-Allow-Credentials", b"true");
+            }
+            if !self.expose.is_empty() {
+                line("Access-Control-Expose-Headers", &self.expose);
+            }
+        }
+        lines.into()
+    }
+
+    fn preflight(
+        &self,
+        origin: &[u8],
+        method: &[u8],
+        headers: Option<&[u8]>,
+        private: bool,
+    ) -> Result<ResponseHead, HeadError> {
+        let mut head = ResponseHead::default();
+        head.header(b"Vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers")?;
+        if !self.allows(origin) || !method.iter().all(|&byte| is_token_byte(byte)) {
+            head.set_status(403)?;
+            return Ok(head);
+        }
+        head.set_status(204)?;
+        head.header(b"Access-Control-Allow-Origin", if self.any { b"*" } else { origin })?;
+        if self.credentials {
+            head.header(b"Access-Control-Allow-Credentials", b"true")?;
+        }
+        let methods = self.methods.join(&b", "[..]);
+        head.header(b"Access-Control-Allow-Methods", if methods.is_empty() { method } else { &methods })?;
+        match (&self.headers, headers) {
+            (Some(own), _) if !own.is_empty() => head.header(b"Access-Control-Allow-Headers", own)?,
+            (None, Some(asked))
+                if list_members(asked).all(|name| name.iter().all(|&byte| is_token_byte(byte))) =>
+            {
+                head.header(b"Access-Control-Allow-Headers", asked)?;
+            }
+            _ => {}
+        }
+        if private && self.private_network {
+            head.header(b"Access-Control-Allow-Private-Network", b"true")?;
+        }
+        head.header(b"Access-Control-Max-Age", self.max_age.to_string().as_bytes())?;
+        Ok(head)
+    }
+}
+
+fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(origins: &[&str], wildcards: &[(&str, &str)]) -> Policy {
+        let boxed = |text: &str| Box::<[u8]>::from(text.as_bytes());
+        Policy {
+            origins: origins.iter().map(|origin| boxed(origin)).collect(),
+            wildcards: wildcards
+                .iter()
+                .map(|(before, after)| Wildcard { before: boxed(before), after: boxed(after) })
+                .collect(),
+            ..Policy::default()
+        }
+    }
+
+    #[test]
+    fn origins_are_compared_exactly() {
+        let policy = policy(&["https://a.example"], &[]);
+        for (origin, allowed) in [
+            ("https://a.example", true),
+            ("http://a.example", false),
+            ("https://a.example:443", false),
+            ("https://A.example", false),
+            ("https://a.example.evil", false),
+            ("https://xa.example", false),
+            ("null", false),
+            ("", false),
+        ] {
+            assert_eq!(policy.allows(origin.as_bytes()), allowed, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_stands_for_labels_alone() {
+        let policy = policy(&[], &[("https://", ".a.example")]);
+        for (origin, allowed) in [
+            ("https://b.a.example", true),
+            ("https://c.b.a.example", true),
+            ("https://.a.example", false),
+            ("https://a.example", false),
+            ("https://evil.example/.a.example", false),
+            ("https://evil.example#.a.example", false),
+            ("https://evil@x.a.example", false),
+            ("https://evil:1.a.example", false),
+            ("http://b.a.example", false),
+        ] {
+            assert_eq!(policy.allows(origin.as_bytes()), allowed, "{origin}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_what_others_may() {
+        let policy = policy(&["https://a.example"], &[]);
+        assert_eq!(&*policy.lines(Some(b"https://b.example")), b"Vary: Origin\r\n");
+        assert_eq!(&*policy.lines(None), b"Vary: Origin\r\n");
+        assert_eq!(
+            &*policy.lines(Some(b"https://a.example")),
+            b"Vary: Origin\r\nAccess-Control-Allow-Origin: https://a.example\r\n"
+        );
+    }
+}
