@@ -3,6 +3,7 @@
 mod access_log;
 mod bridge;
 mod calls;
+mod compression;
 mod convert;
 mod listeners;
 mod message;
