@@ -4,6 +4,7 @@ mod access_log;
 mod bridge;
 mod calls;
 mod classes;
+mod compression;
 mod convert;
 mod cors;
 mod listeners;

@@ -17,11 +17,11 @@ use crate::app::{Behavior, Constant, Listener as Listening, Target};
 use crate::config::{Config, SocketConfig};
 use crate::files::types::Types;
 use crate::files::{Directory, Options};
-use crate::http::encoding::{Coding, Compression as ContentCompression, Offer, TypePattern};
 use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener};
 use crate::py::access_log::Writer;
 use crate::py::bridge::{Handler, Hooks, PyApp};
+use crate::py::compression::compression;
 use crate::py::convert::truth;
 use crate::py::cors::CorsPolicy;
 use crate::py::{message, outgoing};
@@ -64,7 +64,7 @@ impl Life {
 }
 
 /// Options given as a dictionary.
-fn option<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
+pub(super) fn option<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
     options: &Bound<'py, PyDict>,
     name: &str,
 ) -> PyResult<Option<T>> {
@@ -124,40 +124,6 @@ fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     config.compression = compression(options)?.map(Arc::new);
     config.proxy_protocol = option(options, "proxy_protocol")?.unwrap_or(config.proxy_protocol);
     Ok(config)
-}
-
-/// What `socketify.Compression` checks is checked again: this module is reachable without it.
-fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<ContentCompression>> {
-    let given = option::<(Vec<(String, u32)>, usize, Vec<String>)>(options, "compression")?;
-    let Some((encodings, minimum, types)) = given else { return Ok(None) };
-    let offer = |(name, level): (String, u32)| {
-        let coding = Coding::named(&name).ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "compression: {name:?} is no encoding: expected 'br', 'zstd' or 'gzip'"
-            ))
-        })?;
-        let levels = coding.levels();
-        if !levels.contains(&level) {
-            return Err(PyValueError::new_err(format!(
-                "compression: the level of {name} must be from {} to {}, not {level}",
-                levels.start(),
-                levels.end()
-            )));
-        }
-        Ok(Offer { coding, level })
-    };
-    let pattern = |text: String| {
-        TypePattern::parse(&text).ok_or_else(|| {
-            PyValueError::new_err(format!(
-                "compression: {text:?} is no media type: expected one such as 'application/json', 'text/*' or '*+xml'"
-            ))
-        })
-    };
-    Ok(Some(ContentCompression {
-        offers: encodings.into_iter().map(offer).collect::<PyResult<_>>()?,
-        minimum,
-        types: types.into_iter().map(pattern).collect::<PyResult<_>>()?,
-    }))
 }
 
 fn socket_config(limits: &Bound<'_, PyDict>) -> PyResult<SocketConfig> {
