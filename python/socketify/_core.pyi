@@ -17,7 +17,7 @@ from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload
 from .options import OpCode, SendStatus
 from .parts import Multipart
 
-__all__ = ["CorsPolicy", "Request", "Response", "Server", "WebSocket", "__version__"]
+__all__ = ["CorsPolicy", "Request", "Response", "Server", "WebSocket", "__version__", "_isolate_handlers"]
 
 __version__: Final[str]
 """Version of the core, which is that of the package."""

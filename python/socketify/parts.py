@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, fields
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
@@ -303,13 +304,14 @@ def _extended_filename(disposition: str) -> str | None:
 
 def _library() -> Any:
     try:
-        import multipart
+        # By name, since it comes without types.
+        library = import_module("multipart")
     except ImportError as error:
         raise RuntimeError(
             "multipart forms need the package 'multipart': pip install 'socketify[multipart]'"
         ) from error
-    if not hasattr(multipart, "PushMultipartParser"):
+    if not hasattr(library, "PushMultipartParser"):
         raise RuntimeError(
             "multipart forms need the package 'multipart' 2 or newer; the one that is installed under this name is another"
         )
-    return multipart
+    return library

@@ -248,7 +248,7 @@ impl ResponseHead {
             Some(Known::TransferEncoding) => {}
             Some(Known::Connection) => self.connection(name, value),
             Some(Known::Date | Known::Server | Known::ContentType | Known::AllowOrigin) | None => {
-                self.append(name, &[value])
+                self.append(name, &[value]);
             }
         }
         self.written |= known.map_or(0, |known| known as u8);
