@@ -293,7 +293,7 @@ impl State {
             entry.status = reply.head.status();
         }
         entry.bytes = reply.sent;
-        entry.aborted = !reply.is_done() || reply.is_short();
+        entry.aborted = !reply.is_done() || reply.is_short() || self.http.file_leaves;
         log.unsent.push_back(entry);
         if self.out.is_empty() && !self.flushing {
             self.log_sent();

@@ -360,12 +360,12 @@ fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: 
 /// Less was there than was promised: only the end of the connection can say so.
 fn cut(connection: &Arc<Connection>, state: &mut State) {
     state.cut = true;
-    state.http.file_leaves = false;
     if let Some(exchange) = state.exchange.take() {
         exchange.mark_responded();
         connection.server.app.signal(exchange, Signal::Sent);
     }
     connection.begin_closing(state);
+    state.http.file_leaves = false;
 }
 
 impl Connection {
@@ -459,6 +459,7 @@ impl Exchange {
         if state.http.reply.is_started() {
             return;
         }
+        self.begin_as_is(&mut state, false);
         match opened {
             Ok(file) => {
                 let asked = Conditions::read(self.method(), self.header_block());

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import re
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -144,6 +146,43 @@ def test_a_slow_client_is_logged_when_it_has_all(serve: Serve, records: Records)
         client.exactly(size)
         record = records.wait(2)[1]
         assert (record.path, record.bytes, record.aborted) == ("/", size, False)
+
+
+def test_files(serve: Serve, records: Records, tmp_path: Path) -> None:
+    """What the system sends from its own memory is counted as it leaves."""
+    (tmp_path / "small").write_bytes(b"small")
+    (tmp_path / "large").write_bytes(bytes(3_000_000))
+    (tmp_path / "endless").write_bytes(b"")
+    os.truncate(tmp_path / "endless", 64 * 1024 * 1024)
+
+    async def one(res: Any, req: Any) -> None:
+        await res.send_file(tmp_path / "large")
+
+    def configure(app: App) -> None:
+        app.static("/s", tmp_path)
+        app.get("/one", one)
+
+    app = serve(configure, access_log=True)
+    with app.client() as client:
+        for path in ("/s/small", "/s/large", "/one", "/s/none"):
+            client.get(path)
+        client.get("/s/large", "Range: bytes=0-99999")
+        client.request("HEAD", "/s/large").answer("HEAD")
+    found = [(record.path, record.status, record.bytes, record.aborted) for record in records.wait(6)]
+    assert found == [
+        ("/s/small", 200, 5, False),
+        ("/s/large", 200, 3_000_000, False),
+        ("/one", 200, 3_000_000, False),
+        ("/s/none", 404, 9, False),
+        ("/s/large", 206, 100_000, False),
+        ("/s/large", 200, 0, False),
+    ]
+    client = app.client(receive_buffer=4096)
+    client.request("GET", "/s/endless").until(b"\r\n\r\n")
+    client.reset()
+    record = records.wait(7)[-1]
+    assert (record.path, record.status, record.aborted) == ("/s/endless", 200, True)
+    assert 0 < record.bytes < 64 * 1024 * 1024
 
 
 def test_a_client_that_leaves(serve: Serve, records: Records) -> None:

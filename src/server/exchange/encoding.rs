@@ -130,7 +130,7 @@ impl Exchange {
     }
 
     /// An answer begins that is sent as it is: what asked for just that goes out of the head.
-    pub(super) fn begin_as_is(&self, state: &mut Locked<'_>, empty: bool) {
+    pub(in crate::server) fn begin_as_is(&self, state: &mut Locked<'_>, empty: bool) {
         if let Some(settings) = self.settings()
             && !state.http.reply.is_started()
         {
