@@ -42,7 +42,8 @@ def elsewhere(self, where=None, handler=None):
     def listening(config):
         if handler is not None:
             handler(config)
-        ready(config)
+        # Readiness is the loop's first turn: from then on everything works.
+        self.loop.loop.call_soon(ready, config)
     return listen(self, where, listening)
 App.listen = elsewhere
 os.chdir(os.path.dirname(sys.argv[1]))
