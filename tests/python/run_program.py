@@ -71,7 +71,7 @@ def run(self: App) -> App:
 def visit(end: Callable[[], object]) -> None:
     try:
         with Client(where["port"], path=where["path"]) as client:
-            print("status", client.get("/").status, flush=True)
+            print(f"status {client.get('/').status}\n", end="", flush=True)
         for socket in sockets:
             converse(socket)
         for program in clients:

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNNER = Path(__file__).with_name("run_program.py")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<before>[^\n]*)\n+```(?P<kind>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
-KINDS = {"", "python", "sh", "text", "json", "html", "toml"}
+KINDS = {"", "html", "ini", "json", "python", "sh", "text", "toml"}
 
 
 class Block(NamedTuple):
