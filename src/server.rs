@@ -85,7 +85,14 @@ impl Server {
         routes: Routes,
         listeners: Vec<Listener>,
     ) -> io::Result<Arc<Self>> {
-        let server = Arc::new(Self {
+        let server = Self::new(config, app, routes)?;
+        server.serve(listeners)?;
+        Ok(server)
+    }
+
+    /// A server that does not serve yet, for whoever has to know it before its first thread does. Call it after any fork.
+    pub fn new(config: Config, app: Arc<dyn App>, routes: Routes) -> io::Result<Arc<Self>> {
+        Ok(Arc::new(Self {
             threads: threads::Threads::new(config.io_threads)?,
             permits: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             config,
@@ -101,14 +108,18 @@ impl Server {
             announced: AtomicBool::new(false),
             stop_accepting: Notify::new(),
             ended: Notify::new(),
-        });
-        let runtime = server.threads.first();
+        }))
+    }
+
+    /// Starts the threads and serves on `listeners`.
+    pub fn serve(self: &Arc<Self>, listeners: Vec<Listener>) -> io::Result<()> {
+        let runtime = self.threads.first();
         for listener in listeners {
-            server.listen(listener)?;
+            self.listen(listener)?;
         }
-        runtime.spawn(accept::sweep(Arc::downgrade(&server)));
-        threads::start(&server)?;
-        Ok(server)
+        runtime.spawn(accept::sweep(Arc::downgrade(self)));
+        threads::start(self)?;
+        Ok(())
     }
 
     /// Accepts on one more listener.

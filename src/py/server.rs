@@ -49,8 +49,8 @@ pub(crate) struct Server {
 /// How far the server is.
 enum Life {
     Stopped,
-    /// Threads are being made; whoever closes meanwhile leaves the grace that it gives.
-    Starting(Option<Duration>),
+    /// Threads are being made, and those that are there serve already; whoever closes meanwhile leaves the grace that it gives.
+    Starting(Arc<server::Server>, Option<Duration>),
     Running(Arc<server::Server>),
 }
 
@@ -58,7 +58,15 @@ impl Life {
     fn server(&self) -> Option<&Arc<server::Server>> {
         match self {
             Self::Running(server) => Some(server),
-            Self::Stopped | Self::Starting(_) => None,
+            Self::Stopped | Self::Starting(..) => None,
+        }
+    }
+
+    /// The server as handlers see it, which may run before its last thread has been made.
+    fn serving(&self) -> Option<&Arc<server::Server>> {
+        match self {
+            Self::Running(server) | Self::Starting(server, _) => Some(server),
+            Self::Stopped => None,
         }
     }
 }
@@ -330,13 +338,13 @@ impl Server {
         opcode: Option<&Bound<'_, PyAny>>,
         #[pyo3(from_py_with = truth)] compress: bool,
     ) -> PyResult<bool> {
-        let server = self.life.lock().server().cloned();
+        let server = self.life.lock().serving().cloned();
         outgoing::publish(py, &self.app, server.as_ref(), topic, message, opcode, compress)
     }
 
     /// How many sockets are subscribed to a topic.
     fn num_subscribers(&self, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let server = self.life.lock().server().cloned();
+        let server = self.life.lock().serving().cloned();
         outgoing::subscribers(server.as_ref(), topic)
     }
 
@@ -371,26 +379,27 @@ impl Server {
 
     /// Starts the threads. `event_loop` is where `async` handlers run.
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>) -> PyResult<()> {
-        {
+        let cannot = |error| PyOSError::new_err(format!("cannot start the server: {error}"));
+        let server = {
             let mut life = self.life.lock();
             if !matches!(*life, Life::Stopped) {
                 return Err(PyRuntimeError::new_err("the server is running already"));
             }
-            *life = Life::Starting(None);
-        }
+            self.begin_log(py)
+                .map_err(|error| PyOSError::new_err(format!("cannot start the access log: {error}")))?;
+            let (app, routes) = (Arc::clone(&self.app), Arc::clone(&self.live));
+            let server = server::Server::new(self.config.clone(), app, routes).map_err(cannot)?;
+            *life = Life::Starting(Arc::clone(&server), None);
+            server
+        };
         self.app.set_event_loop(Some(event_loop));
         self.live.store(Arc::new(self.routes.lock().clone()));
-        if let Err(error) = self.begin_log(py) {
-            *self.life.lock() = Life::Stopped;
-            return Err(PyOSError::new_err(format!("cannot start the access log: {error}")));
-        }
         let listeners = std::mem::take(&mut *self.bound.lock());
-        let (config, app, routes) = (self.config.clone(), Arc::clone(&self.app), Arc::clone(&self.live));
-        let started = py.detach(|| server::Server::start(config, app, routes, listeners));
+        let started = py.detach(|| server.serve(listeners));
         let mut life = self.life.lock();
         match started {
-            Ok(server) => {
-                if let Life::Starting(Some(grace)) = *life {
+            Ok(()) => {
+                if let Life::Starting(_, Some(grace)) = *life {
                     server.close(grace);
                 }
                 *life = Life::Running(Arc::clone(&server));
@@ -404,7 +413,7 @@ impl Server {
                 *life = Life::Stopped;
                 drop(life);
                 self.end_log(py);
-                Err(PyOSError::new_err(format!("cannot start the server: {error}")))
+                Err(cannot(error))
             }
         }
     }
@@ -415,7 +424,7 @@ impl Server {
         let grace = Duration::try_from_secs_f64(grace).unwrap_or_default();
         let server = match &mut *self.life.lock() {
             Life::Stopped => return,
-            Life::Starting(closed) => {
+            Life::Starting(_, closed) => {
                 *closed = Some(closed.map_or(grace, |earlier| earlier.min(grace)));
                 return;
             }
@@ -457,7 +466,7 @@ impl Server {
 
     /// How many connections are open.
     fn connection_count(&self) -> usize {
-        self.life.lock().server().map_or(0, |server| server.connection_count())
+        self.life.lock().serving().map_or(0, |server| server.connection_count())
     }
 
     /// Sets what JSON goes through.

@@ -19,7 +19,7 @@ import pytest
 from lanes import LOOP, TASK, THREAD, each_lane, on, options
 from socketify import App, CompressOptions, OpCode
 from support import until
-from ws_client import BINARY, CLOSE, PONG, TEXT, Frame, WebSocketClient
+from ws_client import BINARY, CLOSE, PONG, TEXT, Frame, WebSocketClient, connect
 from ws_server import OFFER, Deflate, Held
 
 Serve = Callable[..., Any]
@@ -838,3 +838,32 @@ def test_publishing_in_every_callback(serve: Serve) -> None:
         assert listener.recv_message() == "subscription"
         until(lambda: len(results) == 6, "all of them to end")
     assert results == dict.fromkeys(slots, True)
+
+
+def test_before_the_last_thread_has_been_made() -> None:
+    """A client that connects between `listen` and `run` is heard by threads that are there before the others: what its
+    listener publishes reaches everybody already. As many applications as it takes for the two to meet."""
+
+    def opened(ws: Any) -> None:
+        ws.subscribe("topic")
+        ws.send(str(ws.app.num_subscribers("topic")), OpCode.TEXT)
+        ws.publish("topic", "published", OpCode.TEXT)
+
+    for _ in range(100):
+        app = App()
+        app.ws("/", {"open": opened})
+        ports: list[int] = []
+        app.listen({"host": "127.0.0.1", "port": 0}, lambda config, ports=ports: ports.append(config.port))
+        heard: list[Any] = []
+
+        def visit(app: App = app, port: int = ports[0], heard: list[Any] = heard) -> None:
+            with connect(port) as client:
+                heard.extend(client.recv_message() for _ in range(2))
+            app.close()
+
+        visitor = threading.Thread(target=visit)
+        visitor.start()
+        app.run()
+        visitor.join()
+        app.dispose()
+        assert heard == ["1", "published"]
