@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from socketify import (
+    CORS,
     App,
     AppExtension,
     AppListenOptions,
+    Compression,
     CompressOptions,
     Domain,
+    HTTPError,
     MiddlewareRouter,
     OpCode,
     Request,
     Response,
     SendStatus,
+    ServerSentEvent,
+    UploadedFile,
     WebSocket,
     WebSocketBehavior,
+    get_request_id,
     middleware,
+    request_id,
     sendfile,
 )
+from socketify.templates import Jinja2Template
+from socketify.testing import TestServer
 
 if TYPE_CHECKING:
     # What `extend` adds, said to those who check types.
@@ -81,6 +91,45 @@ async def upload(res: Response, req: Request) -> None:
     res.write_status(201).cork_end(body)
 
 
+async def order(res: Response, req: Request) -> None:
+    async with req.form(max_fields=10) as form:
+        name: str = form["name"]
+        photo: UploadedFile | None = form.files.get("photo")
+        size = 0 if photo is None else len(await photo.read())
+    if not name:
+        raise HTTPError(400, "no name", [("X-Why", "empty")])
+    res.end({"name": name, "size": size, "id": get_request_id()})
+
+
+async def parts(res: Response, req: Request) -> None:
+    total = 0
+    async for part in req.multipart(max_files=2):
+        async for chunk in part:
+            total += len(chunk)
+    text: str = await req.text() if not total else ""
+    res.end(f"{total} {text}")
+
+
+async def feed(res: Response, req: Request) -> None:
+    async with res.events(keep_alive=5) as events:
+        await events.send({"last": events.last_event_id}, event="start", id="1")
+        await events.send(ServerSentEvent("end"))
+
+
+async def numbers() -> AsyncIterator[str]:
+    for number in range(3):
+        yield f"{number}\n"
+
+
+async def count(res: Response, req: Request) -> None:
+    complete: bool = await res.stream(numbers(), "text/plain", headers=[("X-Kind", "numbers")])
+    print(complete)
+
+
+def page(res: Response, req: Request) -> None:
+    res.render("page.html", title="Page")
+
+
 def stream(res: Response, req: Request) -> None:
     def aborted(res: Response) -> None:
         print("gone", res.aborted)
@@ -110,7 +159,10 @@ def failed(error: Exception, res: Response | None, req: Request | None) -> None:
         res.write_status(500).end(f"{error} {req and req.get_url()}")
 
 
-app = App(max_body_size=1 << 20).register(extend).json_serializer(json)
+app = App(max_body_size=1 << 20, compression=Compression(minimum_size=512), access_log="shop.access")
+app.register(extend).json_serializer(json).template(Jinja2Template("/nowhere"))
+app.cors(["https://shop.example"], credentials=True).static("/files", "/nowhere", index="index.html")
+app.post("/order", order).post("/parts", parts).get("/feed", feed).get("/count", count).get("/page", page)
 app.set_error_handler(failed)
 app.get("/", lambda res, req: res.end(f"Hello {req.get_query('name')}")).post("/", upload, max_body_size=1024)
 app.get("/stream", stream).any("/*", lambda res, _: res.write_status(404).end("no"))
@@ -122,7 +174,7 @@ echo: WebSocketBehavior = {
 }
 app.ws("/echo", echo)
 
-api = app.router("/api", authenticate)
+api = app.router("/api", CORS("*", methods=["GET"]), request_id(trust=True), authenticate)
 shop: Domain = (
     app.domain("*.shop.example").static("/assets", "/nowhere").get("/", lambda res, req: res.end("shop"))
 )
@@ -164,6 +216,13 @@ def told(error: Exception, res: Response | None, req: Request | None) -> Any:
 
 def listening(config: AppListenOptions) -> None:
     print(f"http://localhost:{config.port}")
+
+
+def check() -> None:
+    with TestServer(app) as server:
+        assert server.get("/health").json() == {"status": "ok"}
+        with server.websocket("/echo") as socket:
+            socket.send("hello")
 
 
 if __name__ == "__main__":
