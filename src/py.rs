@@ -9,6 +9,7 @@ mod convert;
 mod cors;
 mod listeners;
 mod message;
+mod options;
 mod outgoing;
 mod request;
 mod response;

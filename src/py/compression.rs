@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::http::encoding::{Coding, Compression, Offer, TypePattern};
-use crate::py::server::option;
+use crate::py::options::option;
 
 /// What `socketify.Compression` checks is checked again: this module is reachable without it.
 pub(super) fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<Compression>> {

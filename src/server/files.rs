@@ -5,9 +5,11 @@
 //! instead, and the answer goes on when it is in memory. While a file leaves, its exchange is over for user code, and
 //! the connection stays busy: the next request begins when the last byte is out.
 
+mod sending;
+
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,118 +20,15 @@ use crate::files::{Directory, Disk, File, Named, OpenError};
 use crate::http::date::imf_fixdate;
 use crate::http::encoding::Coding;
 use crate::http::response::Known;
-use crate::server::connection::{Connection, Locked, Phase, State};
+use crate::server::connection::{Connection, Locked, State};
 use crate::server::exchange::Exchange;
 use crate::server::session;
-use crate::server::stream::Writing;
+
+pub(crate) use self::sending::Body;
+use self::sending::Part;
 
 /// Files up to this size are copied behind the head. Beyond it the copy would cost more than a second system call.
 const COPIED: u64 = 32 * 1024;
-/// Bytes of a file given to the kernel before others on the same thread have their turn.
-const SHARE: u64 = 2 * 1024 * 1024;
-/// Bytes whose presence in memory is looked at, and that are read ahead, at a time.
-const WINDOW: u64 = 2 * 1024 * 1024;
-
-/// What is still to leave of an answer from a file, behind what is queued.
-#[derive(Debug)]
-pub(crate) struct Body {
-    file: File,
-    parts: VecDeque<Part>,
-    /// The exchange it belongs to.
-    number: u64,
-}
-
-#[derive(Debug)]
-enum Part {
-    /// What stands between two parts of a file.
-    Bytes(Vec<u8>),
-    File(Range<u64>),
-}
-
-/// How far [`Body::send`] came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
-    All,
-    /// Others have their turn now.
-    Share,
-    /// The kernel has no room.
-    Full,
-    /// The disk must be waited for.
-    Cold,
-    /// The file has become shorter than what was promised.
-    Short,
-    /// The client has gone.
-    Lost,
-}
-
-impl Body {
-    /// Sends what can be sent, and adds to `taken` what the kernel took.
-    fn send(
-        &mut self,
-        send: impl Fn(&dyn Fn(&Writing) -> io::Result<usize>) -> io::Result<usize>,
-        taken: &mut u64,
-    ) -> Sent {
-        let mut left = SHARE;
-        while let Some(part) = self.parts.front_mut() {
-            let file = &self.file;
-            let result = match part {
-                Part::Bytes(bytes) => send(&|socket| socket.try_write(bytes)),
-                Part::File(_) if left == 0 => return Sent::Share,
-                Part::File(range) => {
-                    let count = (range.end - range.start).min(WINDOW).min(left);
-                    if !file.is_cached(range.start + count - 1) {
-                        return Sent::Cold;
-                    }
-                    let count = usize::try_from(count).unwrap_or(usize::MAX);
-                    send(&|socket| socket.try_send_file(file, range.start, count))
-                }
-            };
-            let count = match result {
-                Ok(0) => return Sent::Short,
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Sent::Full,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return Sent::Lost,
-            };
-            *taken += count as u64;
-            let done = match part {
-                Part::Bytes(bytes) => {
-                    bytes.drain(..count);
-                    bytes.is_empty()
-                }
-                Part::File(range) => {
-                    left = left.saturating_sub(count as u64);
-                    range.start += count as u64;
-                    range.is_empty()
-                }
-            };
-            if done {
-                self.parts.pop_front();
-            }
-        }
-        Sent::All
-    }
-
-    /// Waits for the disk to give what is sent next.
-    fn warm(&self) {
-        let next = self.parts.iter().find_map(|part| match part {
-            Part::File(range) => Some(range.clone()),
-            Part::Bytes(_) => None,
-        });
-        let Some(range) = next else { return };
-        let end = range.end.min(range.start + WINDOW);
-        let mut scratch = Vec::new();
-        let mut at = range.start;
-        while at < end {
-            scratch.clear();
-            match self.file.read(&mut scratch, at, 128 * 1024, Disk::Wait) {
-                None | Some(0) => return,
-                Some(count) => at += count as u64,
-            }
-        }
-    }
-}
-
 // ---- which file, and what is said of it -----------------------------------------------------------------------------
 
 /// How a file is to be described.
@@ -366,58 +265,6 @@ fn cut(connection: &Arc<Connection>, state: &mut State) {
     }
     connection.begin_closing(state);
     state.http.file_leaves = false;
-}
-
-impl Connection {
-    /// Sends of `body` what can be sent. The caller marks `flushing` and holds no lock.
-    pub(super) fn send_file(self: &Arc<Self>, mut body: Box<Body>) -> Progress {
-        let mut taken = 0;
-        let sent = body.send(|act| self.with_socket(act), &mut taken);
-        Progress { body, sent, taken }
-    }
-
-    /// Does what the progress of a file calls for. True when it has left, or never will.
-    pub(super) fn progressed(self: &Arc<Self>, state: &mut State, progress: Progress) {
-        let Progress { body, sent, taken } = progress;
-        if state.phase != Phase::Busy || state.current != body.number {
-            return;
-        }
-        state.http.reply.sent += taken;
-        match sent {
-            Sent::All => over(self, state),
-            Sent::Short => cut(self, state),
-            Sent::Lost => self.lose(state),
-            Sent::Full => {
-                state.http.file = Some(body);
-                state.blocked = true;
-                self.rearm(state);
-                self.wake();
-            }
-            Sent::Share => {
-                state.http.file = Some(body);
-                self.wake();
-            }
-            Sent::Cold => {
-                let connection = Arc::clone(self);
-                self.server.threads.first().spawn_blocking(move || {
-                    body.warm();
-                    let mut state = connection.state.lock();
-                    if state.phase == Phase::Busy && state.current == body.number {
-                        state.http.file = Some(body);
-                        connection.wake();
-                    }
-                });
-            }
-        }
-    }
-}
-
-/// A file that is being sent, and how far it came.
-pub(crate) struct Progress {
-    body: Box<Body>,
-    sent: Sent,
-    /// Bytes that the kernel took.
-    taken: u64,
 }
 
 // ---- through an exchange ------------------------------------------------------------------------------------------------

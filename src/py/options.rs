@@ -1,0 +1,93 @@
+//! Options from Python: dictionaries in, settings of the core out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::config::{Config, SocketConfig};
+use crate::py::compression::compression;
+use crate::websocket::deflate::Compression;
+
+/// Options given as a dictionary.
+pub(super) fn option<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
+    options: &Bound<'py, PyDict>,
+    name: &str,
+) -> PyResult<Option<T>> {
+    match options.get_item(name)? {
+        Some(value) if !value.is_none() => value.extract().map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn seconds(options: &Bound<'_, PyDict>, name: &str, default: Duration) -> PyResult<Duration> {
+    match option::<f64>(options, name)? {
+        None => Ok(default),
+        Some(value) => Duration::try_from_secs_f64(value).map_err(|_| {
+            PyValueError::new_err(format!("{name} must be a number of seconds from 0, not {value}"))
+        }),
+    }
+}
+
+fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, default: T) -> PyResult<T> {
+    let given = option::<i64>(options, name).map_err(|_| {
+        let value = options.get_item(name).ok().flatten().map_or_else(String::new, |value| value.to_string());
+        PyValueError::new_err(format!(
+            "{name} must be a whole number from {least} that fits 63 bits, not {value}"
+        ))
+    })?;
+    match given {
+        None => Ok(default),
+        Some(value) if value >= least => T::try_from(value).map_err(|_| {
+            PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}"))
+        }),
+        Some(value) => {
+            Err(PyValueError::new_err(format!("{name} must be a whole number from {least}, not {value}")))
+        }
+    }
+}
+
+pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
+    let mut config = Config::default();
+    config.io_threads = count(options, "io_threads", 1, config.io_threads)?.min(256);
+    config.max_connections = count(options, "max_connections", 1, config.max_connections)?;
+    config.head.max_bytes = count(options, "max_header_bytes", 1, config.head.max_bytes)?;
+    config.head.max_headers = count(options, "max_headers", 1, config.head.max_headers)?.min(256);
+    config.max_body_size = count(options, "max_body_size", 0, config.max_body_size)?;
+    config.body_buffer = count(options, "body_buffer", 1, config.body_buffer)?;
+    config.header_timeout = seconds(options, "header_timeout", config.header_timeout)?;
+    config.keep_alive_timeout = seconds(options, "keep_alive_timeout", config.keep_alive_timeout)?;
+    config.body_timeout = seconds(options, "body_timeout", config.body_timeout)?;
+    config.write_timeout = seconds(options, "write_timeout", config.write_timeout)?;
+    if let Some(name) = option::<String>(options, "server_name")? {
+        if name.bytes().any(|byte| byte.is_ascii_control()) {
+            return Err(PyValueError::new_err(format!(
+                "server_name {name:?} must not have control characters"
+            )));
+        }
+        config.server_name = name.into();
+    }
+    config.compression = compression(options)?.map(Arc::new);
+    config.proxy_protocol = option(options, "proxy_protocol")?.unwrap_or(config.proxy_protocol);
+    Ok(config)
+}
+
+pub(super) fn socket_config(limits: &Bound<'_, PyDict>) -> PyResult<SocketConfig> {
+    let default = SocketConfig::default();
+    let flag = |name: &str| option::<bool>(limits, name).map(Option::unwrap_or_default);
+    let options = count(limits, "compression", 0, 0_u32)?;
+    Ok(SocketConfig {
+        max_payload_length: count(limits, "max_payload_length", 0, default.max_payload_length)?,
+        idle_timeout: seconds(limits, "idle_timeout", default.idle_timeout)?,
+        max_backpressure: count(limits, "max_backpressure", 0, default.max_backpressure)?,
+        close_on_backpressure_limit: flag("close_on_backpressure_limit")?,
+        reset_idle_timeout_on_send: flag("reset_idle_timeout_on_send")?,
+        send_pings_automatically: flag("send_pings_automatically")?,
+        max_lifetime: seconds(limits, "max_lifetime", default.max_lifetime)?,
+        compression: Compression::from_options(options)
+            .map_err(|error| PyValueError::new_err(format!("compression: {error}")))?,
+        inbound_buffer: count(limits, "inbound_buffer", 1, default.inbound_buffer)?,
+    })
+}
