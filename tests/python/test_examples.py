@@ -234,6 +234,36 @@ def test_proxy() -> None:
             )
 
 
+def test_static_files() -> None:
+    """H-20: a directory with types, ranges and conditions; one file; what is missing; nothing from outside."""
+    content = (EXAMPLES / "static_files.py").read_bytes()
+    with example("static_files.py") as app:
+        answer = app.get("/files/static_files.py")
+        assert (answer.status, answer.body) == (200, content)
+        assert answer.headers["content-type"] == "text/x-python"
+        assert app.get("/files/chat/index.html").headers["content-type"] == "text/html"
+        ranged = app.get("/files/static_files.py", headers={"Range": "bytes=3-9"})
+        assert (ranged.status, ranged.body) == (206, content[3:10])
+        unchanged = {"If-Modified-Since": answer.headers["last-modified"]}
+        assert app.get("/files/static_files.py", headers=unchanged).status == 304
+        assert app.get("/download").headers["content-disposition"] == 'attachment; filename="program.py"'
+        assert (app.get("/files/nothing").status, app.get("/files/nothing").text) == (
+            404,
+            "There is no /files/nothing.\n",
+        )
+        assert app.get("/files/%2e%2e/README.md").status == 404
+
+
+def test_file_stream() -> None:
+    """H-21: whole and in part, exact to the byte."""
+    content = (EXAMPLES / "file_stream.py").read_bytes().upper()
+    with example("file_stream.py") as app:
+        assert app.get().body == content
+        part = app.get(headers={"Range": "bytes=10-99"})
+        assert (part.status, part.body) == (206, content[10:100])
+        assert part.headers["content-range"] == f"bytes 10-99/{len(content)}"
+
+
 @pytest.mark.parametrize("engine", ["jinja2", "mako"])
 def test_templates(engine: str) -> None:
     """H-23, H-24, H-40: a page in a page, as HTML, with what a visitor says escaped."""

@@ -405,3 +405,57 @@ def test_request_task_before_the_loop_runs() -> None:
         assert loop.run_until_complete(task) == 1
     finally:
         loop.close()
+
+
+# ---- chains by hand ------------------------------------------------------------------------------------------------
+
+
+def test_plain_chain_by_hand(serve: Callable[..., Any]) -> None:
+    """H-16: a function that makes one handler of several, without `middleware`."""
+
+    def chain(*functions: Callable[..., Any]) -> Callable[..., None]:
+        def handle(res: Any, req: Any) -> None:
+            data = None
+            for function in functions:
+                data = function(res, req, data)
+                if not data:
+                    return
+
+        return handle
+
+    def authenticate(res: Any, req: Any, data: Any) -> Any:
+        user = req.get_header("authorization")
+        if user is None:
+            res.write_status(403).end("not authorized")
+        return user
+
+    with serve(
+        lambda app: app.get("/", chain(authenticate, lambda res, req, user: res.end(f"Hi {user}")))
+    ).client() as client:
+        assert (client.get().status, client.get().body) == (403, b"not authorized")
+        assert client.get("/", "Authorization: Ada").body == b"Hi Ada"
+
+
+def test_coroutine_decorator_by_hand(serve: Callable[..., Any]) -> None:
+    """H-17, DEC-3: a decorator that reads the request, waits, and leaves it readable to the handler."""
+
+    def authenticated(handler: Callable[..., Any]) -> Callable[..., Any]:
+        async def handle(res: Any, req: Any) -> None:
+            headers, queries = req.get_headers(), req.get_queries()
+            assert req.get_parameters() == ["10"]
+            await asyncio.sleep(0)
+            if "authorization" not in headers:
+                res.write_status(403).cork_end("not authorized")
+                return
+            assert queries == {"theme_color": ["dark"]}
+            await handler(res, req)
+
+        return handle
+
+    async def home(res: Any, req: Any) -> None:
+        res.cork_end(f"theme {req.get_query('theme_color')} id {req.get_parameter(0)}")
+
+    with serve(lambda app: app.get("/user/:id", authenticated(home))).client() as client:
+        assert client.get("/user/10?theme_color=dark").status == 403
+        answer = client.get("/user/10?theme_color=dark", "Authorization: x")
+        assert answer.body == b"theme dark id 10"
