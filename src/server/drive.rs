@@ -150,8 +150,8 @@ impl Connection {
         state.peer_closed = true;
         match state.phase {
             // The request can still be answered; whoever answers it is told that the client may be gone.
-            // What has been answered leaves.
-            Phase::Busy if state.http.reply.is_done() => {}
+            // The file that is the answer leaves.
+            Phase::Busy if state.http.file_leaves => {}
             Phase::Busy if state.http.intake.is_complete() && !self.server.is_closing() => {
                 if let Some(exchange) = state.exchange.clone() {
                     exchange.mark_aborted();

@@ -1876,7 +1876,6 @@ def test_remote_address_of_a_unix_socket(tmp_path: Path) -> None:
         with Client(path=path) as client:
             client.send(proxy(1, 0x11, V4))
             assert json.loads(client.get().body) == [None, "", "192.0.2.7", "c0000207"]
-        assert app.error is None
 
 
 V4 = bytes([192, 0, 2, 7, 10, 0, 0, 1, 0, 80, 1, 187])
