@@ -1870,7 +1870,7 @@ def test_remote_address_of_both_families() -> None:
 def test_remote_address_of_a_unix_socket(tmp_path: Path) -> None:
     """A-RES-32, A-RES-33."""
     path = str(tmp_path / "socket")
-    for app in listening({"domain": path}):
+    for _ in listening({"domain": path}):
         with Client(path=path) as client:
             assert json.loads(client.get().body) == [None, "", None, None]
         with Client(path=path) as client:
