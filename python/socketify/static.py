@@ -70,6 +70,19 @@ def static_route(
         _types(),
         app._domain,
     )
+    if index is not None and route:
+        # The directory itself without its slash, to be redirected.
+        app._server.add_files(
+            route,
+            os.fsdecode(directory),
+            route.count("/"),
+            index,
+            cache_control,
+            precompressed,
+            dotfiles,
+            _types(),
+            app._domain,
+        )
     return app
 
 

@@ -165,7 +165,7 @@ fn ranges(text: &[u8], size: u64) -> Option<Decision> {
         (0, _) => Some(Decision::Unsatisfiable),
         (1, _) => Some(Decision::Part(found.swap_remove(0))),
         // Parts that overlap, so that the answer would be longer than the file: an attack, or a mistake.
-        _ if found.iter().map(|part| part.end - part.start).sum::<u64>() > size => None,
+        _ if found.iter().fold(0_u64, |all, part| all.saturating_add(part.end - part.start)) > size => None,
         _ => Some(Decision::Parts(found)),
     }
 }

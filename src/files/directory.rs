@@ -103,7 +103,7 @@ impl Directory {
     fn named(&self, path: &[u8], disk: Disk) -> Result<Named, OpenError> {
         let below = self.below(path);
         let name = name::parse(below, self.options.hidden).ok_or(OpenError::Absent)?;
-        let is_directory = below.is_empty() || below.ends_with(b"/");
+        let is_directory = path.ends_with(b"/");
         let Some(index) = &self.options.index else {
             return self.open(&name, disk).map(|file| Named::File(file, name, None));
         };

@@ -4,7 +4,7 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 /// Without `O_NONBLOCK`, opening a named pipe waits for a writer.
@@ -120,11 +120,11 @@ impl File {
                     offset + done as u64,
                     ReadWriteFlags::NOWAIT,
                 )
-                // File systems that cannot tell.
                 .or_else(|errno| match errno {
-                    Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => {
+                    Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL if !self.is_remote() => {
                         pread(&self.descriptor, &mut *rest, offset + done as u64)
                     }
+                    Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL => Err(Errno::AGAIN),
                     errno => Err(errno),
                 }),
                 Disk::Wait => pread(&self.descriptor, &mut *rest, offset + done as u64),
@@ -151,7 +151,21 @@ impl File {
         let mut byte = [0];
         let read =
             preadv2(&self.descriptor, &mut [IoSliceMut::new(&mut byte)], offset, ReadWriteFlags::NOWAIT);
-        read != Err(Errno::AGAIN)
+        match read {
+            Ok(_) => true,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => !self.is_remote(),
+            Err(errno) => errno != Errno::AGAIN,
+        }
+    }
+
+    /// Whether the file may be somebody else's to give. Asked of file systems that cannot tell what is in memory: the local
+    /// ones among them, such as that of containers, are waited for as any other program does.
+    fn is_remote(&self) -> bool {
+        /// NFS, FUSE, CIFS, SMB2, Ceph, 9P, AFS.
+        const REMOTE: [u64; 7] =
+            [0x6969, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997, 0x5346_414f];
+        #[expect(clippy::cast_sign_loss, reason = "a number that names a file system")]
+        fstatfs(&self.descriptor).is_ok_and(|facts| REMOTE.contains(&(facts.f_type as u64 & 0xffff_ffff)))
     }
 }
 

@@ -227,6 +227,16 @@ impl ResponseHead {
         self.status = StatusLine::Code(101);
     }
 
+    /// Chooses a status whatever was chosen before: what is sent is not what the application meant by it.
+    pub(crate) fn replace_status(&mut self, code: u16) {
+        self.status = StatusLine::Code(code);
+    }
+
+    /// Whether the user wrote a header of that name.
+    pub(crate) fn has(&self, name: &[u8]) -> bool {
+        super::head::find(&self.fields, name).is_some()
+    }
+
     fn choose(&mut self, status: impl FnOnce() -> StatusLine) {
         if let StatusLine::Implicit = self.status {
             self.status = status();

@@ -31,6 +31,8 @@ struct Inner {
     whole: Vec<Py<PyAny>>,
     /// Futures of `send_chunk` and `drain`, with what they give when there is room, and when there never will be.
     room: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
+    /// Futures of `send_file`.
+    sent: Vec<Py<PyAny>>,
     /// The body, once it has been read whole.
     body: Option<Py<PyBytes>>,
     /// `body` is what had arrived when the client left.
@@ -153,6 +155,10 @@ impl Listeners {
         free
     }
 
+    pub(crate) fn await_sent(&self, future: Py<PyAny>) {
+        self.inner.lock().sent.push(future);
+    }
+
     pub(crate) fn body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
         self.inner.lock().body.as_ref().map(|body| body.clone_ref(py))
     }
@@ -183,12 +189,15 @@ impl Listeners {
         let mut inner = listeners.inner.lock();
         inner.aborting |= signal == Signal::Aborted;
         let (callbacks, futures) = match signal {
-            Signal::Aborted => ([&inner.aborted, &inner.data, &inner.writable], inner.is_awaited()),
+            Signal::Aborted => {
+                ([&inner.aborted, &inner.data, &inner.writable], inner.is_awaited() || !inner.sent.is_empty())
+            }
             Signal::Readable => {
                 ([&inner.data, &None, &None], !inner.whole.is_empty() || inner.piece.is_some())
             }
             Signal::Writable => ([&inner.writable, &None, &None], !inner.room.is_empty()),
-            Signal::Sent => ([&None, &None, &None], !inner.room.is_empty()),
+            // Whether anybody waits or not, what is kept here is let go of.
+            Signal::Sent => ([&None, &None, &None], true),
         };
         for callback in callbacks.into_iter().flatten() {
             lanes.add(callback.lane);
@@ -205,6 +214,10 @@ impl Listeners {
     /// signalled before, and whoever still waits is released.
     pub(crate) fn finish(exchange: &Arc<Exchange>) {
         let Some(listeners) = Self::existing(exchange) else { return };
+        // A file leaves, or is looked for: its client may still be lost.
+        if exchange.is_leaving() {
+            return;
+        }
         let (old, waiting) = {
             let mut inner = listeners.inner.lock();
             let told = inner.aborting && inner.aborted.is_some();
@@ -227,9 +240,13 @@ impl Listeners {
             Signal::Readable => listeners.readable(py, app, exchange, lane),
             Signal::Writable => listeners.room(py, exchange, lane),
             Signal::Sent => {
-                let futures = std::mem::take(&mut listeners.inner.lock().room);
-                for (future, room, _) in futures {
-                    PyApp::resolve(py, &future, &room);
+                let (futures, carried) = {
+                    let mut inner = listeners.inner.lock();
+                    (std::mem::take(&mut inner.sent), inner.carried.take())
+                };
+                drop(carried);
+                for future in futures {
+                    PyApp::resolve(py, &future, &py.None());
                 }
                 Self::finish(exchange);
             }
@@ -250,6 +267,10 @@ impl Listeners {
                 Lane::Loop => {
                     let mut others = std::mem::take(&mut inner.ends);
                     others.extend(inner.piece.take());
+                    // Others than those who wait for a file may be released while it leaves.
+                    if !exchange.is_leaving() {
+                        others.append(&mut inner.sent);
+                    }
                     (std::mem::take(&mut inner.whole), std::mem::take(&mut inner.room), others)
                 }
                 Lane::Turn => Default::default(),

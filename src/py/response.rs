@@ -426,7 +426,7 @@ impl Response {
             }
             Sending::UnderWay => {
                 if let Some(listeners) = Listeners::of(&self.exchange) {
-                    listeners.await_room(future.clone().unbind(), py.None(), py.None());
+                    listeners.await_sent(future.clone().unbind());
                     // It may have left while we came here.
                     if !self.exchange.is_leaving() {
                         self.exchange.server().signal(&self.exchange, crate::app::Signal::Sent);

@@ -89,6 +89,8 @@ pub(crate) struct HttpParts {
     pub(crate) intake: Intake,
     /// The rest of an answer from a file; not while somebody sends of it, or reads it into memory.
     pub(crate) file: Option<Box<Body>>,
+    /// User code has left the answer to a file.
+    pub(crate) claimed: bool,
     /// Such an answer has not left.
     pub(crate) file_leaves: bool,
 }

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use self::body::Pull;
 
-use crate::app::{Behavior, HandlerId, Lane, Listener, Target};
+use crate::app::{Behavior, HandlerId, Lane, Listener, Signal, Target};
 use crate::files::conditions::Conditions;
 use crate::http::head::{self, Head, HeaderLines};
 use crate::router::Params;
@@ -47,8 +47,8 @@ impl Stop {
     }
 
     /// At the `skipped`th route, which has no handler.
-    pub(crate) fn at_files(skipped: usize) -> Self {
-        Self::at_handler(0, Lane::Turn, Params::default(), skipped)
+    pub(crate) fn at_files(skipped: usize, lane: Lane) -> Self {
+        Self::at_handler(0, lane, Params::default(), skipped)
     }
 
     /// At a WebSocket route.
@@ -288,7 +288,7 @@ impl Exchange {
                     self.finish_with(&mut state, session::give_up);
                     self.connection.flush(state);
                 }
-                return Next::Answered;
+                return self.answered(here);
             };
             match found.value {
                 Target::Constant(constant) => {
@@ -297,20 +297,30 @@ impl Exchange {
                         session::give_constant(connection, state, constant, self.header_block());
                     });
                     self.connection.flush(state);
-                    return Next::Answered;
+                    return self.answered(here);
                 }
                 Target::Files(directory) => {
-                    *stop = Stop::at_files(skipped);
+                    *stop = Stop::at_files(skipped, stop.lane);
                     let asked = Conditions::read(self.method(), self.header_block());
-                    match files::answer_from(&self.connection, &mut state, directory, self.path(), &asked) {
+                    match files::answer_from(
+                        &self.connection,
+                        &mut state,
+                        directory,
+                        (self.path(), self.query()),
+                        &asked,
+                    ) {
                         Tried::Absent => continue,
-                        Tried::Wait => self.find_file(Arc::clone(directory)),
+                        Tried::Wait => {
+                            self.find_file(&mut state, Arc::clone(directory));
+                            return Next::Elsewhere;
+                        }
                         Tried::Answered => {
                             drop(stop);
                             self.connection.flush(state);
+                            // Once it has left, whoever waits is told.
+                            return Next::Elsewhere;
                         }
                     }
-                    return Next::Answered;
                 }
                 Target::WebSocket(behavior) => {
                     if let Some(listener) = behavior.upgrade {
@@ -332,6 +342,14 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// The core has answered: the caller is told, or if it is the core, whoever holds the exchange.
+    fn answered(self: &Arc<Self>, here: bool) -> Next {
+        if !here {
+            self.connection.server.app.signal(Arc::clone(self), Signal::Sent);
+        }
+        Next::Answered
     }
 
     fn move_on(

@@ -44,6 +44,9 @@ pub(crate) struct Description<'a> {
     pub(crate) varies: bool,
 }
 
+/// Path and query of a request.
+pub(crate) type Target<'a> = (&'a [u8], Option<&'a [u8]>);
+
 /// What a directory has for a request.
 pub(crate) enum Tried {
     /// The answer is queued, or all but the rest of the file.
@@ -59,16 +62,16 @@ pub(crate) fn answer_from(
     connection: &Arc<Connection>,
     state: &mut State,
     directory: &Directory,
-    path: &[u8],
+    target: Target<'_>,
     asked: &Conditions<'_>,
 ) -> Tried {
     // A handler that has begun to answer cannot leave the rest to a file.
     if state.http.reply.is_started() {
         return Tried::Absent;
     }
-    match directory.find(path, asked.accept_encoding.as_deref(), Disk::Cached) {
+    match directory.find(target.0, asked.accept_encoding.as_deref(), Disk::Cached) {
         Err(OpenError::Wait) => Tried::Wait,
-        found => give(connection, state, directory, path, asked, found),
+        found => give(connection, state, directory, target, asked, found),
     }
 }
 
@@ -77,7 +80,7 @@ fn give(
     connection: &Arc<Connection>,
     state: &mut State,
     directory: &Directory,
-    path: &[u8],
+    target: Target<'_>,
     asked: &Conditions<'_>,
     found: Result<Named, OpenError>,
 ) -> Tried {
@@ -94,10 +97,12 @@ fn give(
         }
         Ok(Named::WithoutSlash) => {
             // Relative, so that it holds behind whatever proxy: the last segment again, with the slash.
-            let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-            let location = [b"./", last, b"/"].concat();
+            let last = target.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+            let mark: &[u8] = if target.1.is_some() { b"?" } else { b"" };
+            let location = [b"./", last, b"/", mark, target.1.unwrap_or_default()].concat();
+            state.http.reply.head.clear();
             let _ = state.http.reply.head.header(b"Location", &location);
-            answer_code(connection, state, 301);
+            plain(connection, state, 301);
             Tried::Answered
         }
         Err(OpenError::Exhausted) => {
@@ -109,7 +114,13 @@ fn give(
     }
 }
 
+/// Answers with a status instead of the file. What was written about the file does not hold for that.
 fn answer_code(connection: &Arc<Connection>, state: &mut State, code: u16) {
+    state.http.reply.head.clear();
+    plain(connection, state, code);
+}
+
+fn plain(connection: &Arc<Connection>, state: &mut State, code: u16) {
     session::answer(connection, state, code);
     over(connection, state);
 }
@@ -117,6 +128,7 @@ fn answer_code(connection: &Arc<Connection>, state: &mut State, code: u16) {
 /// The answer is out, but for what is queued.
 fn over(connection: &Arc<Connection>, state: &mut State) {
     state.http.file_leaves = false;
+    state.http.claimed = false;
     if let Some(exchange) = state.exchange.take() {
         exchange.mark_responded();
         connection.server.app.signal(exchange, Signal::Sent);
@@ -139,28 +151,37 @@ fn respond(
         200 => decide(asked, &etag, file.modified(), file.size()),
         _ => Decision::Whole,
     };
-    // None of these can fail but a type or a Cache-Control that is no header value, which is left out.
-    let _ = head.header(b"Last-Modified", &imf_fixdate(file.modified()));
-    let _ = head.header(b"ETag", etag.as_bytes());
-    if let Some(cache_control) = description.cache_control {
-        let _ = head.header(b"Cache-Control", cache_control.as_bytes());
-    }
-    if description.varies {
-        let _ = head.header(b"Vary", b"Accept-Encoding");
-    }
     match decision {
-        Decision::NotModified => {
-            let _ = head.set_status(304);
-            let server = connection.server.config.server_name.as_bytes();
-            state.http.reply.end_empty(state.out.tail(), server);
-            return over(connection, state);
-        }
         Decision::Failed => return answer_code(connection, state, 412),
         Decision::Unsatisfiable => {
+            head.clear();
             let _ = head.header(b"Content-Range", format!("bytes */{}", file.size()).as_bytes());
-            return answer_code(connection, state, 416);
+            return plain(connection, state, 416);
         }
-        Decision::Whole | Decision::Part(_) | Decision::Parts(_) => {}
+        _ => {}
+    }
+    // None of these can fail but a type or a Cache-Control that is no header value, which is left out. What user code has
+    // written counts.
+    let modified = imf_fixdate(file.modified());
+    let cache_control = description.cache_control.map(str::as_bytes);
+    let vary = description.varies.then_some(&b"Accept-Encoding"[..]);
+    for (name, value) in [
+        (&b"Last-Modified"[..], Some(&modified[..])),
+        (b"ETag", Some(etag.as_bytes())),
+        (b"Cache-Control", cache_control),
+        (b"Vary", vary),
+    ] {
+        if let Some(value) = value
+            && !head.has(name)
+        {
+            let _ = head.header(name, value);
+        }
+    }
+    if decision == Decision::NotModified {
+        head.replace_status(304);
+        let server = connection.server.config.server_name.as_bytes();
+        state.http.reply.end_empty(state.out.tail(), server);
+        return over(connection, state);
     }
     if let Some(coding) = description.coding {
         let _ = head.header(b"Content-Encoding", coding.name().as_bytes());
@@ -170,7 +191,7 @@ fn respond(
     let mut parts = VecDeque::new();
     match decision {
         Decision::Parts(ranges) => {
-            let _ = head.set_status(206);
+            head.replace_status(206);
             let boundary = boundary();
             if !own_type {
                 let value = format!("multipart/byteranges; boundary={boundary}");
@@ -192,7 +213,7 @@ fn respond(
                 let _ = head.header(b"Content-Type", kind.as_bytes());
             }
             let range = if let Decision::Part(range) = decision {
-                let _ = head.set_status(206);
+                head.replace_status(206);
                 let _ = head.header(b"Content-Range", content_range(&range, file.size()).as_bytes());
                 range
             } else {
@@ -248,23 +269,27 @@ fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: 
     }
     // What else the request brings is of no use to anybody.
     state.http.intake.discard();
+    state.watch_writable = false;
     if let Some(exchange) = &state.exchange {
         exchange.mark_responded();
     }
     state.http.reply.sent = 0;
     state.http.file_leaves = true;
-    state.http.file = Some(Box::new(Body { file, parts, number: state.current }));
+    state.http.file = Some(Box::new(Body::new(file, parts, state.current)));
 }
 
 /// Less was there than was promised: only the end of the connection can say so.
 fn cut(connection: &Arc<Connection>, state: &mut State) {
     state.cut = true;
+    // The access log sees that it is not whole.
+    state.http.file_leaves = true;
     if let Some(exchange) = state.exchange.take() {
         exchange.mark_responded();
         connection.server.app.signal(exchange, Signal::Sent);
     }
     connection.begin_closing(state);
     state.http.file_leaves = false;
+    state.http.claimed = false;
 }
 
 // ---- through an exchange ------------------------------------------------------------------------------------------------
@@ -284,9 +309,11 @@ impl Exchange {
     /// Answers with the file at `path`: 404 when there is none, 403 when it may not be read. `kind` is its media type.
     pub fn send_file(self: &Arc<Self>, path: PathBuf, kind: Option<Box<str>>) -> Sending {
         match self.current() {
+            None if self.is_leaving() => return Sending::UnderWay,
             None => return Sending::Done,
             Some(state) if state.http.reply.is_started() => return Sending::Begun,
-            Some(_) => {}
+            // From here on the answer is the file's, however long the disk takes.
+            Some(mut state) => state.http.claimed = true,
         }
         match File::open(&path, Disk::Cached) {
             Err(OpenError::Wait) => {
@@ -302,10 +329,7 @@ impl Exchange {
     }
 
     fn send_opened(self: &Arc<Self>, opened: Result<File, OpenError>, kind: Option<&str>) {
-        let Some(mut state) = self.current() else { return };
-        if state.http.reply.is_started() {
-            return;
-        }
+        let Some(mut state) = self.claimed() else { return };
         self.begin_as_is(&mut state, false);
         match opened {
             Ok(file) => {
@@ -333,7 +357,8 @@ impl Exchange {
     }
 
     /// Looks for the file on the disk, and answers with it or passes the request on.
-    pub(crate) fn find_file(self: &Arc<Self>, directory: Arc<Directory>) {
+    pub(crate) fn find_file(self: &Arc<Self>, state: &mut State, directory: Arc<Directory>) {
+        state.http.claimed = true;
         let exchange = Arc::clone(self);
         self.server().threads.first().spawn_blocking(move || {
             let asked = Conditions::read(exchange.method(), exchange.header_block());
@@ -342,20 +367,34 @@ impl Exchange {
             if let Ok(Named::File(file, ..)) = &found {
                 prime(file);
             }
-            let Some(mut state) = exchange.current() else { return };
-            let tried = give(exchange.connection(), &mut state, &directory, exchange.path(), &asked, found);
+            let Some(mut state) = exchange.claimed() else {
+                // The client has gone meanwhile: what is kept for the next handler is let go of.
+                exchange.server().signal(&exchange, Signal::Sent);
+                return;
+            };
+            let tried = give(exchange.connection(), &mut state, &directory, exchange.named(), &asked, found);
             match tried {
                 Tried::Answered => {
                     exchange.release(state);
                 }
-                Tried::Absent | Tried::Wait => exchange.pass(state),
+                Tried::Absent | Tried::Wait => {
+                    state.http.claimed = false;
+                    exchange.pass(state);
+                }
             }
         });
     }
 
-    /// Whether a file is on its way as the answer.
+    /// Whether a file is the answer, and is looked for, or on its way.
     pub fn is_leaving(&self) -> bool {
-        self.is_in_progress()
+        let state = self.connection().state.lock();
+        self.is_served_by(&state)
+            && state.exchange.is_some()
+            && (state.http.claimed || state.http.file_leaves)
+    }
+
+    fn named(&self) -> Target<'_> {
+        (self.path(), self.query())
     }
 }
 

@@ -127,6 +127,7 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
     state.fresh = false;
     state.phase = Phase::Busy;
     state.current += 1;
+    state.http.claimed = false;
     state.http.reply = Reply::new(Asked {
         head_request: head.method(bytes) == b"HEAD",
         http10: head.version_minor == 0,
@@ -218,7 +219,8 @@ fn begin_files(
     head: Head,
     bytes: &[u8],
 ) {
-    if !begin_body(connection, state, head.framing, connection.server.config.max_body_size) {
+    // What a file is asked for with is thrown away. A handler behind it has a limit of its own.
+    if !begin_body(connection, state, head.framing, u64::MAX) {
         return;
     }
     let asked = Conditions::read(head.method(bytes), head.header_block(bytes));
@@ -229,15 +231,20 @@ fn begin_files(
             begin_at(connection, state, found, skipped, head, bytes);
             return;
         };
-        match files::answer_from(connection, state, directory, head.path(bytes), &asked) {
+        let target = (head.path(bytes), head.query(bytes));
+        match files::answer_from(connection, state, directory, target, &asked) {
             Tried::Answered => return,
             Tried::Absent => skipped += 1,
             Tried::Wait => {
+                let limit = connection.server.config.max_body_size;
+                if !begin_body(connection, state, head.framing, limit) {
+                    return;
+                }
                 let directory = Arc::clone(directory);
-                let stop = Stop::at_files(skipped);
+                let stop = Stop::at_files(skipped, Lane::Turn);
                 let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
                 state.exchange = Some(Arc::clone(&exchange));
-                exchange.find_file(directory);
+                exchange.find_file(state, directory);
                 return;
             }
         }

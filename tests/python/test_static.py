@@ -260,7 +260,7 @@ def test_ranges(site: Running, asked: str, status: int, content_range: str | Non
     with site.client() as client:
         answer = client.get("/s/style.css", f"Range: {asked}")
     assert (answer.status, answer.header("content-range"), answer.body) == (status, content_range, body)
-    assert answer.header("last-modified") == DATE
+    assert answer.header("last-modified") == (None if status == 416 else DATE)
 
 
 def parts(answer: Answer) -> list[tuple[list[str], bytes]]:
@@ -427,6 +427,10 @@ def test_index(serve: Serve, root: Path) -> None:
         assert client.get("/s/sub/").body == b"<p>inside</p>"
         answer = client.get("/s/sub")
         assert (answer.status, answer.header("location")) == (301, "./sub/")
+        assert client.get("/s/sub?a=b&c").header("location") == "./sub/?a=b&c"
+        answer = client.get("/s")
+        assert (answer.status, answer.header("location")) == (301, "./s/")
+        assert client.get("/plain").status == 404
         assert client.get("/s/bare/").status == 404
         assert client.get("/s/bare").status == 404
         assert client.get("/plain/").status == 404
@@ -867,6 +871,155 @@ def test_sendfile_with_a_status_and_headers(serve: Serve, tmp_path: Path) -> Non
     assert answer.header("x-page") == "lost"
     assert answer.header("content-type") == "text/x-own"
     assert answer.header("set-cookie") == "a=b"
+
+
+@pytest.mark.parametrize("status", [200, "200 OK"])
+def test_sendfile_after_an_explicit_200(serve: Serve, tmp_path: Path, status: Any) -> None:
+    """A 200 that was said is none where only a part is sent, or nothing."""
+    make(tmp_path / "file")
+
+    async def handle(res: Any, req: Any) -> None:
+        res.write_status(status)
+        await sendfile(res, req, tmp_path / req.get_parameter(0))
+
+    with serve(lambda app: app.get("/:name", handle)).client() as client:
+        answer = client.get("/file")
+        assert (answer.status, answer.body) == (200, TEXT)
+        answer = client.get("/file", "Range: bytes=0-1")
+        assert (answer.status_line, answer.body) == ("HTTP/1.1 206 Partial Content", TEXT[:2])
+        assert client.get("/file", f"If-Modified-Since: {DATE}").status == 304
+        assert client.get("/file", "Range: bytes=5000-").status == 416
+        assert client.get("/file", 'If-Match: "x"').status == 412
+        assert client.get("/missing").status == 404
+
+
+def test_headers_of_ones_own(serve: Serve, tmp_path: Path) -> None:
+    """What was written counts, once; and what was said of a file is not said of its absence."""
+    make(tmp_path / "file")
+
+    async def handle(res: Any, req: Any) -> None:
+        res.write_header("ETag", '"own"').write_header("Last-Modified", "never").write_header(
+            "Content-Type", "a/b"
+        )
+        await res.send_file(tmp_path / req.get_parameter(0))
+
+    with serve(lambda app: app.get("/:name", handle)).client() as client:
+        answer = client.get("/file")
+        assert (answer.header("etag"), answer.header("last-modified")) == ('"own"', "never")
+        assert answer.header("content-type") == "a/b"
+        answer = client.get("/missing")
+        assert (answer.header("etag"), answer.header("content-type")) == (None, "text/plain")
+        answer = client.get("/file", "Range: bytes=5000-")
+        assert (answer.header("etag"), answer.header("content-range")) == (None, "bytes */1000")
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_the_answer_is_the_files(serve: Serve, tmp_path: Path, cold: bool) -> None:
+    """From the call on, whether the disk has to be waited for or not: what else is done to the answer does nothing."""
+    content = large(tmp_path / "file")
+    results: list[Any] = []
+    done = threading.Event()
+
+    async def handle(res: Any, req: Any) -> None:
+        first = res.send_file(tmp_path / "file")
+        second = res.send_file(tmp_path / "other")
+        res.write("ignored")
+        res.write_header("X-Late", "1")
+        res.end("ignored")
+        await res.drain()
+        await asyncio.gather(first, second)
+        results.append(res.aborted)
+        done.set()
+
+    app = serve(lambda app: app.get("/", handle))
+    for _ in range(5):
+        with app.client(receive_buffer=4096) as client:
+            if cold:
+                forget(tmp_path / "file")
+            done.clear()
+            answer = client.get()
+            assert (answer.status, answer.header("x-late"), answer.body) == (200, None, content)
+            assert done.wait(20)
+            assert client.get().status == 200
+    assert set(results) == {False}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_callbacks_while_a_file_leaves(serve: Serve, tmp_path: Path, lost: bool) -> None:
+    """`on_aborted` hears of a client that is lost on the way, and of no other."""
+    endless(tmp_path / "file")
+    aborted: list[Any] = []
+    sent = threading.Event()
+
+    async def handle(res: Any, req: Any) -> None:
+        res.on_aborted(aborted.append)
+        future = res.send_file(tmp_path / "file")
+        res.end("ignored")
+        await future
+        sent.set()
+
+    app = serve(lambda app: app.get("/", handle))
+    client = app.client(receive_buffer=4096 if lost else None)
+    client.request().until(b"\r\n\r\n")
+    if lost:
+        client.reset()
+    else:
+        client.exactly(64 * 1024 * 1024)
+        client.close()
+    assert sent.wait(20)
+    until(lambda: app.app._server.connection_count() == 0)
+    assert len(aborted) == (1 if lost else 0)
+
+
+def test_a_download_is_ended(serve: Serve, tmp_path: Path) -> None:
+    """A-RES-13: `close` ends it, also while it leaves."""
+    endless(tmp_path / "file")
+    kept: list[Any] = []
+
+    async def handle(res: Any, req: Any) -> None:
+        kept.append(res)
+        await res.send_file(tmp_path / "file")
+
+    app = serve(lambda app: app.get("/", handle))
+    with app.client(receive_buffer=4096) as client:
+        client.request().until(b"\r\n\r\n")
+        kept[0].close()
+        assert len(client.rest()) < 64 * 1024 * 1024
+
+
+@pytest.mark.parametrize("last", ["plain", "async"])
+@pytest.mark.parametrize("cold", [False, True])
+def test_yield_through_files(serve: Serve, tmp_path: Path, last: str, cold: bool) -> None:
+    """From a coroutine, past a directory without the file, to the next handler: on its own thread, with the same objects."""
+    make(tmp_path / "root" / "a.txt")
+    seen: list[Any] = []
+
+    async def first(res: Any, req: Any) -> None:
+        req.note = "from the first"
+        seen.append(threading.get_ident())
+        req.set_yield(True)
+
+    def plain(res: Any, req: Any) -> None:
+        seen.append(threading.get_ident())
+        res.end(getattr(req, "note", "nothing"))
+
+    async def awaiting(res: Any, req: Any) -> None:
+        plain(res, req)
+
+    def configure(app: App) -> None:
+        app.get("/:name", first)
+        app.static("/", tmp_path / "root")
+        app.any("/*", awaiting if last == "async" else plain)
+
+    app = serve(configure)
+    for number in range(5):
+        # A name that was never asked for is nowhere in memory, unless it was looked for just before.
+        name = f"/none{number if cold else ''}"
+        with app.client() as client:
+            seen.clear()
+            assert client.get(name).body == b"from the first"
+            assert (seen[0] == seen[1]) is (last == "async")
+            assert client.get("/a.txt").body == TEXT
 
 
 def test_send_file(serve: Serve, tmp_path: Path) -> None:

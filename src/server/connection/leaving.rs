@@ -88,6 +88,7 @@ impl Connection {
             if let Some(progress) = progress {
                 self.progressed(&mut state, progress);
                 if state.out.is_empty() {
+                    // Others on this thread have their turn before the file goes on.
                     break;
                 }
                 continue;

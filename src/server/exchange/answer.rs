@@ -10,17 +10,21 @@ use crate::server::exchange::{Attempt, Exchange};
 use crate::server::session;
 
 impl Exchange {
-    /// The connection, locked, if this exchange is still the one it serves.
+    /// The connection, locked, if this exchange is still the one it serves, and user code has the say.
     pub(in crate::server) fn current(&self) -> Option<Locked<'_>> {
         let state = self.connection.state.lock();
-        (state.phase == Phase::Busy && state.current == self.number && !state.http.reply.is_done())
-            .then_some(state)
+        (self.is_served_by(&state) && !state.http.reply.is_done() && !state.http.claimed).then_some(state)
     }
 
-    /// Whether the connection is still busy with this exchange, be it only to send what its answer was.
-    pub(in crate::server) fn is_in_progress(&self) -> bool {
+    /// The connection, locked, if this exchange is still the one it serves, and has left its answer to a file.
+    pub(in crate::server) fn claimed(&self) -> Option<Locked<'_>> {
         let state = self.connection.state.lock();
-        state.phase == Phase::Busy && state.current == self.number && state.exchange.is_some()
+        (self.is_served_by(&state) && !state.http.reply.is_done() && state.http.claimed).then_some(state)
+    }
+
+    /// Whether the connection is busy with this exchange, be it only to send what its answer was.
+    pub(in crate::server) fn is_served_by(&self, state: &crate::server::connection::State) -> bool {
+        state.phase == Phase::Busy && state.current == self.number
     }
 
     pub(in crate::server) fn mark_responded(&self) {
@@ -272,7 +276,8 @@ impl Exchange {
 
     /// Ends the connection at once.
     pub fn close(&self) {
-        if let Some(mut state) = self.current() {
+        let mut state = self.connection.state.lock();
+        if self.is_served_by(&state) && (!state.http.reply.is_done() || state.http.file_leaves) {
             self.connection.lose(&mut state);
         }
     }

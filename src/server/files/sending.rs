@@ -17,10 +17,12 @@ const WINDOW: u64 = 2 * 1024 * 1024;
 /// What is still to leave of an answer from a file, behind what is queued.
 #[derive(Debug)]
 pub(crate) struct Body {
-    pub(super) file: File,
-    pub(super) parts: VecDeque<Part>,
+    file: File,
+    parts: VecDeque<Part>,
     /// The exchange it belongs to.
-    pub(super) number: u64,
+    number: u64,
+    /// Up to there it has been read into memory: what is gone again, or cannot be read, is not waited for twice.
+    warmed: u64,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,10 @@ enum Sent {
 }
 
 impl Body {
+    pub(super) fn new(file: File, parts: VecDeque<Part>, number: u64) -> Self {
+        Self { file, parts, number, warmed: 0 }
+    }
+
     /// Sends what can be sent, and adds to `taken` what the kernel took.
     fn send(
         &mut self,
@@ -61,7 +67,8 @@ impl Body {
                 Part::File(_) if left == 0 => return Sent::Share,
                 Part::File(range) => {
                     let count = (range.end - range.start).min(WINDOW).min(left);
-                    if !file.is_cached(range.start + count - 1) {
+                    let last = range.start + count - 1;
+                    if last >= self.warmed && !file.is_cached(last) {
                         return Sent::Cold;
                     }
                     let count = usize::try_from(count).unwrap_or(usize::MAX);
@@ -95,13 +102,14 @@ impl Body {
     }
 
     /// Waits for the disk to give what is sent next.
-    fn warm(&self) {
+    fn warm(&mut self) {
         let next = self.parts.iter().find_map(|part| match part {
             Part::File(range) => Some(range.clone()),
             Part::Bytes(_) => None,
         });
         let Some(range) = next else { return };
         let end = range.end.min(range.start + WINDOW);
+        self.warmed = end;
         let mut scratch = Vec::new();
         let mut at = range.start;
         while at < end {
@@ -122,7 +130,7 @@ impl Connection {
         Progress { body, sent, taken }
     }
 
-    /// Does what the progress of a file calls for. True when it has left, or never will.
+    /// Does what the progress of a file calls for.
     pub(in crate::server) fn progressed(self: &Arc<Self>, state: &mut State, progress: Progress) {
         let Progress { body, sent, taken } = progress;
         if state.phase != Phase::Busy || state.current != body.number {
@@ -145,6 +153,7 @@ impl Connection {
             }
             Sent::Cold => {
                 let connection = Arc::clone(self);
+                let mut body = body;
                 self.server.threads.first().spawn_blocking(move || {
                     body.warm();
                     let mut state = connection.state.lock();
