@@ -309,7 +309,7 @@ impl Exchange {
                         (self.path(), self.query()),
                         &asked,
                     ) {
-                        Tried::Absent => continue,
+                        Tried::Absent => {}
                         Tried::Wait => {
                             self.find_file(&mut state, Arc::clone(directory));
                             return Next::Elsewhere;
