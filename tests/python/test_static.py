@@ -968,6 +968,10 @@ def test_callbacks_while_a_file_leaves(serve: Serve, tmp_path: Path, lost: bool)
         client.close()
     assert sent.wait(20)
     until(lambda: app.app._server.connection_count() == 0)
+    # It is called on another thread than that which has told us.
+    if lost:
+        until(lambda: len(aborted) == 1)
+    app.stop()
     assert len(aborted) == (1 if lost else 0)
 
 
