@@ -73,6 +73,12 @@ def test_workers_by_the_environment(project: Project) -> None:
     assert command.stop()[0] == 0
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread stands still: the signal takes a moment, in which one may still take a connection."""
+    states = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
+
+
 def test_workers_share_a_unix_socket(project: Project) -> None:
     """F-06: one socket, which all of them take; a stale file is replaced."""
     project.write("main.py", APPLICATION)
@@ -91,6 +97,7 @@ def test_workers_share_a_unix_socket(project: Project) -> None:
     until(lambda: ask() == first, "an answer of the first")
     # A worker that does nothing takes no connection, so the other one has to.
     os.kill(first, signal.SIGSTOP)
+    until(lambda: is_stopped(first), "the first stands still")
     until(lambda: ask() == second, "an answer of the second")
     os.kill(first, signal.SIGCONT)
     status, _, err = command.stop()
