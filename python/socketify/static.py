@@ -59,21 +59,11 @@ def static_route(
             f"cache_control must be the value of a header, such as 'max-age=3600', not {cache_control!r}"
         )
     route = "/" + route.strip("/") if route.strip("/") else ""
-    app._server.add_files(
-        f"{route}/*",
-        os.fsdecode(directory),
-        route.count("/"),
-        index,
-        cache_control,
-        precompressed,
-        dotfiles,
-        _types(),
-        app._domain,
-    )
-    if index is not None and route:
-        # The directory itself without its slash, to be redirected.
+    # The directory itself without its slash is there to be redirected.
+    patterns = [f"{route}/*"] if index is None or not route else [f"{route}/*", route]
+    for pattern in patterns:
         app._server.add_files(
-            route,
+            pattern,
             os.fsdecode(directory),
             route.count("/"),
             index,
