@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import struct
@@ -112,3 +113,17 @@ class Gate:
         """For the handler: arrives, and blocks until the test opens the gate."""
         self.entered.set()
         assert self._open.wait(20), "the test did not open the gate"
+
+
+def garbage(visit: Callable[[], object]) -> int:
+    """How many objects only the collector could free, after 200 visits."""
+    for _ in range(10):
+        visit()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(200):
+            visit()
+        return gc.collect()
+    finally:
+        gc.enable()

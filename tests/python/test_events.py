@@ -6,7 +6,6 @@ Rows: users.md section 3 rows 6 and 10 (a shutdown does not wait for streams), C
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import queue
 import shutil
@@ -18,7 +17,7 @@ import pytest
 
 from client import Client
 from socketify import App, EventStream, ServerSentEvent
-from support import Program, until
+from support import Program, garbage, until
 
 Serve = Callable[..., Any]
 
@@ -412,16 +411,7 @@ def test_no_cycles(serve: Serve) -> None:
             await events.send("x")
 
     with serve(site(handler)).client() as client:
-        for _ in range(10):
-            client.get()
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(200):
-                client.get()
-            found = gc.collect()
-        finally:
-            gc.enable()
+        found = garbage(client.get)
     assert found < 100, f"{found} objects were garbage after 200 streams"
 
 

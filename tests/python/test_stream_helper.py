@@ -6,7 +6,6 @@ Rows: A-RES-14 (drain), A-CALL-07, DEC-11; S#159 and section 3 row 6 of users.md
 from __future__ import annotations
 
 import asyncio
-import gc
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from socketify import App
-from support import reset, until
+from support import garbage, reset, until
 
 Serve = Callable[..., Any]
 
@@ -304,14 +303,5 @@ def test_no_cycles(serve: Serve) -> None:
         await res.stream(numbers(3))
 
     with serve(site(handler)).client() as client:
-        for _ in range(10):
-            client.get()
-        gc.collect()
-        gc.disable()
-        try:
-            for _ in range(200):
-                client.get()
-            found = gc.collect()
-        finally:
-            gc.enable()
+        found = garbage(client.get)
     assert found < 100, f"{found} objects were garbage after 200 streams"

@@ -21,7 +21,7 @@ pub(crate) struct Body {
     parts: VecDeque<Part>,
     /// The exchange it belongs to.
     number: u64,
-    /// Up to there it has been read into memory: what is gone again, or cannot be read, is not waited for twice.
+    /// Up to there this part has been read into memory: what is gone again, or cannot be read, is not waited for twice.
     warmed: u64,
 }
 
@@ -96,6 +96,8 @@ impl Body {
             };
             if done {
                 self.parts.pop_front();
+                // The next part may lie before this one.
+                self.warmed = 0;
             }
         }
         Sent::All
