@@ -14,7 +14,7 @@ use crate::files::Directory;
 use crate::http::encoding::{Accepted, Compression, Offer, encode};
 use crate::http::head;
 use crate::http::response::ResponseHead;
-use crate::server::{AccessQueue, Exchange, WebSocket};
+use crate::server::{AccessQueue, Exchange, ServerName, WebSocket};
 
 /// Number of a registered handler; what it stands for is the implementation's business.
 pub type HandlerId = u32;
@@ -146,6 +146,8 @@ pub enum Job {
     Signal(Arc<Exchange>, Signal),
     /// Tell user code of what happened on a socket: [`WebSocket::next`] gives it, one event after the other.
     Socket(Arc<WebSocket>),
+    /// Tell user code of a server name that has no certificate of its own: it may add one before it drops this.
+    ServerName(ServerName),
 }
 
 /// User code, as the core sees it.
@@ -169,6 +171,11 @@ pub trait App: Send + Sync + 'static {
 
     /// Where the core tells of each answer; none: nobody wants to hear. Asked once, before the first connection.
     fn access_log(&self) -> Option<Arc<AccessQueue>> {
+        None
+    }
+
+    /// Where user code is asked for server names that are not known, if it wants to be.
+    fn missing_server_name(&self) -> Option<Lane> {
         None
     }
 

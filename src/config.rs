@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::http::cors::Policies;
 use crate::http::encoding::Compression as ContentCompression;
 use crate::http::head::HeadLimits;
+use crate::tls::Certificates;
 use crate::websocket::deflate::Compression;
 
 /// Options of one server. `Default` gives what a server on the open internet should run with.
@@ -30,6 +31,8 @@ pub struct Config {
     pub body_buffer: usize,
     /// From the first byte of a request head (or from accepting) to its last; then 408 and close. Default 10 s.
     pub header_timeout: Duration,
+    /// From accepting to the end of the TLS handshake; then the connection is closed. Default 10 s.
+    pub handshake_timeout: Duration,
     /// How long a connection may stay silent between two requests; then it is closed. Default 75 s.
     pub keep_alive_timeout: Duration,
     /// How long a client may send nothing of a body that a handler waits for; then 408 and close. Default 30 s.
@@ -42,6 +45,11 @@ pub struct Config {
     /// Whether a PROXY protocol v2 preface is understood. Default yes, as in the original; switch it off on ports
     /// that clients reach without a proxy, for whoever connects can claim any address.
     pub proxy_protocol: bool,
+    /// What the server proves its names with: every connection speaks TLS. None: none does.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Whether clients may speak HTTP/2: over TLS those that choose `h2` (RFC 7301), else those that begin with its
+    /// preface (RFC 9113 section 3.3). Default yes.
+    pub http2: bool,
     /// Which answers are compressed, and how; none: none.
     pub compression: Option<Arc<ContentCompression>>,
     /// Which pages of other origins may read answers. Default none.
@@ -58,11 +66,14 @@ impl Default for Config {
             max_body_size: 100 * 1024 * 1024,
             body_buffer: 64 * 1024,
             header_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             server_name: "socketify".into(),
             proxy_protocol: true,
+            certificates: None,
+            http2: true,
             compression: None,
             cors: Policies::default(),
         }

@@ -8,6 +8,7 @@
 //! * [`http`]: request heads, chunks, response heads, dates, queries; pure: bytes in, values out.
 //! * [`websocket`]: handshakes, frames and messages; pure in the same way.
 //! * [`files`]: files as answers: names, conditions, ranges; the disk, but no socket.
+//! * [`tls`]: certificates, keys and the names they are for; files, but no socket.
 //! * [`net`]: listening sockets and the PROXY preface.
 //! * [`server`]: connections, I/O threads, timeouts and shutdown, on tokio.
 //! * [`app`]: the one trait between the core and user code.
@@ -35,6 +36,7 @@ pub mod net;
 pub mod pubsub;
 pub mod router;
 pub mod server;
+pub mod tls;
 pub mod websocket;
 
 #[cfg(feature = "python")]

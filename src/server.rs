@@ -17,6 +17,7 @@ mod reply;
 mod session;
 mod stream;
 mod threads;
+mod tls;
 mod turn;
 mod websocket;
 
@@ -35,6 +36,7 @@ pub use self::access::{Entry, Queue as AccessQueue, Traffic, What};
 pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
 pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
+pub use self::tls::{Secure, ServerName};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
 use crate::app::{App, Job, Signal, Target};
@@ -230,11 +232,12 @@ impl Server {
     fn register(
         self: &Arc<Self>,
         peer: stream::Peer,
+        secure: Option<Arc<Secure>>,
         writing: stream::Writing,
         permit: OwnedSemaphorePermit,
     ) -> Arc<connection::Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let connection = connection::Connection::new(Arc::clone(self), number, peer, writing, permit);
+        let connection = connection::Connection::new(Arc::clone(self), number, peer, secure, writing, permit);
         self.connections.lock().insert(number, Arc::clone(&connection));
         connection
     }

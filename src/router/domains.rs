@@ -48,6 +48,16 @@ impl<T> Domains<T> {
         }
     }
 
+    /// The router registered under exactly this name.
+    pub fn named(&self, name: &str) -> Option<&Router<T>> {
+        self.hosts.get(name)
+    }
+
+    /// Removes the router of exactly this name; whether there was one.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.hosts.remove(name).is_some()
+    }
+
     /// The router for a request; `authority` gives its host, with or without a port. It is asked only where domains exist.
     pub fn select<'a>(&self, authority: impl FnOnce() -> Option<&'a [u8]>) -> &Router<T> {
         if self.hosts.is_empty() {

@@ -101,6 +101,17 @@ impl<T> Hosts<T> {
         Ok(self.values.entry(key).or_default())
     }
 
+    /// The value registered under exactly this name; none also for a name that cannot be registered.
+    pub fn get(&self, name: &str) -> Option<&T> {
+        self.values.get(&parse(name).ok()?)
+    }
+
+    /// Removes what is registered under exactly this name.
+    pub fn remove(&mut self, name: &str) -> Option<T> {
+        // The shape stays: should no other name have it, a search looks once more in vain.
+        self.values.remove(&parse(name).ok()?)
+    }
+
     /// The value for a host, which may have a port: that of its very name, else that of the pattern which is exact
     /// further to the left. An IP address is only ever named exactly. Allocates nothing.
     pub fn find(&self, authority: &[u8]) -> Option<&T> {

@@ -63,7 +63,7 @@ fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
 /// The task of a new connection: nothing but the connection, since there are many that are idle.
 fn converse(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) -> Drive {
     let (reading, writing, peer) = split(stream);
-    let connection = server.register(peer, writing, permit);
+    let connection = server.register(peer, None, writing, permit);
     if server.is_closing() {
         connection.retire(true);
     }

@@ -18,7 +18,8 @@ use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::Signal;
+use crate::app::{Signal, Target};
+use crate::router::{Domains, Router};
 use crate::server::access::Log;
 use crate::server::exchange::Exchange;
 use crate::server::files::Body;
@@ -26,6 +27,7 @@ use crate::server::intake::Intake;
 use crate::server::output::Output;
 use crate::server::reply::Reply;
 use crate::server::stream::{Peer, Writing};
+use crate::server::tls::Secure;
 use crate::server::websocket::{self, Session};
 use crate::server::{Server, batch, session};
 
@@ -184,6 +186,8 @@ pub(crate) struct Connection {
     pub(crate) server: Arc<Server>,
     pub(crate) id: u64,
     pub(crate) peer: Peer,
+    /// What was agreed on in the TLS handshake; none: plain text.
+    pub(crate) secure: Option<Arc<Secure>>,
     /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
     /// call that cannot block writes. With it goes the permit to have a socket open.
     writing: RwLock<Option<(Writing, OwnedSemaphorePermit)>>,
@@ -201,6 +205,7 @@ impl Connection {
         server: Arc<Server>,
         id: u64,
         peer: Peer,
+        secure: Option<Arc<Secure>>,
         writing: Writing,
         permit: OwnedSemaphorePermit,
     ) -> Arc<Self> {
@@ -209,6 +214,7 @@ impl Connection {
             server,
             id,
             peer,
+            secure,
             writing: RwLock::new(Some((writing, permit))),
             waker: AtomicWaker::new(),
             state: Mutex::new(State {
@@ -240,6 +246,19 @@ impl Connection {
     /// Number that names the socket to the system.
     pub(crate) fn descriptor(&self) -> i64 {
         self.writing.read().as_ref().map_or(-1, |(writing, _)| writing.descriptor())
+    }
+
+    /// The router for a request with this authority. A connection that was opened under a server name with a router of its own
+    /// is routed there alone; none when that name has been removed since.
+    pub(crate) fn routes<'a, 'b>(
+        &self,
+        domains: &'a Domains<Target>,
+        authority: impl FnOnce() -> Option<&'b [u8]>,
+    ) -> Option<&'a Router<Target>> {
+        match self.secure.as_ref().and_then(|secure| secure.server_name.as_deref()) {
+            Some(name) => domains.named(name),
+            None => Some(domains.select(authority)),
+        }
     }
 
     /// Whom to wake: the task, as it was last polled.

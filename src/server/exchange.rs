@@ -27,6 +27,7 @@ use crate::router::Params;
 use crate::server::connection::{Connection, Locked};
 use crate::server::files::{self, Tried};
 use crate::server::session;
+use crate::server::tls::Secure;
 
 /// The route that a request is on. `set_yield` moves it to the next.
 #[derive(Debug)]
@@ -207,6 +208,11 @@ impl Exchange {
         self.connection.state.lock().proxied
     }
 
+    /// What was agreed on in the TLS handshake; none: the request came in plain text.
+    pub fn secure(&self) -> Option<&Secure> {
+        self.connection.secure.as_deref()
+    }
+
     /// Number that names the socket to the system.
     pub fn descriptor(&self) -> i64 {
         self.connection.descriptor()
@@ -267,18 +273,18 @@ impl Exchange {
         let server = &self.connection.server;
         let mut stop = self.stop.lock();
         let domains = server.routes.load();
-        let routes = domains.select(|| self.head.authority(&self.bytes));
+        let routes = self.connection.routes(&domains, || self.head.authority(&self.bytes));
         loop {
             // WebSocket routes come first, then those for HTTP.
             let websocket = match &stop.behavior {
-                Some(_) => routes.nth_websocket(self.path(), stop.skipped + 1),
+                Some(_) => routes.and_then(|routes| routes.nth_websocket(self.path(), stop.skipped + 1)),
                 None => None,
             };
             let skipped = match (&stop.behavior, &websocket) {
                 (Some(_), None) => 0,
                 _ => stop.skipped + 1,
             };
-            let found = websocket.or_else(|| routes.nth(self.method(), self.path(), skipped));
+            let found = websocket.or_else(|| routes?.nth(self.method(), self.path(), skipped));
             let Some(found) = found else {
                 drop(stop);
                 if state.http.reply.is_started() {

@@ -145,7 +145,11 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         }
     };
     let domains = server.routes.load();
-    let routes = domains.select(|| head.authority(bytes));
+    let Some(routes) = connection.routes(&domains, || head.authority(bytes)) else {
+        // RFC 9110 15.5.20: a new connection may find who answers.
+        refuse(connection, state, 421);
+        return;
+    };
     if head.upgrade
         && let Some(found) = routes.find_websocket(head.path(bytes))
         && let Target::WebSocket(behavior) = found.value

@@ -28,7 +28,7 @@ pub use self::send::{SendError, SendStatus};
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
 use crate::server::connection::{CORK_LIMIT, Connection, Locked, State};
-use crate::server::{Server, batch};
+use crate::server::{Secure, Server, batch};
 use crate::websocket::OpCode;
 
 /// The server or the client is going away (RFC 6455 7.4.1).
@@ -86,6 +86,11 @@ impl WebSocket {
     /// The client's address as a PROXY preface gave it; none after the end.
     pub fn proxied_peer(&self) -> Option<IpAddr> {
         self.connection.state.lock().proxied.filter(|_| self.is_open())
+    }
+
+    /// What was agreed on in the TLS handshake; none: the socket speaks in plain text.
+    pub fn secure(&self) -> Option<&Secure> {
+        self.connection.secure.as_deref()
     }
 
     /// Number that names the socket to the system; -1 after the end.

@@ -73,8 +73,8 @@ pub(crate) fn begin(
 fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
     let method = head.method(bytes);
     let domains = connection.server.routes.load();
-    let routes = domains.select(|| head.authority(bytes));
-    method != b"GET" && routes.find(method, head.path(bytes)).is_some()
+    let routes = connection.routes(&domains, || head.authority(bytes));
+    method != b"GET" && routes.is_some_and(|routes| routes.find(method, head.path(bytes)).is_some())
 }
 
 /// Refuses a handshake (RFC 6455 4.4). Whoever calls it flushes. The connection goes on: nothing about its framing is in doubt.
