@@ -12,6 +12,7 @@ use crate::server::Server;
 use crate::server::connection::NEVER;
 use crate::server::drive::Drive;
 use crate::server::stream::{Loose, split};
+use crate::server::tls;
 
 /// Accepts until the server closes.
 pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
@@ -48,16 +49,28 @@ pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
 fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     let (runtime, same) = server.threads.pick();
     if same {
-        drop(runtime.spawn(converse(server, stream, permit)));
+        let _inside = runtime.enter();
+        begin(server, stream, permit);
         return;
     }
     let Ok(loose) = Loose::new(stream) else { return };
     let server = Arc::clone(server);
     runtime.spawn(async move {
         if let Ok(stream) = loose.attach() {
-            drop(tokio::spawn(converse(&server, stream, permit)));
+            begin(&server, stream, permit);
         }
     });
+}
+
+/// Starts the task of a new connection on the present runtime.
+fn begin(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+    match &server.config.certificates {
+        Some(certificates) => {
+            let (server, certificates) = (Arc::clone(server), Arc::clone(certificates));
+            drop(tokio::spawn(tls::shake(server, certificates, stream, permit)));
+        }
+        None => drop(tokio::spawn(converse(server, stream, permit))),
+    }
 }
 
 /// The task of a new connection: nothing but the connection, since there are many that are idle.
