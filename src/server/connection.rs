@@ -453,7 +453,9 @@ impl Connection {
         match state.phase {
             _ if force => self.lose(&mut state),
             // Nothing is unread, so nobody sees a reset.
-            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.lose(&mut state),
+            Phase::Head if state.input.is_empty() && !state.is_sending() => self.lose(&mut state),
+            // The answer is leaving at this moment.
+            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.begin_closing(&mut state),
             Phase::Busy if state.peer_closed && !state.http.reply.is_started() => self.lose(&mut state),
             Phase::Busy => state.http.reply.close = true,
             Phase::Socket => {

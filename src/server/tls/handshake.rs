@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_secs(2);
 /// The first byte of every TLS handshake: the type of its record (RFC 8446 5.1).
 const HANDSHAKE: u8 = 22;
 /// What a client hears that speaks HTTP where TLS is spoken.
-const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 47\r\n\
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\
     Connection: close\r\n\r\nThis port speaks HTTPS: use an https:// address.";
 
 /// A socket in the middle of its handshake.

@@ -247,7 +247,7 @@ impl Session {
         if !std::mem::replace(&mut inner.closed, true) {
             let Inner { tls, out, .. } = &mut *inner;
             // A session that cannot say it any more ends without.
-            let _ = seal(tls, out, 2 * OVERHEAD, |traffic, room| traffic.queue_close_notify(room));
+            let _ = seal(tls, out, 2 * OVERHEAD, say_end);
         }
     }
 }
@@ -453,4 +453,11 @@ fn seal(
         }
     };
     if sealed { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+}
+
+fn say_end(
+    traffic: &mut WriteTraffic<'_, ServerConnectionData>,
+    room: &mut [u8],
+) -> Result<usize, EncryptError> {
+    traffic.queue_close_notify(room)
 }
