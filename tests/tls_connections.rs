@@ -30,7 +30,7 @@ const LARGE: usize = 20_000_000;
 
 /// Bytes in which nothing repeats soon.
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|at| (at % 251) as u8).collect()
+    (0..251).cycle().take(length).collect()
 }
 
 /// User code: answers by path, in the turn.
@@ -118,13 +118,11 @@ fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Ser
     let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
     let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
     let certificates = Arc::new(Certificates::from_config(Arc::new(tls.unwrap())));
-    let mut router = Router::new();
-    router
-        .insert(Kind::any(), "/*", Target::Handler { id: 0, lane: Lane::Turn, max_body_size: None })
-        .unwrap();
+    let mut site = Router::new();
+    site.insert(Kind::any(), "/*", Target::Handler { id: 0, lane: Lane::Turn, max_body_size: None }).unwrap();
     if let Some(directory) = directory {
         let files = Directory::new(directory, 1, Options::default(), Types::default()).unwrap();
-        router.insert(Kind::Files, "/files/*", Target::Files(Arc::new(files))).unwrap();
+        site.insert(Kind::Files, "/files/*", Target::Files(Arc::new(files))).unwrap();
     }
     let code = Arc::new(code);
     let app: Arc<dyn App> = Arc::<Code>::clone(&code);
@@ -132,7 +130,7 @@ fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Ser
     let listener = Listener::bind(&endpoint).unwrap();
     let port = listener.port();
     let config = Config { certificates: Some(certificates), ..config };
-    let routes = Arc::new(ArcSwap::from_pointee(router.into()));
+    let routes = Arc::new(ArcSwap::from_pointee(site.into()));
     let server = Server::start(config, app, routes, vec![listener]).unwrap();
     Served { server, code, port, root: cert.der().clone() }
 }
@@ -290,14 +288,9 @@ fn a_short_answer_is_one_record() {
             // The tickets come as records of their own, before.
             if state.plaintext_bytes_to_read() > 0 {
                 records += 1;
-                session
-                    .reader()
-                    .read_exact(&mut {
-                        text.resize(text.len() + state.plaintext_bytes_to_read(), 0);
-                        let start = text.len() - state.plaintext_bytes_to_read();
-                        &mut text[start..]
-                    })
-                    .unwrap();
+                let start = text.len();
+                text.resize(start + state.plaintext_bytes_to_read(), 0);
+                session.reader().read_exact(&mut text[start..]).unwrap();
             }
         }
         assert_eq!(records, 1);
@@ -364,6 +357,7 @@ fn a_client_that_goes_aborts_its_request() {
     client.ask("/never").0.flush().unwrap();
     // The request is there when its neighbour has been answered.
     assert_eq!(served.client().text("/"), "Hello, World!");
+    assert!(!served.code.aborted.is_set());
     client.0.sock.shutdown(Shutdown::Both).unwrap();
     served.code.aborted.wait();
     drop(client);
