@@ -90,6 +90,8 @@ pub(crate) struct PyApp {
     threads: Mutex<Vec<u64>>,
     /// Where the next server tells of its answers.
     access: Mutex<Option<Arc<AccessQueue>>>,
+    /// Who is asked for TLS server names that are not known.
+    pub(super) missing_server_name: RwLock<Option<Handler>>,
 }
 
 impl PyApp {
@@ -120,6 +122,7 @@ impl PyApp {
             warned_silent: AtomicBool::new(false),
             threads: Mutex::default(),
             access: Mutex::default(),
+            missing_server_name: RwLock::default(),
         })
     }
 
@@ -150,6 +153,9 @@ impl PyApp {
         if let Some(event_loop) = self.event_loop.try_read() {
             visit.call(event_loop.as_ref())?;
         }
+        if let Some(handler) = self.missing_server_name.try_read() {
+            visit.call(handler.as_ref().map(|handler| &handler.callable))?;
+        }
         if let Some(flusher) = self.flusher.try_read() {
             visit.call(flusher.as_ref())?;
         }
@@ -161,7 +167,8 @@ impl PyApp {
         let handlers = std::mem::take(&mut *self.handlers.write());
         let slots = [&self.event_loop, &self.flusher];
         let held = slots.map(|slot| slot.write().take());
-        drop((handlers, held));
+        let asked = self.missing_server_name.write().take();
+        drop((handlers, held, asked));
     }
 
     // ---- handlers -----------------------------------------------------------------------------------------------
@@ -324,6 +331,10 @@ impl App for PyApp {
 
     fn access_log(&self) -> Option<Arc<AccessQueue>> {
         self.access.lock().clone()
+    }
+
+    fn missing_server_name(&self) -> Option<Lane> {
+        self.missing_lane()
     }
 
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what

@@ -198,8 +198,8 @@ impl PyApp {
             Job::Signal(exchange, signal) => guarded(&exchange, || {
                 Listeners::deliver(py, self, &exchange, signal, lane);
             }),
-            // Nobody asks to hear of these (`App::missing_server_name`).
-            Job::ServerName(_) => {}
+            // Dropped with the job, which is when the handshake goes on.
+            Job::ServerName(asked) => self.ask_server_name(py, &asked),
             Job::Socket(socket) => {
                 // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
                 let converse = || self.converse(py, &socket, lane);
