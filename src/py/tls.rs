@@ -15,23 +15,22 @@ use crate::py::bridge::{Handler, PyApp};
 use crate::server::{Secure, ServerName};
 use crate::tls::{Certificates, Error, Settings, ciphers, subject};
 
-/// What an `AppOptions` says. `http2`: whether it is offered.
-fn settings(options: &Bound<'_, PyAny>, http2: bool) -> PyResult<Settings> {
+/// What an `AppOptions` says. `http2`: whether it is offered; `failed`: what to raise.
+fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> PyErr) -> PyResult<Settings> {
     let text = |name: &str| -> PyResult<Option<String>> { options.getattr(name)?.extract() };
     let path = |name: &str| -> PyResult<Option<PathBuf>> { Ok(text(name)?.map(PathBuf::from)) };
-    let parsed = |error: Error| PyRuntimeError::new_err(error.to_string());
     Ok(Settings {
         key: path("key_file_name")?,
         certificate: path("cert_file_name")?,
         passphrase: text("passphrase")?.map(Zeroizing::new),
         dh_params: path("dh_params_file_name")?,
         authorities: path("ca_file_name")?,
-        client_cert: text("client_cert")?.map(|text| text.parse()).transpose().map_err(parsed)?,
+        client_cert: text("client_cert")?.map(|text| text.parse()).transpose().map_err(&failed)?,
         ciphers: text("ssl_ciphers")?,
         min_version: text("min_version")?
             .map(|text| text.parse())
             .transpose()
-            .map_err(parsed)?
+            .map_err(&failed)?
             .unwrap_or_default(),
         low_memory: options.getattr("ssl_prefer_low_memory_usage")?.is_truthy()?,
         http2,
@@ -42,11 +41,10 @@ fn settings(options: &Bound<'_, PyAny>, http2: bool) -> PyResult<Settings> {
 pub(super) fn certificates(options: &Bound<'_, PyDict>, http2: bool) -> PyResult<Option<Arc<Certificates>>> {
     let Some(given) = options.get_item("tls")?.filter(|given| !given.is_none()) else { return Ok(None) };
     let py = options.py();
-    let settings = settings(&given, http2)?;
-    let made = py.detach(|| Certificates::new(settings)).map_err(|error| {
-        // A-APP-01.
-        PyRuntimeError::new_err(format!("Failed to create connection: {error}"))
-    })?;
+    // A-APP-01.
+    let failed = |error: Error| PyRuntimeError::new_err(format!("Failed to create connection: {error}"));
+    let settings = settings(&given, http2, failed)?;
+    let made = py.detach(|| Certificates::new(settings)).map_err(failed)?;
     warn(py, &made)?;
     Ok(Some(Arc::new(made)))
 }
@@ -59,10 +57,10 @@ pub(super) fn add(
     options: Option<&Bound<'_, PyAny>>,
     http2: bool,
 ) -> PyResult<bool> {
-    let settings = options.map(|options| settings(options, http2)).transpose()?;
-    let added = py.detach(|| certificates.add(name, settings)).map_err(|error| {
-        PyRuntimeError::new_err(format!("Failed to add the server name {name:?}: {error}"))
-    })?;
+    let failed =
+        |error: Error| PyRuntimeError::new_err(format!("Failed to add the server name {name:?}: {error}"));
+    let settings = options.map(|options| settings(options, http2, failed)).transpose()?;
+    let added = py.detach(|| certificates.add(name, settings)).map_err(failed)?;
     warn(py, certificates)?;
     Ok(added)
 }

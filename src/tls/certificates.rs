@@ -15,7 +15,10 @@ use crate::router::Hosts;
 /// Reading takes no lock. Changes are made to a copy, one after the other.
 pub struct Certificates {
     table: ArcSwap<Table>,
-    changes: Mutex<Remarks>,
+    /// Held by whoever makes a new table, while files are read.
+    changes: Mutex<()>,
+    /// Never held for long: whoever asks for them may hold the interpreter.
+    remarks: Mutex<Remarks>,
 }
 
 /// What the administrator should know of the files that have been read since it was last asked for.
@@ -113,7 +116,7 @@ impl Certificates {
 
     fn with(default: Entry, remarks: Remarks) -> Self {
         let table = Table { default, names: Hosts::new(), order: Vec::new() };
-        Self { table: ArcSwap::from_pointee(table), changes: Mutex::new(remarks) }
+        Self { table: ArcSwap::from_pointee(table), changes: Mutex::new(()), remarks: Mutex::new(remarks) }
     }
 
     /// The configuration for a client that asks for `name`: that of the very name, else that of the pattern which is exact
@@ -144,7 +147,8 @@ impl Certificates {
     /// settings without a key and a certificate have those of the default. False: it was registered before, and is left as it is.
     pub fn add(&self, name: &str, settings: Option<Settings>) -> Result<bool, Error> {
         let key = Hosts::<()>::normalise(name)?;
-        let mut remarks = self.changes.lock();
+        let _changing = self.changes.lock();
+        let mut remarks = Remarks::new();
         if self.table.load().names.get(name).is_some() {
             return Ok(false);
         }
@@ -158,6 +162,7 @@ impl Certificates {
         table.order.push(Arc::clone(&named));
         *table.names.entry(&name)? = Some(named);
         self.table.store(Arc::new(table));
+        self.remarks.lock().append(&mut remarks);
         Ok(true)
     }
 
@@ -188,14 +193,14 @@ impl Certificates {
     /// Reads all files anew: handshakes from now on get what they hold. When one of them is wrong, everything stays as it was.
     /// Connections go on, and sessions that clients keep are resumed, unless other clients are let in now than before.
     pub fn reload(&self) -> Result<(), Error> {
-        let mut remarks = self.changes.lock();
-        let mut found = Remarks::new();
+        let _changing = self.changes.lock();
+        let mut remarks = Remarks::new();
         let before = self.table.load();
-        let default = before.default.anew(&mut found)?;
+        let default = before.default.anew(&mut remarks)?;
         let mut table = Table { default, names: Hosts::new(), order: Vec::with_capacity(before.order.len()) };
         for named in &before.order {
             let entry = match &named.entry {
-                Some(entry) => Some(entry.anew(&mut found).map_err(|error| Error::Named {
+                Some(entry) => Some(entry.anew(&mut remarks).map_err(|error| Error::Named {
                     name: named.name.as_ref().into(),
                     error: Box::new(error),
                 })?),
@@ -205,13 +210,13 @@ impl Certificates {
             *table.names.entry(&named.name)? = Some(Arc::clone(&renewed));
             table.order.push(renewed);
         }
-        remarks.append(&mut found);
         self.table.store(Arc::new(table));
+        self.remarks.lock().append(&mut remarks);
         Ok(())
     }
 
     /// What the administrator should know of the files that have been read since this was last asked: each is a sentence.
     pub fn take_remarks(&self) -> Vec<String> {
-        std::mem::take(&mut *self.changes.lock())
+        std::mem::take(&mut *self.remarks.lock())
     }
 }

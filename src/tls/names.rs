@@ -1,5 +1,6 @@
 //! What a certificate says of its owner: its name as text, its key, and for how long it is valid.
 
+use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pkcs8::der::Decode;
@@ -61,5 +62,9 @@ pub(super) fn is_key(information: &[u8], bits: &[u8]) -> bool {
 /// The text is escaped, so that no value can look like another attribute. A value of a kind that has no text is in
 /// hexadecimal, behind `#`.
 pub fn subject(der: &[u8]) -> Option<String> {
-    parse(der).map(|certificate| certificate.tbs_certificate().subject().to_string())
+    let certificate = parse(der)?;
+    let mut text = String::new();
+    // Not `to_string`, which panics where a part cannot be written: a client has brought this name.
+    write!(text, "{}", certificate.tbs_certificate().subject()).ok()?;
+    Some(text)
 }
