@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -302,6 +304,20 @@ def test_nobody_is_asked_any_more(authority: Authority, default: AppOptions) -> 
     with TestServer(routes, options=default) as server:
         assert Site(authority, server).get("one.test", "localhost").text == "default"
     assert asked == []
+
+
+def test_a_handler_keeps_no_application(default: AppOptions) -> None:
+    """A circle of an application and its handler is garbage like any other."""
+
+    class Kept:
+        pass
+
+    app, kept = App(default), Kept()
+    app.missing_server_name(lambda name, app=app, kept=kept: app.add_server_name(name))
+    gone = weakref.ref(kept)
+    del app, kept
+    gc.collect()
+    assert gone() is None
 
 
 def test_a_handler_must_be_callable(default: AppOptions) -> None:
