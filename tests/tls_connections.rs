@@ -39,6 +39,7 @@ struct Code {
     /// Names that were asked for.
     names: Mutex<Vec<String>>,
     asks: bool,
+    notes: Mutex<Vec<String>>,
     aborted: Flag,
 }
 
@@ -70,6 +71,7 @@ impl App for Code {
             match job {
                 Job::Request(exchange) => Self::answer(&exchange),
                 Job::ServerName(name) => self.names.lock().push(name.name().to_owned()),
+                Job::Note(text) => self.notes.lock().push(text.into()),
                 Job::Signal(..) | Job::Socket(_) => {}
             }
         }
@@ -86,6 +88,10 @@ impl App for Code {
     }
 
     fn drained(&self) {}
+
+    fn takes_notes(&self) -> bool {
+        true
+    }
 
     fn missing_server_name(&self) -> Option<Lane> {
         self.asks.then_some(Lane::Turn)
@@ -309,6 +315,9 @@ fn http_in_plain_text_is_told_so() {
     assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
     assert!(head.contains(&format!("Content-Length: {}", body.len())));
     assert!(body.contains("HTTPS"));
+    until("it has been noted", || !served.code.notes.lock().is_empty());
+    let notes = served.code.notes.lock();
+    assert_eq!(*notes, ["TLS handshake of 127.0.0.1 failed: it began with HTTP in plain text"]);
 }
 
 #[test]

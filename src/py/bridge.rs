@@ -53,13 +53,24 @@ pub(crate) struct Hooks {
     pub(crate) fail: Py<PyAny>,
     /// `()`: the server has drained.
     pub(crate) drained: Py<PyAny>,
+    /// `(text)`: something went wrong on a connection.
+    pub(crate) note: Py<PyAny>,
     /// `(callable)`: whether it is a coroutine function.
     pub(crate) is_coroutine: Py<PyAny>,
 }
 
 impl Hooks {
-    fn each(&self) -> [&Py<PyAny>; 7] {
-        [&self.start, &self.spawn, &self.feed, &self.event, &self.fail, &self.drained, &self.is_coroutine]
+    fn each(&self) -> [&Py<PyAny>; 8] {
+        [
+            &self.start,
+            &self.spawn,
+            &self.feed,
+            &self.event,
+            &self.fail,
+            &self.drained,
+            &self.note,
+            &self.is_coroutine,
+        ]
     }
 }
 
@@ -92,6 +103,8 @@ pub(crate) struct PyApp {
     access: Mutex<Option<Arc<AccessQueue>>>,
     /// Who is asked for TLS server names that are not known.
     pub(super) missing_server_name: RwLock<Option<Handler>>,
+    /// Somebody reads what goes wrong on connections.
+    pub(crate) takes_notes: AtomicBool,
 }
 
 impl PyApp {
@@ -123,6 +136,7 @@ impl PyApp {
             threads: Mutex::default(),
             access: Mutex::default(),
             missing_server_name: RwLock::default(),
+            takes_notes: AtomicBool::new(false),
         })
     }
 
@@ -335,6 +349,10 @@ impl App for PyApp {
 
     fn missing_server_name(&self) -> Option<Lane> {
         self.missing_lane()
+    }
+
+    fn takes_notes(&self) -> bool {
+        self.takes_notes.load(Ordering::Relaxed)
     }
 
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what

@@ -200,6 +200,11 @@ impl PyApp {
             }),
             // Dropped with the job, which is when the handshake goes on.
             Job::ServerName(asked) => self.ask_server_name(py, &asked),
+            Job::Note(text) => {
+                if let Err(error) = self.hooks.note.call1(py, (&*text,)) {
+                    error.write_unraisable(py, Some(self.application.bind(py)));
+                }
+            }
             Job::Socket(socket) => {
                 // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
                 let converse = || self.converse(py, &socket, lane);

@@ -3,6 +3,7 @@
 //! So a client that stalls costs its socket and a buffer until the handshake's timeout, and keeps nobody waiting. Whatever a
 //! client sends in place of a handshake ends here, with an alert where it may understand one.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
@@ -17,7 +18,7 @@ use crate::app::{Job, Lane};
 use crate::net::Accepted;
 use crate::server::Server;
 use crate::server::drive::Drive;
-use crate::server::stream::{Reading, Writing, split};
+use crate::server::stream::{Peer, Reading, Writing, split};
 use crate::server::tls::session::{Records, decrypt, halves};
 use crate::server::tls::{Secure, ServerName};
 use crate::tls::{Certificates, Selected};
@@ -44,17 +45,17 @@ struct Shaking {
     out: Records,
 }
 
-/// Why there is no session.
+/// Why there is no session, for whoever looks for the cause.
 enum Failure {
-    /// The client has gone, or has nothing that could be answered.
-    Gone,
+    /// The client has gone, or has sent nothing that could be answered.
+    Gone(Cow<'static, str>),
     /// What is in `out` tells the client.
-    Told,
+    Told(Cow<'static, str>),
 }
 
 impl From<io::Error> for Failure {
-    fn from(_: io::Error) -> Self {
-        Self::Gone
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error.to_string().into())
     }
 }
 
@@ -80,12 +81,21 @@ pub(in crate::server) async fn shake(
             }
             tokio::spawn(Drive::new(connection, reading));
         }
-        Ok(Err(Failure::Told)) => {
+        Ok(Err(Failure::Told(why))) => {
+            note(&server, peer, &why);
             // An error ends it as well.
             let _ = timeout(LINGER, shaking.part()).await;
         }
-        Ok(Err(Failure::Gone)) | Err(_) => {}
+        Ok(Err(Failure::Gone(why))) => note(&server, peer, &why),
+        Err(_) => note(&server, peer, &format!("not done within {limit:?}")),
     }
+}
+
+fn note(server: &Server, peer: Peer, why: &str) {
+    server.note(|| {
+        let client = peer.ip().map_or_else(|| "a client of the Unix socket".to_owned(), |ip| ip.to_string());
+        format!("TLS handshake of {client} failed: {why}")
+    });
 }
 
 /// What a handshake has come to.
@@ -108,13 +118,13 @@ async fn agree(
         return Err(shaking.refuse());
     }
     let Selected { config, name } = select(server, certificates, shaking).await?;
-    let Ok(mut tls) = UnbufferedServerConnection::new(config) else { return Err(Failure::Gone) };
+    let mut tls = UnbufferedServerConnection::new(config).map_err(|error| Failure::Gone(reason(&error)))?;
     let mut text = Vec::new();
     loop {
         let take = |piece: &[u8], _| text.extend_from_slice(piece);
         let read = decrypt(&mut tls, &mut shaking.input, &mut shaking.out, take);
         // An alert leaves with the farewell.
-        let read = read.map_err(|_| Failure::Told)?;
+        let read = read.map_err(|error| Failure::Told(reason(&error)))?;
         shaking.input.drain(..read.used);
         shaking.send().await?;
         if !tls.is_handshaking() {
@@ -127,7 +137,7 @@ async fn agree(
             return Ok(Agreed { tls, secure, text, closed: read.closed });
         }
         if read.closed {
-            return Err(Failure::Gone);
+            return Err(Failure::Gone("the client ended it".into()));
         }
         shaking.receive().await?;
     }
@@ -155,9 +165,9 @@ async fn select(
                 break accepted.client_hello().server_name().map(str::to_ascii_lowercase);
             }
             Ok(None) => shaking.receive().await?,
-            Err((_, mut alert)) => {
+            Err((error, mut alert)) => {
                 alert.write_all(shaking.out.tail())?;
-                return Err(Failure::Told);
+                return Err(Failure::Told(reason(&error)));
             }
         }
     };
@@ -175,18 +185,22 @@ async fn select(
     Ok(certificates.select(name.as_deref()))
 }
 
+fn reason(error: &rustls::Error) -> Cow<'static, str> {
+    error.to_string().into()
+}
+
 impl Shaking {
     /// Waits for more of what the client sends.
     async fn receive(&mut self) -> Result<(), Failure> {
         let held = self.input.len();
         if held >= MOST {
-            return Err(Failure::Gone);
+            return Err(Failure::Gone("its messages are too large".into()));
         }
         self.input.resize(held + READ, 0);
         let read = poll_fn(|context| self.reading.poll_read(context, &mut self.input[held..])).await;
         self.input.truncate(held + *read.as_ref().unwrap_or(&0));
         match read? {
-            0 => Err(Failure::Gone),
+            0 => Err(Failure::Gone("the client has gone".into())),
             _ => Ok(()),
         }
     }
@@ -211,9 +225,11 @@ impl Shaking {
     fn refuse(&mut self) -> Failure {
         if self.input[0].is_ascii_uppercase() {
             self.out.tail().extend_from_slice(NOT_TLS);
-            Failure::Told
+            Failure::Told("it began with HTTP in plain text".into())
         } else {
-            Failure::Gone
+            Failure::Gone(
+                format!("it began with the byte {}, which no TLS begins with", self.input[0]).into(),
+            )
         }
     }
 

@@ -42,6 +42,9 @@ pub(crate) struct Session {
 
 struct Inner {
     tls: UnbufferedServerConnection,
+    /// Received, not used: the start of a record, or of a message in several. rustls counts on seeing it at every call, also
+    /// when it is to encrypt.
+    rest: Vec<u8>,
     out: Records,
     /// A thread is writing what it took from `out`.
     leaving: bool,
@@ -114,7 +117,7 @@ impl Records {
 
     /// Empty: another may use its buffer.
     pub(super) fn give_back(mut self) {
-        if self.bytes.capacity() <= KEEP {
+        if (1..=KEEP).contains(&self.bytes.capacity()) {
             self.bytes.clear();
             SPARE.replace(self.bytes);
         }
@@ -134,10 +137,11 @@ pub(super) struct Decrypted {
 
 impl Session {
     /// The session that a handshake has opened.
-    pub(super) fn new(tls: UnbufferedServerConnection) -> Self {
+    fn new(tls: UnbufferedServerConnection, rest: Vec<u8>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 tls,
+                rest,
                 out: Records::default(),
                 leaving: false,
                 end: None,
@@ -146,11 +150,33 @@ impl Session {
         }
     }
 
-    /// Decrypts `records` into `text`, which is at least as long. After an error the alert for the client waits to leave.
-    fn read(&self, records: &mut [u8], text: &mut [u8]) -> Result<Decrypted, rustls::Error> {
+    /// How much has been received and not used.
+    fn held(&self) -> usize {
+        self.inner.lock().rest.len()
+    }
+
+    /// Decrypts what lies in `records` from `fresh` on into `text`, which is at least as long as all of `records`; before
+    /// `fresh` there is room for what is held. After an error the alert for the client waits to leave.
+    fn read(&self, records: &mut [u8], fresh: usize, text: &mut [u8]) -> io::Result<Decrypted> {
         let mut inner = self.inner.lock();
-        let Inner { tls, out, .. } = &mut *inner;
-        decrypt(tls, records, out, |piece, at| text[at..at + piece.len()].copy_from_slice(piece))
+        let Inner { tls, rest, out, closed, .. } = &mut *inner;
+        let Some(start) = fresh.checked_sub(rest.len()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let records = &mut records[start..];
+        records[..rest.len()].copy_from_slice(rest);
+        let take = |piece: &[u8], at: usize| text[at..at + piece.len()].copy_from_slice(piece);
+        let read = decrypt(tls, records, out, take);
+        rest.clear();
+        match &read {
+            Ok(read) => rest.extend_from_slice(&records[read.used..]),
+            // Nothing can be said any more but the alert.
+            Err(_) => *closed = true,
+        }
+        if rest.is_empty() {
+            *rest = Vec::new();
+        }
+        read.map_err(io::Error::other)
     }
 
     /// Whether records wait to leave that nobody is writing.
@@ -188,9 +214,9 @@ impl Session {
         if inner.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let Inner { tls, out, .. } = &mut *inner;
+        let Inner { tls, rest, out, .. } = &mut *inner;
         let room = text.len() + (text.len() / RECORD + 2) * OVERHEAD;
-        seal(tls, out, room, |traffic, room| traffic.encrypt(text, room))?;
+        seal(tls, rest, out, room, |traffic, room| traffic.encrypt(text, room))?;
         Ok(text.len())
     }
 
@@ -245,9 +271,9 @@ impl Session {
         let mut inner = self.inner.lock();
         inner.end = Some(how);
         if !std::mem::replace(&mut inner.closed, true) {
-            let Inner { tls, out, .. } = &mut *inner;
+            let Inner { tls, rest, out, .. } = &mut *inner;
             // A session that cannot say it any more ends without.
-            let _ = seal(tls, out, 2 * OVERHEAD, say_end);
+            let _ = seal(tls, rest, out, 2 * OVERHEAD, say_end);
         }
     }
 }
@@ -256,8 +282,6 @@ impl Session {
 pub(crate) struct TlsReading {
     socket: Reading,
     session: Arc<Session>,
-    /// The start of a record whose end has not come.
-    rest: Vec<u8>,
     /// The client has said that it sends no more.
     closed: bool,
 }
@@ -275,13 +299,13 @@ pub(super) fn halves(
     rest: Vec<u8>,
     closed: bool,
 ) -> (Reading, Writing) {
-    let session = Arc::new(Session::new(tls));
-    let reading = TlsReading { socket: reading, session: Arc::clone(&session), rest, closed };
+    let session = Arc::new(Session::new(tls, rest));
+    let reading = TlsReading { socket: reading, session: Arc::clone(&session), closed };
     (Reading::Tls(Box::new(reading)), Writing::Tls(Box::new(TlsWriting { socket: writing, session })))
 }
 
 impl TlsReading {
-    /// Reads text into the first half of `into`; the other half is for the records. Room for [`READ`] bytes is needed.
+    /// Reads text into the first half of `into`; the other half is for the records, and holds two at least.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -289,25 +313,17 @@ impl TlsReading {
     ) -> Poll<io::Result<usize>> {
         let (text, records) = into.split_at_mut(into.len() / 2);
         while !self.closed {
-            let held = self.rest.len();
-            if records.len() <= held {
-                return Poll::Ready(Err(io::ErrorKind::InvalidInput.into()));
-            }
-            records[..held].copy_from_slice(&self.rest);
+            let held = self.session.held();
+            let Some(fresh) = records.get_mut(held..).filter(|fresh| !fresh.is_empty()) else {
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            };
             // The end of the stream without the end of the session: the framing of HTTP tells whether anything is missing.
-            let count = match ready!(self.socket.poll_read(context, &mut records[held..]))? {
+            let count = match ready!(self.socket.poll_read(context, fresh))? {
                 0 => break,
                 count => held + count,
             };
-            let read = self.session.read(&mut records[..count], text).map_err(io::Error::other)?;
+            let read = self.session.read(&mut records[..count], held, text)?;
             self.closed = read.closed;
-            let rest = &records[read.used..count];
-            if rest.is_empty() {
-                self.rest = Vec::new();
-            } else {
-                self.rest.clear();
-                self.rest.extend_from_slice(rest);
-            }
             if read.text > 0 {
                 return Poll::Ready(Ok(read.text));
             }
@@ -403,13 +419,11 @@ pub(super) fn decrypt(
             // Early data is never offered, so that a replayed request cannot reach a handler (RFC 8446 8).
             Ok(_) => true,
             Err(error) => {
-                // What it queued for the client comes out as if nothing had happened.
-                while let Ok(state) = tls.process_tls_records(&mut []).state {
-                    match state {
-                        ConnectionState::EncodeTlsData(mut data) => encode(&mut data, out),
-                        ConnectionState::TransmitTlsData(data) => data.done(),
-                        _ => break,
-                    }
+                // The alert. More must not be asked of a session that has failed.
+                while tls.wants_write() {
+                    let state = tls.process_tls_records(&mut []).state;
+                    let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
+                    encode(&mut data, out);
                 }
                 return Err(error);
             }
@@ -430,29 +444,42 @@ fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, out: &mut Records)
     });
 }
 
-/// Queues records that `write` makes of text, or of the end of it.
+/// Queues records that `write` makes of text, or of the end of it. `rest` is what was received and not used.
 fn seal(
     tls: &mut UnbufferedServerConnection,
+    rest: &mut Vec<u8>,
     out: &mut Records,
     room: usize,
     mut write: impl FnMut(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
 ) -> io::Result<()> {
-    let sealed = loop {
-        match tls.process_tls_records(&mut []).state.map_err(io::Error::other)? {
+    loop {
+        let UnbufferedStatus { discard, state } = tls.process_tls_records(rest);
+        let sealed = match state.map_err(io::Error::other)? {
             ConnectionState::WriteTraffic(mut traffic) => {
-                break out.append(room, |room| match write(&mut traffic, room) {
+                Some(out.append(room, |room| match write(&mut traffic, room) {
                     Ok(count) => Ok(count),
                     Err(EncryptError::InsufficientSize(size)) => Err(Some(size.required_size)),
                     Err(EncryptError::EncryptExhausted) => Err(None),
-                });
+                }))
             }
-            ConnectionState::EncodeTlsData(mut data) => encode(&mut data, out),
-            ConnectionState::TransmitTlsData(data) => data.done(),
+            ConnectionState::EncodeTlsData(mut data) => {
+                encode(&mut data, out);
+                None
+            }
+            ConnectionState::TransmitTlsData(data) => {
+                data.done();
+                None
+            }
             // Both sides have said that nothing more comes.
-            _ => break false,
+            _ => Some(false),
+        };
+        rest.drain(..discard);
+        match sealed {
+            None => {}
+            Some(true) => return Ok(()),
+            Some(false) => return Err(io::ErrorKind::BrokenPipe.into()),
         }
-    };
-    if sealed { Ok(()) } else { Err(io::ErrorKind::BrokenPipe.into()) }
+    }
 }
 
 fn say_end(
