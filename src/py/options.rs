@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::config::{Config, SocketConfig};
 use crate::py::compression::compression;
+use crate::py::tls::certificates;
 use crate::websocket::deflate::Compression;
 
 /// Options given as a dictionary.
@@ -58,6 +59,7 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     config.max_body_size = count(options, "max_body_size", 0, config.max_body_size)?;
     config.body_buffer = count(options, "body_buffer", 1, config.body_buffer)?;
     config.header_timeout = seconds(options, "header_timeout", config.header_timeout)?;
+    config.handshake_timeout = seconds(options, "handshake_timeout", config.handshake_timeout)?;
     config.keep_alive_timeout = seconds(options, "keep_alive_timeout", config.keep_alive_timeout)?;
     config.body_timeout = seconds(options, "body_timeout", config.body_timeout)?;
     config.write_timeout = seconds(options, "write_timeout", config.write_timeout)?;
@@ -70,6 +72,7 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
         config.server_name = name.into();
     }
     config.compression = compression(options)?.map(Arc::new);
+    config.certificates = certificates(options, config.http2)?;
     config.proxy_protocol = option(options, "proxy_protocol")?.unwrap_or(config.proxy_protocol);
     Ok(config)
 }
