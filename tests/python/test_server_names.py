@@ -307,7 +307,7 @@ def test_nobody_is_asked_any_more(authority: Authority, default: AppOptions) -> 
 
 
 def test_a_handler_keeps_no_application(default: AppOptions) -> None:
-    """A circle of an application and its handler is garbage like any other."""
+    """A circle of an application that has ended and its handler is garbage like any other."""
 
     class Kept:
         pass
@@ -315,6 +315,7 @@ def test_a_handler_keeps_no_application(default: AppOptions) -> None:
     app, kept = App(default), Kept()
     app.missing_server_name(lambda name, app=app, kept=kept: app.add_server_name(name))
     gone = weakref.ref(kept)
+    app.dispose()
     del app, kept
     gc.collect()
     assert gone() is None

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from certificates import Authority, names_of, resumed
-from command import Project
+from command import APPLICATION, Project
 from socketify import App, AppOptions
-from socketify.testing import TestServer
+from socketify.testing import Connection, TestServer
 from support import Program, until
 
 
@@ -150,13 +150,22 @@ def test_a_handler_of_the_program_has_the_say(authority: Authority) -> None:
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_sighup_of_the_command_line(authority: Authority, project: Project, workers: str) -> None:
     """F-19: one process reads anew, several are replaced one after the other; either way nothing is refused meanwhile."""
-    project.write("main.py", "def run(app):\n    app.get('/', lambda res, req: res.end('hello'))\n")
+    project.write("main.py", APPLICATION)
     options = authority.options("localhost")
     files = ["--ssl-keyfile", str(options.key_file_name), "--ssl-certfile", str(options.cert_file_name)]
     command = project.start("main:run", "--port", "0", "--workers", workers, *files)
     port = command.port
     assert f"Listening on https://127.0.0.1:{port} now" in command.out
     assert certificate_at(authority, port) == ["localhost"]
+    answering: set[str] = set()
+
+    def all_serve() -> bool:
+        with Connection(("127.0.0.1", port), 20, authority.context()) as connection:
+            answering.add(connection.request("GET").text)
+        return len(answering) == int(workers)
+
+    # A supervisor renews nothing before it is complete.
+    until(all_serve, "an answer of each worker")
     replace(options, authority.options("new.test"))
     command.signal(signal.SIGHUP)
     until(lambda: certificate_at(authority, port) == ["new.test"], "the new certificate")
