@@ -323,7 +323,11 @@ def granian(sources: Sources, name: str, interface: str, target: str) -> Server:
         name,
         version_of(python, "granian"),
         command,
-        for_tls=("--ssl-certificate", "{certificate}", "--ssl-keyfile", "{key}"),
+        # It accepts no more connections than it may hold requests, and the idle work opens ten thousand.
+        for_tls=(
+            *("--ssl-certificate", "{certificate}", "--ssl-keyfile", "{key}"),
+            *("--backlog", "16384", "--backpressure", "16384"),
+        ),
         for_http2=("--http", "2"),
     )
 
