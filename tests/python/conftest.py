@@ -13,6 +13,7 @@ from client import Client
 from command import Project
 from socketify import App
 from socketify.testing import TestServer
+from tls_client import Certificates, make_certificates
 from ws_client import WebSocketClient, connect
 
 Configure = Callable[[App], object]
@@ -69,6 +70,18 @@ def serve() -> Iterator[Callable[..., Running]]:
 def authority(tmp_path: Path) -> Authority:
     """An authority of certificates, with its files in a directory of the test."""
     return Authority(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, and a server that it knows as localhost and 127.0.0.1: made for this run."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def start_tls(serve: Callable[..., Running], certificates: Certificates) -> Callable[..., Running]:
+    """Starts applications that serve TLS: ``start_tls(configure, **App options)``."""
+    return lambda configure, **options: serve(configure, options=certificates.options(), **options)
 
 
 @pytest.fixture

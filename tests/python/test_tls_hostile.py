@@ -1,0 +1,591 @@
+"""A port that speaks TLS, and what is thrown at it: nothing of it delays, fills or ends the server.
+
+Rows: B.3, D.2. The records are written by hand, or by OpenSSL. Whatever comes, the connection is closed, nothing is printed,
+and a good client is served as before.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client import Client
+from socketify import App
+from support import Gate, reset, until
+from tls_client import (
+    ALERT,
+    APPLICATION_DATA,
+    BAD_RECORD_MAC,
+    CHANGE_CIPHER_SPEC,
+    CLOSE_NOTIFY,
+    FATAL,
+    HANDSHAKE,
+    KEY_UPDATE_AND_ASK,
+    PROTOCOL_VERSION,
+    UNEXPECTED_MESSAGE,
+    USER_CANCELED,
+    WARNING,
+    Certificates,
+    TlsClient,
+    Wire,
+    client_hello,
+    ends,
+    genuine_hello,
+    pour,
+    record,
+)
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+class Target:
+    """A server of TLS, and what a good client makes of it."""
+
+    def __init__(self, running: Any, certificates: Certificates) -> None:
+        self.running = running
+        self.port: int = running.port
+        self.certificates = certificates
+        self.context = certificates.context()
+
+    def client(self, **options: Any) -> Client:
+        """A connection that has not said anything."""
+        return Client(self.port, **options)
+
+    def wire(self, **options: Any) -> Wire:
+        return Wire(self.port, self.certificates, **options)
+
+    def serves(self) -> None:
+        """A good client is served."""
+        with TlsClient(self.port, self.context) as client:
+            assert client.get().body == b"hello"
+
+
+def plain(res: Any, req: Any) -> None:
+    res.end("hello")
+
+
+def routes(app: App) -> None:
+    app.get("/", plain)
+
+
+@pytest.fixture
+def start(start_tls: Callable[..., Any], certificates: Certificates) -> Callable[..., Target]:
+    """Starts a server of TLS, with options of App."""
+    return lambda **options: Target(start_tls(routes, **options), certificates)
+
+
+@pytest.fixture
+def target(
+    start: Callable[..., Target], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[Target]:
+    """A server that must be as it was when the test has ended: it serves, holds no more, and has said nothing."""
+    found = start()
+    found.serves()
+    before = descriptors()
+    with caplog.at_level(logging.DEBUG):
+        yield found
+        found.serves()
+        until(lambda: descriptors() <= before, "the sockets are given back")
+    assert [line for line in caplog.records if line.levelno > logging.DEBUG] == []
+    assert capfd.readouterr() == ("", "")
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds, the server among it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ---- before a handshake ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        REQUEST,
+        b"HEAD / HTTP/1.0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1_000_000,
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0",
+        b"G",
+    ],
+    ids=["GET", "HEAD", "POST of a megabyte", "HTTP/2", "one letter"],
+)
+def test_http_on_the_port_of_tls(target: Target, sent: bytes) -> None:
+    """Who forgets the s of https is told so, in HTTP, and the connection ends."""
+    with target.client() as client:
+        client.flood(sent)
+        answer = client.half_close().answer()
+        assert answer.status_line == "HTTP/1.1 400 Bad Request"
+        assert answer.header("Connection") == "close"
+        assert answer.header("Content-Type") == "text/plain"
+        assert b"HTTPS" in answer.body
+        assert client.is_closed()
+
+
+def test_http_is_refused_without_waiting_for_more(target: Target) -> None:
+    """The client keeps its side open: it is the server that closes, at once."""
+    with target.client() as client:
+        assert client.send(REQUEST).answer().status == 400
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("end", ["close", "reset"])
+@pytest.mark.parametrize("kept", [0, 1, 3, 5, 6, 9, 11, 43, 44, 100, -1])
+def test_a_hello_that_stops(target: Target, kept: int, end: str) -> None:
+    """Within the head of the record, of the message, the version, the random, the lists, and before the last byte."""
+    hello = genuine_hello(target.context)
+    client = target.client().send(hello[:kept])
+    if end == "close":
+        assert client.half_close().rest() == b""
+        client.close()
+    else:
+        reset(client)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5, 43])
+def test_a_hello_that_stalls(start: Callable[..., Target], kept: int) -> None:
+    """A client that goes silent is let go after `handshake_timeout`, and no sooner."""
+    target = start(handshake_timeout=0.5)
+    with target.client() as client:
+        begin = time.monotonic()
+        client.send(genuine_hello(target.context)[:kept])
+        assert ends(client.socket) == b""
+        assert time.monotonic() - begin > 0.4
+    target.serves()
+
+
+def test_a_finished_that_never_comes(start: Callable[..., Target]) -> None:
+    """A client that takes the server's part of the handshake and says no more, or does not even read it."""
+    target = start(handshake_timeout=0.5)
+    for read in (True, False):
+        with target.client(receive_buffer=None if read else 1024) as client:
+            client.send(genuine_hello(target.context))
+            if read:
+                assert client.exactly(1) == bytes([HANDSHAKE])
+                client.pending = b""
+            # Closed, and nothing is lost of what came before.
+            assert client.rest() == b"" if read else client.rest()[0] == HANDSHAKE
+    target.serves()
+
+
+def test_stalled_handshakes_delay_nobody(target: Target) -> None:
+    """200 clients in the middle of their handshakes: each good one is served meanwhile, and they are closed with it."""
+    hello = genuine_hello(target.context)
+    stalled = [target.client().send(hello[: number % len(hello)]) for number in range(200)]
+    for _ in range(20):
+        target.serves()
+    for client in stalled:
+        client.close()
+
+
+def test_the_server_stops_in_the_middle_of_handshakes(start: Callable[..., Target]) -> None:
+    """Nobody waits for clients that have only begun."""
+    target = start()
+    stalled = [target.client().send(genuine_hello(target.context)[:50]) for _ in range(10)]
+    target.serves()
+    begin = time.monotonic()
+    target.running.stop()
+    # Far below the timeout of a handshake, 10 s.
+    assert time.monotonic() - begin < 8
+    for client in stalled:
+        assert ends(client.socket) == b""
+        client.close()
+
+
+def test_a_hello_byte_by_byte(target: Target) -> None:
+    """The slowest client is a good one, as long as it is in time."""
+    with target.client() as client:
+        client.send_slowly(genuine_hello(target.context))
+        assert client.exactly(1) == bytes([HANDSHAKE])
+
+
+SSL2 = bytes.fromhex("802e0100020015000000100100800200800300800400800500800600400700c0") + bytes(range(16))
+
+
+@pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302])
+@pytest.mark.parametrize("of_record", [0x0300, 0x0301])
+def test_old_versions(target: Target, version: int, of_record: int) -> None:
+    """SSL 3.0, TLS 1.0 and 1.1 are refused by name (RFC 8446 4.2.1, appendix D.5)."""
+    with target.client() as client:
+        client.send(record(HANDSHAKE, client_hello(version=version), version=of_record))
+        assert ends(client.socket)[:1] + bytes([FATAL, PROTOCOL_VERSION]) == bytes(
+            [ALERT, FATAL, PROTOCOL_VERSION]
+        )
+
+
+def test_ssl2(target: Target) -> None:
+    """Its hello has another form; nobody understands it."""
+    with target.client() as client:
+        client.send(SSL2)
+        assert ends(client.socket) == b""
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\0" * 1000,
+        b"\xff" * 1000,
+        b"\x16" * 1000,
+        b"\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        record(HANDSHAKE, b"\x01\0\xff\xff" + b"\0" * 100),
+        record(HANDSHAKE, b"\x02\0\0\4abcd"),
+        record(HANDSHAKE, b"", length=0xFFFF) + b"\0" * 70_000,
+        record(HANDSHAKE, client_hello(ciphers=b"")),
+        record(HANDSHAKE, client_hello(ciphers=b"\0\xff")),
+        record(HANDSHAKE, client_hello(extensions=b"\0\x2b\0\x03\x02\x7f\x7f")),
+        record(HANDSHAKE, client_hello()[:-1]),
+        record(APPLICATION_DATA, REQUEST),
+        record(ALERT, bytes([FATAL, CLOSE_NOTIFY])),
+        record(CHANGE_CIPHER_SPEC, b"\1") * 1000,
+    ],
+    ids=lambda value: f"{len(value)}-{value[:8].hex()}",
+)
+def test_garbage(target: Target, garbage: bytes) -> None:
+    """No hello, half a hello, something else: an alert at most."""
+    with target.client() as client:
+        told = pour(client, garbage)
+    assert told == b"" or told[0] == ALERT or told.startswith(b"HTTP/1.1 400 "), told
+
+
+def test_random_bytes(target: Target) -> None:
+    """Bytes of every length, with the first byte of a handshake and without."""
+    seed = random.randrange(1 << 32)
+    source = random.Random(seed)
+    for number in range(200):
+        data = source.randbytes(source.randrange(1, 2000))
+        if number % 2:
+            data = record(HANDSHAKE, b"\1" + data)
+        with target.client() as client:
+            client.send(data).half_close()
+            told = ends(client.socket)
+        assert told == b"" or told[0] == ALERT or told.startswith(b"HTTP/1.1 400 "), (seed, number, told)
+
+
+def test_changed_hellos(target: Target) -> None:
+    """A good hello with one byte changed, each in turn: an answer or an alert, and never silence for ever."""
+    hello = genuine_hello(target.context)
+    for place in range(len(hello)):
+        with target.client() as client:
+            client.send(hello[:place] + bytes([hello[place] ^ 0xFF]) + hello[place + 1 :]).half_close()
+            ends(client.socket)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"",
+        b"\0",
+        b"a" * 253,
+        b"a" * 300,
+        b"\xff\xfe",
+        b"127.0.0.1",
+        b"*",
+        b".." * 20,
+        b"local\0host",
+        b"a" * 60_000,
+    ],
+    ids=lambda name: f"{len(name)}-{name[:4].hex()}",
+)
+def test_odd_server_names(target: Target, name: bytes) -> None:
+    """RFC 6066 3: a name that is none, or one of 60 000 bytes, in as many records as it takes."""
+    hello = client_hello(name=name)
+    pieces = [hello[at : at + 16_000] for at in range(0, len(hello), 16_000)]
+    with target.client() as client:
+        told = pour(client, b"".join(record(HANDSHAKE, piece) for piece in pieces))
+    assert told == b"" or told[0] in (ALERT, HANDSHAKE)
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_a_hello_in_many_records(target: Target, size: int) -> None:
+    """RFC 8446 5.1: a message may be cut anywhere. It is answered, or refused, and costs nobody his time."""
+    hello = genuine_hello(target.context)[5:]
+    pieces = [hello[at : at + size] for at in range(0, len(hello), size)]
+    with target.client() as client:
+        client.send(b"".join(record(HANDSHAKE, piece) for piece in pieces))
+        assert client.exactly(1)[0] in (HANDSHAKE, ALERT)
+
+
+@pytest.mark.parametrize("kind", [HANDSHAKE, CHANGE_CIPHER_SPEC, ALERT])
+def test_empty_records(target: Target, kind: int) -> None:
+    """A megabyte of records that hold nothing never becomes a hello."""
+    with target.client() as client:
+        told = pour(client, record(kind, b"") * 200_000)
+    assert told == b"" or told[0] == ALERT
+
+
+def test_a_hello_without_end(target: Target) -> None:
+    """A message said to have 16 MB: the server takes what a hello may have and no more."""
+    before = resident()
+    with target.client() as client:
+        data = b"\1\xff\xff\xff" + b"\0" * 15_000
+        pour(client, record(HANDSHAKE, data) * 4000)
+    # 60 MB were offered.
+    assert resident() - before < 16_000_000
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (REQUEST, "plain text"),
+        (b"\0" * 10, "byte 0"),
+        (record(HANDSHAKE, client_hello(version=0x0301)), "version"),
+        (record(HANDSHAKE, client_hello(ciphers=b"\0\xff")), ""),
+        (record(HANDSHAKE, client_hello())[:20], "gone"),
+        (b"", "gone"),
+    ],
+    ids=["HTTP", "zeros", "TLS 1.0", "no cipher", "half a hello", "nothing"],
+)
+def test_one_line_in_the_log(
+    start: Callable[..., Target], caplog: pytest.LogCaptureFixture, sent: bytes, reason: str
+) -> None:
+    """Whoever looks for the cause finds one line at debug level, with the client's address; nobody else sees any."""
+    caplog.set_level(logging.DEBUG, "socketify")
+    target = start()
+    with target.client() as client:
+        pour(client, sent)
+    until(lambda: [line for line in caplog.records if "TLS" in line.message], "the line is written")
+    target.serves()
+    (line,) = [line for line in caplog.records if "TLS" in line.message]
+    assert (line.name, line.levelno) == ("socketify", logging.DEBUG)
+    assert "127.0.0.1" in line.message
+    assert reason in line.message
+
+
+# ---- after it ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_hand_made_client_is_a_good_one(target: Target) -> None:
+    """What follows could not fail if it were not."""
+    with target.wire() as wire:
+        for _ in range(3):
+            wire.send((APPLICATION_DATA, REQUEST[:10]), (APPLICATION_DATA, REQUEST[10:]))
+            answer = wire.receive_of(APPLICATION_DATA)
+            assert answer is not None
+            assert answer.payload.endswith(b"\r\n\r\nhello")
+        wire.send((ALERT, bytes([WARNING, CLOSE_NOTIFY])))
+        assert wire.receive_of(ALERT) == (ALERT, bytes([WARNING, CLOSE_NOTIFY]))
+        assert wire.receive() is None
+
+
+def refused(wire: Wire, *descriptions: int) -> None:
+    """The server ends it with a fatal alert, one of these if some are given."""
+    told = wire.receive_of(ALERT)
+    assert told is not None
+    assert told.payload[0] == FATAL
+    assert not descriptions or told.payload[1] in descriptions
+    assert ends(wire.client.socket) == b""
+
+
+@pytest.mark.parametrize(
+    ("sent", "descriptions"),
+    [
+        (record(APPLICATION_DATA, b"x" * 100), (BAD_RECORD_MAC,)),
+        (record(APPLICATION_DATA, b""), ()),
+        (record(HANDSHAKE, client_hello()), ()),
+        (record(ALERT, bytes([FATAL, UNEXPECTED_MESSAGE])), ()),
+        (record(99, b"?"), ()),
+        (b"\x17\x03\x03\xff\xff" + b"x" * 100, ()),
+        (REQUEST, ()),
+    ],
+    ids=["unsealed", "empty", "hello", "alert", "unknown type", "too long", "HTTP"],
+)
+def test_records_without_protection(target: Target, sent: bytes, descriptions: tuple[int, ...]) -> None:
+    """RFC 8446 5.2: after the handshake there are none."""
+    with target.wire() as wire:
+        wire.client.send(sent)
+        refused(wire, *descriptions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        (HANDSHAKE, client_hello()),
+        (HANDSHAKE, b"\x18\0\0\1\7"),
+        (HANDSHAKE, b"\x14\0\0\x20" + b"\0" * 32),
+        (HANDSHAKE, b"\x18\0\0\2\0\0"),
+        (CHANGE_CIPHER_SPEC, b"\1"),
+        (ALERT, b"\1"),
+        (APPLICATION_DATA, b"x" * 20_000),
+    ],
+    ids=[
+        "hello",
+        "key update 7",
+        "finished",
+        "long key update",
+        "cipher change",
+        "half an alert",
+        "20 000 bytes",
+    ],
+)
+def test_protected_records_out_of_place(target: Target, kind: int, payload: bytes) -> None:
+    """There is no renegotiation in TLS 1.3, no second Finished, and no record above 16 KiB."""
+    with target.wire() as wire:
+        wire.send((kind, payload))
+        refused(wire)
+
+
+def test_half_a_message_while_an_answer_is_made(serve: Any, certificates: Certificates, caplog: Any) -> None:
+    """A message of the handshake goes on in a later record, and the answer comes in between: it is sent, or all ends."""
+    gate = Gate()
+
+    def handler(res: Any, req: Any) -> None:
+        def answer() -> None:
+            gate.pass_through()
+            res.end("x" * 1000)
+
+        thread = threading.Thread(target=answer)
+        threads.append(thread)
+        thread.start()
+
+    threads: list[threading.Thread] = []
+    running = serve(
+        lambda app: app.get("/slow", handler).get("/", plain), options=certificates.options(), io_threads=1
+    )
+    target = Target(running, certificates)
+    with target.wire() as wire:
+        wire.send((APPLICATION_DATA, b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"))
+        gate.arrived()
+        wire.send((HANDSHAKE, KEY_UPDATE_AND_ASK[:2]))
+        # A request there: by the time it is answered, so has the half been read.
+        target.serves()
+        gate.open()
+        threads[0].join(20)
+        assert not threads[0].is_alive()
+        answer = wire.receive_of(APPLICATION_DATA)
+        assert answer is None or answer.payload.endswith(b"x" * 1000)
+    target.serves()
+    assert caplog.records == []
+
+
+def test_a_flood_of_key_updates(target: Target) -> None:
+    """RFC 8446 4.6.3: each asks for one in return. It ends, one way or the other, and little is held meanwhile."""
+    before = resident()
+    with target.wire() as wire:
+        pour(wire.client, b"".join(wire.update(KEY_UPDATE_AND_ASK) for _ in range(20_000)))
+    assert resident() - before < 16_000_000
+
+
+def test_a_few_key_updates(target: Target) -> None:
+    """They are answered, and what comes after is understood by both."""
+    with target.wire() as wire:
+        for _ in range(5):
+            wire.client.send(wire.update(KEY_UPDATE_AND_ASK) + wire.sending.seal(APPLICATION_DATA, REQUEST))
+            answer = wire.receive_of(APPLICATION_DATA)
+            assert answer is not None
+            assert answer.payload.endswith(b"hello")
+
+
+@pytest.mark.parametrize("description", [USER_CANCELED, UNEXPECTED_MESSAGE])
+def test_a_flood_of_warnings(target: Target, description: int) -> None:
+    """Warnings that TLS 1.3 still knows, and others, which count as fatal (RFC 8446 6)."""
+    with target.wire() as wire:
+        alert = (ALERT, bytes([WARNING, description]))
+        pour(wire.client, b"".join(wire.sending.seal(*alert) for _ in range(5_000)))
+
+
+def test_a_flood_of_nothing(target: Target) -> None:
+    """RFC 8446 5.4: records of no text are allowed. 50 000 of them are not, or they are read like any others."""
+    with target.wire() as wire:
+        nothing = b"".join(wire.sending.seal(APPLICATION_DATA, b"") for _ in range(50_000))
+        pour(wire.client, nothing + wire.sending.seal(APPLICATION_DATA, REQUEST))
+
+
+def test_renegotiation_of_tls_1_2(target: Target) -> None:
+    """CVE-2009-3555 and its floods: OpenSSL asks for another handshake, and gets none."""
+    with subprocess.Popen(
+        [
+            *("openssl", "s_client", "-connect", f"127.0.0.1:{target.port}", "-tls1_2"),
+            *("-legacy_renegotiation", "-CAfile", str(target.certificates.ca)),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as openssl:
+        assert openssl.stdin is not None
+        assert openssl.stdout is not None
+        for line in openssl.stdout:
+            if b"Extended master secret" in line:
+                break
+        openssl.stdin.write(b"R\n")
+        openssl.stdin.flush()
+        said = openssl.stdout.read()
+    assert b"RENEGOTIATING" in said
+    assert b"no renegotiation" in said or b"write:errno" in said or b"closed" in said, said
+
+
+# ---- ends --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_is_said(target: Target) -> None:
+    """RFC 8446 6.1: an answer that ends with the connection ends with close_notify, or it could have been cut."""
+    with TlsClient(target.port, target.context) as client:
+        assert client.request("GET", "/", "Connection: close").answer().body == b"hello"
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("notify", [True, False])
+def test_a_client_that_sends_no_more(target: Target, notify: bool) -> None:
+    """With close_notify or with a bare end of the stream: what was asked before it is answered."""
+    with target.wire() as wire:
+        wire.send((APPLICATION_DATA, REQUEST))
+        if notify:
+            wire.send((ALERT, bytes([WARNING, CLOSE_NOTIFY])))
+        wire.client.half_close()
+        answer = wire.receive_of(APPLICATION_DATA)
+        assert answer is not None
+        assert answer.payload.endswith(b"hello")
+        assert wire.receive_of(ALERT) == (ALERT, bytes([WARNING, CLOSE_NOTIFY]))
+        assert wire.receive() is None
+
+
+def test_a_request_that_is_cut(target: Target) -> None:
+    """Half a request and the end: no answer, and no handler."""
+    with target.wire() as wire:
+        wire.send((APPLICATION_DATA, REQUEST[:20]))
+        wire.client.half_close()
+        assert wire.receive_of(APPLICATION_DATA) is None
+
+
+def test_text_behind_the_end(target: Target) -> None:
+    """What follows close_notify is not read."""
+    with target.wire() as wire:
+        wire.send((ALERT, bytes([WARNING, CLOSE_NOTIFY])), (APPLICATION_DATA, REQUEST))
+        assert wire.receive_of(APPLICATION_DATA) is None
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_hostile_clients_leave_nothing_behind(target: Target, version: ssl.TLSVersion) -> None:
+    """Hundreds of each kind: memory stays where it was after the first hundred."""
+    hello = genuine_hello(target.certificates.context(version))
+
+    def visit() -> None:
+        for data in (REQUEST, hello[:60], hello, b"\x16\x03\1\0\5garbage", record(APPLICATION_DATA, b"x")):
+            with target.client() as client:
+                client.send(data).half_close()
+                ends(client.socket)
+        with target.wire() as wire:
+            wire.client.send(record(APPLICATION_DATA, b"x" * 100))
+            refused(wire)
+
+    for _ in range(50):
+        visit()
+    before = resident()
+    for _ in range(200):
+        visit()
+    assert resident() - before < 8_000_000
