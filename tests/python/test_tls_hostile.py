@@ -31,6 +31,7 @@ from tls_client import (
     CLOSE_NOTIFY,
     FATAL,
     HANDSHAKE,
+    HANDSHAKE_FAILURE,
     KEY_UPDATE_AND_ASK,
     PROTOCOL_VERSION,
     UNEXPECTED_MESSAGE,
@@ -214,18 +215,26 @@ def test_a_hello_byte_by_byte(target: Target) -> None:
         assert client.exactly(1) == bytes([HANDSHAKE])
 
 
+#: ECDSA with SHA-256 alone (RFC 8446 4.2.3).
+SIGNATURE_ALGORITHMS = b"\0\x0d\0\4\0\2\4\3"
 SSL2 = bytes.fromhex("802e0100020015000000100100800200800300800400800500800600400700c0") + bytes(range(16))
 
 
 @pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302])
 @pytest.mark.parametrize("of_record", [0x0300, 0x0301])
-def test_old_versions(target: Target, version: int, of_record: int) -> None:
-    """SSL 3.0, TLS 1.0 and 1.1 are refused by name (RFC 8446 4.2.1, appendix D.5)."""
+@pytest.mark.parametrize(
+    ("extensions", "description"),
+    [(SIGNATURE_ALGORITHMS, PROTOCOL_VERSION), (b"", HANDSHAKE_FAILURE)],
+    ids=["signature algorithms", "none"],
+)
+def test_old_versions(
+    target: Target, version: int, of_record: int, extensions: bytes, description: int
+) -> None:
+    """SSL 3.0, TLS 1.0 and 1.1 are refused with an alert: by the version, or by what those versions lack (RFC 8446 D.5)."""
+    hello = client_hello(version=version, extensions=extensions)
     with target.client() as client:
-        client.send(record(HANDSHAKE, client_hello(version=version), version=of_record))
-        assert ends(client.socket)[:1] + bytes([FATAL, PROTOCOL_VERSION]) == bytes(
-            [ALERT, FATAL, PROTOCOL_VERSION]
-        )
+        told = ends(client.send(record(HANDSHAKE, hello, version=of_record)).socket)
+        assert told == record(ALERT, bytes([FATAL, description]))
 
 
 def test_ssl2(target: Target) -> None:
@@ -344,7 +353,7 @@ def test_a_hello_without_end(target: Target) -> None:
     [
         (REQUEST, "plain text"),
         (b"\0" * 10, "byte 0"),
-        (record(HANDSHAKE, client_hello(version=0x0301)), "version"),
+        (record(HANDSHAKE, client_hello(version=0x0301)), "incompatible"),
         (record(HANDSHAKE, client_hello(ciphers=b"\0\xff")), ""),
         (record(HANDSHAKE, client_hello())[:20], "gone"),
         (b"", "gone"),
