@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from client import Client
 from command import Project
 from socketify import App
 from socketify.testing import TestServer
+from support import until
 from tls_client import Certificates, make_certificates
+from tls_target import Target, descriptors, routes
 from ws_client import WebSocketClient, connect
 
 Configure = Callable[[App], object]
@@ -82,6 +85,28 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 def start_tls(serve: Callable[..., Running], certificates: Certificates) -> Callable[..., Running]:
     """Starts applications that serve TLS: ``start_tls(configure, **App options)``."""
     return lambda configure, **options: serve(configure, options=certificates.options(), **options)
+
+
+@pytest.fixture
+def start(start_tls: Callable[..., Running], certificates: Certificates) -> Callable[..., Target]:
+    """Starts a server of TLS, with options of App."""
+    return lambda **options: Target(start_tls(routes, **options), certificates)
+
+
+@pytest.fixture
+def target(
+    start: Callable[..., Target], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[Target]:
+    """A server that must be as it was when the test has ended: it serves, holds no more, and has said nothing."""
+    found = start()
+    found.serves()
+    before = descriptors()
+    with caplog.at_level(logging.DEBUG):
+        yield found
+        found.serves()
+        until(lambda: descriptors() <= before, "the sockets are given back")
+    assert [line for line in caplog.records if line.levelno > logging.DEBUG] == []
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture
