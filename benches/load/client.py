@@ -7,10 +7,13 @@ import http.client
 import json
 import select
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import certificate
 
 HOST = "127.0.0.1"
 TIMEOUT = 20.0
@@ -24,6 +27,41 @@ PATTERN = b"0123456789abcdef"
 class WrongAnswer(Exception):
     """The server answered, and not what it should have."""
 
+
+@dataclass(frozen=True)
+class Transport:
+    """What a server is asked to speak."""
+
+    tls: bool = False
+    http2: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """How a URL begins."""
+        return "https" if self.tls else "http"
+
+    def secure(self, connection: socket.socket) -> socket.socket:
+        """Shakes hands if there is TLS: 1.3 and nothing older, so that every server does the same."""
+        if not self.tls:
+            return connection
+        return self.context().wrap_socket(connection, server_hostname=HOST)
+
+    def context(self) -> ssl.SSLContext:
+        """What it takes to believe the server."""
+        context = ssl.create_default_context(cafile=certificate.files()[0])
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.set_alpn_protocols(["h2" if self.http2 else "http/1.1"])
+        return context
+
+    def question(self) -> bytes:
+        """Something that is answered at once."""
+        if self.http2:
+            return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS
+        return b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+PLAIN = Transport()
+EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 
 # What may go wrong while a server is talked to.
 FAILURES = (WrongAnswer, OSError, http.client.HTTPException)
@@ -54,11 +92,24 @@ class Answer:
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, transport: Transport = PLAIN) -> None:
         """Connects when the first request is sent."""
         self.port = port
-        self.connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
+        self.transport = transport
+        self.connection = (
+            http.client.HTTPSConnection(HOST, port, timeout=TIMEOUT, context=transport.context())
+            if transport.tls
+            else http.client.HTTPConnection(HOST, port, timeout=TIMEOUT)
+        )
         self.buffer = memoryview(bytearray(256 * 1024))
+
+    def cipher(self) -> str:
+        """The version of TLS and the cipher of a connection that something was asked on."""
+        secured = self.connection.sock
+        agreed = secured.cipher() if isinstance(secured, ssl.SSLSocket) else None
+        if agreed is None:
+            raise WrongAnswer("this connection is not one over TLS")
+        return f"{agreed[1]} {agreed[0]}"
 
     def close(self) -> None:
         """Closes the connection."""
@@ -98,16 +149,18 @@ class Client:
         return Answer(response.status, response.read())
 
 
-def first_answer(port: int, since: float, deadline: float, alive: Callable[[], bool]) -> float | None:
+def first_answer(
+    port: int, transport: Transport, since: float, deadline: float, alive: Callable[[], bool]
+) -> float | None:
     """Asks until somebody answers, and tells how long it took; None when the server ends or time runs out."""
-    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     while time.perf_counter() < deadline and alive():
         with socket.socket() as connection:
             connection.settimeout(TIMEOUT)
             try:
                 connection.connect((HOST, port))
-                connection.sendall(request)
-                answered = bool(connection.recv(1024))
+                with transport.secure(connection) as secured:
+                    secured.sendall(transport.question())
+                    answered = bool(secured.recv(1024))
             except OSError:
                 answered = False
             if answered:

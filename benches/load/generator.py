@@ -1,4 +1,4 @@
-"""The load generator of the WebSocket works, seen from here."""
+"""The load generators that are written here, seen from outside."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import client
 class Generator:
     """A generator that has been started."""
 
+    program: str
     started: subprocess.Popen[str]
     errors: IO[bytes]
 
@@ -48,13 +49,13 @@ class Generator:
         code = self.started.wait()
         self.errors.seek(0)
         said = self.errors.read().decode(errors="replace").strip()
-        return client.WrongAnswer(said or f"ws-load ended with code {code}")
+        return client.WrongAnswer(said or f"{self.program} ended with code {code}")
 
 
 @contextlib.contextmanager
-def running(port: int, mode: str, *options: str) -> Iterator[Generator]:
-    """Starts the generator, and ends it if it has not ended by itself."""
-    command = [servers.executable("ws-load"), mode, "--host", client.HOST, "--port", str(port), *options]
+def running(program: str, port: int, mode: str, *options: str) -> Iterator[Generator]:
+    """Starts a generator, and ends it if it has not ended by itself."""
+    command = [servers.executable(program), mode, "--host", client.HOST, "--port", str(port), *options]
     with (
         tempfile.TemporaryFile() as errors,
         subprocess.Popen(
@@ -62,6 +63,6 @@ def running(port: int, mode: str, *options: str) -> Iterator[Generator]:
         ) as started,
     ):
         try:
-            yield Generator(started, errors)
+            yield Generator(program, started, errors)
         finally:
             started.kill()

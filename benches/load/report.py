@@ -24,6 +24,7 @@ class Results:
     about: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
     generators: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ciphers: dict[str, str] = field(default_factory=dict)
     skipped: list[dict[str, str]] = field(default_factory=list)
     samples: dict[str, dict[str, list[Sample]]] = field(default_factory=dict)
 
@@ -179,7 +180,7 @@ def as_markdown(results: Results, made: Sequence[Table]) -> str:
         "# Load comparison",
         "",
         f"{about['date'] or 'undated'} · {about['cpu']} · Linux {about['kernel']} · Python {about['python']} "
-        f"· {about['rounds']} x {about['seconds']} s · wrk {about['wrk']}",
+        f"· {about['rounds']} x {about['seconds']} s · wrk {about['wrk']} · h2load {about['h2load']}",
         "",
         "Medians over the rounds. In brackets: ratio to the floor, ratio to the best peer at that figure; with",
         "WebSockets: ratio to the epoll floor, to the tokio floor, to the best peer.",
@@ -187,6 +188,7 @@ def as_markdown(results: Results, made: Sequence[Table]) -> str:
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in results.versions.items()) + ".",
         "",
+        *cipher_lines(results),
         *generator_lines(results),
     ]
     for table in made:
@@ -213,6 +215,16 @@ def markdown_row(columns: Sequence[str]) -> str:
 def markdown_cell(cell: Cell) -> str:
     """Writes a figure with its ratios."""
     return f"{cell.value} ({', '.join(cell.ratios)})" if cell.ratios else cell.value
+
+
+def cipher_lines(results: Results) -> list[str]:
+    """Says what OpenSSL, which wrk is built on, and each server agree on."""
+    if not results.ciphers:
+        return []
+    return [
+        "Over TLS: " + ", ".join(f"{name} {cipher}" for name, cipher in results.ciphers.items()) + ".",
+        "",
+    ]
 
 
 def generator_lines(results: Results) -> list[str]:
@@ -242,6 +254,7 @@ def as_json(results: Results, works: Sequence[Work]) -> dict[str, Any]:
         "about": results.about,
         "versions": results.versions,
         "generators": results.generators,
+        "ciphers": results.ciphers,
         "skipped": results.skipped,
         "works": {
             work.name: {

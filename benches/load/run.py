@@ -22,8 +22,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import http2_client
 import process
 import report
+import secure
 import servers
 import works
 
@@ -34,6 +36,21 @@ PICTURES = (
     ("websocket.svg", works.ECHO_METRICS, "WebSocket: messages per second and CPU per message"),
     ("publish.svg", works.FAN_OUT_METRICS, "Publishing: deliveries per second and CPU per delivery"),
 )
+ALL_WORKS = (*works.ALL, *secure.ALL)
+# The programs that the comparison starts besides servers: the Debian package, and what needs it.
+PROGRAMS = {
+    "wrk": ("wrk", {servers.HTTP, servers.FILES, servers.TLS}),
+    "h2load": ("nghttp2-client", {servers.HTTP2, servers.HTTP2_TLS}),
+    "curl": ("curl", {servers.HTTP2, servers.HTTP2_TLS}),
+    "openssl": ("openssl", {servers.TLS, servers.HTTP2_TLS}),
+}
+# Those that are built here, and what needs them.
+BUILT = {
+    "ws-load": {servers.WEBSOCKET, servers.ASYNC, servers.DEFLATE},
+    "tls-load": {servers.TLS},
+}
+# The name of the report that comes with pictures.
+MAIN_REPORT = "latest"
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
 
@@ -44,7 +61,7 @@ def say(line: str) -> None:
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the command line."""
-    work_names = [work.name for work in works.ALL]
+    work_names = [work.name for work in ALL_WORKS]
     parser = argparse.ArgumentParser(description="Compare socketify with its peers and with a floor.")
     parser.add_argument(
         "--python",
@@ -61,6 +78,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--servers", default="", metavar="NAME[,NAME]", help=f"among {', '.join(servers.ALL)}"
     )
     parser.add_argument("--date", default="", help="written into the results")
+    parser.add_argument(
+        "--name",
+        default=MAIN_REPORT,
+        help=f"name of the report's files (default {MAIN_REPORT}, which has pictures)",
+    )
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--server-core", type=int, help="core of the server (default: the first)")
     parser.add_argument("--client-core", type=int, help="core of the client (default: another one)")
@@ -103,6 +125,7 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": servers.answer_of([options.python, "-c", source]).removeprefix("CPython "),
         "wrk": wrk_version(),
+        "h2load": h2load_version(),
         "rounds": options.rounds,
         "seconds": options.seconds,
     }
@@ -115,6 +138,30 @@ def wrk_version() -> str:
     said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
     words = (said.stdout + said.stderr).split()
     return words[1].removeprefix("debian/") if len(words) > 1 else "unknown"
+
+
+def h2load_version() -> str:
+    """Asks h2load."""
+    if shutil.which("h2load") is None:
+        return "absent"
+    return (
+        subprocess.run(["h2load", "--version"], capture_output=True, text=True, check=True)
+        .stdout.split("/")[1]
+        .strip()
+    )
+
+
+def provide(needs: set[str], install: bool) -> None:
+    """Finds, installs or builds the generators, and the programs that checks need."""
+    missing = [
+        package
+        for program, (package, for_what) in PROGRAMS.items()
+        if needs & for_what and shutil.which(program) is None
+    ]
+    servers.install_debian(missing, install)
+    for program, for_what in BUILT.items():
+        if needs & for_what:
+            servers.executable(program)
 
 
 def prepare(
@@ -152,23 +199,32 @@ def check(
     """Checks every answer once, and gives the servers that may take part in each work."""
     fit: dict[str, list[servers.Server]] = {work.name: [] for work in selected}
     for server in ready:
-        try:
-            with servers.running(server, set(conditions.server_cores)) as live:
-                for work in selected:
-                    if work.needs not in servers.ALL[server.name].has:
-                        continue
-                    try:
-                        with contextlib.closing(client.Client(live.port)) as connection:
-                            work.check(connection)
-                    except client.FAILURES as error:
-                        skip(results, server.name, work.name, f"{describe_error(error)}\n{live.tail()}")
-                    else:
-                        fit[work.name].append(server)
-        except servers.StartFailure as error:
-            skip(results, server.name, "all works", str(error))
-        else:
-            say(f"checked {server.name} {server.version}")
+        able = [work for work in selected if work.needs in servers.ALL[server.name].has]
+        # Each transport once, in the order of the works.
+        for transport in dict.fromkeys(work.transport for work in able):
+            group = [work for work in able if work.transport == transport]
+            try:
+                with servers.running(server, set(conditions.server_cores), transport) as live:
+                    for work in group:
+                        try:
+                            check_work(work, live, results)
+                        except client.FAILURES as error:
+                            skip(results, server.name, work.name, f"{describe_error(error)}\n{live.tail()}")
+                        else:
+                            fit[work.name].append(server)
+            except servers.StartFailure as error:
+                names = "all works" if len(group) == len(able) else ", ".join(work.name for work in group)
+                skip(results, server.name, names, str(error))
+        say(f"checked {server.name} {server.version}")
     return [(work, fit[work.name]) for work in selected if fit[work.name]]
+
+
+def check_work(work: works.Work, live: servers.Running, results: report.Results) -> None:
+    """Checks the answers of one server at one work, and notes what it has agreed to over TLS."""
+    with contextlib.closing(http2_client.connect(live.port, live.transport)) as connection:
+        work.check(connection)
+        if work.needs == servers.TLS:
+            results.ciphers[live.server.name] = connection.cipher()
 
 
 def describe_error(error: BaseException) -> str:
@@ -183,16 +239,21 @@ def check_generators(
     results: report.Results,
 ) -> None:
     """Shows who gives up first, each generator or the fastest server there is."""
+    plain, secret = client.PLAIN, servers.TRANSPORTS[servers.TLS]
     checks = (
-        ("wrk", servers.FLOOR, works.load("/", 64)),
-        ("ws-load", servers.EPOLL_FLOOR, works.ws_load("echo", 64)),
+        ("wrk", servers.FLOOR, plain, works.load("/", 64)),
+        ("wrk over TLS", servers.FLOOR, secret, works.load("/", 64)),
+        ("tls-load", servers.FLOOR, secret, secure.handshakes()),
+        ("h2load", servers.FLOOR, servers.TRANSPORTS[servers.HTTP2], secure.load("/", 8, 32)),
+        ("h2load over TLS", servers.FLOOR, servers.TRANSPORTS[servers.HTTP2_TLS], secure.load("/", 8, 32)),
+        ("ws-load", servers.EPOLL_FLOOR, plain, works.ws_load("echo", 64)),
     )
-    wanted = {work.floors[0] for work in selected}
-    for name, floor_name, load in checks:
+    wanted = {(work.floors[0], work.transport) for work in selected}
+    for name, floor_name, transport, load in checks:
         for floor in ready:
-            if floor.name != floor_name or floor_name not in wanted:
+            if floor.name != floor_name or (floor_name, transport) not in wanted:
                 continue
-            with servers.running(floor, set(conditions.server_cores)) as live:
+            with servers.running(floor, set(conditions.server_cores), transport) as live:
                 values = load(live, conditions).values
             results.generators[name] = {
                 "floor": floor_name,
@@ -220,7 +281,7 @@ def measure(
                 done += 1
                 place = f"[{done:>3}/{total}] round {round_number}  {work.name:<17}{server.name:<17}"
                 try:
-                    with servers.running(server, set(conditions.server_cores)) as live:
+                    with servers.running(server, set(conditions.server_cores), work.transport) as live:
                         try:
                             sample = work.measure(live, conditions)
                         except client.FAILURES as error:
@@ -249,7 +310,7 @@ def stop(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def write(results: report.Results, selected: Sequence[works.Work], folder: Path) -> None:
+def write(results: report.Results, selected: Sequence[works.Work], folder: Path, title: str) -> None:
     """Prints the tables and writes the files."""
     made = report.tables(results, selected)
     for table in made:
@@ -259,8 +320,10 @@ def write(results: report.Results, selected: Sequence[works.Work], folder: Path)
         say(f"SKIPPED {item['server']}, {item['work']}: {item['reason']}")
     folder.mkdir(parents=True, exist_ok=True)
     data = json.dumps(report.as_json(results, selected), indent=1, ensure_ascii=False)
-    (folder / "latest.json").write_text(data + "\n")
-    (folder / "latest.md").write_text(report.as_markdown(results, made))
+    (folder / f"{title}.json").write_text(data + "\n")
+    (folder / f"{title}.md").write_text(report.as_markdown(results, made))
+    if title != MAIN_REPORT:
+        return
     for name, metrics, title in PICTURES:
         if any(work.metrics is metrics for work in selected):
             (folder / name).write_text(report.as_svg(results, selected, metrics, title))
@@ -271,19 +334,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     signal.signal(signal.SIGTERM, stop)
     raise_file_limit()
-    selected = [work for work in works.ALL if work.name in options.only]
-    if shutil.which("wrk") is None and any(work.needs in (servers.HTTP, servers.FILES) for work in selected):
-        try:
-            servers.install_debian(["wrk"], not options.no_install)
-        except servers.Unavailable as error:
-            say(f"wrk, the load generator, is missing: {error}")
-            return 1
-    if any(work.needs not in (servers.HTTP, servers.FILES) for work in selected):
-        try:
-            servers.executable("ws-load")
-        except servers.Unavailable as error:
-            say(f"ws-load, the load generator of WebSockets, cannot be built: {error}")
-            return 1
+    selected = [work for work in ALL_WORKS if work.name in options.only]
+    try:
+        provide({work.needs for work in selected}, not options.no_install)
+    except servers.Unavailable as error:
+        say(f"the load generators are not all there: {error}")
+        return 1
     server_core, client_core = process.core_pair()
     server_core = server_core if options.server_core is None else options.server_core
     client_core = client_core if options.client_core is None else options.client_core
@@ -309,7 +365,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         for left in process.children(os.getpid()):
             process.kill_tree(left)
-    write(results, selected, options.output)
+    write(results, selected, options.output, options.name)
     return 0
 
 

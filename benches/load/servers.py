@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import certificate
 import process
 
 import client
@@ -42,6 +43,19 @@ ASYNC = "WebSocket handlers that are coroutines"
 DEFLATE = "permessage-deflate"
 TOPICS = "many topics"
 FILES = "static files"
+TLS = "HTTP/1.1 over TLS"
+HTTP2 = "HTTP/2"
+HTTP2_TLS = "HTTP/2 over TLS"
+
+# What is spoken where it is not HTTP/1.1 in the clear.
+TRANSPORTS = {
+    TLS: client.Transport(tls=True),
+    HTTP2: client.Transport(http2=True),
+    HTTP2_TLS: client.Transport(tls=True, http2=True),
+}
+
+# What the applications that are scripts take.
+CERTIFICATE_AND_KEY = ("{certificate}", "{key}")
 
 # What the original loads from the system: the Debian package, and the library that shows whether it is there.
 SYSTEM_LIBRARIES = {"libuv1": "libuv.so.1", "zlib1g": "libz.so.1"}
@@ -63,6 +77,14 @@ class Server:
     version: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    # What is added to the command for TLS, and for HTTP/2.
+    for_tls: tuple[str, ...] = ()
+    for_http2: tuple[str, ...] = ()
+
+    def speaking(self, transport: client.Transport) -> tuple[str, ...]:
+        """The command for this transport."""
+        tls = self.for_tls if transport.tls else ()
+        return (*self.command, *tls, *(self.for_http2 if transport.http2 else ()))
 
 
 @dataclass
@@ -70,6 +92,7 @@ class Running:
     """A started server."""
 
     server: Server
+    transport: client.Transport
     port: int
     started: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -95,11 +118,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(server: Server, cores: set[int]) -> Iterator[Running]:
+def running(server: Server, cores: set[int], transport: client.Transport = client.PLAIN) -> Iterator[Running]:
     """Starts a server on these cores, waits for its first answer, and ends it with all its children."""
     port = free_port()
-    command = [part.format(host=client.HOST, port=port) for part in server.command]
-    settings = {name: value.format(host=client.HOST, port=port) for name, value in server.environment.items()}
+    known = {"host": client.HOST, "port": str(port)}
+    if transport.tls:
+        known["certificate"], known["key"] = map(str, certificate.files())
+    command = [part.format(**known) for part in server.speaking(transport)]
+    settings = {name: value.format(**known) for name, value in server.environment.items()}
     with tempfile.TemporaryFile() as output:
         begin = time.perf_counter()
         try:
@@ -116,8 +142,10 @@ def running(server: Server, cores: set[int]) -> Iterator[Running]:
         except OSError as error:
             raise StartFailure(f"cannot be started: {error.strerror}") from error
         try:
-            seconds = client.first_answer(port, begin, begin + START_TIMEOUT, lambda: started.poll() is None)
-            live = Running(server, port, started, output, seconds or 0.0)
+            seconds = client.first_answer(
+                port, transport, begin, begin + START_TIMEOUT, lambda: started.poll() is None
+            )
+            live = Running(server, transport, port, started, output, seconds or 0.0)
             if seconds is None:
                 ended = started.poll()
                 state = f"ended with code {ended}" if ended is not None else "does not answer"
@@ -233,7 +261,13 @@ def executable(name: str) -> str:
 def floor(sources: Sources) -> Server:
     """The floor of HTTP."""
     command = (executable("floor-hyper"), "--host", "{host}", "--port", "{port}")
-    return Server(FLOOR, f"hyper {locked_version('hyper')}", command)
+    return Server(
+        FLOOR,
+        f"hyper {locked_version('hyper')}, rustls {locked_version('rustls')}",
+        command,
+        for_tls=("--certificate", "{certificate}", "--key", "{key}"),
+        for_http2=("--http", "2"),
+    )
 
 
 def epoll_floor(sources: Sources) -> Server:
@@ -265,7 +299,8 @@ def ours(sources: Sources) -> Server:
     if version == "0.0.31":
         raise Unavailable("the interpreter of --python holds the original, not this project")
     command = (sources.python, "socketify_app.py", "{host}", "{port}", str(STATIC))
-    return Server(OURS, version, command)
+    # It speaks HTTP/2 wherever a client asks for it.
+    return Server(OURS, version, command, for_tls=CERTIFICATE_AND_KEY)
 
 
 def original(sources: Sources) -> Server:
@@ -273,7 +308,8 @@ def original(sources: Sources) -> Server:
     install_debian(missing_libraries(), sources.install)
     python = peer_python("socketify-0.0.31", sources.python)
     command = (str(python), "socketify_app.py", "{host}", "{port}", str(STATIC))
-    return Server("socketify-0.0.31", version_of(python, "socketify"), command)
+    version = version_of(python, "socketify")
+    return Server("socketify-0.0.31", version, command, for_tls=CERTIFICATE_AND_KEY)
 
 
 def granian(sources: Sources, name: str, interface: str, target: str) -> Server:
@@ -283,7 +319,17 @@ def granian(sources: Sources, name: str, interface: str, target: str) -> Server:
         f"--interface {interface} --http 1 --workers 1 --runtime-threads 1 --loop uvloop --log-level warning"
     )
     command = (str(python), "-m", "granian", "--host", "{host}", "--port", "{port}", *options.split(), target)
-    return Server(name, version_of(python, "granian"), command)
+    return Server(
+        name,
+        version_of(python, "granian"),
+        command,
+        # It accepts no more connections than it may hold requests, and the idle work opens ten thousand.
+        for_tls=(
+            *("--ssl-certificate", "{certificate}", "--ssl-keyfile", "{key}"),
+            *("--backlog", "16384", "--backpressure", "16384"),
+        ),
+        for_http2=("--http", "2"),
+    )
 
 
 def granian_rsgi(sources: Sources) -> Server:
@@ -307,7 +353,15 @@ def uvicorn(sources: Sources) -> Server:
         *keep.split(),
         "asgi:app",
     )
-    return Server("uvicorn", version_of(python, "uvicorn"), command)
+    for_tls = ("--ssl-certfile", "{certificate}", "--ssl-keyfile", "{key}")
+    return Server("uvicorn", version_of(python, "uvicorn"), command, for_tls=for_tls)
+
+
+def hypercorn(sources: Sources) -> Server:
+    """Hypercorn on uvloop, which speaks HTTP/2 wherever a client asks for it."""
+    python = peer_python("hypercorn", sources.python)
+    command = (str(python), "hypercorn_app.py", "{host}", "{port}")
+    return Server("hypercorn", version_of(python, "hypercorn"), command, for_tls=CERTIFICATE_AND_KEY)
 
 
 def robyn(sources: Sources) -> Server:
@@ -373,16 +427,17 @@ def entry(make: Callable[[Sources], Server], *has: str) -> Entry:
 
 # In the order of the tables.
 ALL: dict[str, Entry] = {
-    FLOOR: entry(floor, HTTP),
+    FLOOR: entry(floor, HTTP, TLS, HTTP2, HTTP2_TLS),
     EPOLL_FLOOR: entry(epoll_floor, WEBSOCKET, ASYNC),
     TOKIO_FLOOR: entry(tokio_floor, WEBSOCKET, ASYNC),
     NGINX: entry(nginx, FILES),
-    OURS: entry(ours, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS, FILES),
-    "socketify-0.0.31": entry(original, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS, FILES),
-    "granian-rsgi": entry(granian_rsgi, HTTP, WEBSOCKET, ASYNC),
+    OURS: entry(ours, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS, FILES, TLS, HTTP2, HTTP2_TLS),
+    "socketify-0.0.31": entry(original, HTTP, WEBSOCKET, ASYNC, DEFLATE, TOPICS, FILES, TLS),
+    "granian-rsgi": entry(granian_rsgi, HTTP, WEBSOCKET, ASYNC, TLS, HTTP2, HTTP2_TLS),
     "granian-asgi": entry(granian_asgi, HTTP),
     "granian-files": entry(granian_files, FILES),
-    "uvicorn": entry(uvicorn, HTTP),
+    "uvicorn": entry(uvicorn, HTTP, TLS),
+    "hypercorn": entry(hypercorn, TLS, HTTP2, HTTP2_TLS),
     "robyn": entry(robyn, HTTP),
     "picows": entry(picows, WEBSOCKET),
     "websockets": entry(websockets, WEBSOCKET, ASYNC, DEFLATE),

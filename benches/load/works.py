@@ -79,11 +79,18 @@ class Work:
     needs: str = servers.HTTP
 
     @property
+    def transport(self) -> client.Transport:
+        """What is spoken."""
+        return servers.TRANSPORTS.get(self.needs, client.PLAIN)
+
+    @property
     def floors(self) -> tuple[str, ...]:
         """What its figures are compared with first."""
         if self.needs == servers.FILES:
             return (servers.NGINX,)
-        return (servers.FLOOR,) if self.needs == servers.HTTP else (servers.EPOLL_FLOOR, servers.TOKIO_FLOOR)
+        if self.needs == servers.HTTP or self.needs in servers.TRANSPORTS:
+            return (servers.FLOOR,)
+        return (servers.EPOLL_FLOOR, servers.TOKIO_FLOOR)
 
 
 def client_cpu() -> float:
@@ -137,10 +144,10 @@ def measured(server: Running, conditions: Conditions, generators: Sequence[int] 
     span.others_cpu = max(0.0, process.busy_seconds(cores) - busy - span.server_cpu - span.client_cpu)
 
 
-def wrk(port: int, path: str, connections: int, seconds: int, script: str) -> dict[str, int]:
+def wrk(server: Running, path: str, connections: int, seconds: int, script: str) -> dict[str, int]:
     """Runs the load generator once."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
-    url = f"http://{client.HOST}:{port}{path}"
+    url = f"{server.transport.scheme}://{client.HOST}:{server.port}{path}"
     settings = {"BENCH_BODY": str(client.BODY), "BENCH_DONE": str(WRK_SCRIPTS / "done.lua")}
     done = subprocess.run(
         [*command, "-s", str(WRK_SCRIPTS / script), url],
@@ -169,9 +176,9 @@ def load(path: str, connections: int, script: str = "done.lua") -> Measure:
     """Makes a work of wrk: one thread, this many keep-alive connections."""
 
     def measure(server: Running, conditions: Conditions) -> Sample:
-        wrk(server.port, path, connections, conditions.warm_up_seconds, script)
+        wrk(server, path, connections, conditions.warm_up_seconds, script)
         with measured(server, conditions) as span:
-            figures = wrk(server.port, path, connections, conditions.seconds, script)
+            figures = wrk(server, path, connections, conditions.seconds, script)
         requests = figures["requests"]
         if figures["wrong"]:
             raise client.WrongAnswer(f"{figures['wrong']} of {requests} answers had a status above 399")
@@ -298,7 +305,7 @@ def ws_load(mode: str, connections: int, *options: str) -> Measure:
         length = ("--seconds", str(conditions.seconds), "--warm-up", str(conditions.warm_up_seconds))
         check_file_limit(connections)
         with generator.running(
-            server.port, mode, "--connections", str(connections), *length, *options
+            "ws-load", server.port, mode, "--connections", str(connections), *length, *options
         ) as load:
             load.wait_until_measuring()
             with measured(server, conditions, [load.started.pid]) as span:
@@ -340,10 +347,15 @@ IDLE_SOCKET_METRICS = (
 
 def idle_sockets(server: Running, conditions: Conditions) -> Sample:
     """Opens WebSockets, has one message echoed on each, and watches the server do nothing."""
+    return watched(server, conditions, "ws-load", "--connections")
+
+
+def watched(server: Running, conditions: Conditions, program: str, number: str) -> Sample:
+    """Has a generator open idle sockets, told how many with the option `number`, and watches the server."""
     check_file_limit(IDLE_SOCKETS)
     pids = server.processes()
     before = process.resident_bytes(pids)
-    with generator.running(server.port, "idle", "--connections", str(IDLE_SOCKETS)) as load:
+    with generator.running(program, server.port, "idle", number, str(IDLE_SOCKETS)) as load:
         load.wait_until_measuring()
         time.sleep(1)
         woken = process.wake_ups(pids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from client import Client
 from command import Project
 from socketify import App
 from socketify.testing import TestServer
+from support import until
+from tls_client import Certificates, make_certificates
+from tls_target import Target, descriptors, routes
 from ws_client import WebSocketClient, connect
 
 Configure = Callable[[App], object]
@@ -69,6 +73,40 @@ def serve() -> Iterator[Callable[..., Running]]:
 def authority(tmp_path: Path) -> Authority:
     """An authority of certificates, with its files in a directory of the test."""
     return Authority(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, and a server that it knows as localhost and 127.0.0.1: made for this run."""
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def start_tls(serve: Callable[..., Running], certificates: Certificates) -> Callable[..., Running]:
+    """Starts applications that serve TLS: ``start_tls(configure, **App options)``."""
+    return lambda configure, **options: serve(configure, options=certificates.options(), **options)
+
+
+@pytest.fixture
+def start(start_tls: Callable[..., Running], certificates: Certificates) -> Callable[..., Target]:
+    """Starts a server of TLS, with options of App."""
+    return lambda **options: Target(start_tls(routes, **options), certificates)
+
+
+@pytest.fixture
+def target(
+    start: Callable[..., Target], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[Target]:
+    """A server that must be as it was when the test has ended: it serves, holds no more, and has said nothing."""
+    found = start()
+    found.serves()
+    before = descriptors()
+    with caplog.at_level(logging.DEBUG):
+        yield found
+        found.serves()
+        until(lambda: descriptors() <= before, "the sockets are given back")
+    assert [line for line in caplog.records if line.levelno > logging.DEBUG] == []
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.fixture

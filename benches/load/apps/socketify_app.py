@@ -6,7 +6,7 @@ import asyncio
 import sys
 from typing import Any
 
-from socketify import App, AppListenOptions, CompressOptions, OpCode, Request, Response
+from socketify import App, AppListenOptions, AppOptions, CompressOptions, OpCode, Request, Response
 
 PIECE = b"0123456789abcdef" * 4096
 PIECES = 1600
@@ -119,9 +119,9 @@ def add_websockets(app: Any) -> None:
     app.ws("/topics", {**limits, "message": many_topics})
 
 
-def main(host: str, port: int, files: str) -> None:
-    """Serves until the process is killed."""
-    app = App()
+def main(host: str, port: int, files: str, certificate: str = "", key: str = "") -> None:
+    """Serves until the process is killed, over TLS when there is a certificate."""
+    app = App(AppOptions(cert_file_name=certificate, key_file_name=key)) if certificate else App()
     app.get("/", hello)
     app.get("/async", async_hello)
     app.get("/sleep0", sleep0)
@@ -139,4 +139,4 @@ def main(host: str, port: int, files: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -1,3 +1,5 @@
-//! What the WebSocket floors and the load generator share.
+//! What the floors and the load generators share.
 
+pub mod latency;
+pub mod tls;
 pub mod ws;

@@ -1,11 +1,13 @@
 //! `floor-hyper`: the routes of the comparison, answered by hyper alone.
 //!
-//! What the Python servers are compared with: the cost of the sockets and of HTTP/1.1, and nothing else. One
-//! single-threaded runtime a thread, as many threads as `--threads` says, one listening socket each.
+//! What the Python servers are compared with: the cost of the sockets and of HTTP/1.1, or HTTP/2 with `--http 2`, and
+//! nothing else; with `--certificate` and `--key` that of TLS besides. One single-threaded runtime a thread, as many
+//! threads as `--threads` says, one listening socket each.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread;
@@ -14,13 +16,15 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::Serialize;
 use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket};
+use tokio_rustls::TlsAcceptor;
 
 /// The largest queue of connections not yet accepted, for the runs that open hundreds at once.
 const BACKLOG: u32 = 4096;
@@ -158,7 +162,33 @@ async fn respond(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
     }
 }
 
-async fn serve(listener: TcpListener) -> io::Result<Infallible> {
+/// What is spoken on every connection.
+#[derive(Clone)]
+struct Transport {
+    http2: bool,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Transport {
+    // A load generator drops its connections at the end of a run: an error here is no news.
+    async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Some(tls) = &self.tls else { return self.answer(stream).await };
+        if let Ok(stream) = tls.accept(stream).await {
+            self.answer(stream).await;
+        }
+    }
+
+    async fn answer(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (stream, service) = (TokioIo::new(stream), service_fn(respond));
+        let _ = if self.http2 {
+            http2::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await
+        } else {
+            http1::Builder::new().serve_connection(stream, service).await
+        };
+    }
+}
+
+async fn serve(listener: TcpListener, transport: Transport) -> io::Result<Infallible> {
     loop {
         let (stream, _) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -167,10 +197,7 @@ async fn serve(listener: TcpListener) -> io::Result<Infallible> {
             Err(error) => return Err(error),
         };
         stream.set_nodelay(true)?;
-        tokio::spawn(async move {
-            // A load generator drops its connections at the end of a run: an error here is no news.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond)).await;
-        });
+        tokio::spawn(transport.clone().speak(stream));
     }
 }
 
@@ -185,10 +212,31 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 struct Options {
     address: SocketAddr,
     threads: usize,
+    http2: bool,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Options {
+    fn transport(&self) -> Result<Transport, String> {
+        let protocol = if self.http2 { "h2" } else { "http/1.1" };
+        let tls = if self.certificate.as_os_str().is_empty() {
+            None
+        } else {
+            Some(floor::tls::server(&self.certificate, &self.key, protocol)?.into())
+        };
+        Ok(Transport { http2: self.http2, tls })
+    }
 }
 
 fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { address: (Ipv4Addr::LOCALHOST, 0).into(), threads: 1 };
+    let mut options = Options {
+        address: (Ipv4Addr::LOCALHOST, 0).into(),
+        threads: 1,
+        http2: false,
+        certificate: PathBuf::new(),
+        key: PathBuf::new(),
+    };
     let mut arguments = arguments;
     while let Some(name) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -197,6 +245,10 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             "--host" => options.address.set_ip(value.parse::<IpAddr>().map_err(|_| refused())?),
             "--port" => options.address.set_port(value.parse().map_err(|_| refused())?),
             "--threads" => options.threads = value.parse().ok().filter(|&n| n > 0).ok_or_else(refused)?,
+            "--http" if matches!(value.as_str(), "1" | "2") => options.http2 = value == "2",
+            "--http" => return Err(refused()),
+            "--certificate" => options.certificate = value.into(),
+            "--key" => options.key = value.into(),
             _ => return Err(format!("unknown option {name}")),
         }
     }
@@ -204,20 +256,26 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
 }
 
 /// Serves on the calling thread, for as long as the process lives.
-fn run(address: SocketAddr, announce: impl FnOnce(SocketAddr)) -> io::Result<Infallible> {
+fn run(
+    address: SocketAddr,
+    transport: Transport,
+    announce: impl FnOnce(SocketAddr),
+) -> io::Result<Infallible> {
     tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
         let listener = listen(address)?;
         announce(listener.local_addr()?);
-        serve(listener).await
+        serve(listener, transport).await
     })
 }
 
 fn main() -> io::Result<()> {
     let options = options(std::env::args().skip(1)).map_err(io::Error::other)?;
-    run(options.address, |bound| {
+    let transport = options.transport().map_err(io::Error::other)?;
+    run(options.address, transport.clone(), |bound| {
         for _ in 1..options.threads {
+            let transport = transport.clone();
             thread::spawn(move || {
-                let Err(error) = run(bound, |_| ());
+                let Err(error) = run(bound, transport, |_| ());
                 eprintln!("a thread of floor-hyper ended: {error}");
                 std::process::exit(1);
             });

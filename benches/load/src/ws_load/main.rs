@@ -12,7 +12,6 @@ mod churn;
 mod echo;
 mod fan_out;
 mod idle;
-mod latency;
 mod options;
 mod report;
 mod socket;

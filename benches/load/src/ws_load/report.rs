@@ -3,10 +3,10 @@
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
+use floor::latency::Latency;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
-use crate::latency::Latency;
 use crate::options::Options;
 
 /// The CPU time that this process has used, in seconds.
@@ -45,7 +45,7 @@ impl Figures {
             cpu: 0.0,
             messages: 0,
             others: 0,
-            latency: Latency::new(),
+            latency: Latency::default(),
         }
     }
 

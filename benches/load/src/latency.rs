@@ -12,11 +12,13 @@ pub struct Latency {
     count: u64,
 }
 
-impl Latency {
-    pub fn new() -> Self {
+impl Default for Latency {
+    fn default() -> Self {
         Self { buckets: vec![0; STEPS * POWERS], count: 0 }
     }
+}
 
+impl Latency {
     pub fn clear(&mut self) {
         self.buckets.fill(0);
         self.count = 0;
@@ -32,6 +34,7 @@ impl Latency {
     }
 
     /// The time that this part of all has not exceeded, in microseconds.
+    #[must_use]
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn quantile(&self, part: f64) -> f64 {
         let wanted = (self.count as f64 * part).ceil() as u64;
@@ -54,7 +57,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_within_a_hundredth() {
-        let mut latency = Latency::new();
+        let mut latency = Latency::default();
         for micros in 1..=10_000 {
             latency.add(Duration::from_micros(micros));
         }

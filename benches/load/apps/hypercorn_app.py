@@ -1,0 +1,37 @@
+"""Hypercorn with the raw ASGI application, on uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+from asgi import app
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+# It closes a connection after so many requests, and a load generator asks for many more.
+ENDLESS = 1_000_000_000
+
+
+def main(host: str, port: str, certificate: str = "", key: str = "") -> None:
+    """Serves until the process is killed, over TLS when there is a certificate."""
+    config = Config()
+    config.bind = [f"{host}:{port}"]
+    config.keep_alive_timeout = 75
+    config.keep_alive_max_requests = ENDLESS
+    config.errorlog = None
+    if certificate:
+        config.certfile, config.keyfile = certificate, key
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        await serve(app, config, mode="asgi", shutdown_trigger=forever)
+
+    uvloop.run(run())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
