@@ -148,6 +148,8 @@ pub enum Job {
     Socket(Arc<WebSocket>),
     /// Tell user code of a server name that has no certificate of its own: it may add one before it drops this.
     ServerName(ServerName),
+    /// Tell of what went wrong on a connection, for whoever looks for the cause; see [`App::takes_notes`].
+    Note(Box<str>),
 }
 
 /// User code, as the core sees it.
@@ -172,6 +174,11 @@ pub trait App: Send + Sync + 'static {
     /// Where the core tells of each answer; none: nobody wants to hear. Asked once, before the first connection.
     fn access_log(&self) -> Option<Arc<AccessQueue>> {
         None
+    }
+
+    /// Whether anybody hears of what went wrong before there was a request. Asked each time, before the note is written.
+    fn takes_notes(&self) -> bool {
+        false
     }
 
     /// Where user code is asked for server names that are not known, if it wants to be.

@@ -143,6 +143,13 @@ impl Server {
         }
     }
 
+    /// Tells of something that went wrong on a connection, if anybody wants to hear.
+    pub(crate) fn note(&self, write: impl FnOnce() -> String) {
+        if self.app.takes_notes() {
+            self.push(Job::Note(write().into()));
+        }
+    }
+
     /// Queues a job for the event loop's thread.
     pub(crate) fn post(self: &Arc<Self>, job: Job) {
         self.app.post(job);

@@ -69,7 +69,7 @@ impl App for Code {
             match job {
                 Job::Request(exchange) => self.call(&exchange),
                 Job::Signal(exchange, signal) => (self.on_signal)(&exchange, signal),
-                Job::Socket(_) => {}
+                Job::Socket(_) | Job::ServerName(_) | Job::Note(_) => {}
             }
             self.inside.store(false, Ordering::SeqCst);
         }

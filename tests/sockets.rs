@@ -79,7 +79,7 @@ impl Code {
                 }
                 exchange.uncork();
             }
-            Job::Signal(..) => {}
+            Job::Signal(..) | Job::ServerName(_) | Job::Note(_) => {}
             Job::Socket(socket) => self.converse(&socket, lane),
         }
     }

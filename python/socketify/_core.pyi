@@ -1093,8 +1093,8 @@ class Server:
     def adopt(self, descriptor: int) -> int:
         """Takes a listening socket and owns its descriptor from now on; gives its port."""
 
-    def start(self, event_loop: AbstractEventLoop) -> None:
-        """Starts the threads; ``async`` handlers run on ``event_loop``."""
+    def start(self, event_loop: AbstractEventLoop, notes: bool = False) -> None:
+        """Starts the threads; ``async`` handlers run on ``event_loop``. ``notes``: what goes wrong on connections is told."""
 
     def close(self, grace: float) -> None:
         """Stops accepting; what is in flight may finish for ``grace`` seconds."""

@@ -207,8 +207,13 @@ class Lifecycle(Calls):
         self._closing = False
         if self._access_log is not None:
             self._access_log.begin()
-        self._server.start(self.loop.loop)
+        self._server.start(self.loop.loop, logger.isEnabledFor(logging.DEBUG))
         _running.add(self)
+
+    @staticmethod
+    def _note(text: str) -> None:
+        """Something went wrong on a connection, before there was a request."""
+        logger.debug("%s", text)
 
     def _drained(self) -> None:
         """The core has finished its last request."""

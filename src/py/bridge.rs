@@ -53,13 +53,24 @@ pub(crate) struct Hooks {
     pub(crate) fail: Py<PyAny>,
     /// `()`: the server has drained.
     pub(crate) drained: Py<PyAny>,
+    /// `(text)`: something went wrong on a connection.
+    pub(crate) note: Py<PyAny>,
     /// `(callable)`: whether it is a coroutine function.
     pub(crate) is_coroutine: Py<PyAny>,
 }
 
 impl Hooks {
-    fn each(&self) -> [&Py<PyAny>; 7] {
-        [&self.start, &self.spawn, &self.feed, &self.event, &self.fail, &self.drained, &self.is_coroutine]
+    fn each(&self) -> [&Py<PyAny>; 8] {
+        [
+            &self.start,
+            &self.spawn,
+            &self.feed,
+            &self.event,
+            &self.fail,
+            &self.drained,
+            &self.note,
+            &self.is_coroutine,
+        ]
     }
 }
 
@@ -90,6 +101,8 @@ pub(crate) struct PyApp {
     threads: Mutex<Vec<u64>>,
     /// Where the next server tells of its answers.
     access: Mutex<Option<Arc<AccessQueue>>>,
+    /// Somebody reads what goes wrong on connections.
+    pub(crate) takes_notes: AtomicBool,
 }
 
 impl PyApp {
@@ -120,6 +133,7 @@ impl PyApp {
             warned_silent: AtomicBool::new(false),
             threads: Mutex::default(),
             access: Mutex::default(),
+            takes_notes: AtomicBool::new(false),
         })
     }
 
@@ -324,6 +338,10 @@ impl App for PyApp {
 
     fn access_log(&self) -> Option<Arc<AccessQueue>> {
         self.access.lock().clone()
+    }
+
+    fn takes_notes(&self) -> bool {
+        self.takes_notes.load(Ordering::Relaxed)
     }
 
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what

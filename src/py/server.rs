@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -107,6 +108,7 @@ impl Server {
             event: hook("_start_event")?,
             fail: hook("_handler_failed")?,
             drained: hook("_drained")?,
+            note: hook("_note")?,
             is_coroutine: hook("_is_coroutine")?,
         };
         let app = PyApp::new(application.clone().unbind(), hooks, serializer, handlers_on_loop)?;
@@ -306,8 +308,10 @@ impl Server {
         self.listen(Listener::adopt(descriptor)?)
     }
 
-    /// Starts the threads. `event_loop` is where `async` handlers run.
-    fn start(&self, py: Python<'_>, event_loop: Py<PyAny>) -> PyResult<()> {
+    /// Starts the threads. `event_loop` is where `async` handlers run; `notes` says whether anybody reads what goes wrong on
+    /// connections.
+    #[pyo3(signature = (event_loop, notes = false))]
+    fn start(&self, py: Python<'_>, event_loop: Py<PyAny>, notes: bool) -> PyResult<()> {
         let cannot = |error| PyOSError::new_err(format!("cannot start the server: {error}"));
         let server = {
             let mut life = self.life.lock();
@@ -322,6 +326,7 @@ impl Server {
             server
         };
         self.app.set_event_loop(Some(event_loop));
+        self.app.takes_notes.store(notes, Ordering::Relaxed);
         self.live.store(Arc::new(self.routes.lock().clone()));
         let listeners = std::mem::take(&mut *self.bound.lock());
         let started = py.detach(|| server.serve(listeners));

@@ -13,6 +13,7 @@ use crate::server::connection::NEVER;
 use crate::server::drive::Drive;
 use crate::server::preface::{self, Greeting, Wanted};
 use crate::server::stream::{Loose, split};
+use crate::server::tls;
 
 /// Accepts until the server closes.
 pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
@@ -66,19 +67,30 @@ fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     });
 }
 
-/// Begins a connection on the runtime of the calling context.
+/// Starts the task of a new connection on the present runtime.
 fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, permit: OwnedSemaphorePermit) {
     if wanted == Wanted::None {
-        drop(tokio::spawn(converse(server, stream, Greeting::default(), permit)));
+        go_on(server, stream, Greeting::default(), permit);
         return;
     }
     let server = Arc::clone(server);
     // A task of its own, which ends with the preface: that of the connection is no larger for it.
     tokio::spawn(async move {
         if let Some(greeting) = preface::read(&server, &stream, wanted).await {
-            drop(tokio::spawn(converse(&server, stream, greeting, permit)));
+            go_on(&server, stream, greeting, permit);
         }
     });
+}
+
+/// Starts what follows the preface.
+fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, permit: OwnedSemaphorePermit) {
+    match &server.config.certificates {
+        Some(certificates) => {
+            let (server, certificates) = (Arc::clone(server), Arc::clone(certificates));
+            drop(tokio::spawn(tls::shake(server, certificates, stream, greeting, permit)));
+        }
+        None => drop(tokio::spawn(converse(server, stream, greeting, permit))),
+    }
 }
 
 /// The task of a new connection: nothing but the connection, since there are many that are idle.

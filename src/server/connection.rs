@@ -7,7 +7,7 @@
 mod leaving;
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown};
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -176,7 +176,7 @@ impl State {
 
     /// Whether there is output that the kernel has not taken.
     pub(crate) fn is_sending(&self) -> bool {
-        self.flushing || !self.out.is_empty()
+        self.flushing || self.blocked || !self.out.is_empty()
     }
 }
 
@@ -286,23 +286,32 @@ impl Connection {
         }
     }
 
-    pub(super) fn with_socket(&self, act: impl FnOnce(&Writing) -> io::Result<usize>) -> io::Result<usize> {
+    pub(super) fn with_socket<T>(&self, act: impl FnOnce(&Writing) -> io::Result<T>) -> io::Result<T> {
         self.writing
             .read()
             .as_ref()
             .map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |(writing, _)| act(writing))
     }
 
-    fn shut(&self, how: impl FnOnce(&Writing)) {
+    /// Ends the connection at once: what the client has got may be less than was promised.
+    fn cut(&self) {
         if let Some((writing, _)) = &*self.writing.read() {
-            how(writing);
+            writing.shutdown(Shutdown::Both);
         }
+    }
+
+    /// Says that no more comes, then shuts the socket. False when that waits for the task.
+    fn say_end(&self, how: Shutdown) -> bool {
+        self.writing.read().as_ref().is_none_or(|(writing, _)| writing.close(how))
     }
 
     /// Gives the socket back to the system. The task has ended.
     pub(crate) fn release(&self) {
         let writing = self.writing.write().take();
-        drop(writing);
+        // A farewell that still waits leaves now or never.
+        if let Some((writing, _)) = writing {
+            let _ = writing.try_flush();
+        }
     }
 
     /// Has the task look at the state again.
@@ -366,6 +375,7 @@ impl Connection {
         if state.phase == Phase::Over {
             return;
         }
+        let idle = state.phase == Phase::Head && !state.is_sending();
         state.phase = Phase::Over;
         state.out.clear();
         drop(state.http.take_file());
@@ -374,7 +384,12 @@ impl Connection {
         websocket::lost(state);
         state.log_lost();
         self.deadline.store(NEVER, Ordering::Relaxed);
-        self.shut(Writing::shutdown_both);
+        // Between two answers nothing is missing, and the client may know that.
+        if idle {
+            self.say_end(Shutdown::Both);
+        } else {
+            self.cut();
+        }
         self.wake();
     }
 
@@ -450,7 +465,9 @@ impl Connection {
         match state.phase {
             _ if force => self.lose(&mut state),
             // Nothing is unread, so nobody sees a reset.
-            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.lose(&mut state),
+            Phase::Head if state.input.is_empty() && !state.is_sending() => self.lose(&mut state),
+            // The answer is leaving at this moment.
+            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.begin_closing(&mut state),
             Phase::Busy if state.peer_closed && !state.http.reply.is_started() => self.lose(&mut state),
             Phase::Busy => state.http.reply.close = true,
             Phase::Socket => {

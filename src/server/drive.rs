@@ -7,12 +7,10 @@ use std::task::{Context, Poll};
 use crate::app::Signal;
 use crate::server::connection::{Connection, HIGH_WATER, Phase};
 use crate::server::session;
-use crate::server::stream::Reading;
+use crate::server::stream::{READ_SIZE, Reading, Writing};
 
 /// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
 const PIPELINE_BOUND: usize = 64 * 1024;
-/// Bytes asked of the kernel in one read.
-const READ_SIZE: usize = 128 * 1024;
 
 /// The task of a connection: it waits for the socket, and does what needs waiting.
 pub(crate) struct Drive {
@@ -92,6 +90,9 @@ impl Future for Drive {
                 }
                 read
             });
+            if reading.owes() {
+                connection.answer_session();
+            }
             match read {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => connection.end_of_input(),
@@ -139,6 +140,19 @@ impl Connection {
         }
     }
 
+    /// Sends what the TLS session has to say of its own.
+    fn answer_session(self: &Arc<Self>) {
+        match self.with_socket(Writing::try_flush) {
+            Ok(true) => {}
+            Ok(false) => {
+                let mut state = self.state.lock();
+                state.blocked = true;
+                self.rearm(&state);
+            }
+            Err(_) => self.lose(&mut self.state.lock()),
+        }
+    }
+
     fn received(self: &Arc<Self>, bytes: &[u8]) {
         let mut state = self.state.lock();
         session::absorb(self, &mut state, bytes);
@@ -171,11 +185,8 @@ impl Connection {
 
     fn room(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        if state.flushing || (state.out.is_empty() && !state.http.has_file()) {
+        if state.flushing {
             state.blocked = false;
-            if !state.flushing {
-                self.after_flush(&mut state);
-            }
             drop(state);
         } else {
             // What waits counts as waiting until the kernel has taken it.

@@ -1,6 +1,6 @@
 //! A socket in two halves: the task reads one, any thread writes the other.
 //!
-//! The halves are tokio's: reading through [`AsyncRead`] spares the second `recv` that would only say "nothing more",
+//! The halves are tokio's, under TLS with a session between them and us: reading through [`AsyncRead`] spares the second `recv` that would only say "nothing more",
 //! and `try_write` costs no wake-up and works on every thread.
 
 use std::io::{self, IoSlice};
@@ -16,6 +16,10 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use crate::files::{Disk, File};
 use crate::net::Accepted;
+use crate::server::tls::{TlsReading, TlsWriting};
+
+/// Bytes asked of the kernel in one read; under TLS, of records and text together.
+pub(crate) const READ_SIZE: usize = 128 * 1024;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +78,12 @@ pub(crate) fn split(accepted: Accepted) -> (Reading, Writing, Peer) {
 pub(crate) enum Reading {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    /// Either of them, under TLS.
+    Tls(Box<TlsReading>),
 }
 
 impl Reading {
+    /// Reads into `into`, which has room for [`READ_SIZE`] bytes.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -86,8 +93,17 @@ impl Reading {
         let polled = match self {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Self::Tls(half) => return half.poll_read(context, into),
         };
         polled.map(|result| result.map(|()| buffer.filled().len()))
+    }
+
+    /// Whether what was read calls for an answer that [`Writing::try_flush`] gives.
+    pub(crate) fn owes(&self) -> bool {
+        match self {
+            Self::Tls(half) => half.owes(),
+            Self::Tcp(_) | Self::Unix(_) => false,
+        }
     }
 }
 
@@ -95,6 +111,8 @@ impl Reading {
 pub(crate) enum Writing {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    /// Either of them, under TLS.
+    Tls(Box<TlsWriting>),
 }
 
 impl Writing {
@@ -102,6 +120,7 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
+            Self::Tls(half) => half.write(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -109,6 +128,15 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.try_write_vectored(slices),
             Self::Unix(half) => half.try_write_vectored(slices),
+            Self::Tls(half) => half.write(slices),
+        }
+    }
+
+    /// Hands the kernel what was taken and still waits here. False when it has no room.
+    pub(crate) fn try_flush(&self) -> io::Result<bool> {
+        match self {
+            Self::Tls(half) => half.flush(),
+            Self::Tcp(_) | Self::Unix(_) => Ok(true),
         }
     }
 
@@ -121,6 +149,7 @@ impl Writing {
                 socket.try_io(Interest::WRITABLE, || Ok(rustix::net::send(socket, bytes, flags)?))
             }
             Self::Unix(half) => half.try_write(bytes),
+            Self::Tls(half) => half.write(&[IoSlice::new(bytes)]),
         }
     }
 
@@ -135,6 +164,7 @@ impl Writing {
                 let socket = half.as_ref();
                 socket.try_io(Interest::WRITABLE, || send_file(socket, file, offset, count))
             }
+            Self::Tls(half) => return half.write_file(file, offset, count),
         };
         match sent {
             // A file system that cannot give its pages away.
@@ -151,6 +181,7 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.as_ref().poll_write_ready(context),
             Self::Unix(half) => half.as_ref().poll_write_ready(context),
+            Self::Tls(half) => half.socket().poll_ready(context),
         }
     }
 
@@ -158,23 +189,26 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.as_ref().as_raw_fd().into(),
             Self::Unix(half) => half.as_ref().as_raw_fd().into(),
+            Self::Tls(half) => half.socket().descriptor(),
         }
     }
 
-    /// Says to the client that no more comes. An error means that the socket is closed already.
-    pub(crate) fn shutdown_write(&self) {
-        self.shutdown(Shutdown::Write);
+    /// Says to the client that no more comes, in the words of every layer. False when that waits for room.
+    pub(crate) fn close(&self, how: Shutdown) -> bool {
+        if let Self::Tls(half) = self {
+            return half.close(how);
+        }
+        self.shutdown(how);
+        true
     }
 
-    /// Ends the connection in both directions; a pending read of the task sees it.
-    pub(crate) fn shutdown_both(&self) {
-        self.shutdown(Shutdown::Both);
-    }
-
-    fn shutdown(&self, how: Shutdown) {
+    /// Shuts the socket itself; with [`Shutdown::Both`], a pending read of the task sees it. An error means that it is closed
+    /// already.
+    pub(crate) fn shutdown(&self, how: Shutdown) {
         let fd = match self {
             Self::Tcp(half) => half.as_ref().as_fd(),
             Self::Unix(half) => half.as_ref().as_fd(),
+            Self::Tls(half) => return half.socket().shutdown(how),
         };
         let _ = SockRef::from(&fd).shutdown(how);
     }

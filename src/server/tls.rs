@@ -4,6 +4,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
 use tokio::sync::oneshot;
 
+pub(super) use self::handshake::shake;
+pub(crate) use self::session::{TlsReading, TlsWriting};
+
+mod handshake;
+mod session;
+
 /// What a TLS handshake agreed on.
 #[derive(Debug)]
 pub struct Secure {

@@ -200,6 +200,11 @@ impl PyApp {
             }),
             // Nobody asks to hear of these (`App::missing_server_name`).
             Job::ServerName(_) => {}
+            Job::Note(text) => {
+                if let Err(error) = self.hooks.note.call1(py, (&*text,)) {
+                    error.write_unraisable(py, Some(self.application.bind(py)));
+                }
+            }
             Job::Socket(socket) => {
                 // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
                 let converse = || self.converse(py, &socket, lane);

@@ -1,6 +1,7 @@
 //! How bytes leave a connection: from whichever thread sends them, and never under its lock.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::sync::Arc;
 
 use crate::app::Signal;
@@ -94,7 +95,7 @@ impl Connection {
                 continue;
             }
             match result {
-                Ok(_) if state.out.is_empty() => break,
+                Ok(true) if state.out.is_empty() => break,
                 // Others queued while we wrote: they count on us.
                 Ok(true) => {}
                 Ok(false) => {
@@ -129,7 +130,8 @@ impl Connection {
         loop {
             let left = output.len() + payload.len() + suffix.len();
             if left == 0 {
-                return Ok(true);
+                // A TLS session takes text for which the kernel then has no room.
+                return if self.secure.is_some() { self.with_socket(Writing::try_flush) } else { Ok(true) };
             }
             let written = match output.as_slice() {
                 Some(bytes) if left == bytes.len() && more => {
@@ -210,11 +212,16 @@ impl Connection {
             state.finished = true;
             if state.cut || state.peer_closed {
                 state.phase = Phase::Over;
-                self.shut(Writing::shutdown_both);
+                if state.cut {
+                    self.cut();
+                } else {
+                    self.say_end(Shutdown::Both);
+                }
             } else {
                 // A client that has sent more than we read would see a reset instead of our answer: shut our side, and
                 // read on until it shuts its own (RFC 9112 9.6).
-                self.shut(Writing::shutdown_write);
+                // Waiting for the task is as waiting for room: it then sends what waits.
+                state.blocked |= !self.say_end(Shutdown::Write);
             }
             self.rearm(state);
             self.wake();

@@ -1,0 +1,248 @@
+//! The TLS handshake of a connection: a task of its own, before there is a connection to speak of.
+//!
+//! So a client that stalls costs its socket and a buffer until the handshake's timeout, and keeps nobody waiting. Whatever a
+//! client sends in place of a handshake ends here, with an alert where it may understand one.
+
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::io;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::{Acceptor, UnbufferedServerConnection};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use crate::app::{Job, Lane};
+use crate::net::Accepted;
+use crate::server::Server;
+use crate::server::drive::Drive;
+use crate::server::preface::Greeting;
+use crate::server::stream::{Peer, Reading, Writing, split};
+use crate::server::tls::session::{Records, decrypt, halves};
+use crate::server::tls::{Secure, ServerName};
+use crate::tls::{Certificates, Selected};
+
+/// Bytes read at a time: a hello fits, with the key shares of these days.
+const READ: usize = 4 * 1024;
+/// The most that is held of a handshake: its longest message with room to spare (rustls takes 64 KiB), however it is cut.
+const MOST: usize = 128 * 1024;
+/// How long a refused client may go on sending, so that our answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// The first byte of every TLS handshake: the type of its record (RFC 8446 5.1).
+const HANDSHAKE: u8 = 22;
+/// What a client hears that speaks HTTP where TLS is spoken.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\
+    Connection: close\r\n\r\nThis port speaks HTTPS: use an https:// address.";
+
+/// A socket in the middle of its handshake.
+struct Shaking {
+    reading: Reading,
+    writing: Writing,
+    /// Received, not used.
+    input: Vec<u8>,
+    /// To be sent.
+    out: Records,
+}
+
+/// Why there is no session, for whoever looks for the cause.
+enum Failure {
+    /// The client has gone, or has sent nothing that could be answered.
+    Gone(Cow<'static, str>),
+    /// What is in `out` tells the client.
+    Told(Cow<'static, str>),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Gone(error.to_string().into())
+    }
+}
+
+/// The task of a new connection that is to speak TLS.
+pub(in crate::server) async fn shake(
+    server: Arc<Server>,
+    certificates: Arc<Certificates>,
+    stream: Accepted,
+    greeting: Greeting,
+    permit: OwnedSemaphorePermit,
+) {
+    let (reading, writing, peer) = split(stream);
+    let mut shaking = Shaking { reading, writing, input: greeting.rest, out: Records::default() };
+    let limit = server.config.handshake_timeout;
+    match timeout(limit, agree(&server, &certificates, &mut shaking)).await {
+        Ok(Ok(agreed)) => {
+            let Agreed { tls, secure, text, closed } = agreed;
+            let Shaking { reading, writing, input, .. } = shaking;
+            let (reading, writing) = halves((reading, writing), tls, input, closed);
+            let connection = server.register(peer, greeting.told, Some(Arc::new(secure)), writing, permit);
+            connection.state.lock().input = text;
+            if server.is_closing() {
+                connection.retire(true);
+            }
+            tokio::spawn(Drive::new(connection, reading));
+        }
+        Ok(Err(Failure::Told(why))) => {
+            note(&server, peer, &why);
+            // An error ends it as well.
+            let _ = timeout(LINGER, shaking.part()).await;
+        }
+        Ok(Err(Failure::Gone(why))) => note(&server, peer, &why),
+        Err(_) => note(&server, peer, &format!("not done within {limit:?}")),
+    }
+}
+
+fn note(server: &Server, peer: Peer, why: &str) {
+    server.note(|| {
+        let client = peer.ip().map_or_else(|| "a client of the Unix socket".to_owned(), |ip| ip.to_string());
+        format!("TLS handshake of {client} failed: {why}")
+    });
+}
+
+/// What a handshake has come to.
+struct Agreed {
+    tls: UnbufferedServerConnection,
+    secure: Secure,
+    /// What the client has sent behind it.
+    text: Vec<u8>,
+    /// And whether that was all.
+    closed: bool,
+}
+
+async fn agree(
+    server: &Arc<Server>,
+    certificates: &Certificates,
+    shaking: &mut Shaking,
+) -> Result<Agreed, Failure> {
+    if shaking.input.is_empty() {
+        shaking.receive().await?;
+    }
+    if shaking.input[0] != HANDSHAKE {
+        return Err(shaking.refuse());
+    }
+    let Selected { config, name } = select(server, certificates, shaking).await?;
+    let mut tls = UnbufferedServerConnection::new(config).map_err(|error| Failure::Gone(reason(&error)))?;
+    let mut text = Vec::new();
+    loop {
+        let take = |piece: &[u8], _| text.extend_from_slice(piece);
+        let read = decrypt(&mut tls, &mut shaking.input, &mut shaking.out, take);
+        // An alert leaves with the farewell.
+        let read = read.map_err(|error| Failure::Told(reason(&error)))?;
+        shaking.input.drain(..read.used);
+        shaking.send().await?;
+        if !tls.is_handshaking() {
+            let secure = Secure {
+                server_name: name,
+                version: tls.protocol_version(),
+                cipher: tls.negotiated_cipher_suite().map(|suite| suite.suite()),
+                peer_certificates: tls.peer_certificates().unwrap_or_default().to_vec().into(),
+            };
+            return Ok(Agreed { tls, secure, text, closed: read.closed });
+        }
+        if read.closed {
+            return Err(Failure::Gone("the client ended it".into()));
+        }
+        shaking.receive().await?;
+    }
+}
+
+/// The configuration for the name that the client asks for.
+async fn select(
+    server: &Arc<Server>,
+    certificates: &Certificates,
+    shaking: &mut Shaking,
+) -> Result<Selected, Failure> {
+    let asks = server.app.missing_server_name();
+    if asks.is_none() && !certificates.has_names() {
+        return Ok(certificates.select(None));
+    }
+    // rustls chooses a certificate in the middle of a handshake, but not who may be a client of it: the hello is read twice.
+    let mut acceptor = Acceptor::default();
+    let mut seen = 0;
+    let name = loop {
+        while seen < shaking.input.len() {
+            seen += acceptor.read_tls(&mut &shaking.input[seen..])?;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                break accepted.client_hello().server_name().map(str::to_ascii_lowercase);
+            }
+            Ok(None) => shaking.receive().await?,
+            Err((error, mut alert)) => {
+                alert.write_all(shaking.out.tail())?;
+                return Err(Failure::Told(reason(&error)));
+            }
+        }
+    };
+    if let (Some(lane), Some(name)) = (asks, &name)
+        && !certificates.knows(name)
+    {
+        let (question, answered) = ServerName::ask(name);
+        match lane {
+            Lane::Turn => server.push(Job::ServerName(question)),
+            Lane::Loop => server.post(Job::ServerName(question)),
+        }
+        // It is never answered but by being dropped.
+        let _ = answered.await;
+    }
+    Ok(certificates.select(name.as_deref()))
+}
+
+fn reason(error: &rustls::Error) -> Cow<'static, str> {
+    error.to_string().into()
+}
+
+impl Shaking {
+    /// Waits for more of what the client sends.
+    async fn receive(&mut self) -> Result<(), Failure> {
+        let held = self.input.len();
+        if held >= MOST {
+            return Err(Failure::Gone("its messages are too large".into()));
+        }
+        self.input.resize(held + READ, 0);
+        let read = poll_fn(|context| self.reading.poll_read(context, &mut self.input[held..])).await;
+        self.input.truncate(held + *read.as_ref().unwrap_or(&0));
+        match read? {
+            0 => Err(Failure::Gone("the client has gone".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what is to be sent.
+    async fn send(&mut self) -> io::Result<()> {
+        while !self.out.is_empty() {
+            match self.writing.try_write(self.out.waiting()) {
+                Ok(count) => self.out.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll_fn(|context| self.writing.poll_ready(context)).await?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        std::mem::take(&mut self.out).give_back();
+        Ok(())
+    }
+
+    /// Answers what is no TLS: HTTP in its own words, anything else not at all.
+    fn refuse(&mut self) -> Failure {
+        if self.input[0].is_ascii_uppercase() {
+            self.out.tail().extend_from_slice(NOT_TLS);
+            Failure::Told("it began with HTTP in plain text".into())
+        } else {
+            Failure::Gone(
+                format!("it began with the byte {}, which no TLS begins with", self.input[0]).into(),
+            )
+        }
+    }
+
+    /// Sends the last there is to say, and reads on until the client has gone.
+    async fn part(&mut self) -> io::Result<()> {
+        self.send().await?;
+        self.writing.shutdown(Shutdown::Write);
+        let mut nothing = [0; READ];
+        while poll_fn(|context| self.reading.poll_read(context, &mut nothing)).await? > 0 {}
+        Ok(())
+    }
+}

@@ -1,0 +1,386 @@
+//! Connections under TLS, with rustls as the client and Rust as the user code: handshakes, records, and what is no TLS.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+use std::any::Any;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, version};
+use socketify::app::{App, Job, Lane, Signal, Target};
+use socketify::config::Config;
+use socketify::files::types::Types;
+use socketify::files::{Directory, Options};
+use socketify::net::{Endpoint, Listener};
+use socketify::router::{Kind, Router};
+use socketify::server::{Exchange, Server};
+use socketify::tls::Certificates;
+
+use self::support::{Flag, PATIENCE, timed, until, with_threads};
+
+/// Longer than a record, than a write, and than what the kernel takes at once.
+const LARGE: usize = 20_000_000;
+
+/// Bytes in which nothing repeats soon.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..251).cycle().take(length).collect()
+}
+
+/// User code: answers by path, in the turn.
+#[derive(Default)]
+struct Code {
+    /// Names that were asked for.
+    names: Mutex<Vec<String>>,
+    asks: bool,
+    notes: Mutex<Vec<String>>,
+    aborted: Flag,
+}
+
+impl Code {
+    fn answer(exchange: &Arc<Exchange>) {
+        match exchange.path() {
+            b"/large" => drop(exchange.end(&pattern(LARGE), false)),
+            b"/pieces" => {
+                for piece in pattern(LARGE / 10).chunks(7_000) {
+                    exchange.write(piece);
+                }
+                exchange.end(b"", false);
+            }
+            b"/close" => drop(exchange.end(b"the last", true)),
+            b"/never" => {}
+            b"/secure" => {
+                let secure = exchange.secure().unwrap();
+                exchange.end(format!("{:?} {:?}", secure.version, secure.cipher).as_bytes(), false);
+            }
+            _ => drop(exchange.end(b"Hello, World!", false)),
+        }
+        exchange.uncork();
+    }
+}
+
+impl App for Code {
+    fn run(&self, jobs: &mut dyn Iterator<Item = Job>) {
+        for job in jobs {
+            match job {
+                Job::Request(exchange) => Self::answer(&exchange),
+                Job::ServerName(name) => self.names.lock().push(name.name().to_owned()),
+                Job::Note(text) => self.notes.lock().push(text.into()),
+                Job::Signal(..) | Job::Socket(_) => {}
+            }
+        }
+    }
+
+    fn post(&self, _job: Job) {}
+
+    fn posted(&self) {}
+
+    fn signal(&self, _exchange: Arc<Exchange>, signal: Signal) {
+        if signal == Signal::Aborted {
+            self.aborted.set();
+        }
+    }
+
+    fn drained(&self) {}
+
+    fn takes_notes(&self) -> bool {
+        true
+    }
+
+    fn missing_server_name(&self) -> Option<Lane> {
+        self.asks.then_some(Lane::Turn)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct Served {
+    server: Arc<Server>,
+    code: Arc<Code>,
+    port: u16,
+    root: CertificateDer<'static>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let jobs = self.server.join(PATIENCE);
+        if !std::thread::panicking() {
+            assert!(jobs.is_some(), "the threads did not end");
+        }
+    }
+}
+
+fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Served {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
+    let certificates = Arc::new(Certificates::from_config(Arc::new(tls.unwrap())));
+    let mut site = Router::new();
+    site.insert(Kind::any(), "/*", Target::Handler { id: 0, lane: Lane::Turn, max_body_size: None }).unwrap();
+    if let Some(directory) = directory {
+        let files = Directory::new(directory, 1, Options::default(), Types::default()).unwrap();
+        site.insert(Kind::Files, "/files/*", Target::Files(Arc::new(files))).unwrap();
+    }
+    let code = Arc::new(code);
+    let app: Arc<dyn App> = Arc::<Code>::clone(&code);
+    let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: false };
+    let listener = Listener::bind(&endpoint).unwrap();
+    let port = listener.port();
+    let config = Config { certificates: Some(certificates), ..config };
+    let routes = Arc::new(ArcSwap::from_pointee(site.into()));
+    let server = Server::start(config, app, routes, vec![listener]).unwrap();
+    Served { server, code, port, root: cert.der().clone() }
+}
+
+fn started() -> Served {
+    serve(with_threads(1), Code::default(), None)
+}
+
+impl Served {
+    fn socket(&self) -> TcpStream {
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket
+    }
+
+    fn session(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConnection {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.root.clone()).unwrap();
+        let config = ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots);
+        let name = ServerName::try_from("localhost").unwrap();
+        ClientConnection::new(Arc::new(config.with_no_client_auth()), name).unwrap()
+    }
+
+    fn client(&self) -> Client {
+        self.client_of(&[&version::TLS13])
+    }
+
+    fn client_of(&self, versions: &[&'static rustls::SupportedProtocolVersion]) -> Client {
+        Client(StreamOwned::new(self.session(versions), self.socket()))
+    }
+}
+
+struct Client(StreamOwned<ClientConnection, TcpStream>);
+
+impl Client {
+    fn ask(&mut self, path: &str) -> &mut Self {
+        write!(self.0, "GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        self
+    }
+
+    fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            self.0.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        String::from_utf8(head).unwrap().to_ascii_lowercase()
+    }
+
+    fn body(&mut self) -> Vec<u8> {
+        let head = self.head();
+        let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        self.0.read_exact(&mut body).unwrap();
+        body
+    }
+
+    fn text(&mut self, path: &str) -> String {
+        String::from_utf8(self.ask(path).body()).unwrap()
+    }
+}
+
+#[test]
+fn both_versions_are_spoken_and_connections_kept() {
+    let served = started();
+    for (version, name) in [(&version::TLS12, "TLSv1_2"), (&version::TLS13, "TLSv1_3")] {
+        let mut client = served.client_of(&[version]);
+        for _ in 0..3 {
+            assert_eq!(client.text("/"), "Hello, World!");
+        }
+        assert!(client.text("/secure").contains(name));
+    }
+}
+
+#[test]
+fn large_answers_come_whole_and_in_order() {
+    let served = started();
+    let mut client = served.client();
+    assert!(client.ask("/large").body() == pattern(LARGE));
+    client.ask("/pieces");
+    assert!(client.head().contains("transfer-encoding: chunked"));
+    let mut body = Vec::new();
+    while !body.ends_with(b"\r\n0\r\n\r\n") {
+        let mut bytes = [0; 4096];
+        let count = client.0.read(&mut bytes).unwrap();
+        body.extend_from_slice(&bytes[..count]);
+    }
+    let mut rest = &body[..];
+    let mut plain = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n").unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).unwrap(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        plain.extend_from_slice(&rest[end + 2..end + 2 + size]);
+        rest = &rest[end + 4 + size..];
+    }
+    assert!(plain == pattern(LARGE / 10));
+    assert_eq!(client.text("/"), "Hello, World!");
+}
+
+#[test]
+fn an_answer_is_whole_before_the_connection_closes() {
+    let served = started();
+    let mut client = served.client();
+    write!(client.0, "GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    assert!(client.body() == pattern(LARGE));
+    // An end without `close_notify` would be an error.
+    assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+    let mut client = served.client();
+    assert_eq!(client.text("/close"), "the last");
+    assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+}
+
+#[test]
+fn a_large_file_comes_whole() {
+    let directory = std::env::temp_dir().join(format!("tls-connections-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("large"), pattern(LARGE)).unwrap();
+    std::fs::write(directory.join("small"), pattern(1000)).unwrap();
+    let served = serve(with_threads(1), Code::default(), Some(&directory));
+    let mut client = served.client();
+    for _ in 0..2 {
+        assert!(client.ask("/files/large").body() == pattern(LARGE));
+        assert!(client.ask("/files/small").body() == pattern(1000));
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
+}
+
+/// I-S-04: head and body are one record, and one write brings it.
+#[test]
+fn a_short_answer_is_one_record() {
+    let served = started();
+    let mut socket = served.socket();
+    let mut session = served.session(&[&version::TLS13]);
+    while session.is_handshaking() {
+        session.complete_io(&mut socket).unwrap();
+    }
+    for _ in 0..3 {
+        session.writer().write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        session.write_tls(&mut socket).unwrap();
+        let mut text = Vec::new();
+        let mut records = 0;
+        while !text.ends_with(b"Hello, World!") {
+            let mut header = [0; 5];
+            socket.read_exact(&mut header).unwrap();
+            let mut record = header.to_vec();
+            record.resize(5 + usize::from(u16::from_be_bytes([header[3], header[4]])), 0);
+            socket.read_exact(&mut record[5..]).unwrap();
+            session.read_tls(&mut &record[..]).unwrap();
+            let state = session.process_new_packets().unwrap();
+            // The tickets come as records of their own, before.
+            if state.plaintext_bytes_to_read() > 0 {
+                records += 1;
+                let start = text.len();
+                text.resize(start + state.plaintext_bytes_to_read(), 0);
+                session.reader().read_exact(&mut text[start..]).unwrap();
+            }
+        }
+        assert_eq!(records, 1);
+        assert!(text.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+}
+
+#[test]
+fn http_in_plain_text_is_told_so() {
+    let served = started();
+    let mut socket = served.socket();
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+    assert!(head.contains(&format!("Content-Length: {}", body.len())));
+    assert!(body.contains("HTTPS"));
+    until("it has been noted", || !served.code.notes.lock().is_empty());
+    let notes = served.code.notes.lock();
+    assert_eq!(*notes, ["TLS handshake of 127.0.0.1 failed: it began with HTTP in plain text"]);
+}
+
+#[test]
+fn what_is_no_handshake_is_closed() {
+    let served = started();
+    for garbage in
+        [&b"\x80\x2e\x01\x03\x01"[..], b"\0\0\0", b"\x15\x03\x01\0\x02\x02\x28", b"\x16\x03\x01\xff\xff"]
+    {
+        let mut socket = served.socket();
+        socket.write_all(garbage).unwrap();
+        socket.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        // A reset ends it as well.
+        let _ = socket.read_to_end(&mut answer);
+        assert!(answer.len() <= 7, "{answer:?}");
+    }
+    assert_eq!(served.client().text("/"), "Hello, World!");
+    until("the connections have ended", || served.server.connection_count() == 0);
+}
+
+#[test]
+fn a_stalled_handshake_ends_and_keeps_nobody_waiting() {
+    let timeout = Duration::from_millis(300);
+    let served = serve(Config { handshake_timeout: timeout, ..with_threads(1) }, Code::default(), None);
+    let mut stalled: Vec<_> = (0..50).map(|_| served.socket()).collect();
+    for socket in &mut stalled[25..] {
+        socket.write_all(b"\x16\x03\x01\x01\0\x01").unwrap();
+    }
+    assert_eq!(served.client().text("/"), "Hello, World!");
+    for socket in &mut stalled {
+        assert!(matches!(socket.read(&mut [0]), Ok(0) | Err(_)));
+    }
+}
+
+#[test]
+fn an_unknown_name_is_asked_for_once() {
+    let served = serve(with_threads(1), Code { asks: true, ..Code::default() }, None);
+    assert_eq!(served.client().text("/"), "Hello, World!");
+    assert_eq!(*served.code.names.lock(), ["localhost"]);
+}
+
+#[test]
+fn a_client_that_goes_aborts_its_request() {
+    let served = started();
+    let mut client = served.client();
+    client.ask("/never").0.flush().unwrap();
+    // The request is there when its neighbour has been answered.
+    assert_eq!(served.client().text("/"), "Hello, World!");
+    assert!(!served.code.aborted.is_set());
+    client.0.sock.shutdown(Shutdown::Both).unwrap();
+    served.code.aborted.wait();
+    drop(client);
+    until("the connections have ended", || served.server.connection_count() == 0);
+}
+
+#[test]
+fn a_close_says_goodbye_to_idle_clients() {
+    let served = started();
+    let mut client = served.client();
+    assert_eq!(client.text("/"), "Hello, World!");
+    let took = timed(|| {
+        served.server.close(PATIENCE);
+        assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
+    });
+    assert!(took < PATIENCE);
+}
