@@ -1085,7 +1085,7 @@ class Server:
         """How many sockets are subscribed to a topic."""
 
     def bind_tcp(self, host: str | None, port: int, sharing: str, backlog: int) -> int:
-        """Binds a TCP port, shared with ``"none"``, with processes of the same ``"group"`` or with ``"all"``; gives it."""
+        """Binds a TCP port, shared with ``"none"``, with processes of its ``"group"`` or with ``"all"``; gives it."""
 
     def bind_unix(self, path: str, mode: int | None, backlog: int) -> int:
         """Binds a Unix socket with these permissions; gives 0."""

@@ -53,7 +53,8 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
                 return;
             }
             input.drain(..used);
-            state.input = input;
+            // Most of the time all of it was used, and an idle connection keeps no room for more.
+            state.input = if input.is_empty() { Vec::new() } else { input };
             // A head that comes byte by byte keeps the deadline its first byte set.
             if used > 0 {
                 connection.rearm(state);

@@ -479,6 +479,26 @@ def test_options_of_the_command_line(tmp_path: Path, project: Project) -> None:
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_descriptor_of_the_command_line(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "main.py").write_text("def run(app):\n    app.get('/', lambda res, req: res.end('served'))\n")
+    with socket.create_server(("127.0.0.1", 0)) as inherited:
+        port = inherited.getsockname()[1]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "socketify", "main:run", "--fd", str(inherited.fileno()), "--workers", workers],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[inherited.fileno()],
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == f"Listening on http://127.0.0.1:{port} now\n".encode()
+            with Client(port) as client:
+                assert client.get().body == b"served"
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
