@@ -15,6 +15,7 @@ mod request;
 mod response;
 mod server;
 mod sockets;
+mod tls;
 mod websocket;
 
 /// The core of socketify. Use the classes of the package `socketify` instead.

@@ -1,44 +1,20 @@
 //! What a server proves its names with: certificates, keys and the settings of the sessions they open.
 //!
-//! Pure: files and [`rustls`], no sockets. [`Certificates`] is read at each handshake and replaced while the server runs.
+//! Pure: files and [`rustls`], no sockets. [`Settings`] is what an application says and [`Settings::load`] makes of it what a
+//! handshake needs. [`Certificates`] is that for a whole server, with its names; it is read at each handshake without a lock,
+//! and replaced as a whole while the server runs.
 
-use std::sync::Arc;
+mod certificates;
+pub mod ciphers;
+mod error;
+mod keys;
+mod names;
+mod pem;
+mod settings;
 
-use rustls::ServerConfig;
-
-/// The configurations of a server: one by default, and one for each name that has its own.
-#[derive(Debug)]
-pub struct Certificates {
-    default: Arc<ServerConfig>,
-}
-
-/// What a handshake goes on with.
-#[derive(Clone, Debug)]
-pub struct Selected {
-    /// How this session is configured.
-    pub config: Arc<ServerConfig>,
-    /// The registered name that the client's matched; none: the default.
-    pub name: Option<Arc<str>>,
-}
-
-impl Certificates {
-    /// These and no others.
-    pub fn from_config(default: Arc<ServerConfig>) -> Self {
-        Self { default }
-    }
-
-    /// The configuration for a client that asks for `name`.
-    pub fn select(&self, _name: Option<&str>) -> Selected {
-        Selected { config: Arc::clone(&self.default), name: None }
-    }
-
-    /// Whether a configuration of its own is registered for `name`.
-    pub fn knows(&self, _name: &str) -> bool {
-        false
-    }
-
-    /// Whether any name is registered.
-    pub fn has_names(&self) -> bool {
-        false
-    }
-}
+pub use self::certificates::{Certificates, Selected};
+pub use self::ciphers::CipherError;
+pub use self::error::{Error, FileError, Role};
+pub use self::keys::KeyError;
+pub use self::names::subject;
+pub use self::settings::{ClientCert, MinVersion, Settings};

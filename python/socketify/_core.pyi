@@ -14,7 +14,7 @@ from .app import App
 from .events import EventStream
 from .forms import FormReader
 from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
-from .options import OpCode, SendStatus
+from .options import AppOptions, OpCode, SendStatus
 from .parts import Multipart
 
 __all__ = ["CorsPolicy", "Request", "Response", "Server", "WebSocket", "__version__", "_isolate_handlers"]
@@ -272,6 +272,22 @@ class Request:
         It is the one that ``host`` of ``Forwarded``, or ``X-Forwarded-Host``, says, under the conditions of
         :meth:`get_client_address`; else that of the request's target or ``Host`` header.
         """
+
+    def is_secure(self) -> bool:
+        """Tells whether the request came over TLS to this server. What a proxy in front speaks is not known here."""
+
+    def get_tls_version(self) -> str | None:
+        """Gives ``"TLSv1.2"`` or ``"TLSv1.3"``; None without TLS."""
+
+    def get_tls_cipher(self) -> str | None:
+        """Gives the cipher suite by OpenSSL's name, such as ``"TLS_AES_256_GCM_SHA384"``; None without TLS."""
+
+    def get_peer_certificate(self) -> bytes | None:
+        """Gives the certificate that the client has shown, in DER; verified with ``ca_file_name``. None without one."""
+
+    def get_peer_subject(self) -> str | None:
+        """Gives the subject of the client's certificate as text (RFC 4514), such as ``"CN=alice,O=Example"``; None without
+        one. What is special in a value is escaped, so that none can pass for another."""
 
     def is_ancient(self) -> bool:
         """Tells whether the request is HTTP/1.0."""
@@ -972,6 +988,13 @@ class WebSocket:
     def get_proxied_remote_address_bytes(self) -> bytes | None:
         """Gives the address that a proxy told as 4 or 16 bytes in network order; None without one."""
 
+    def get_peer_certificate(self) -> bytes | None:
+        """Gives the certificate that the client has shown, in DER; verified with ``ca_file_name``. None without one."""
+
+    def get_peer_subject(self) -> str | None:
+        """Gives the subject of the client's certificate as text (RFC 4514), such as ``"CN=alice,O=Example"``; None without
+        one. What is special in a value is escaped, so that none can pass for another."""
+
     def get_native_handle(self) -> int:
         """Gives the socket's file descriptor, -1 once the connection is gone. It stays the core's: do not read,
         write or close it."""
@@ -1019,6 +1042,18 @@ class Server:
     @staticmethod
     def domain_name(name: str) -> str:
         """Checks the name of a domain; gives it as requests to it are compared with."""
+
+    def add_server_name(self, name: str, options: AppOptions | None = None) -> bool:
+        """Registers a TLS server name; False when it was there before, and without TLS."""
+
+    def remove_server_name(self, name: str) -> bool:
+        """Removes a TLS server name and its routes; whether it was there."""
+
+    def set_missing_server_name(self, handler: Callable[[str], object] | None, coroutine: bool) -> None:
+        """Sets who is asked for TLS server names that are not known."""
+
+    def reload_certificates(self) -> None:
+        """Reads the files of all certificates anew."""
 
     def add_route(
         self,

@@ -16,6 +16,7 @@ from .lifecycle import Lifecycle
 from .loop import Loop
 from .options import AppOptions, OpCode
 from .routes import Routes
+from .server_names import ServerNames, check_options
 
 if TYPE_CHECKING:
     from .handlers import ErrorHandler
@@ -35,14 +36,15 @@ def _entries(given: str | Iterable[str] | None) -> list[str] | None:
     return [str(each) for each in (given.split(",") if isinstance(given, str) else given)]
 
 
-class App(Lifecycle, Routes):
+class App(Lifecycle, ServerNames, Routes):
     """An HTTP server and its routes.
 
     ``def`` handlers run on the core's I/O threads, one at a time; ``async def`` handlers are asyncio tasks on the loop that
     :meth:`run` runs. Every method may be called from any thread.
 
     Args:
-        options: TLS settings. Not served by this version: anything but None is an error.
+        options: TLS settings. Any, even :class:`AppOptions` without a field, has the application speak TLS and nothing
+            else; then clients whose name has no certificate are refused. None, the default, serves plain HTTP.
         request_response_factory_max_items: Accepted for compatibility; without effect.
         websocket_factory_max_items: Accepted for compatibility; without effect.
         task_factory_max_items: Accepted for compatibility; without effect.
@@ -62,6 +64,7 @@ class App(Lifecycle, Routes):
         body_buffer: Bytes of a body held for a handler that has not asked for them; then the client has to wait.
             Default 65 536.
         header_timeout: Seconds for a request head to arrive; then 408. Default 10.
+        handshake_timeout: Seconds from accepting to the end of the TLS handshake; then the connection is closed. Default 10.
         keep_alive_timeout: Seconds a connection may be silent between requests. Default 75.
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
@@ -78,7 +81,11 @@ class App(Lifecycle, Routes):
         access_log: True logs each answered request, and each WebSocket that opens and closes, to the logger
             ``socketify.access``; a name or a :class:`logging.Logger` to that one. Default False.
 
+    Attributes:
+        is_ssl: Whether it speaks TLS.
+
     Raises:
+        RuntimeError: TLS cannot be set up: ``"Failed to create connection: "`` and the file or option, with the reason.
         ValueError: A limit or setting is out of range; the message names it.
         TypeError: ``compression`` or ``access_log`` is of a type that it does not take.
     """
@@ -102,6 +109,7 @@ class App(Lifecycle, Routes):
         max_body_size: int | None = None,
         body_buffer: int | None = None,
         header_timeout: float | None = None,
+        handshake_timeout: float | None = None,
         keep_alive_timeout: float | None = None,
         body_timeout: float | None = None,
         write_timeout: float | None = None,
@@ -111,10 +119,7 @@ class App(Lifecycle, Routes):
         compression: bool | Compression | Mapping[str, Any] | None = None,
         access_log: bool | str | logging.Logger | None = None,
     ) -> None:
-        if options is not None:
-            raise NotImplementedError(
-                "TLS is not served by this version: App(options=None) serves plain HTTP"
-            )
+        tls = check_options(options)
         if sync_handlers not in ("io", "loop"):
             raise ValueError(f"sync_handlers must be 'io' or 'loop', not {sync_handlers!r}")
         if not shutdown_timeout >= 0:
@@ -126,7 +131,7 @@ class App(Lifecycle, Routes):
             from .access_log import log_to
 
             self._access_log = log_to(access_log)
-        self.is_ssl = False
+        self.is_ssl = tls is not None
         self._json_serializer: Any = json_default
         self._template: Any = None
         try:
@@ -143,12 +148,14 @@ class App(Lifecycle, Routes):
             "max_body_size": max_body_size,
             "body_buffer": body_buffer,
             "header_timeout": header_timeout,
+            "handshake_timeout": handshake_timeout,
             "keep_alive_timeout": keep_alive_timeout,
             "body_timeout": body_timeout,
             "write_timeout": write_timeout,
             "server_name": server_name,
             "proxy_protocol": proxy_protocol,
             "trusted_proxies": _entries(trusted_proxies),
+            "tls": tls,
             "compression": settings,
             "access_log": self._access_log and self._access_log.write,
         }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import __version__
 from .activation import notify_ready, systemd_sockets
 from .link import Link
-from .options import AppListenOptions, AppOptions, CompressOptions
+from .options import CLIENT_CERT, AppListenOptions, AppOptions, CompressOptions
 from .ports import Claim, claim, inherit
 from .worker import FAILURE, USAGE, Settings, complain, listen_line, serve
 
@@ -179,12 +179,21 @@ def _parser(program: str) -> _Parser:
         "--ws-close-on-backpressure-limit", **boolean, help="close when more would wait (default false)"
     )
 
-    group = parser.add_argument_group("TLS", "Not served yet by this version.")
+    group = parser.add_argument_group("TLS")
     group.add_argument("--ssl-keyfile", metavar="PATH", help="private key; with it, TLS is served")
     group.add_argument("--ssl-certfile", metavar="PATH", help="certificate and its chain")
     group.add_argument("--ssl-keyfile-password", metavar="TEXT", help="passphrase of the private key")
     group.add_argument("--ssl-ca-certs", metavar="PATH", help="authorities of clients' certificates")
-    group.add_argument("--ssl-ciphers", metavar="TEXT", help="ciphers for TLS up to 1.2")
+    group.add_argument(
+        "--ssl-cert-reqs", choices=CLIENT_CERT, metavar="none|optional|required",
+        help="certificates of clients (default optional with --ssl-ca-certs, else none)",
+    )  # fmt: skip
+    group.add_argument(
+        "--ssl-ciphers", metavar="TEXT", help="ciphers, as OpenSSL lists them or by IANA's names"
+    )
+    group.add_argument(
+        "--ssl-min-version", choices=("1.2", "1.3"), metavar="1.2|1.3", help="oldest version (default 1.2)"
+    )
 
     group = parser.add_argument_group("accepted for compatibility, without effect")
     for name in ("--req-res-factory-maxitems", "--ws-factory-maxitems", "--task-factory-maxitems"):
@@ -288,7 +297,9 @@ def _tls(parser: _Parser, settings: Settings, given: dict[str, object]) -> None:
         "ssl_certfile": "cert_file_name",
         "ssl_keyfile_password": "passphrase",
         "ssl_ca_certs": "ca_file_name",
+        "ssl_cert_reqs": "client_cert",
         "ssl_ciphers": "ssl_ciphers",
+        "ssl_min_version": "min_version",
     }
     found = {field: str(given[option]) for option, field in names.items() if option in given}
     if not found:
@@ -356,11 +367,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
         return 130
 
 
-def _print_line(settings: Settings, config: AppListenOptions) -> None:
+def _print_line(settings: Settings, config: AppListenOptions, secure: bool) -> None:
     if settings.listen_log:
         # A reader that has gone, such as `head`, ends nothing.
         with contextlib.suppress(OSError):
-            print(listen_line(settings, config), flush=True)
+            print(listen_line(settings, config, secure), flush=True)
     notify_ready()
 
 
@@ -376,7 +387,7 @@ def _alone(settings: Settings) -> int:
     else:
         # One process has no use for sharing its port, and whoever starts a second one by mistake wants to know.
         where = AppListenOptions(host=settings.host, port=settings.port, options=1, backlog=settings.backlog)
-    return serve(settings, where, lambda _app, config: _print_line(settings, config))
+    return serve(settings, where, lambda app, config: _print_line(settings, config, app.is_ssl))
 
 
 def _claim(settings: Settings, *, shared: bool) -> Claim:
@@ -439,13 +450,16 @@ def _reload(parser: _Parser, settings: Settings, given: dict[str, object]) -> in
 def _supervise(settings: Settings, claimed: Claim, count: int, watcher: Watcher | None = None) -> int:
     from .supervisor import Supervisor
 
-    outcome = Supervisor(count, lambda: _print_line(settings, claimed.config), watcher).run()
+    outcome = Supervisor(count, lambda secure: _print_line(settings, claimed.config, secure), watcher).run()
     if not isinstance(outcome, Link):
         return outcome
     # From here on this is a worker.
     link = outcome
     status = serve(
-        settings, claimed.where, lambda app, _config: link.ready(app.shutdown_timeout), interrupt=False
+        settings,
+        claimed.where,
+        lambda app, _config: link.ready(app.shutdown_timeout, app.is_ssl),
+        interrupt=False,
     )
     if status:
         link.told()

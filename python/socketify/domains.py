@@ -10,7 +10,7 @@ from .routes import Routes
 if TYPE_CHECKING:
     from .app import App
 
-__all__ = ["Domain"]
+__all__ = ["Domain", "host_name"]
 
 
 class Domain(Routes):
@@ -33,12 +33,21 @@ class Domain(Routes):
         if not isinstance(name, str):
             raise TypeError(f"a domain is named by a str such as 'example.com', not {name!r}")
         self.app = app
-        self.name = Server.domain_name(name if name.isascii() else _idna(name))
+        self.name = host_name(name)
         self._domain = self.name
         self._server = app._server
 
     def __repr__(self) -> str:
         return f"<Domain {self.name}>"
+
+
+def host_name(name: str) -> str:
+    """Gives a name in the form that requests and handshakes are compared with.
+
+    Raises:
+        ValueError: It is no host name; the message names it.
+    """
+    return Server.domain_name(name if name.isascii() else _idna(name))
 
 
 def _idna(name: str) -> str:

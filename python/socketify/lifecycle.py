@@ -17,7 +17,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .calls import Calls
+from .link import quiet
 from .options import AppListenOptions, listen_options
+from .terminal import has_terminal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -63,6 +65,7 @@ class Lifecycle(Calls):
     """The part of :class:`~socketify.App` that starts and ends it."""
 
     _server: Server
+    is_ssl: bool
 
     def __init__(self, lifespan: bool, shutdown_timeout: float) -> None:
         super().__init__()
@@ -75,6 +78,8 @@ class Lifecycle(Calls):
         self._signals = 0
         # Those that end a run. The worker of a supervisor leaves Ctrl+C, which the terminal sends to both, to it.
         self._stop_signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+        # Whether a terminal was there when signals were: its end is a SIGHUP too.
+        self._terminal = False
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
@@ -145,7 +150,8 @@ class Lifecycle(Calls):
         """Serves until :meth:`close` or a signal, then runs the shutdown hook.
 
         SIGINT and SIGTERM (when called on the main thread) close the application and raise ``SystemExit(0)`` out of here
-        once it has closed; a second signal ends what is in flight at once.
+        once it has closed; a second signal ends what is in flight at once. An application with TLS reads its certificates
+        anew at SIGHUP, unless the program has a handler of its own for it.
 
         Returns:
             The application, after :meth:`close`. It can listen and run again.
@@ -308,6 +314,12 @@ class Lifecycle(Calls):
         previous = {number: signal.getsignal(number) for number in self._stop_signals}
         for number in previous:
             loop.add_signal_handler(number, self._on_signal)
+        hangup = signal.getsignal(signal.SIGHUP)
+        # Whoever has a handler of his own, or ignores it as `nohup` does, has the say.
+        if self.is_ssl and hangup in (signal.SIG_DFL, quiet):
+            previous[signal.SIGHUP] = hangup
+            self._terminal = has_terminal()
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
         def restore() -> None:
             for number, handler in previous.items():
@@ -316,6 +328,17 @@ class Lifecycle(Calls):
                     signal.signal(number, handler)
 
         return restore
+
+    def _on_hangup(self) -> None:
+        if self._terminal and not has_terminal():
+            self._on_signal()
+            return
+        try:
+            self._server.reload_certificates()
+        except Exception as error:
+            logger.error("SIGHUP: %s", error)
+        else:
+            logger.info("SIGHUP: the certificates have been read anew")
 
     def _on_signal(self) -> None:
         self._signals += 1

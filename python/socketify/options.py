@@ -15,8 +15,19 @@ _ORIGINAL = ("port", "host", "options", "domain")
 __all__ = ["AppListenOptions", "AppOptions", "CompressOptions", "OpCode", "SendStatus"]
 
 
-def _option(default: Any, help_text: str, *, number: bool = False) -> Any:
-    return field(default=default, metadata={"help": help_text, "number": number})
+def _option(default: Any, help_text: str, *, number: bool = False, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help_text, "number": number})
+
+
+#: What ``AppOptions.client_cert`` takes.
+CLIENT_CERT = ("none", "optional", "required")
+#: What ``AppOptions.min_version`` takes.
+MIN_VERSION = ("1.2", "1.3", "TLSv1.2", "TLSv1.3")
+
+
+def _choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    if value is not None and value not in choices:
+        raise RuntimeError(f"{name} must be one of {', '.join(map(repr, choices))} or None, not {value!r}")
 
 
 def _check(options: object, item: Field[Any]) -> None:
@@ -34,7 +45,8 @@ def _check(options: object, item: Field[Any]) -> None:
         if isinstance(value, bool):
             setattr(options, item.name, int(value))
     elif value is not None and not isinstance(value, str):
-        raise RuntimeError(f"{item.name} must be a str or None, not {value!r}")
+        shown = repr(value) if item.repr else f"a {type(value).__name__}"
+        raise RuntimeError(f"{item.name} must be a str or None, not {shown}")
 
 
 @dataclass
@@ -117,34 +129,47 @@ class AppListenOptions:
 
 @dataclass
 class AppOptions:
-    """TLS settings. An application that gets one, even an empty one, serves TLS.
+    """TLS settings. An application that gets one, even an empty one, serves TLS 1.2 and 1.3 and no plain HTTP.
 
     Attributes:
-        key_file_name: PEM file with the private key.
-        cert_file_name: PEM file with the certificate and its chain.
-        passphrase: Passphrase of an encrypted private key.
-        dh_params_file_name: PEM file with Diffie-Hellman parameters.
-        ca_file_name: PEM file with the authorities whose client certificates are trusted.
-        ssl_ciphers: Cipher list for TLS up to 1.2.
-        ssl_prefer_low_memory_usage: Not 0: idle connections give their buffers back. Default 0.
+        key_file_name: PEM file with the private key: PKCS#8, PKCS#1 or SEC1, encrypted or not. RSA from 2048 bits, ECDSA or
+            Ed25519.
+        cert_file_name: PEM file with the certificate and, behind it, its chain.
+        passphrase: Passphrase of an encrypted private key. It does not show in ``repr``.
+        dh_params_file_name: PEM file with Diffie-Hellman parameters. It is checked and not used, which a warning says: keys
+            are exchanged on elliptic curves.
+        ca_file_name: PEM file with the authorities that certificates of clients are verified with.
+        ssl_ciphers: Ciphers in the order in which they are preferred: a list as OpenSSL takes it, or names of IANA, with
+            ``:`` between them. One without a cipher of TLS 1.3 leaves those of TLS 1.3 as they are.
+        ssl_prefer_low_memory_usage: Not 0: no session is remembered for clients of TLS 1.2 without tickets, else at most 256
+            are. Buffers of idle connections are given back in any case. Default 0.
+        client_cert: Whether clients are asked for a certificate: ``"none"``; ``"optional"``, which also serves those that
+            have none; or ``"required"``. One that cannot be verified is refused. None, the default, is ``"optional"`` with a
+            ``ca_file_name`` and ``"none"`` without.
+        min_version: The oldest version of TLS: ``"1.2"``, the default, or ``"1.3"``; ``"TLSv1.2"`` and ``"TLSv1.3"`` are the
+            same.
 
     Every name is None by default, which means that it is not used.
 
     Raises:
-        RuntimeError: A field is of the wrong type.
+        RuntimeError: A field is of the wrong type, or ``client_cert`` or ``min_version`` is none of these.
     """
 
     key_file_name: str | None = _option(None, "PEM file with the private key")
     cert_file_name: str | None = _option(None, "PEM file with the certificate and its chain")
-    passphrase: str | None = _option(None, "passphrase of an encrypted private key")
+    passphrase: str | None = _option(None, "passphrase of an encrypted private key", secret=True)
     dh_params_file_name: str | None = _option(None, "PEM file with Diffie-Hellman parameters")
     ca_file_name: str | None = _option(None, "PEM file with the authorities of trusted client certificates")
-    ssl_ciphers: str | None = _option(None, "cipher list for TLS up to 1.2")
-    ssl_prefer_low_memory_usage: int = _option(0, "not 0: idle connections give their buffers back")
+    ssl_ciphers: str | None = _option(None, "cipher list, in OpenSSL's words or in IANA's")
+    ssl_prefer_low_memory_usage: int = _option(0, "not 0: no sessions are remembered")
+    client_cert: str | None = _option(None, "whether clients show certificates: none, optional or required")
+    min_version: str | None = _option(None, "oldest version of TLS: 1.2 or 1.3")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(self, item)
+        _choice("client_cert", self.client_cert, CLIENT_CERT)
+        _choice("min_version", self.min_version, MIN_VERSION)
 
 
 class OpCode(IntEnum):

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .link import Link, flush, quiet
+from .terminal import has_terminal
 from .worker import FAILURE, complain
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class _Worker:
         self.status = status
         self.place = place
         self.ready_at: float | None = None
+        # It speaks TLS.
+        self.secure = False
         # It has said itself what is wrong.
         self.told = False
         # It has been asked to end, and until when that is waited for.
@@ -79,7 +82,7 @@ class Supervisor:
 
     Args:
         count: How many.
-        announce: Called once, when the first worker serves.
+        announce: Called once, when the first worker serves, with whether it speaks TLS.
         watcher: With one, there is a single worker, which is replaced when files change, and not when it ends.
         patience: Seconds that a worker has to end, beyond those of its application.
     """
@@ -87,7 +90,7 @@ class Supervisor:
     def __init__(
         self,
         count: int,
-        announce: Callable[[], object],
+        announce: Callable[[bool], object],
         watcher: Watcher | None = None,
         patience: float = _PATIENCE,
     ) -> None:
@@ -105,7 +108,7 @@ class Supervisor:
         self._stops = 0
         self._stopping = False
         self._code = 0
-        self._terminal = _has_terminal()
+        self._terminal = has_terminal()
 
     def run(self) -> int | Link:
         """Starts the workers, and keeps them running until a signal.
@@ -239,7 +242,7 @@ class Supervisor:
                     self._stop(0)
                 elif number == signal.SIGHUP:
                     # A terminal that closes says so in the same way as somebody who asks for new workers.
-                    if self._terminal and not _has_terminal():
+                    if self._terminal and not has_terminal():
                         self._stop(0)
                     else:
                         self._renew()
@@ -274,6 +277,8 @@ class Supervisor:
                 worker.grace = 2 * float(value)
                 worker.ready_at = time.monotonic()
                 self._serves(worker)
+            elif word == b"secure":
+                worker.secure = True
             elif word == b"told":
                 worker.told = True
 
@@ -285,7 +290,7 @@ class Supervisor:
                 self._retire(old)
         if not self._announced and not self._stopping:
             self._announced = True
-            self._announce()
+            self._announce(worker.secure)
             # One has shown that the application can be loaded: now the others, which need not fail one by one.
             for other in self._places[1:]:
                 other.due = 0.0
@@ -397,11 +402,3 @@ class Supervisor:
             place.due = 0.0
         elif not place.worker.retired:
             self._retire(place.worker)
-
-
-def _has_terminal() -> bool:
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

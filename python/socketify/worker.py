@@ -87,9 +87,9 @@ class _Refusal(Exception):
     """The command line asks for what there is not."""
 
 
-def listen_line(settings: Settings, config: AppListenOptions) -> str:
-    """The line that says where the server listens (F-L-10). An empty one follows."""
-    scheme = "https" if settings.tls is not None else "http"
+def listen_line(settings: Settings, config: AppListenOptions, secure: bool) -> str:
+    """The line that says where the server listens, and whether it speaks TLS there (F-L-10). An empty one follows."""
+    scheme = "https" if secure else "http"
     if config.domain is not None:
         name = config.domain.replace("\0", "@", 1) if config.domain.startswith("\0") else config.domain
         return f"Listening on {name} {scheme}://localhost now\n"
@@ -129,8 +129,9 @@ def prepare(settings: Settings) -> App:
 def _fresh(settings: Settings) -> App:
     try:
         return App(settings.tls, lifespan=settings.lifespan, **settings.app_options)
-    except NotImplementedError as error:
-        raise _Refusal(f"--ssl-keyfile: {error}") from error
+    except RuntimeError as error:
+        # A file or an option of TLS is wrong: it says which.
+        raise importer.LoadError(str(error)) from error
     except ValueError as error:
         raise _Refusal(str(error)) from error
 

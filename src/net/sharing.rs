@@ -6,13 +6,17 @@
 //! starts one of its own.
 
 use std::collections::HashSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::net::{Endpoint, bind};
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
+
+/// How often the table is looked at.
+const LOOKS: usize = 3;
 
 /// Refuses an endpoint that would be shared with a process outside of this one's group. Where the system does not tell who
 /// listens, nobody is refused.
@@ -23,8 +27,9 @@ pub fn refuse_strangers(endpoint: &Endpoint) -> io::Result<()> {
     }
     let own: Vec<IpAddr> = bind::addresses(host.as_deref(), *port)?.iter().map(SocketAddr::ip).collect();
     let mut listening = HashSet::new();
-    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let Ok(table) = std::fs::read_to_string(table) else { continue };
+    // The system gives a page at a time, and may leave a line out when sockets come and go in between: it is asked again.
+    for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"].repeat(LOOKS) {
+        let Ok(table) = read(table) else { continue };
         let found = table.lines().skip(1).filter_map(listener);
         listening.extend(
             found
@@ -45,6 +50,17 @@ pub fn refuse_strangers(endpoint: &Endpoint) -> io::Result<()> {
     }
     let text = "it is in use by a process of another process group, with which it is shared only if both ask for that";
     Err(io::Error::new(io::ErrorKind::AddrInUse, text))
+}
+
+/// A file of the system, in as few pieces as it can be had.
+fn read(path: &str) -> io::Result<String> {
+    let (mut file, mut text, mut piece) = (File::open(path)?, Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            count => text.extend_from_slice(&piece[..count]),
+        }
+    }
 }
 
 /// Whether two listeners on one port share connections.

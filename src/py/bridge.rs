@@ -101,6 +101,8 @@ pub(crate) struct PyApp {
     threads: Mutex<Vec<u64>>,
     /// Where the next server tells of its answers.
     access: Mutex<Option<Arc<AccessQueue>>>,
+    /// Who is asked for TLS server names that are not known.
+    pub(super) missing_server_name: RwLock<Option<Handler>>,
     /// Somebody reads what goes wrong on connections.
     pub(crate) takes_notes: AtomicBool,
 }
@@ -133,6 +135,7 @@ impl PyApp {
             warned_silent: AtomicBool::new(false),
             threads: Mutex::default(),
             access: Mutex::default(),
+            missing_server_name: RwLock::default(),
             takes_notes: AtomicBool::new(false),
         })
     }
@@ -164,6 +167,9 @@ impl PyApp {
         if let Some(event_loop) = self.event_loop.try_read() {
             visit.call(event_loop.as_ref())?;
         }
+        if let Some(handler) = self.missing_server_name.try_read() {
+            visit.call(handler.as_ref().map(|handler| &handler.callable))?;
+        }
         if let Some(flusher) = self.flusher.try_read() {
             visit.call(flusher.as_ref())?;
         }
@@ -175,7 +181,8 @@ impl PyApp {
         let handlers = std::mem::take(&mut *self.handlers.write());
         let slots = [&self.event_loop, &self.flusher];
         let held = slots.map(|slot| slot.write().take());
-        drop((handlers, held));
+        let asked = self.missing_server_name.write().take();
+        drop((handlers, held, asked));
     }
 
     // ---- handlers -----------------------------------------------------------------------------------------------
@@ -338,6 +345,10 @@ impl App for PyApp {
 
     fn access_log(&self) -> Option<Arc<AccessQueue>> {
         self.access.lock().clone()
+    }
+
+    fn missing_server_name(&self) -> Option<Lane> {
+        self.missing_lane()
     }
 
     fn takes_notes(&self) -> bool {

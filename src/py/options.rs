@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 use crate::config::{Config, ProxyProtocol, SocketConfig};
 use crate::http::trust::Trust;
 use crate::py::compression::compression;
+use crate::py::tls::certificates;
 use crate::websocket::deflate::Compression;
 
 /// Options given as a dictionary.
@@ -59,6 +60,7 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     config.max_body_size = count(options, "max_body_size", 0, config.max_body_size)?;
     config.body_buffer = count(options, "body_buffer", 1, config.body_buffer)?;
     config.header_timeout = seconds(options, "header_timeout", config.header_timeout)?;
+    config.handshake_timeout = seconds(options, "handshake_timeout", config.handshake_timeout)?;
     config.keep_alive_timeout = seconds(options, "keep_alive_timeout", config.keep_alive_timeout)?;
     config.body_timeout = seconds(options, "body_timeout", config.body_timeout)?;
     config.write_timeout = seconds(options, "write_timeout", config.write_timeout)?;
@@ -71,6 +73,7 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
         config.server_name = name.into();
     }
     config.compression = compression(options)?.map(Arc::new);
+    config.certificates = certificates(options, config.http2)?;
     config.proxy_protocol = proxy_protocol(options)?.unwrap_or_default();
     if let Some(entries) = option::<Vec<String>>(options, "trusted_proxies")? {
         config.trusted_proxies = Trust::parse(entries)

@@ -6,7 +6,7 @@ use std::thread::LocalKey;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::http::query;
 use crate::py::bridge::PyApp;
@@ -14,6 +14,7 @@ use crate::py::classes::Replaceable;
 use crate::py::convert::{text, truth};
 use crate::py::message;
 use crate::py::response::Response;
+use crate::py::tls;
 use crate::server::Exchange;
 
 /// One HTTP request. Its data is copied out of the connection, so every method works for as long as the object lives,
@@ -249,6 +250,30 @@ impl Request {
             None => self.exchange.authority().filter(|host| !host.is_empty()).map(|host| text(py, host)),
         }
     }
+
+    // ---- TLS ----------------------------------------------------------------------------------------------------
+
+    fn is_secure(&self) -> bool {
+        self.exchange.secure().is_some()
+    }
+
+    fn get_tls_version(&self) -> Option<&'static str> {
+        tls::version(self.exchange.secure())
+    }
+
+    fn get_tls_cipher(&self) -> Option<&'static str> {
+        tls::cipher(self.exchange.secure())
+    }
+
+    fn get_peer_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        tls::peer_certificate(py, self.exchange.secure())
+    }
+
+    fn get_peer_subject(&self) -> Option<String> {
+        tls::peer_subject(self.exchange.secure())
+    }
+
+    // ---- other --------------------------------------------------------------------------------------------------
 
     fn is_ancient(&self) -> bool {
         self.exchange.version_minor() == 0

@@ -25,7 +25,7 @@ use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
 use crate::py::cors::CorsPolicy;
 use crate::py::options::{config, socket_config};
-use crate::py::{message, outgoing};
+use crate::py::{message, outgoing, tls};
 use crate::router::{Domains, Hosts, Kind, Pattern};
 use crate::server::{self, AccessQueue, Routes};
 
@@ -131,6 +131,43 @@ impl Server {
     fn domain_name(name: &str) -> PyResult<String> {
         let name = Hosts::<()>::normalise(name).map_err(invalid)?;
         Ok(String::from_utf8_lossy(&name).into_owned())
+    }
+
+    /// Registers a TLS server name, with a router of its own and, with `options`, a configuration of its own. False when it was
+    /// there before, and where no TLS is spoken.
+    #[pyo3(signature = (name, options = None))]
+    fn add_server_name(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        options: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<bool> {
+        let Some(certificates) = &self.config.certificates else { return Ok(false) };
+        let added = tls::add(py, certificates, name, options, self.config.http2)?;
+        // Whoever comes before there is a router is sent away for now, and never routed elsewhere.
+        self.change_routes(|routes| routes.router_mut(Some(name)).map(drop)).map_err(invalid)?;
+        Ok(added)
+    }
+
+    /// Removes a TLS server name and its routes; whether it was there.
+    fn remove_server_name(&self, py: Python<'_>, name: &str) -> bool {
+        let Some(certificates) = &self.config.certificates else { return false };
+        let removed = py.detach(|| certificates.remove(name));
+        if removed {
+            self.change_routes(|routes| routes.remove(name));
+        }
+        removed
+    }
+
+    /// Sets who is asked for TLS server names that are not known; None: nobody.
+    fn set_missing_server_name(&self, handler: Option<Py<PyAny>>, coroutine: bool) {
+        let handler = handler.map(|callable| Handler { callable, coroutine, context: None });
+        self.app.set_missing_server_name(handler);
+    }
+
+    /// Reads the files of all certificates anew.
+    fn reload_certificates(&self, py: Python<'_>) -> PyResult<()> {
+        self.config.certificates.as_ref().map_or(Ok(()), |certificates| tls::reload(py, certificates))
     }
 
     /// Registers a handler; `method` None is every method. True when the pattern can match (nothing follows a `*`).
@@ -506,11 +543,19 @@ impl Server {
 
     fn put(&self, domain: Option<&str>, kind: Kind, pattern: &str, target: Target) -> PyResult<bool> {
         let parsed = Pattern::parse(pattern).map_err(invalid)?;
+        self.change_routes(|routes| {
+            routes.router_mut(domain).map_err(invalid)?.insert(kind, pattern, target).map_err(invalid)
+        })?;
+        Ok(parsed.is_reachable())
+    }
+
+    /// Changes the routes, and shows them to a server that runs.
+    fn change_routes<T>(&self, change: impl FnOnce(&mut Domains<Target>) -> T) -> T {
         let mut routes = self.routes.lock();
-        routes.router_mut(domain).map_err(invalid)?.insert(kind, pattern, target).map_err(invalid)?;
+        let result = change(&mut routes);
         if !matches!(*self.life.lock(), Life::Stopped) {
             self.live.store(Arc::new(routes.clone()));
         }
-        Ok(parsed.is_reachable())
+        result
     }
 }

@@ -18,6 +18,7 @@ use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::message::{self, Payload};
 use crate::py::outgoing::{self, Outgoing};
 use crate::py::sockets::Attached;
+use crate::py::tls;
 use crate::server::{self, Event, SendStatus, open_batch};
 use crate::websocket::OpCode;
 
@@ -346,6 +347,14 @@ impl WebSocket {
 
     fn get_proxied_remote_address_bytes<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         self.socket.proxied_peer().map(|address| address_bytes(py, address))
+    }
+
+    fn get_peer_certificate<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        tls::peer_certificate(py, self.socket.secure())
+    }
+
+    fn get_peer_subject(&self) -> Option<String> {
+        tls::peer_subject(self.socket.secure())
     }
 
     fn get_native_handle(&self) -> i64 {

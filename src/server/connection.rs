@@ -259,7 +259,7 @@ impl Connection {
     ) -> Option<&'a Router<Target>> {
         match self.secure.as_ref().and_then(|secure| secure.server_name.as_deref()) {
             Some(name) => domains.named(name),
-            None => Some(domains.select(authority)),
+            None => Some(domains.select(|| authority().filter(|host| !self.is_guarded(host)))),
         }
     }
 
@@ -271,6 +271,13 @@ impl Connection {
     /// The client's address as far as the connection knows; none on a Unix socket.
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.proxied().or(self.peer.ip())
+    }
+
+    /// Whether a host is only for clients that have named it in their handshake, and this one has not: it may have a certificate
+    /// for others to trust, and ask for one of theirs, which this client has never been asked for.
+    fn is_guarded(&self, host: &[u8]) -> bool {
+        let names = self.server.config.certificates.as_ref().filter(|_| self.secure.is_some());
+        names.is_some_and(|names| std::str::from_utf8(host).is_ok_and(|host| names.knows(host)))
     }
 
     /// Whom to wake: the task, as it was last polled.

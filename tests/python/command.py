@@ -16,7 +16,7 @@ from typing import Any
 from client import Client
 from support import until
 
-LISTENING = re.compile(r"Listening on http://(?:\[.*\]|[^:]*):(\d+) now")
+LISTENING = re.compile(r"Listening on https?://(?:\[.*\]|[^:]*):(\d+) now")
 
 #: Says which process answers.
 APPLICATION = """\

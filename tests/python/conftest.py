@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from certificates import Authority
 from client import Client
 from command import Project
 from socketify import App
@@ -62,6 +63,12 @@ def serve() -> Iterator[Callable[..., Running]]:
     yield start
     for application in running:
         application.stop()
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """An authority of certificates, with its files in a directory of the test."""
+    return Authority(tmp_path)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def listen(self: App, options: Any = None, handler: Any = None) -> App:
         options = {"host": "127.0.0.1", "port": 0}
 
     def listening(config: AppListenOptions) -> None:
-        where.update(port=config.port, path=config.domain)
+        where.update(port=config.port, path=config.domain, secure=self.is_ssl)
         if handler is not None:
             handler(config)
         if self.loop.is_foreign:
@@ -68,9 +68,22 @@ def run(self: App) -> App:
     return _run(self)
 
 
+def connect() -> Client:
+    """A client in plain text, or with TLS where that is spoken; the program's certificate is its own affair."""
+    client = Client(where["port"], path=where["path"])
+    if where["secure"]:
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        client.socket = context.wrap_socket(client.socket)
+    return client
+
+
 def visit(end: Callable[[], object]) -> None:
     try:
-        with Client(where["port"], path=where["path"]) as client:
+        with connect() as client:
             print(f"status {client.get('/').status}\n", end="", flush=True)
         for socket in sockets:
             converse(socket)
@@ -85,7 +98,7 @@ def visit(end: Callable[[], object]) -> None:
 
 def converse(socket: str) -> None:
     """Says hello and goodbye on a WebSocket, as far as the program lets us in, and reads what there is."""
-    with Client(where["port"], path=where["path"]) as client:
+    with connect() as client:
         answer = client.get(socket, *HANDSHAKE)
         print("socket", socket, answer.status, flush=True)
         if answer.status == 101:

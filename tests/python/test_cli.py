@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from certificates import Authority
 from client import Client
 from command import APPLICATION, Project
 from socketify import App, AppListenOptions, __version__, cli, worker
@@ -52,7 +53,8 @@ OPTIONS = [
     *["--interface", "--disable-listen-log", "--ws", "--ws-max-size", "--ws-auto-ping", "--ws-idle-timeout"],
     *["--ws-reset-idle-on-send", "--ws-per-message-deflate", "--ws-max-lifetime", "--ws-max-backpressure"],
     *["--max-backpressure", "--ws-close-on-backpressure-limit", "--ssl-keyfile", "--ssl-certfile"],
-    *["--ssl-keyfile-password", "--ssl-ca-certs", "--ssl-ciphers", "--req-res-factory-maxitems"],
+    *["--ssl-keyfile-password", "--ssl-ca-certs", "--ssl-ciphers", "--ssl-cert-reqs", "--ssl-min-version"],
+    *["--req-res-factory-maxitems"],
     *["--ws-factory-maxitems", "--task-factory-maxitems"],
     *["--reload", "--reload-dir", "--reload-include", "--reload-exclude"],
 ]
@@ -275,7 +277,7 @@ def test_interfaces_that_are_not_served(
 )
 def test_the_listen_line(host: str, shown: str) -> None:
     """F-L-10."""
-    line = worker.listen_line(Settings("main:run", host=host), AppListenOptions(port=3000))
+    line = worker.listen_line(Settings("main:run", host=host), AppListenOptions(port=3000), False)
     assert line == f"Listening on http://{shown}:3000 now\n"
 
 
@@ -478,13 +480,39 @@ def test_what_cannot_be_loaded(
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_tls_is_not_served_yet(project: Project, workers: str) -> None:
-    """F-19: said, and never served as plain HTTP."""
+def test_tls_that_cannot_be_set_up(project: Project, workers: str) -> None:
+    """F-19, F-24: the file and the reason, and never plain HTTP in its place."""
     project.write("main.py", APPLICATION)
     arguments = ["--ssl-keyfile", "k.pem", "--ssl-certfile", "c.pem", "--ssl-keyfile-password", "x"]
     ended, out, err = project.run("main:run", "--port", "0", "--workers", workers, *arguments)
-    assert (ended, out) == (2, "")
-    assert err.startswith("socketify: --ssl-keyfile: TLS is not served by this version")
+    assert (ended, out) == (1, "")
+    assert err.startswith(
+        'socketify: Failed to create connection: cert_file_name "c.pem": it cannot be read: No such'
+    )
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_app_that_speaks_tls_itself(project: Project, authority: Authority, workers: str) -> None:
+    """F-L-10: the line says so."""
+    options = authority.options("localhost")
+    project.write(
+        "main.py",
+        f"""
+        from socketify import App, AppOptions
+        app = App(AppOptions({options.key_file_name!r}, {options.cert_file_name!r}))
+        app.get("/", lambda res, req: res.end("hello"))
+        """,
+    )
+    command = project.start("main:app", "--port", "0", "--workers", workers)
+    assert f"Listening on https://127.0.0.1:{command.port} now" in command.out
+    with (
+        socket.create_connection(("127.0.0.1", command.port), 20) as plain,
+        authority.context().wrap_socket(plain, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert secure.recv(12) == b"HTTP/1.1 200"
+    assert command.stop()[0] == 0
 
 
 def test_the_options_of_tls(served: list[Served]) -> None:
@@ -495,15 +523,17 @@ def test_the_options_of_tls(served: list[Served]) -> None:
         "--ssl-keyfile-password": "p",
         "--ssl-ca-certs": "a",
         "--ssl-ciphers": "s",
+        "--ssl-cert-reqs": "required",
+        "--ssl-min-version": "1.3",
     }
     assert cli.main(["main:run", *[word for pair in options.items() for word in pair]]) == 0
     tls = served[0][0].tls
     assert tls is not None
     assert (tls.key_file_name, tls.cert_file_name, tls.passphrase) == ("k", "c", "p")
     assert (tls.ca_file_name, tls.ssl_ciphers) == ("a", "s")
-    assert (
-        worker.listen_line(served[0][0], AppListenOptions(port=1)) == "Listening on https://127.0.0.1:1 now\n"
-    )
+    assert (tls.client_cert, tls.min_version) == ("required", "1.3")
+    line = worker.listen_line(served[0][0], AppListenOptions(port=1), True)
+    assert line == "Listening on https://127.0.0.1:1 now\n"
 
 
 @pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--reload"]], ids=["one", "two", "reload"])

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import pytest
 
 import socketify
+from certificates import Authority
 from socketify import App
 from socketify.testing import TestServer
 
@@ -84,6 +85,22 @@ PYTHON = [block for block in BLOCKS if block.kind == "python"]
 
 def each(chosen: list[Block]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", chosen, ids=[block.where for block in chosen])
+
+
+@pytest.fixture(autouse=True)
+def certificates(request: pytest.FixtureRequest) -> None:
+    """The keys and certificates that programs with TLS read."""
+    block = getattr(request.node, "callspec", None) and request.node.callspec.params.get("block")
+    if isinstance(block, Block) and "AppOptions(" in block.code and ".pem" in block.code:
+        directory = request.getfixturevalue("tmp_path")
+        authority = Authority(directory, "ca")
+        for name, key, certificate in (
+            ("localhost", "key.pem", "cert.pem"),
+            ("shop.example", "shop.key", "shop.pem"),
+        ):
+            options = authority.options(name)
+            Path(str(options.key_file_name)).rename(directory / key)
+            Path(str(options.cert_file_name)).rename(directory / certificate)
 
 
 def run(directory: Path, *command: str | Path) -> str:

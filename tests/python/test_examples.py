@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -131,6 +133,43 @@ def test_unix_socket(tmp_path: Path) -> None:
             assert app.heard[0] == f"Listening on {path}"
             with Connection(path, 20) as connection:
                 assert connection.request("GET").text == "Hello over a Unix socket\n"
+
+
+def https(directory: Path, passphrase: str) -> str:
+    """A copy of the example, beside a key and a certificate as it says to make them."""
+    (directory / "misc").mkdir()
+    made = (
+        (EXAMPLES / "https.py")
+        .read_text()
+        .split("mkdir -p misc\n")[1]
+        .split("Try it")[0]
+        .replace("\\\\", "\\")
+    )
+    subprocess.run(
+        made.replace("pass:1234", f"pass:{passphrase}"),
+        shell=True,
+        cwd=directory,
+        check=True,
+        capture_output=True,
+    )
+    return str(shutil.copy(EXAMPLES / "https.py", directory))
+
+
+def test_https(tmp_path: Path) -> None:
+    """H-07: the encrypted key with its passphrase, and a client that verifies."""
+    path = https(tmp_path, "1234")
+    context = ssl.create_default_context(cafile=str(tmp_path / "misc" / "cert.pem"))
+    with example(path) as app, Connection(("127.0.0.1", app.port), 20, context) as client:
+        assert client.request("GET").text == "Hello over TLSv1.3\n"
+
+
+def test_https_with_another_passphrase(tmp_path: Path) -> None:
+    """H-07: RuntimeError."""
+    with Program(RUN, https(tmp_path, "12345")) as program:
+        code, _, err = program.finish()
+    assert code == 1
+    assert "RuntimeError: Failed to create connection: key_file_name" in err
+    assert "the passphrase is wrong" in err
 
 
 def test_async_handlers() -> None:
@@ -469,6 +508,7 @@ def test_chat() -> None:
 
 
 TESTED = {
+    "https.py",
     "unix_socket.py",
     *(f"template_{engine}.py" for engine in ("jinja2", "mako")),
     *re.findall(r'example\("(\w+\.py)"', Path(__file__).read_text()),

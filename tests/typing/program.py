@@ -13,6 +13,7 @@ from socketify import (
     App,
     AppExtension,
     AppListenOptions,
+    AppOptions,
     Compression,
     CompressOptions,
     Domain,
@@ -155,6 +156,19 @@ def closed(ws: WebSocket, code: int, reason: bytes | None) -> None:
     print(ws.closed, code, reason)
 
 
+def whoami(res: Response, req: Request) -> None:
+    subject: str | None = req.get_peer_subject()
+    certificate: bytes | None = req.get_peer_certificate()
+    agreed: tuple[bool, str | None, str | None] = req.is_secure(), req.get_tls_version(), req.get_tls_cipher()
+    res.end({"subject": subject, "bytes": len(certificate or b""), "agreed": agreed})
+
+
+def missing(name: str) -> None:
+    app.add_server_name(
+        name, AppOptions("key.pem", "cert.pem", ca_file_name="ca.pem", client_cert="required")
+    )
+
+
 def failed(error: Exception, res: Response | None, req: Request | None) -> None:
     if res is not None:
         res.write_status(500).end(f"{error} {req and req.get_url()}")
@@ -180,6 +194,11 @@ echo: WebSocketBehavior = {
     "idle_timeout": 60,
 }
 app.ws("/echo", echo)
+
+app.get("/whoami", whoami).add_server_name("shop.example").remove_server_name(
+    "shop.example"
+).reload_certificates()
+app.missing_server_name(missing)
 
 api = app.router("/api", CORS("*", methods=["GET"]), request_id(trust=True), authenticate)
 shop: Domain = (

@@ -26,6 +26,8 @@ from .messages import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from typing_extensions import Self, Unpack
 
 __all__ = ["AsyncConnection", "AsyncStream", "AsyncWebSocketSession"]
@@ -42,8 +44,18 @@ class AsyncConnection:
         timeout: Seconds that each call may take.
     """
 
-    def __init__(self, address: Address, timeout: float) -> None:
+    def __init__(
+        self,
+        address: Address,
+        timeout: float,
+        ssl_context: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
         self._address = address
+        self._host = _host(address, server_name)
+        self._secure: dict[str, Any] = {}
+        if ssl_context is not None:
+            self._secure = {"ssl": ssl_context, "server_hostname": server_name or "localhost"}
         self._buffer = Buffer()
         self._deadline = 0.0
         self._sent: list[str] = []
@@ -54,9 +66,9 @@ class AsyncConnection:
     async def open(self) -> Self:
         """Connects; ``async with`` does it too."""
         opening = (
-            asyncio.open_unix_connection(self._address)
+            asyncio.open_unix_connection(self._address, **self._secure)
             if isinstance(self._address, str)
-            else asyncio.open_connection(*self._address)
+            else asyncio.open_connection(*self._address, **self._secure)
         )
         try:
             self._reader, self._writer = await asyncio.wait_for(opening, self.timeout)
@@ -89,7 +101,7 @@ class AsyncConnection:
 
     async def send_request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Self:
         """Sends a request and does not wait; :meth:`answer` reads what comes. Several can be sent ahead."""
-        head, pieces = encode_request(method, path, _host(self._address), options)
+        head, pieces = encode_request(method, path, self._host, options)
         self._begin(options.get("timeout"))
         self._sent.append(method)
         await self._send(head)

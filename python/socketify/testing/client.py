@@ -25,6 +25,8 @@ from .messages import (
 )
 
 if TYPE_CHECKING:
+    import ssl
+
     from typing_extensions import Self, Unpack
 
 __all__ = ["Connection", "Stream", "WebSocketSession"]
@@ -44,8 +46,14 @@ class Connection:
         timeout: Seconds that each call may take.
     """
 
-    def __init__(self, address: Address, timeout: float) -> None:
-        self._address = address
+    def __init__(
+        self,
+        address: Address,
+        timeout: float,
+        ssl_context: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        self._host = _host(address, server_name)
         self._buffer = Buffer()
         self._deadline = 0.0
         self._sent: list[str] = []
@@ -54,6 +62,8 @@ class Connection:
         try:
             self.socket.settimeout(timeout)
             self.socket.connect(address)
+            if ssl_context is not None:
+                self.socket = ssl_context.wrap_socket(self.socket, server_hostname=server_name or "localhost")
         except BaseException:
             self.socket.close()
             raise
@@ -106,7 +116,7 @@ class Connection:
 
     def send_request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Self:
         """Sends a request and does not wait; :meth:`answer` reads what comes. Several can be sent ahead."""
-        head, pieces = encode_request(method, path, _host(self._address), options)
+        head, pieces = encode_request(method, path, self._host, options)
         self._begin(options.get("timeout"))
         self._sent.append(method)
         self._send(head)
@@ -378,8 +388,9 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-def _host(address: Address) -> str:
+def _host(address: Address, server_name: str | None = None) -> str:
     if isinstance(address, str):
-        return "localhost"
+        return server_name or "localhost"
     host, port = address
+    host = server_name or host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

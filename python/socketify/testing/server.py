@@ -16,6 +16,8 @@ from .client import Address, Connection, Stream, WebSocketSession
 from .messages import Answer, RequestOptions
 
 if TYPE_CHECKING:
+    import ssl
+
     from typing_extensions import Self, Unpack
 
 __all__ = ["AsyncTestServer", "Serving", "TestServer"]
@@ -57,6 +59,7 @@ class Serving:
         listen: int | Mapping[str, Any] | AppListenOptions | None = None,
         timeout: float = 10.0,
         raise_errors: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
         **options: Any,
     ) -> None:
         if not isinstance(target, App) and not callable(target):
@@ -74,6 +77,7 @@ class Serving:
             self.app = target
         self._target = target
         self._options = options
+        self._ssl_context = ssl_context
         self._listen = {"host": "127.0.0.1", "port": 0} if listen is None else listen
         self._failures = _Failures(self) if raise_errors else None
         self._thread: threading.Thread | None = None
@@ -95,11 +99,12 @@ class Serving:
 
     @property
     def url(self) -> str:
-        """``http://`` with host and port, without a slash at the end: what other clients need."""
+        """``http://``, or ``https://``, with host and port, without a slash at the end: what other clients need."""
+        scheme = "https" if hasattr(self, "app") and self.app.is_ssl else "http"
         if self.config.domain:
-            return "http://localhost"
+            return f"{scheme}://localhost"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{scheme}://{host}:{self.port}"
 
     @property
     def running(self) -> bool:
@@ -167,6 +172,21 @@ class Serving:
     def _address(self) -> Address:
         return self.config.domain or (self.host, self.port)
 
+    def _context(self, given: ssl.SSLContext | None) -> ssl.SSLContext | None:
+        """What a client of this server speaks TLS with; None for plain HTTP."""
+        if not self.app.is_ssl:
+            return None
+        if (context := given or self._ssl_context) is not None:
+            return context
+        # Only those that test TLS pay for the import.
+        import ssl
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # The certificate is of whoever wrote the test, and the server is the one that was started here.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+
     def _run(self) -> None:
         made = not isinstance(self._target, App)
         try:
@@ -217,6 +237,8 @@ class TestServer(Serving):
         timeout: Seconds that starting, and each request, may take.
         raise_errors: Whether the application's exceptions are raised in the test. With False they are answered with 500,
             as they are for other clients.
+        ssl_context: What clients of an application with TLS verify it with, as ``localhost``. None, the default, verifies
+            nothing.
         **options: Options of the new :class:`~socketify.App`.
 
     Attributes:
@@ -229,9 +251,20 @@ class TestServer(Serving):
         RuntimeError: The application was made inside a running event loop.
     """
 
-    def connect(self) -> Connection:
-        """A connection to keep, for several requests or raw bytes."""
-        return Connection(self._address, self.timeout)
+    def connect(
+        self, *, ssl_context: ssl.SSLContext | None = None, server_name: str | None = None
+    ) -> Connection:
+        """A connection to keep, for several requests or raw bytes.
+
+        Args:
+            ssl_context: In place of the server's, where the application speaks TLS.
+            server_name: The host to ask for, in the TLS handshake and in requests. None, the default, asks for ``localhost``
+                in the handshake.
+
+        Raises:
+            ssl.SSLError: The handshake has failed.
+        """
+        return Connection(self._address, self.timeout, self._context(ssl_context), server_name)
 
     def request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Answer:
         """Sends a request and reads its answer; see :meth:`Connection.request`.
@@ -322,9 +355,11 @@ class AsyncTestServer(Serving):
     The application runs in a thread and a loop of its own all the same, so a test that waits for it holds up nothing.
     """
 
-    def connect(self) -> AsyncConnection:
-        """A connection to keep: ``async with server.connect() as connection:``."""
-        return AsyncConnection(self._address, self.timeout)
+    def connect(
+        self, *, ssl_context: ssl.SSLContext | None = None, server_name: str | None = None
+    ) -> AsyncConnection:
+        """A connection to keep: ``async with server.connect() as connection:``; see :meth:`TestServer.connect`."""
+        return AsyncConnection(self._address, self.timeout, self._context(ssl_context), server_name)
 
     async def request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Answer:
         """Sends a request and reads its answer; see :meth:`TestServer.request`."""

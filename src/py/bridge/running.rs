@@ -198,8 +198,8 @@ impl PyApp {
             Job::Signal(exchange, signal) => guarded(&exchange, || {
                 Listeners::deliver(py, self, &exchange, signal, lane);
             }),
-            // Nobody asks to hear of these (`App::missing_server_name`).
-            Job::ServerName(_) => {}
+            // Dropped with the job, which is when the handshake goes on.
+            Job::ServerName(asked) => self.ask_server_name(py, &asked),
             Job::Note(text) => {
                 if let Err(error) = self.hooks.note.call1(py, (&*text,)) {
                     error.write_unraisable(py, Some(self.application.bind(py)));

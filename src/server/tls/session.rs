@@ -117,7 +117,7 @@ impl Records {
 
     /// Empty: another may use its buffer.
     pub(super) fn give_back(mut self) {
-        if self.bytes.capacity() <= KEEP {
+        if (1..=KEEP).contains(&self.bytes.capacity()) {
             self.bytes.clear();
             SPARE.replace(self.bytes);
         }
@@ -305,7 +305,7 @@ pub(super) fn halves(
 }
 
 impl TlsReading {
-    /// Reads text into the first half of `into`; the other half is for the records. Room for [`READ`] bytes is needed.
+    /// Reads text into the first half of `into`; the other half is for the records, and holds two at least.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,

@@ -1,0 +1,146 @@
+//! TLS as Python sees it: its options in, what a handshake agreed on out, and who is asked for names that are not known.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use rustls::ProtocolVersion;
+use zeroize::Zeroizing;
+
+use crate::app::Lane;
+use crate::py::bridge::{Handler, PyApp};
+use crate::server::{Secure, ServerName};
+use crate::tls::{Certificates, Error, Settings, ciphers, subject};
+
+/// What an `AppOptions` says. `http2`: whether it is offered; `failed`: what to raise.
+fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> PyErr) -> PyResult<Settings> {
+    let text = |name: &str| -> PyResult<Option<String>> { options.getattr(name)?.extract() };
+    let path = |name: &str| -> PyResult<Option<PathBuf>> { Ok(text(name)?.map(PathBuf::from)) };
+    Ok(Settings {
+        key: path("key_file_name")?,
+        certificate: path("cert_file_name")?,
+        passphrase: text("passphrase")?.map(Zeroizing::new),
+        dh_params: path("dh_params_file_name")?,
+        authorities: path("ca_file_name")?,
+        client_cert: text("client_cert")?.map(|text| text.parse()).transpose().map_err(&failed)?,
+        ciphers: text("ssl_ciphers")?,
+        min_version: text("min_version")?
+            .map(|text| text.parse())
+            .transpose()
+            .map_err(&failed)?
+            .unwrap_or_default(),
+        low_memory: options.getattr("ssl_prefer_low_memory_usage")?.is_truthy()?,
+        http2,
+    })
+}
+
+/// Those of an application's options, if it is to speak TLS.
+pub(super) fn certificates(options: &Bound<'_, PyDict>, http2: bool) -> PyResult<Option<Arc<Certificates>>> {
+    let Some(given) = options.get_item("tls")?.filter(|given| !given.is_none()) else { return Ok(None) };
+    let py = options.py();
+    // A-APP-01.
+    let failed = |error: Error| PyRuntimeError::new_err(format!("Failed to create connection: {error}"));
+    let settings = settings(&given, http2, failed)?;
+    let made = py.detach(|| Certificates::new(settings)).map_err(failed)?;
+    warn(py, &made)?;
+    Ok(Some(Arc::new(made)))
+}
+
+/// Registers a name; false when it was there before.
+pub(super) fn add(
+    py: Python<'_>,
+    certificates: &Certificates,
+    name: &str,
+    options: Option<&Bound<'_, PyAny>>,
+    http2: bool,
+) -> PyResult<bool> {
+    let failed =
+        |error: Error| PyRuntimeError::new_err(format!("Failed to add the server name {name:?}: {error}"));
+    let settings = options.map(|options| settings(options, http2, failed)).transpose()?;
+    let added = py.detach(|| certificates.add(name, settings)).map_err(failed)?;
+    warn(py, certificates)?;
+    Ok(added)
+}
+
+/// Reads all files anew.
+pub(super) fn reload(py: Python<'_>, certificates: &Certificates) -> PyResult<()> {
+    py.detach(|| certificates.reload()).map_err(|error| {
+        PyRuntimeError::new_err(format!(
+            "Failed to reload the certificates, which stay as they were: {error}"
+        ))
+    })?;
+    warn(py, certificates)
+}
+
+/// Passes on what the administrator should know.
+fn warn(py: Python<'_>, certificates: &Certificates) -> PyResult<()> {
+    for remark in certificates.take_remarks() {
+        let remark = std::ffi::CString::new(remark).unwrap_or_default();
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &remark, 2)?;
+    }
+    Ok(())
+}
+
+// ---- what a handshake agreed on ---------------------------------------------------------------------------------------
+
+/// The client's certificate, in DER.
+pub(super) fn peer_certificate<'py>(py: Python<'py>, secure: Option<&Secure>) -> Option<Bound<'py, PyBytes>> {
+    secure?.peer_certificates.first().map(|leaf| PyBytes::new(py, leaf))
+}
+
+/// The subject of the client's certificate, as text.
+pub(super) fn peer_subject(secure: Option<&Secure>) -> Option<String> {
+    subject(secure?.peer_certificates.first()?)
+}
+
+/// The version, as `ssl` names it.
+pub(super) fn version(secure: Option<&Secure>) -> Option<&'static str> {
+    match secure?.version? {
+        ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
+        ProtocolVersion::TLSv1_3 => Some("TLSv1.3"),
+        _ => None,
+    }
+}
+
+/// The cipher suite, as OpenSSL names it.
+pub(super) fn cipher(secure: Option<&Secure>) -> Option<&'static str> {
+    ciphers::name(secure?.cipher?)
+}
+
+// ---- names that are not known -------------------------------------------------------------------------------------------
+
+impl PyApp {
+    /// Sets who is asked; None: nobody.
+    pub(super) fn set_missing_server_name(&self, handler: Option<Handler>) {
+        let old = std::mem::replace(&mut *self.missing_server_name.write(), handler);
+        drop(old);
+    }
+
+    /// Where that is.
+    pub(super) fn missing_lane(&self) -> Option<Lane> {
+        self.missing_server_name.read().as_ref().map(|handler| self.lane(handler.coroutine))
+    }
+
+    /// Asks for a name. The handshake goes on when this returns: a coroutine goes on beside it.
+    pub(super) fn ask_server_name(&self, py: Python<'_>, asked: &ServerName) {
+        let found = self.missing_server_name.read().as_ref().map(|handler| handler.callable.clone_ref(py));
+        let Some(callable) = found else { return };
+        let callable = callable.bind(py);
+        let ask = || -> PyResult<()> {
+            let value = callable.call1((asked.name(),))?;
+            if value.hasattr(pyo3::intern!(py, "__await__"))? {
+                let logged = Self::helper(py, "errors", "logged")?;
+                let awaitable = logged.call1((value, "missing_server_name", callable))?;
+                self.hooks.spawn.bind(py).call1((awaitable, py.None()))?;
+            }
+            Ok(())
+        };
+        // A panic has been reported by the hook.
+        if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(ask)) {
+            let _ = Self::log_callback(py, "missing_server_name", &error, callable);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+"""Certificates read anew while the server runs: `reload_certificates`, SIGHUP, connections and sessions."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from certificates import Authority, names_of, resumed
+from command import Project
+from socketify import App, AppOptions
+from socketify.testing import TestServer
+from support import Program, until
+
+
+def routes(app: App) -> None:
+    app.get("/", lambda res, req: res.end("hello"))
+
+
+def shown(server: TestServer, context: ssl.SSLContext, name: str | None = None) -> list[str]:
+    """The names in the certificate that a new connection is shown."""
+    context.check_hostname = False
+    with server.connect(ssl_context=context, server_name=name) as connection:
+        return names_of(connection)
+
+
+def replace(options: AppOptions, by: AppOptions) -> None:
+    """Writes other contents to the files of ``options``."""
+    Path(str(options.key_file_name)).write_bytes(Path(str(by.key_file_name)).read_bytes())
+    Path(str(options.cert_file_name)).write_bytes(Path(str(by.cert_file_name)).read_bytes())
+
+
+def test_new_connections_get_the_new_certificate(authority: Authority) -> None:
+    """Open ones go on, and names are read anew as well."""
+    options = authority.options("localhost")
+    name = authority.options("one.test")
+    with TestServer(routes, options=options) as server:
+        server.app.add_server_name("one.test", name)
+        server.app.add_server_name("two.test")
+        context = authority.context()
+        with server.connect(ssl_context=context) as connection:
+            assert connection.request("GET").text == "hello"
+            replace(options, authority.options("new.localhost"))
+            replace(name, authority.options("new.one.test"))
+            assert server.app.reload_certificates() is server.app
+            assert connection.request("GET").text == "hello"
+        assert shown(server, context) == ["new.localhost"]
+        assert shown(server, context, "one.test") == ["new.one.test"]
+        assert shown(server, context, "two.test") == ["new.localhost"]
+
+
+def test_what_is_wrong_changes_nothing(authority: Authority) -> None:
+    """Of none of the names, and the error says which file of which."""
+    options, name = authority.options("localhost"), authority.options("one.test")
+    with TestServer(routes, options=options) as server:
+        server.app.add_server_name("one.test", name)
+        replace(options, authority.options("new.localhost"))
+        Path(str(name.cert_file_name)).write_text("half a file")
+        with pytest.raises(
+            RuntimeError, match=r"stay as they were.*\"one\.test\".*cert_file_name.*one\.test\.crt"
+        ):
+            server.app.reload_certificates()
+        assert shown(server, authority.context()) == ["localhost"]
+        assert shown(server, authority.context(), "one.test") == ["one.test"]
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_sessions_outlive_a_reload(authority: Authority, version: ssl.TLSVersion) -> None:
+    """A renewed certificate is no reason for every client to begin anew."""
+    options = authority.options("localhost")
+    with TestServer(routes, options=options) as server:
+        context = authority.context()
+        context.minimum_version = context.maximum_version = version
+        with server.connect(ssl_context=context) as connection:
+            connection.request("GET")
+            session = connection.socket.session  # type: ignore[attr-defined]
+        replace(options, authority.options("localhost"))
+        server.app.reload_certificates()
+        with resumed(server, context, session) as again:
+            assert again.session_reused is True
+
+
+# ---- SIGHUP -------------------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import logging
+from socketify import AppOptions
+logging.basicConfig(level=logging.INFO)
+{before}
+app = App(AppOptions(os.environ["KEY"], os.environ["CERTIFICATE"]))
+app.get("/", lambda res, req: res.end("hello"))
+app.listen({{"host": "127.0.0.1", "port": 0}}, lambda config: app.loop.loop.call_soon(ready, config))
+app.run()
+say("after")
+"""
+
+
+def certificate_at(authority: Authority, port: int) -> list[str]:
+    context = authority.context()
+    context.check_hostname = False
+    with socket.create_connection(("127.0.0.1", port), 20) as plain, context.wrap_socket(plain) as secure:
+        found: Any = secure.getpeercert()
+        return [value for _, value in found["subjectAltName"]]
+
+
+def program(options: AppOptions, before: str = "") -> Program:
+    files = {"KEY": str(options.key_file_name), "CERTIFICATE": str(options.cert_file_name)}
+    return Program(PROGRAM.format(before=before), **files)
+
+
+def test_sighup_reads_anew(authority: Authority) -> None:
+    """A file that is wrong is logged and ends nothing; then it is right."""
+    options = authority.options("localhost")
+    good = Path(str(options.cert_file_name)).read_bytes()
+    with program(options) as running:
+        running.listening()
+        assert certificate_at(authority, running.port) == ["localhost"]
+        Path(str(options.cert_file_name)).write_text("half a file")
+        running.signal(signal.SIGHUP)
+        assert running.process.stderr is not None
+        line = running.process.stderr.readline().decode()
+        assert "SIGHUP: Failed to reload the certificates" in line
+        assert "localhost.crt" in line
+        assert certificate_at(authority, running.port) == ["localhost"]
+        Path(str(options.cert_file_name)).write_bytes(good)
+        replace(options, authority.options("new.test"))
+        running.signal(signal.SIGHUP)
+        until(lambda: certificate_at(authority, running.port) == ["new.test"], "the new certificate")
+        running.signal(signal.SIGTERM)
+        assert running.finish()[0] == 0
+
+
+def test_a_handler_of_the_program_has_the_say(authority: Authority) -> None:
+    """Nor is it taken away by the end."""
+    options = authority.options("localhost")
+    with program(options, "signal.signal(signal.SIGHUP, lambda *_: say('mine'))") as running:
+        running.listening()
+        running.signal(signal.SIGHUP)
+        # The handler runs when the loop's thread does next.
+        until(lambda: certificate_at(authority, running.port) == ["localhost"], "an answer")
+        assert running.word() == "mine"
+        running.signal(signal.SIGTERM)
+        assert running.finish()[0] == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_sighup_of_the_command_line(authority: Authority, project: Project, workers: str) -> None:
+    """F-19: one process reads anew, several are replaced one after the other; either way nothing is refused meanwhile."""
+    project.write("main.py", "def run(app):\n    app.get('/', lambda res, req: res.end('hello'))\n")
+    options = authority.options("localhost")
+    files = ["--ssl-keyfile", str(options.key_file_name), "--ssl-certfile", str(options.cert_file_name)]
+    command = project.start("main:run", "--port", "0", "--workers", workers, *files)
+    port = command.port
+    assert f"Listening on https://127.0.0.1:{port} now" in command.out
+    assert certificate_at(authority, port) == ["localhost"]
+    replace(options, authority.options("new.test"))
+    command.signal(signal.SIGHUP)
+    until(lambda: certificate_at(authority, port) == ["new.test"], "the new certificate")
+    assert command.stop()[0] == 0
