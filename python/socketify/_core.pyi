@@ -1129,7 +1129,7 @@ class Server:
         """Takes a listening socket and owns its descriptor from now on; gives its port."""
 
     def start(self, event_loop: AbstractEventLoop, notes: bool = False) -> None:
-        """Starts the threads; ``async`` handlers run on ``event_loop``. ``notes``: what goes wrong on connections is told."""
+        """Starts the threads; ``async`` handlers run on ``event_loop``. ``notes``: failed connections are told of."""
 
     def close(self, grace: float) -> None:
         """Stops accepting; what is in flight may finish for ``grace`` seconds."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from certificates import Authority
 from client import Client
 from conftest import Running
 from support import until
@@ -410,3 +411,34 @@ def test_nginx(serve: Serve, tmp_path: Path) -> None:
     )
     with Front([program, "-p", str(tmp_path), "-c", str(settings), "-e", "stderr"], port) as front:
         assert through(front, "127.0.0.9") == {"proxied": "127.0.0.9", "client": "127.0.0.9"}
+
+
+@pytest.mark.parametrize("words", ["send-proxy", "send-proxy-v2"])
+def test_haproxy_before_tls(
+    serve: Serve, haproxy: Callable[[int, str], Front], authority: Authority, words: str
+) -> None:
+    """It passes the handshake on behind the preface, which is why it cannot add a header."""
+    scheme: list[str] = []
+
+    def secure(app: Any) -> None:
+        site(app)
+        app.get("/scheme", lambda res, req: res.end(scheme.append(req.get_client_scheme()) or "x"))
+
+    running = serve(secure, options=authority.options("localhost"), proxy_protocol="required")
+    with (
+        haproxy(running.port, words) as front,
+        socket.create_connection(("127.0.0.1", front.port), 20, ("127.0.0.9", 0)) as plain,
+        authority.context().wrap_socket(plain, server_hostname="localhost") as connection,
+    ):
+        connection.sendall(b"GET /scheme HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+        assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {"proxied": "127.0.0.9", "client": "127.0.0.9"}
+    assert scheme == ["https"]
+    # Without the preface there is no handshake.
+    with (
+        socket.create_connection(("127.0.0.1", running.port), 20) as plain,
+        pytest.raises(OSError, match=r"."),
+    ):
+        authority.context().wrap_socket(plain, server_hostname="localhost")
