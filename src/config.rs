@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::http::cors::Policies;
 use crate::http::encoding::Compression as ContentCompression;
 use crate::http::head::HeadLimits;
+use crate::http::trust::Trust;
 use crate::tls::Certificates;
 use crate::websocket::deflate::Compression;
 
@@ -42,9 +43,10 @@ pub struct Config {
     pub write_timeout: Duration,
     /// Value of the `Server` header; empty sends none.
     pub server_name: Box<str>,
-    /// Whether a PROXY protocol v2 preface is understood. Default yes, as in the original; switch it off on ports
-    /// that clients reach without a proxy, for whoever connects can claim any address.
-    pub proxy_protocol: bool,
+    /// Whether connections begin with a PROXY preface. Default: those of trusted peers may.
+    pub proxy_protocol: ProxyProtocol,
+    /// Peers that are believed when they say whom they speak for, in a PROXY preface or in headers. Default: this machine.
+    pub trusted_proxies: Trust,
     /// What the server proves its names with: every connection speaks TLS. None: none does.
     pub certificates: Option<Arc<Certificates>>,
     /// Whether clients may speak HTTP/2: over TLS those that choose `h2` (RFC 7301), else those that begin with its
@@ -54,6 +56,18 @@ pub struct Config {
     pub compression: Option<Arc<ContentCompression>>,
     /// Which pages of other origins may read answers. Default none.
     pub cors: Policies,
+}
+
+/// What is done about PROXY prefaces. Whoever is not trusted is never asked for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Nobody sends one: it is no more than a malformed request.
+    Off,
+    /// Trusted peers may send one.
+    #[default]
+    Optional,
+    /// Trusted peers have to send one, and nobody else is let in.
+    Required,
 }
 
 impl Default for Config {
@@ -71,7 +85,8 @@ impl Default for Config {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             server_name: "socketify".into(),
-            proxy_protocol: true,
+            proxy_protocol: ProxyProtocol::default(),
+            trusted_proxies: Trust::default(),
             certificates: None,
             http2: true,
             compression: None,

@@ -7,6 +7,8 @@
 //! - [`chunked`]: the chunked transfer coding, both ways;
 //! - [`response`]: a response head collected in wire form, and its framing;
 //! - [`encoding`]: content codings of answers: negotiation and encoders;
+//! - [`forwarded`]: whose request it is, and what it was asked as, behind proxies;
+//! - [`trust`]: which proxies are believed;
 //! - [`status`]: reason phrases;
 //! - [`query`]: percent-decoding and query strings;
 //! - [`date`]: the `Date` header, formatted once a second.
@@ -18,10 +20,12 @@ pub mod chunked;
 pub mod cors;
 pub mod date;
 pub mod encoding;
+pub mod forwarded;
 pub mod head;
 pub mod query;
 pub mod response;
 pub mod status;
+pub mod trust;
 
 /// Whether `byte` may stand in a token, which is what method and header names are (RFC 9110 section 5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {

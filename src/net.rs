@@ -3,19 +3,24 @@
 //! Binding is synchronous and happens before any thread of the server exists, so a port in use is an error of
 //! `listen()` and a forked process never inherits half a runtime.
 
+mod bind;
 pub mod proxy;
+mod sharing;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// Connections the kernel keeps ready for `accept`. The kernel cuts it to its own `somaxconn`.
-const BACKLOG: i32 = 4096;
+pub use self::sharing::refuse_strangers;
+
+/// Connections the kernel keeps ready for `accept` unless told otherwise. The kernel cuts it to its own `somaxconn`.
+pub const BACKLOG: i32 = 4096;
+/// Who may connect to a Unix socket unless told otherwise: the user that listens.
+pub const UNIX_MODE: u32 = 0o700;
 
 /// Where to listen.
 #[derive(Clone, Debug)]
@@ -29,8 +34,14 @@ pub enum Endpoint {
         /// Whether other sockets are kept from sharing the port (no `SO_REUSEPORT`).
         exclusive: bool,
     },
-    /// A Unix socket's path. A stale socket file of that name is replaced, a live one is not.
-    Unix(PathBuf),
+    /// A Unix socket.
+    Unix {
+        /// Its path. A stale socket file of that name is replaced, a live one is not. What begins with NUL or `@` is a name of
+        /// the abstract namespace, which is no file.
+        path: PathBuf,
+        /// The permissions of the file; whoever may write may connect.
+        mode: u32,
+    },
 }
 
 /// A bound and listening socket.
@@ -43,13 +54,18 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds and listens.
+    /// Binds and listens, with the default backlog.
     pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
+        Self::bind_with(endpoint, BACKLOG)
+    }
+
+    /// Binds and listens.
+    pub fn bind_with(endpoint: &Endpoint, backlog: i32) -> io::Result<Self> {
         match endpoint {
             Endpoint::Tcp { host, port, exclusive } => {
-                bind_tcp(host.as_deref(), *port, *exclusive).map(Self::Tcp)
+                bind::tcp(host.as_deref(), *port, *exclusive, backlog).map(Self::Tcp)
             }
-            Endpoint::Unix(path) => bind_unix(path).map(Self::Unix),
+            Endpoint::Unix { path, mode } => bind::unix(path, *mode, backlog).map(Self::Unix),
         }
     }
 
@@ -104,6 +120,32 @@ pub(crate) enum Accepted {
     Unix(UnixStream),
 }
 
+impl Accepted {
+    /// The address of who has connected; none on a Unix socket.
+    pub(crate) fn peer(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, peer) => Some(peer.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Waits until there is something to read.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream, _) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Reads what is there.
+    pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream, _) => stream.try_read(into),
+            Self::Unix(stream) => stream.try_read(into),
+        }
+    }
+}
+
 impl Acceptor {
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
@@ -116,56 +158,4 @@ impl Acceptor {
             Self::Unix(listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
     }
-}
-
-fn bind_tcp(host: Option<&str>, port: u16, exclusive: bool) -> io::Result<std::net::TcpListener> {
-    let candidates: Vec<SocketAddr> = match host {
-        None | Some("") => vec![
-            SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port),
-            SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
-        ],
-        Some(host) => (host, port).to_socket_addrs()?.collect(),
-    };
-    let mut failure = io::Error::new(io::ErrorKind::AddrNotAvailable, "the host name has no address");
-    for address in candidates {
-        match open_tcp(address, exclusive) {
-            Ok(listener) => return Ok(listener),
-            // The first failure that is not "no IPv6 here" tells the user most.
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
-            Err(error) => failure = error,
-        }
-    }
-    Err(failure)
-}
-
-fn open_tcp(address: SocketAddr, exclusive: bool) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(false)?;
-    }
-    socket.set_reuse_address(true)?;
-    if !exclusive && address.port() != 0 {
-        socket.set_reuse_port(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-fn bind_unix(path: &Path) -> io::Result<std::os::unix::net::UnixListener> {
-    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-        // Only a refusal says that nobody is there. A server whose backlog is full would have us wait, were we to block.
-        let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        probe.set_nonblocking(true)?;
-        match probe.connect(&SockAddr::unix(path)?) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
-            _ => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is listening on it")),
-        }
-    }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }

@@ -13,6 +13,7 @@ mod exchange;
 mod files;
 mod intake;
 mod output;
+mod preface;
 mod reply;
 mod session;
 mod stream;
@@ -239,12 +240,14 @@ impl Server {
     fn register(
         self: &Arc<Self>,
         peer: stream::Peer,
+        told: preface::Told,
         secure: Option<Arc<Secure>>,
         writing: stream::Writing,
         permit: OwnedSemaphorePermit,
     ) -> Arc<connection::Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let connection = connection::Connection::new(Arc::clone(self), number, peer, secure, writing, permit);
+        let connection =
+            connection::Connection::new(Arc::clone(self), number, peer, told, secure, writing, permit);
         self.connections.lock().insert(number, Arc::clone(&connection));
         connection
     }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, version};
 use socketify::app::{App, Job, Lane, Signal, Target};
-use socketify::config::Config;
+use socketify::config::{Config, ProxyProtocol};
 use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
 use socketify::net::{Endpoint, Listener};
@@ -55,6 +55,7 @@ impl Code {
             }
             b"/close" => drop(exchange.end(b"the last", true)),
             b"/never" => {}
+            b"/client" => drop(exchange.end(format!("{:?}", exchange.proxied_peer()).as_bytes(), false)),
             b"/secure" => {
                 let secure = exchange.secure().unwrap();
                 exchange.end(format!("{:?} {:?}", secure.version, secure.cipher).as_bytes(), false);
@@ -211,6 +212,28 @@ fn both_versions_are_spoken_and_connections_kept() {
         }
         assert!(client.text("/secure").contains(name));
     }
+}
+
+#[test]
+fn a_preface_comes_before_the_handshake() {
+    let config = Config { proxy_protocol: ProxyProtocol::Required, ..with_threads(1) };
+    let served = serve(config, Code::default(), None);
+    let preface = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n";
+    // The hello comes in one segment with it, with its end, or by itself.
+    for cut in [0, 10, preface.len() - 1, preface.len()] {
+        let (mut session, mut socket) = (served.session(&[&version::TLS13]), served.socket());
+        socket.write_all(&preface[..cut]).unwrap();
+        let mut rest = preface[cut..].to_vec();
+        session.write_tls(&mut rest).unwrap();
+        socket.write_all(&rest).unwrap();
+        let mut client = Client(StreamOwned::new(session, socket));
+        for _ in 0..2 {
+            assert_eq!(client.text("/client"), "Some(192.0.2.7)", "cut at {cut}");
+        }
+    }
+    let mut without = served.client();
+    let refused = write!(without.0, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert!(refused.and_then(|()| without.0.read_exact(&mut [0])).is_err());
 }
 
 #[test]

@@ -49,6 +49,7 @@ from .socketify import (
 )
 
 if TYPE_CHECKING:
+    from .activation import systemd_sockets
     from .events import EventStream, ServerSentEvent
     from .forms import Form, FormReader, MultiMapping, UploadedFile
     from .parts import Multipart, Part
@@ -100,6 +101,7 @@ __all__ = [
     "middleware",
     "request_id",
     "sendfile",
+    "systemd_sockets",
 ]
 
 #: Names of what not every program needs, and the modules that have them: they are imported on first use.
@@ -115,6 +117,7 @@ _LATE = {
     "UploadedFile": "forms",
     "get_request_id": "request_ids",
     "request_id": "request_ids",
+    "systemd_sockets": "activation",
 }
 
 

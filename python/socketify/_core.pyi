@@ -245,6 +245,34 @@ class Request:
     def get_yield(self) -> bool:
         """Tells what :meth:`set_yield` said last to this handler; False at its start."""
 
+    def get_client_address(self) -> str | None:
+        """Gives the address of the client, as trusted proxies have it.
+
+        Of a connection from a proxy in ``App(trusted_proxies=...)``, or with a PROXY preface of one that speaks for
+        another, ``Forwarded`` (RFC 7239) or ``X-Forwarded-For`` is read from the right, past trusted addresses: the
+        first other one is the client. What a client writes there itself stands to the left of it and does not count.
+        Of a request with both headers they have to agree.
+
+        Returns:
+            The address in its short form, IPv4 as such; that of the connection where no header says another. None when
+            a trusted proxy does not name its client, as with ``for=unknown``, or names something that is no address, and
+            on a UNIX socket without a header.
+        """
+
+    def get_client_scheme(self) -> str:
+        """Gives the scheme that the client used: ``"http"`` or ``"https"``.
+
+        It is the one that ``proto`` of ``Forwarded``, or ``X-Forwarded-Proto``, says in lower case, under the conditions
+        of :meth:`get_client_address`; else that of the connection.
+        """
+
+    def get_client_host(self) -> str | None:
+        """Gives the host that the client asked, with its port if it has one; None when the request names none.
+
+        It is the one that ``host`` of ``Forwarded``, or ``X-Forwarded-Host``, says, under the conditions of
+        :meth:`get_client_address`; else that of the request's target or ``Host`` header.
+        """
+
     def is_secure(self) -> bool:
         """Tells whether the request came over TLS to this server. What a proxy in front speaks is not known here."""
 
@@ -699,7 +727,7 @@ class Response:
         """Gives the client's address as 4 or 16 bytes in network order; ``b""`` on a UNIX socket."""
 
     def get_proxied_remote_address(self) -> str | None:
-        """Gives the address that a proxy told in a PROXY protocol v2 preface; None without one."""
+        """Gives the address that a trusted proxy told in a PROXY preface; None without one."""
 
     def get_proxied_remote_address_bytes(self) -> bytes | None:
         """Gives the address that a proxy told as 4 or 16 bytes in network order; None without one."""
@@ -955,7 +983,7 @@ class WebSocket:
         """Gives the client's address as 4 or 16 bytes in network order; None on a UNIX socket."""
 
     def get_proxied_remote_address(self) -> str | None:
-        """Gives the address that a proxy told in a PROXY protocol v2 preface; None without one."""
+        """Gives the address that a trusted proxy told in a PROXY preface; None without one."""
 
     def get_proxied_remote_address_bytes(self) -> bytes | None:
         """Gives the address that a proxy told as 4 or 16 bytes in network order; None without one."""
@@ -1091,8 +1119,11 @@ class Server:
     def num_subscribers(self, topic: str | bytes) -> int:
         """How many sockets are subscribed to a topic."""
 
-    def bind(self, host: str | None, port: int, exclusive: bool, path: str | None) -> int:
-        """Binds a socket; gives its port."""
+    def bind_tcp(self, host: str | None, port: int, sharing: str, backlog: int) -> int:
+        """Binds a TCP port, shared with ``"none"``, with processes of its ``"group"`` or with ``"all"``; gives it."""
+
+    def bind_unix(self, path: str, mode: int | None, backlog: int) -> int:
+        """Binds a Unix socket with these permissions; gives 0."""
 
     def adopt(self, descriptor: int) -> int:
         """Takes a listening socket and owns its descriptor from now on; gives its port."""

@@ -30,6 +30,12 @@ _Hook = TypeVar("_Hook", bound=Callable[[], object])
 _ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[[Any, Any, Any], object])
 
 
+def _entries(given: str | Iterable[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    return [str(each) for each in (given.split(",") if isinstance(given, str) else given)]
+
+
 class App(Lifecycle, ServerNames, Routes):
     """An HTTP server and its routes.
 
@@ -63,8 +69,12 @@ class App(Lifecycle, ServerNames, Routes):
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
         server_name: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
-        proxy_protocol: Whether a PROXY protocol v2 preface is understood. Default True; whoever reaches the port can
-            then claim any address, so switch it off without a proxy in front if addresses matter.
+        proxy_protocol: Whether connections begin with a PROXY protocol preface, version 1 or 2, which says whom a proxy
+            speaks for. ``"optional"``, the default: those of trusted proxies may. ``"required"`` or True: they have to, and
+            nobody else is let in. ``"off"`` or False: none does.
+        trusted_proxies: Who is believed in that, and in the headers that ``Request.get_client_address`` reads: networks
+            such as ``"10.0.0.0/8"``, addresses, ``"unix"`` for Unix sockets, ``"*"`` for everybody; in a list, or in one
+            text with commas. Default ``["127.0.0.0/8", "::1", "unix"]``.
         compression: True compresses answers for clients that accept it, in gzip, br or zstd; a :class:`Compression`, or
             a dict of its fields, says how and which. Default False. An answer with ``Content-Encoding`` or
             ``Cache-Control: no-transform`` is left alone.
@@ -104,7 +114,8 @@ class App(Lifecycle, ServerNames, Routes):
         body_timeout: float | None = None,
         write_timeout: float | None = None,
         server_name: str | None = None,
-        proxy_protocol: bool | None = None,
+        proxy_protocol: Literal["off", "optional", "required"] | bool | None = None,
+        trusted_proxies: str | Iterable[str] | None = None,
         compression: bool | Compression | Mapping[str, Any] | None = None,
         access_log: bool | str | logging.Logger | None = None,
     ) -> None:
@@ -143,6 +154,7 @@ class App(Lifecycle, ServerNames, Routes):
             "write_timeout": write_timeout,
             "server_name": server_name,
             "proxy_protocol": proxy_protocol,
+            "trusted_proxies": _entries(trusted_proxies),
             "tls": tls,
             "compression": settings,
             "access_log": self._access_log and self._access_log.write,

@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from .activation import notify_ready, systemd_sockets
 from .link import Link
 from .options import CLIENT_CERT, AppListenOptions, AppOptions, CompressOptions
-from .ports import Claim, claim
+from .ports import Claim, claim, inherit
 from .worker import FAILURE, USAGE, Settings, complain, listen_line, serve
 
 if TYPE_CHECKING:
+    import socket
+
     from .reloader import Watcher
 
 __all__ = ["main"]
@@ -59,6 +62,18 @@ def _number(least: int, most: int | None = None) -> Callable[[str], int]:
     return parse
 
 
+def _mode(text: str) -> int:
+    try:
+        mode = int(text, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise argparse.ArgumentTypeError(
+            f"expected permissions as chmod takes them, such as 660, not {text!r}"
+        )
+    return mode
+
+
 def _workers(text: str) -> int:
     # F-05: fewer than one are one.
     return max(1, _number(-(2**31), _MOST_WORKERS)(text))
@@ -91,6 +106,16 @@ def _parser(program: str) -> _Parser:
         "-p", "--port", type=_number(0, 65535), metavar="N", help="0: a free one (default 8000)"
     )
     group.add_argument("--uds", metavar="PATH", help="Unix socket to listen on, in place of host and port")
+    group.add_argument("--uds-mode", type=_mode, metavar="OCTAL", help="its permissions (default 700)")
+    group.add_argument(
+        "--fd",
+        type=_number(0),
+        metavar="N",
+        help="file descriptor that listens already, in place of host and port",
+    )
+    group.add_argument(
+        "--backlog", type=_number(0, 2**31 - 1), metavar="N", help="connections that may wait (default 4096)"
+    )
     group.add_argument(
         "-w", "--workers", type=_workers, metavar="N", help="processes (default $WEB_CONCURRENCY, else 1)"
     )
@@ -103,6 +128,17 @@ def _parser(program: str) -> _Parser:
         help="off: on_start and on_shutdown do not run",
     )  # fmt: skip
     group.add_argument("--disable-listen-log", **boolean, help="do not print the address (default false)")
+
+    group = parser.add_argument_group("behind proxies")
+    group.add_argument(
+        "--proxy-protocol", type=str.lower, choices=("off", "optional", "required"), metavar="MODE",
+        help="PROXY prefaces of trusted proxies: off, optional (default) or required",
+    )  # fmt: skip
+    group.add_argument(
+        "--trusted-proxies", "--forwarded-allow-ips", metavar="LIST",
+        help="networks, addresses and unix, with commas, or *: who says what client it is for "
+        "(default 127.0.0.0/8,::1,unix)",
+    )  # fmt: skip
 
     group = parser.add_argument_group("development")
     group.add_argument("--reload", **boolean, help="start again when files change; needs socketify[reload]")
@@ -207,17 +243,23 @@ def _settings(parser: _Parser, given: dict[str, object]) -> Settings:
     if not isinstance(target, str):
         parser.error("which application? expected MODULE:ATTRIBUTE, such as main:run")
     settings = Settings(target)
-    for name in ("host", "port", "uds", "interface"):
+    for name in ("host", "port", "uds", "uds_mode", "fd", "backlog", "interface"):
         if name in given:
             setattr(settings, name, given[name])
     if settings.uds == "":
         parser.error("argument --uds: expected a path, not ''")
+    if settings.uds_mode is not None and (settings.uds is None or settings.uds.startswith("@")):
+        parser.error("argument --uds-mode: these are permissions of a file, which --uds has to name")
+    if settings.fd is not None and any(name in given for name in ("host", "port", "uds", "backlog")):
+        parser.error("argument --fd: it listens already, so --host, --port, --uds and --backlog say nothing")
     settings.lifespan = given.get("lifespan") != "off"
     settings.listen_log = not given.get("disable_listen_log", False)
     for option, argument in (
         ("req_res_factory_maxitems", "request_response_factory_max_items"),
         ("ws_factory_maxitems", "websocket_factory_max_items"),
         ("task_factory_maxitems", "task_factory_max_items"),
+        ("proxy_protocol", "proxy_protocol"),
+        ("trusted_proxies", "trusted_proxies"),
     ):
         if option in given:
             settings.app_options[argument] = given[option]
@@ -310,6 +352,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
         )
         return USAGE
     try:
+        if not any(name in given for name in ("host", "port", "uds", "fd")):
+            settings.inherited = systemd_sockets()
+    except RuntimeError as error:
+        complain(str(error))
+        return FAILURE
+    try:
         if given.get("reload"):
             return _reload(parser, settings, given)
         count = _count(parser, given)
@@ -324,22 +372,41 @@ def _print_line(settings: Settings, config: AppListenOptions, secure: bool) -> N
         # A reader that has gone, such as `head`, ends nothing.
         with contextlib.suppress(OSError):
             print(listen_line(settings, config, secure), flush=True)
+    notify_ready()
 
 
 def _alone(settings: Settings) -> int:
     """Serves in this process."""
-    if settings.uds is not None:
-        where = AppListenOptions(domain=settings.uds)
+    where: AppListenOptions | list[socket.socket]
+    if settings.inherited:
+        where = settings.inherited
+    elif settings.fd is not None:
+        where = AppListenOptions(fd=settings.fd)
+    elif settings.uds is not None:
+        where = AppListenOptions(domain=settings.uds, mode=settings.uds_mode, backlog=settings.backlog)
     else:
         # One process has no use for sharing its port, and whoever starts a second one by mistake wants to know.
-        where = AppListenOptions(host=settings.host, port=settings.port, options=1)
+        where = AppListenOptions(host=settings.host, port=settings.port, options=1, backlog=settings.backlog)
     return serve(settings, where, lambda app, config: _print_line(settings, config, app.is_ssl))
+
+
+def _claim(settings: Settings, *, shared: bool) -> Claim:
+    if settings.inherited or settings.fd is not None:
+        return inherit(settings.inherited, settings.fd)
+    return claim(
+        settings.host,
+        settings.port,
+        settings.uds,
+        shared=shared,
+        mode=settings.uds_mode,
+        backlog=settings.backlog,
+    )
 
 
 def _together(settings: Settings, count: int) -> int:
     """Serves in several processes, which this one looks after."""
     try:
-        claimed = claim(settings.host, settings.port, settings.uds, shared=True)
+        claimed = _claim(settings, shared=True)
     except RuntimeError as error:
         complain(str(error))
         return FAILURE
@@ -366,7 +433,7 @@ def _reload(parser: _Parser, settings: Settings, given: dict[str, object]) -> in
         if not os.path.isdir(directory):
             parser.error(f"argument --reload-dir: there is no directory {directory!r}")
     try:
-        claimed = claim(settings.host, settings.port, settings.uds, shared=False)
+        claimed = _claim(settings, shared=False)
     except RuntimeError as error:
         complain(str(error))
         return FAILURE

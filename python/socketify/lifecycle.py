@@ -99,10 +99,11 @@ class Lifecycle(Calls):
         """Binds a listening socket; :meth:`run` serves it. May be called several times.
 
         Args:
-            port_or_options: A port (0 or None: any free one) on every interface, a dict with ``port``, ``host`` and
-                ``options``, an :class:`AppListenOptions`, or any object with its attributes. ``options=1`` refuses to share
+            port_or_options: A port (0 or None: any free one) on every interface, a dict with fields of
+                :class:`AppListenOptions`, one of these, or any object with its attributes. ``options=1`` refuses to share
                 the port. ``domain`` is the path of a Unix socket; a stale file there is replaced. A :class:`socket.socket`
                 that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it.
+                :func:`systemd_sockets` gives those of a service manager.
             handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
 
         Returns:
@@ -117,17 +118,27 @@ class Lifecycle(Calls):
             self._started = True
             self._run_hook(self._start_hook)
         try:
-            if given is None:
-                port = self._server.bind(
-                    options.host, options.port, bool(options.options & 1), options.domain
-                )
-            else:
+            if given is not None:
                 port = self._server.adopt(os.dup(given.fileno()))
+            elif options.fd is not None:
+                port = self._server.adopt(os.dup(options.fd))
+            elif options.domain:
+                port = self._server.bind_unix(options.domain, options.mode, options.backlog)
+            else:
+                sharing = "none" if options.options & 1 else "all" if options.reuse_port else "group"
+                port = self._server.bind_tcp(options.host, options.port, sharing, options.backlog)
         except OSError as error:
-            where = f"domain {options.domain}" if options.domain else f"port {options.port}"
-            host = "" if options.domain else f" of host {options.host or 'any'}"
+            if options.fd is not None:
+                where = f"descriptor {options.fd}"
+            elif options.domain:
+                where = f"domain {options.domain}"
+            else:
+                where = f"port {options.port} of host {options.host or 'any'}"
             reason = error.strerror or str(error).partition(" (os error ")[0]
-            raise RuntimeError(f"Failed to listen on {where}{host}: {reason}") from error
+            raise RuntimeError(f"Failed to listen on {where}: {reason}") from error
+        if options.fd is not None:
+            with socket.socket(fileno=os.dup(options.fd)) as inherited:
+                options = _options_of(inherited)
         options.port = port
         if self.loop.is_foreign and not self._server.is_running():
             self._begin()

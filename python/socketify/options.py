@@ -7,11 +7,16 @@ from dataclasses import Field, dataclass, field, fields
 from enum import IntEnum
 from typing import Any
 
+#: As the core's own; the system cuts it to its `somaxconn`.
+_BACKLOG = 4096
+#: The fields of `AppListenOptions` in socketify.py.
+_ORIGINAL = ("port", "host", "options", "domain")
+
 __all__ = ["AppListenOptions", "AppOptions", "CompressOptions", "OpCode", "SendStatus"]
 
 
-def _option(default: Any, help_text: str, *, secret: bool = False) -> Any:
-    return field(default=default, repr=not secret, metadata={"help": help_text})
+def _option(default: Any, help_text: str, *, number: bool = False, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"help": help_text, "number": number})
 
 
 #: What ``AppOptions.client_cert`` takes.
@@ -26,9 +31,15 @@ def _choice(name: str, value: str | None, choices: tuple[str, ...]) -> None:
 
 
 def _check(options: object, item: Field[Any]) -> None:
-    """A field whose default is a number takes an ``int``; any other takes a ``str`` or None."""
+    """A number takes an ``int``, a flag a ``bool``, what is marked ``int`` or None, anything else ``str`` or None."""
     value = getattr(options, item.name)
-    if isinstance(item.default, int):
+    if item.metadata.get("number"):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise RuntimeError(f"{item.name} must be an int or None, not {value!r}")
+    elif isinstance(item.default, bool):
+        if not isinstance(value, bool):
+            raise RuntimeError(f"{item.name} must be a bool, not {value!r}")
+    elif isinstance(item.default, int):
         if not isinstance(value, int):
             raise RuntimeError(f"{item.name} must be an int, not {value!r}")
         if isinstance(value, bool):
@@ -45,27 +56,74 @@ class AppListenOptions:
     Attributes:
         port: TCP port; 0, the default, takes any free one.
         host: Host name or address to listen on; None, the default, means all interfaces.
-        options: 0, the default, lets several processes share the port; 1 takes it exclusively.
+        options: 0, the default, lets processes of one process group, such as those that a program has forked, share
+            the port; 1 takes it exclusively.
         domain: Path of a UNIX domain socket to listen on instead; None, the default, means TCP. It goes with
-            neither ``host`` nor ``port``.
+            neither ``host`` nor ``port``. With ``"@"`` or NUL before it, it is a name of Linux's abstract namespace,
+            which is no file.
+        mode: Permissions of the UNIX domain socket's file, such as ``0o660``: who may write may connect. None, the
+            default, is ``0o700``, the user alone. They hold from the first moment, whatever the umask.
+        backlog: Connections that the system keeps until they are accepted. Default 4096, and at most what the system's
+            ``somaxconn`` says.
+        fd: Number of a file descriptor to serve, a socket that listens already; None, the default, for none. It goes
+            with none of the others and stays the caller's.
+        reuse_port: True shares the port with processes of other groups too, if they ask for the same. Default False.
 
     Raises:
-        RuntimeError: A field is of the wrong type, or ``domain`` was given together with ``host`` or
-            ``port``.
+        RuntimeError: A field is of the wrong type or out of range, or given together with one that it does not go with.
     """
 
     port: int = _option(0, "TCP port; 0 takes any free one")
     host: str | None = _option(None, "host name or address to listen on; all interfaces if not given")
     options: int = _option(0, "0: several processes may share the port; 1: the port is taken exclusively")
     domain: str | None = _option(None, "path of a UNIX domain socket to listen on instead of TCP")
+    mode: int | None = _option(None, "permissions of the UNIX domain socket; 0o700 if not given", number=True)
+    backlog: int = _option(_BACKLOG, "connections that the system keeps until they are accepted")
+    fd: int | None = _option(None, "file descriptor of a socket that listens already", number=True)
+    reuse_port: bool = _option(False, "whether processes of other groups may share the port")
 
     def __post_init__(self) -> None:
         for item in fields(self):
             _check(self, item)
+        if not 0 <= self.backlog < 2**31:
+            raise RuntimeError(f"backlog must be from 0 to {2**31 - 1}, not {self.backlog}")
+        self._check_mode()
+        if self.reuse_port and self.options & 1:
+            raise RuntimeError(
+                "options=1 takes the port exclusively, reuse_port=True shares it: give one of them"
+            )
+        if self.fd is not None:
+            if self.fd < 0:
+                raise RuntimeError(f"fd must be the number of a file descriptor, not {self.fd}")
+            if self.domain or self.host or self.port:
+                raise RuntimeError(
+                    f"fd {self.fd} listens already: host, port and domain must not be given with it, "
+                    f"not {self.host!r}, {self.port!r} and {self.domain!r}"
+                )
         if self.domain and (self.host or self.port != 0):
             raise RuntimeError(
                 f"domain {self.domain!r} is a UNIX domain socket, which has no host and no port: "
                 f"host must be None and port 0, not {self.host!r} and {self.port!r}"
+            )
+
+    def __repr__(self) -> str:
+        # What socketify.py has no name for is shown where it says something.
+        shown = [
+            item
+            for item in fields(self)
+            if item.name in _ORIGINAL or getattr(self, item.name) != item.default
+        ]
+        return f"AppListenOptions({', '.join(f'{item.name}={getattr(self, item.name)!r}' for item in shown)})"
+
+    def _check_mode(self) -> None:
+        if self.mode is None:
+            return
+        if not 0 <= self.mode <= 0o777:
+            raise RuntimeError(f"mode must be permissions from 0 to 0o777, such as 0o660, not {self.mode:#o}")
+        if not self.domain or self.domain.startswith(("@", "\0")):
+            raise RuntimeError(
+                f"mode {self.mode:#o} is of the file of a UNIX domain socket: domain must be its path, "
+                f"not {self.domain!r}"
             )
 
 
@@ -187,19 +245,30 @@ def listen_options(given: Any) -> AppListenOptions:
     if isinstance(given, int):
         return AppListenOptions(port=_port(given))
     if isinstance(given, Mapping):
-        unknown = set(given) - {"port", "host", "options", "domain"}
+        known = [item.name for item in fields(AppListenOptions)]
+        unknown = set(given) - set(known)
         if unknown:
-            raise RuntimeError(
-                f"listen() does not know {sorted(unknown)}: expected port, host, options or domain"
-            )
-        values = {"port": 0, "host": "0.0.0.0", "options": 0, **given}
+            raise RuntimeError(f"listen() does not know {sorted(unknown)}: expected {', '.join(known)}")
+        values = dict(given)
         if values.get("domain"):
-            values = {"domain": values["domain"], "options": values["options"]}
+            # D-L-04: the defaults of a dict are not those of a socket's path.
+            values.pop("port", None)
+            values.pop("host", None)
+        elif values.get("fd") is None:
+            values = {"host": "0.0.0.0", **values}
         options = AppListenOptions(**values)
     else:
         try:
             options = AppListenOptions(
-                port=given.port, host=given.host, options=given.options or 0, domain=given.domain
+                port=given.port,
+                host=given.host,
+                options=given.options or 0,
+                domain=given.domain,
+                # D-L-13: other objects have the four fields above.
+                mode=getattr(given, "mode", None),
+                backlog=getattr(given, "backlog", _BACKLOG),
+                fd=getattr(given, "fd", None),
+                reuse_port=getattr(given, "reuse_port", False),
             )
         except AttributeError as error:
             raise RuntimeError(f"listen() takes a port, a dict or AppListenOptions, not {given!r}") from error

@@ -25,7 +25,10 @@ class Claim:
     """
 
     def __init__(
-        self, held: socket.socket, where: AppListenOptions | socket.socket, config: AppListenOptions
+        self,
+        held: list[socket.socket],
+        where: AppListenOptions | list[socket.socket],
+        config: AppListenOptions,
     ) -> None:
         self._held = held
         self.where = where
@@ -36,10 +39,34 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         """This process lets go of it; those that were forked have it still."""
-        self._held.close()
+        for held in self._held:
+            held.close()
 
 
-def claim(host: str, port: int, path: str | None, *, shared: bool) -> Claim:
+def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
+    """Takes sockets that listen already: these, or else a descriptor.
+
+    Raises:
+        RuntimeError: The descriptor is no socket.
+    """
+    if not sockets:
+        try:
+            sockets = [socket.socket(fileno=os.dup(-1 if descriptor is None else descriptor))]
+        except OSError as error:
+            raise RuntimeError(f"Failed to listen on descriptor {descriptor}: {error.strerror}") from error
+    return Claim(sockets, sockets, _described(sockets[-1]))
+
+
+def _described(held: socket.socket) -> AppListenOptions:
+    address = held.getsockname()
+    if held.family == socket.AF_UNIX:
+        return AppListenOptions(domain=os.fsdecode(address))
+    return AppListenOptions(host=str(address[0]), port=int(address[1]))
+
+
+def claim(
+    host: str, port: int, path: str | None, *, shared: bool, mode: int | None = None, backlog: int = _BACKLOG
+) -> Claim:
     """Claims an address.
 
     Args:
@@ -49,6 +76,8 @@ def claim(host: str, port: int, path: str | None, *, shared: bool) -> Claim:
         shared: True for several workers: each opens a socket of its own on the port, and the system divides the connections
             among them. False for one worker after the other: they take one socket that listens meanwhile, so that nobody is
             refused between two of them. A Unix socket cannot be opened twice, so it is always one that all of them take.
+        mode: Permissions of a Unix socket; None for 0700.
+        backlog: Connections that the system keeps until they are accepted.
 
     Returns:
         The claim.
@@ -58,9 +87,9 @@ def claim(host: str, port: int, path: str | None, *, shared: bool) -> Claim:
     """
     try:
         if path is not None:
-            held = _unix(path)
-            return Claim(held, held, AppListenOptions(domain=path))
-        held = _tcp(host, port, shared)
+            held = _unix(path, 0o700 if mode is None else mode, backlog)
+            return Claim([held], [held], AppListenOptions(domain=path))
+        held = _tcp(host, port, shared, backlog)
     except OSError as error:
         where = f"domain {path}" if path is not None else f"port {port} of host {host or 'any'}"
         # `strerror` is None in errors that Python makes itself.
@@ -68,9 +97,9 @@ def claim(host: str, port: int, path: str | None, *, shared: bool) -> Claim:
     address = held.getsockname()
     if shared:
         # The address and not the name, which may have another one by the time a worker looks it up.
-        where_each = AppListenOptions(host=_any_or(address[0], host), port=address[1])
-        return Claim(held, where_each, AppListenOptions(host=host, port=address[1]))
-    return Claim(held, held, AppListenOptions(host=host, port=address[1]))
+        where_each = AppListenOptions(host=_any_or(address[0], host), port=address[1], backlog=backlog)
+        return Claim([held], where_each, AppListenOptions(host=host, port=address[1]))
+    return Claim([held], [held], AppListenOptions(host=host, port=address[1]))
 
 
 def _any_or(address: str, host: str) -> str:
@@ -78,7 +107,7 @@ def _any_or(address: str, host: str) -> str:
     return address if host else ""
 
 
-def _tcp(host: str, port: int, shared: bool) -> socket.socket:
+def _tcp(host: str, port: int, shared: bool, backlog: int) -> socket.socket:
     candidates: list[tuple[socket.AddressFamily, str]]
     if host:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -90,7 +119,7 @@ def _tcp(host: str, port: int, shared: bool) -> socket.socket:
         try:
             first = _bind(family, address, port, share=False)
             if not shared:
-                first.listen(_BACKLOG)
+                first.listen(backlog)
                 return first
             # Bound without sharing, the port was free or this had failed; but only sockets that all share it can be several.
             # This one never listens, so no connection is ever given to it.
@@ -120,7 +149,17 @@ def _bind(family: socket.AddressFamily, address: str, port: int, *, share: bool)
     return opened
 
 
-def _unix(path: str) -> socket.socket:
+def _unix(path: str, mode: int, backlog: int) -> socket.socket:
+    if path.startswith(("@", "\0")):
+        # A name of the abstract namespace: no file, so there is nothing to replace and nothing to permit.
+        opened = socket.socket(socket.AF_UNIX)
+        try:
+            opened.bind("\0" + path[1:])
+            opened.listen(backlog)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             with socket.socket(socket.AF_UNIX) as probe:
@@ -136,8 +175,11 @@ def _unix(path: str) -> socket.socket:
                     raise OSError(errno.EADDRINUSE, "another process is listening on it")
     opened = socket.socket(socket.AF_UNIX)
     try:
+        # As the core does: never more than was asked for, and all of it before anybody can connect.
+        os.fchmod(opened.fileno(), mode)
         opened.bind(path)
-        opened.listen(_BACKLOG)
+        os.chmod(path, mode)
+        opened.listen(backlog)
     except BaseException:
         opened.close()
         raise

@@ -46,6 +46,10 @@ class Settings:
         host: Host name or address; empty for every interface.
         port: TCP port; 0 for any free one.
         uds: Path of a Unix socket, in place of host and port.
+        uds_mode: Its permissions; None for those of ``App.listen``.
+        fd: A descriptor that listens already, in place of all of these.
+        backlog: Connections that the system keeps until they are accepted.
+        inherited: Sockets of a service manager, in place of all of these.
         interface: ``auto`` or the interface that the application has to have.
         websocket: ``MODULE:ATTRIBUTE`` of a behaviour for every path, if there is one.
         websocket_options: Keys of a behaviour that were given on the command line.
@@ -59,6 +63,10 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    uds_mode: int | None = None
+    fd: int | None = None
+    backlog: int = 4096
+    inherited: list[socket.socket] = field(default_factory=list)
     interface: str = "auto"
     websocket: str | None = None
     websocket_options: dict[str, Any] = field(default_factory=dict)
@@ -82,9 +90,11 @@ class _Refusal(Exception):
 def listen_line(settings: Settings, config: AppListenOptions, secure: bool) -> str:
     """The line that says where the server listens, and whether it speaks TLS there (F-L-10). An empty one follows."""
     scheme = "https" if secure else "http"
-    if settings.uds is not None:
-        return f"Listening on {settings.uds} {scheme}://localhost now\n"
-    host = settings.host if len(settings.host) > 1 else "127.0.0.1"
+    if config.domain is not None:
+        name = config.domain.replace("\0", "@", 1) if config.domain.startswith("\0") else config.domain
+        return f"Listening on {name} {scheme}://localhost now\n"
+    given = (config.host or "") if settings.inherited or settings.fd is not None else settings.host
+    host = given if len(given) > 1 else "127.0.0.1"
     return f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{config.port} now\n"
 
 
@@ -122,6 +132,8 @@ def _fresh(settings: Settings) -> App:
     except RuntimeError as error:
         # A file or an option of TLS is wrong: it says which.
         raise importer.LoadError(str(error)) from error
+    except ValueError as error:
+        raise _Refusal(str(error)) from error
 
 
 def _ready_made(settings: Settings, app: App) -> App:
@@ -136,6 +148,12 @@ def _ready_made(settings: Settings, app: App) -> App:
             f"{settings.target} is an App that has been made already, so --ssl-keyfile comes too late: "
             "pass AppOptions to App(...), or name a function run(app)"
         )
+    for option in ("proxy_protocol", "trusted_proxies"):
+        if option in settings.app_options:
+            raise _Refusal(
+                f"{settings.target} is an App that has been made already, so --{option.replace('_', '-')} comes too "
+                f"late: pass {option} to App(...), or name a function run(app)"
+            )
     app.lifespan = app.lifespan and settings.lifespan
     return app
 
@@ -166,7 +184,7 @@ def _behavior(spec: str) -> Mapping[str, Any]:
 
 def serve(
     settings: Settings,
-    where: AppListenOptions | socket.socket,
+    where: AppListenOptions | socket.socket | list[socket.socket],
     ready: Callable[[App, AppListenOptions], object],
     *,
     interrupt: bool = True,
@@ -175,7 +193,7 @@ def serve(
 
     Args:
         settings: What to serve.
-        where: Where to listen.
+        where: Where to listen; of several sockets, on each.
         ready: Called with the application and where it listens, just before it serves.
         interrupt: Whether SIGINT ends it. A supervisor hears Ctrl+C too, and passes it on in its own way.
 
@@ -190,7 +208,10 @@ def serve(
         if not interrupt:
             app._stop_signals = (signal.SIGTERM,)
         try:
-            app.listen(where, lambda config: ready(app, config))
+            *others, last = where if isinstance(where, list) else [where]
+            for other in others:
+                app.listen(other)
+            app.listen(last, lambda config: ready(app, config))
         except RuntimeError as error:
             # An error of an `on_start` hook goes to the error handler: this one is of the socket.
             complain(str(error))

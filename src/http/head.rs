@@ -15,7 +15,7 @@ use httparse::{Request, Status};
 use memchr::{memchr, memchr_iter};
 
 use self::refusal::refusal;
-use self::target::{Target, is_host};
+use self::target::Target;
 use super::{is_token_byte, list_members, trim_blanks};
 
 mod lines;
@@ -24,6 +24,7 @@ mod target;
 
 pub use self::lines::{HeaderLines, find, joined};
 pub use self::refusal::Refusal;
+pub(crate) use self::target::is_host;
 
 /// The most header lines a head may have whatever the limits say: the parser's table lies on the stack.
 const MAX_HEADERS: usize = 256;

@@ -1,14 +1,34 @@
-//! The PROXY protocol, version 2 (binary): the address of a client as a proxy in front of us saw it.
+//! The PROXY protocol, versions 1 (text) and 2 (binary): who a client is, as a proxy in front of us saw it.
 //!
-//! Pure: bytes in, address out. Version 1 (text) is not understood, as in the original.
+//! Pure: bytes in, addresses out. Whether a peer may say so is not decided here.
+//!
+//! The parser is our own and not the crate `ppp` (2.3): that one takes a CR for a blank in version 1, leaves the checksum and the
+//! form of TLVs to its caller, and buffers blocks of 64 KiB. What stands here may only err on the strict side, since whoever
+//! gets a preface past it chooses an address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The twelve bytes that no HTTP request can begin with (PROXY protocol 2.2).
+/// The twelve bytes that neither an HTTP request nor a TLS record can begin with (PROXY protocol 2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// Version 2 up to the length of its block.
 const FIXED: usize = 16;
 /// Addresses and TLVs of an honest proxy stay far below; a larger preface is refused rather than buffered.
 const MAX_BLOCK: usize = 4096;
+/// Bytes of the longest line of version 1, its end included (PROXY protocol 2.1).
+const MAX_LINE: usize = 107;
+/// Bytes of the two paths of a Unix socket in version 2.
+const UNIX_BLOCK: usize = 216;
+/// The TLV that holds a CRC-32C of the whole preface.
+const CHECKSUM: u8 = 0x03;
+
+/// Both ends of a connection as the proxy saw them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// The client.
+    pub source: SocketAddr,
+    /// What the client had connected to.
+    pub destination: SocketAddr,
+}
 
 /// What the start of a connection holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,78 +37,185 @@ pub enum Preface {
     Absent,
     /// It may still become one: more bytes are needed.
     Partial,
-    /// A whole preface of so many bytes. The address is none for LOCAL and for families that have no IP.
-    Present(usize, Option<IpAddr>),
-    /// It has the signature but not the form.
+    /// A whole preface of so many bytes. The addresses are none for LOCAL and UNKNOWN, and for families that have no IP.
+    Present(usize, Option<Addresses>),
+    /// It begins like one, and then has not the form.
     Invalid,
 }
 
 /// Looks for a preface at the start of `input`.
 pub fn parse(input: &[u8]) -> Preface {
-    let shared = input.len().min(SIGNATURE.len());
-    if input.is_empty() || input[..shared] != SIGNATURE[..shared] {
+    match input.first() {
+        None => Preface::Partial,
+        Some(b'\r') => binary(input),
+        Some(b'P') => text(input),
+        Some(_) => Preface::Absent,
+    }
+}
+
+/// Whether one of the two begins with the other.
+fn agree(input: &[u8], expected: &[u8]) -> bool {
+    input.iter().zip(expected).all(|(one, other)| one == other)
+}
+
+// ---- version 1 ------------------------------------------------------------------------------------------------------
+
+fn text(input: &[u8]) -> Preface {
+    const PREFIX: &[u8] = b"PROXY ";
+    // `PROXY` would be a valid method, of a target that begins with a slash.
+    if !agree(input, PREFIX) || matches!(input.get(PREFIX.len()), Some(b'/' | b'*')) {
         return Preface::Absent;
     }
-    // Up to here a client that sends blank lines before its request looks the same; "\r\n\r\n\0" does not.
-    if input.len() <= 4 {
-        return Preface::Absent;
+    if input.get(PREFIX.len()).is_some_and(|byte| !b"TU".contains(byte)) {
+        return Preface::Invalid;
+    }
+    let window = &input[..input.len().min(MAX_LINE)];
+    let Some(end) = memchr::memchr2(b'\r', b'\n', window) else {
+        return if input.len() < MAX_LINE { Preface::Partial } else { Preface::Invalid };
+    };
+    match &window[end..] {
+        [b'\r', b'\n', ..] => {}
+        [b'\r'] if input.len() < MAX_LINE => return Preface::Partial,
+        _ => return Preface::Invalid,
+    }
+    let Some(line) = std::str::from_utf8(&window[PREFIX.len()..end]).ok() else { return Preface::Invalid };
+    // "The receiver must ignore anything presented before the CRLF" (PROXY protocol 2.1).
+    if line == "UNKNOWN" || line.starts_with("UNKNOWN ") {
+        return Preface::Present(end + 2, None);
+    }
+    match words(line) {
+        Some(addresses) => Preface::Present(end + 2, Some(addresses)),
+        None => Preface::Invalid,
+    }
+}
+
+/// The addresses that the words of version 1 name behind the first.
+fn words(line: &str) -> Option<Addresses> {
+    let mut words = line.split(' ');
+    let family = words.next()?;
+    let (source, destination) = (words.next()?, words.next()?);
+    let (source_port, destination_port) = (port(words.next()?)?, port(words.next()?)?);
+    if words.next().is_some() {
+        return None;
+    }
+    let address = |text: &str, port| {
+        Some(match family {
+            "TCP4" => SocketAddr::from((text.parse::<Ipv4Addr>().ok()?, port)),
+            "TCP6" => SocketAddr::from((text.parse::<Ipv6Addr>().ok()?, port)),
+            _ => return None,
+        })
+    };
+    Some(Addresses {
+        source: address(source, source_port)?,
+        destination: address(destination, destination_port)?,
+    })
+}
+
+/// A port in its shortest form.
+fn port(text: &str) -> Option<u16> {
+    let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
+    text.parse().ok().filter(|_| canonical)
+}
+
+// ---- version 2 ------------------------------------------------------------------------------------------------------
+
+fn binary(input: &[u8]) -> Preface {
+    if !agree(input, SIGNATURE) {
+        // A client that sends blank lines before its request begins like this; with the NUL nothing else does.
+        return if agree(input, &SIGNATURE[..5]) { Preface::Invalid } else { Preface::Absent };
     }
     if input.len() < FIXED {
         return Preface::Partial;
     }
     let (version, command) = (input[12] >> 4, input[12] & 0x0F);
+    let (family, transport) = (input[13] >> 4, input[13] & 0x0F);
     let block = usize::from(u16::from_be_bytes([input[14], input[15]]));
     if version != 2 || command > 1 || block > MAX_BLOCK {
         return Preface::Invalid;
     }
-    let Some(data) = input.get(FIXED..FIXED + block) else { return Preface::Partial };
-    let address = match (command, input[13] >> 4) {
-        (1, 1) => data.first_chunk::<4>().map(|octets| IpAddr::V4(Ipv4Addr::from(*octets))),
-        (1, 2) => data.first_chunk::<16>().map(|octets| IpAddr::V6(Ipv6Addr::from(*octets))),
-        _ => return Preface::Present(FIXED + block, None),
+    // LOCAL is of the proxy itself: whatever it says of addresses is to be discarded (PROXY protocol 2.2).
+    if command == 1 && (family > 3 || transport > 2) {
+        return Preface::Invalid;
+    }
+    let Some(preface) = input.get(..FIXED + block) else { return Preface::Partial };
+    let data = &preface[FIXED..];
+    let (addresses, rest) = match (command, family) {
+        (1, 1) => match data.split_first_chunk::<12>() {
+            Some((bytes, rest)) => (Some(ipv4(bytes)), rest),
+            None => return Preface::Invalid,
+        },
+        (1, 2) => match data.split_first_chunk::<36>() {
+            Some((bytes, rest)) => (Some(ipv6(bytes)), rest),
+            None => return Preface::Invalid,
+        },
+        (1, 3) => match data.get(UNIX_BLOCK..) {
+            Some(rest) => (None, rest),
+            None => return Preface::Invalid,
+        },
+        _ => return Preface::Present(preface.len(), None),
     };
-    address.map_or(Preface::Invalid, |address| Preface::Present(FIXED + block, Some(address)))
+    if are_valid_tlvs(preface, preface.len() - rest.len()) {
+        Preface::Present(preface.len(), addresses)
+    } else {
+        Preface::Invalid
+    }
+}
+
+fn ipv4(bytes: &[u8; 12]) -> Addresses {
+    let address = |from: usize| Ipv4Addr::new(bytes[from], bytes[from + 1], bytes[from + 2], bytes[from + 3]);
+    let (source_port, destination_port) = both_ports([bytes[8], bytes[9], bytes[10], bytes[11]]);
+    Addresses { source: (address(0), source_port).into(), destination: (address(4), destination_port).into() }
+}
+
+fn ipv6(bytes: &[u8; 36]) -> Addresses {
+    let address = |from: usize| {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&bytes[from..from + 16]);
+        Ipv6Addr::from(octets)
+    };
+    let (source_port, destination_port) = both_ports([bytes[32], bytes[33], bytes[34], bytes[35]]);
+    Addresses {
+        source: (address(0), source_port).into(),
+        destination: (address(16), destination_port).into(),
+    }
+}
+
+fn both_ports([a, b, c, d]: [u8; 4]) -> (u16, u16) {
+    (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
+}
+
+/// Whether TLVs fill `preface` from `at` to its end, and a checksum among them is right. What they say is not used.
+fn are_valid_tlvs(preface: &[u8], mut at: usize) -> bool {
+    let mut checked = false;
+    while at < preface.len() {
+        let Some((&[kind, high, low], rest)) = preface[at..].split_first_chunk::<3>() else { return false };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let Some(value) = rest.get(..length) else { return false };
+        if kind == CHECKSUM {
+            let Ok(told) = <[u8; 4]>::try_from(value) else { return false };
+            // The sum is of the preface with zeros in its place. There can be one of them, for two could not both be right.
+            let (before, after) = (&preface[..at + 3], &preface[at + 7..]);
+            if checked || u32::from_be_bytes(told) != crc32c([before, &[0; 4], after]) {
+                return false;
+            }
+            checked = true;
+        }
+        at += 3 + length;
+    }
+    true
+}
+
+/// CRC-32C (RFC 9260 appendix A), bit by bit: it is asked for once a connection at most, and of a few hundred bytes.
+fn crc32c(parts: [&[u8]; 3]) -> u32 {
+    let mut sum = u32::MAX;
+    for byte in parts.into_iter().flatten() {
+        sum ^= u32::from(*byte);
+        for _ in 0..8 {
+            sum = (sum >> 1) ^ (0x82F6_3B78 & (sum & 1).wrapping_neg());
+        }
+    }
+    !sum
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn preface(command: u8, family: u8, data: &[u8]) -> Vec<u8> {
-        let mut bytes = SIGNATURE.to_vec();
-        bytes.extend([0x20 | command, family]);
-        bytes.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
-        bytes.extend(data);
-        bytes
-    }
-
-    #[test]
-    fn addresses_are_read_and_the_rest_is_left() {
-        let v4 = preface(1, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0, 80, 1, 187]);
-        let mut with_request = v4.clone();
-        with_request.extend(b"GET / HTTP/1.1\r\n");
-        assert_eq!(parse(&with_request), Preface::Present(28, Some("192.0.2.7".parse().unwrap())));
-        let mut v6 = [0_u8; 36];
-        v6[15] = 1;
-        assert_eq!(parse(&preface(1, 0x21, &v6)), Preface::Present(52, Some("::1".parse().unwrap())));
-        assert_eq!(parse(&preface(0, 0, &[])), Preface::Present(16, None));
-    }
-
-    #[test]
-    fn every_prefix_asks_for_more_and_none_is_invalid() {
-        let whole = preface(1, 0x11, &[192, 0, 2, 7, 10, 0, 0, 1, 0, 80, 1, 187]);
-        for cut in 5..whole.len() {
-            assert_eq!(parse(&whole[..cut]), Preface::Partial, "{cut} bytes");
-        }
-        assert_eq!(parse(b"GET / HTTP/1.1\r\n"), Preface::Absent);
-        assert_eq!(parse(b"\r\nGET /"), Preface::Absent);
-    }
-
-    #[test]
-    fn wrong_versions_and_short_blocks_are_invalid() {
-        let mut wrong = preface(1, 0x11, &[0; 12]);
-        wrong[12] = 0x11;
-        assert_eq!(parse(&wrong), Preface::Invalid);
-        assert_eq!(parse(&preface(1, 0x11, &[1, 2])), Preface::Invalid);
-    }
-}
+mod tests;

@@ -7,7 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::config::{Config, SocketConfig};
+use crate::config::{Config, ProxyProtocol, SocketConfig};
+use crate::http::trust::Trust;
 use crate::py::compression::compression;
 use crate::py::tls::certificates;
 use crate::websocket::deflate::Compression;
@@ -73,8 +74,31 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     }
     config.compression = compression(options)?.map(Arc::new);
     config.certificates = certificates(options, config.http2)?;
-    config.proxy_protocol = option(options, "proxy_protocol")?.unwrap_or(config.proxy_protocol);
+    config.proxy_protocol = proxy_protocol(options)?.unwrap_or_default();
+    if let Some(entries) = option::<Vec<String>>(options, "trusted_proxies")? {
+        config.trusted_proxies = Trust::parse(entries)
+            .map_err(|error| PyValueError::new_err(format!("trusted_proxies: {error}")))?;
+    }
     Ok(config)
+}
+
+fn proxy_protocol(options: &Bound<'_, PyDict>) -> PyResult<Option<ProxyProtocol>> {
+    let Some(given) = options.get_item("proxy_protocol")?.filter(|given| !given.is_none()) else {
+        return Ok(None);
+    };
+    if let Ok(wanted) = given.extract::<bool>() {
+        return Ok(Some(if wanted { ProxyProtocol::Required } else { ProxyProtocol::Off }));
+    }
+    match given.extract::<&str>() {
+        Ok("off") => Ok(Some(ProxyProtocol::Off)),
+        Ok("optional") => Ok(Some(ProxyProtocol::Optional)),
+        Ok("required") => Ok(Some(ProxyProtocol::Required)),
+        _ => Err(PyValueError::new_err(format!(
+            "proxy_protocol must be 'off', 'optional' or 'required', or True, which is the last, or False, which is the first, \
+             not {}",
+            given.repr()?
+        ))),
+    }
 }
 
 pub(super) fn socket_config(limits: &Bound<'_, PyDict>) -> PyResult<SocketConfig> {

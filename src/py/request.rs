@@ -235,6 +235,22 @@ impl Request {
         }
     }
 
+    fn get_client_address(&self) -> Option<String> {
+        self.exchange.origin().address.map(|address| address.to_string())
+    }
+
+    fn get_client_scheme(&self) -> String {
+        let own = if self.exchange.secure().is_some() { "https" } else { "http" };
+        self.exchange.origin().scheme.unwrap_or_else(|| own.into())
+    }
+
+    fn get_client_host<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyString>> {
+        match self.exchange.origin().host {
+            Some(host) => Some(PyString::new(py, &host)),
+            None => self.exchange.authority().filter(|host| !host.is_empty()).map(|host| text(py, host)),
+        }
+    }
+
     // ---- TLS ----------------------------------------------------------------------------------------------------
 
     fn is_secure(&self) -> bool {

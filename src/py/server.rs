@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::files::types::Types;
 use crate::files::{Directory, Options};
 use crate::http::response::ResponseHead;
-use crate::net::{Endpoint, Listener};
+use crate::net::{Endpoint, Listener, UNIX_MODE, refuse_strangers};
 use crate::py::access_log::Writer;
 use crate::py::bridge::{Handler, Hooks, PyApp};
 use crate::py::convert::truth;
@@ -305,21 +305,32 @@ impl Server {
         outgoing::subscribers(server.as_ref(), topic)
     }
 
-    /// Binds a socket; gives its port. The server listens on it from the next start, or at once while it runs.
-    fn bind(
+    /// Binds a TCP port; gives it. The server listens on it from the next start, or at once while it runs. `sharing` is with
+    /// whom: nobody, the processes of this one's group, or all.
+    fn bind_tcp(
         &self,
         py: Python<'_>,
         host: Option<String>,
         port: u16,
-        exclusive: bool,
-        path: Option<String>,
+        sharing: &str,
+        backlog: i32,
     ) -> PyResult<u16> {
-        let endpoint = match path {
-            Some(path) => Endpoint::Unix(path.into()),
-            None => Endpoint::Tcp { host, port, exclusive },
-        };
+        let endpoint = Endpoint::Tcp { host, port, exclusive: sharing == "none" };
         // Looking a host name up may take seconds.
-        let listener = py.detach(|| Listener::bind(&endpoint))?;
+        let listener = py.detach(|| {
+            if sharing != "all" {
+                refuse_strangers(&endpoint)?;
+            }
+            Listener::bind_with(&endpoint, backlog)
+        })?;
+        self.listen(listener)
+    }
+
+    /// Binds a Unix socket; `mode` are its permissions.
+    #[pyo3(signature = (path, mode, backlog))]
+    fn bind_unix(&self, path: PathBuf, mode: Option<u32>, backlog: i32) -> PyResult<u16> {
+        let endpoint = Endpoint::Unix { path, mode: mode.unwrap_or(UNIX_MODE) };
+        let listener = Listener::bind_with(&endpoint, backlog)?;
         self.listen(listener)
     }
 

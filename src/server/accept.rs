@@ -11,6 +11,7 @@ use crate::net::{Accepted, Acceptor};
 use crate::server::Server;
 use crate::server::connection::NEVER;
 use crate::server::drive::Drive;
+use crate::server::preface::{self, Greeting, Wanted};
 use crate::server::stream::{Loose, split};
 use crate::server::tls;
 
@@ -47,36 +48,61 @@ pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
 
 /// Gives a new connection to a shard.
 fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+    let wanted = preface::wanted(server, stream.peer());
+    if wanted == Wanted::Refused {
+        return;
+    }
     let (runtime, same) = server.threads.pick();
     if same {
         let _inside = runtime.enter();
-        begin(server, stream, permit);
+        begin(server, stream, wanted, permit);
         return;
     }
     let Ok(loose) = Loose::new(stream) else { return };
     let server = Arc::clone(server);
     runtime.spawn(async move {
         if let Ok(stream) = loose.attach() {
-            begin(&server, stream, permit);
+            begin(&server, stream, wanted, permit);
         }
     });
 }
 
 /// Starts the task of a new connection on the present runtime.
-fn begin(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, permit: OwnedSemaphorePermit) {
+    if wanted == Wanted::None {
+        go_on(server, stream, Greeting::default(), permit);
+        return;
+    }
+    let server = Arc::clone(server);
+    // A task of its own, which ends with the preface: that of the connection is no larger for it.
+    tokio::spawn(async move {
+        if let Some(greeting) = preface::read(&server, &stream, wanted).await {
+            go_on(&server, stream, greeting, permit);
+        }
+    });
+}
+
+/// Starts what follows the preface.
+fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, permit: OwnedSemaphorePermit) {
     match &server.config.certificates {
         Some(certificates) => {
             let (server, certificates) = (Arc::clone(server), Arc::clone(certificates));
-            drop(tokio::spawn(tls::shake(server, certificates, stream, permit)));
+            drop(tokio::spawn(tls::shake(server, certificates, stream, greeting, permit)));
         }
-        None => drop(tokio::spawn(converse(server, stream, permit))),
+        None => drop(tokio::spawn(converse(server, stream, greeting, permit))),
     }
 }
 
 /// The task of a new connection: nothing but the connection, since there are many that are idle.
-fn converse(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) -> Drive {
+fn converse(
+    server: &Arc<Server>,
+    stream: Accepted,
+    greeting: Greeting,
+    permit: OwnedSemaphorePermit,
+) -> Drive {
     let (reading, writing, peer) = split(stream);
-    let connection = server.register(peer, None, writing, permit);
+    let connection = server.register(peer, greeting.told, None, writing, permit);
+    connection.state.lock().input = greeting.rest;
     if server.is_closing() {
         connection.retire(true);
     }

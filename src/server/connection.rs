@@ -25,6 +25,7 @@ use crate::server::exchange::Exchange;
 use crate::server::files::Body;
 use crate::server::intake::Intake;
 use crate::server::output::Output;
+use crate::server::preface::Told;
 use crate::server::reply::Reply;
 use crate::server::stream::{Peer, Writing};
 use crate::server::tls::Secure;
@@ -157,8 +158,6 @@ pub(crate) struct State {
     pub(crate) cut: bool,
     /// Our sending side has been shut.
     pub(crate) finished: bool,
-    /// Address a PROXY preface gave.
-    pub(crate) proxied: Option<IpAddr>,
     /// The first request has not begun.
     pub(crate) fresh: bool,
     /// The batch that will flush, if one has marked this connection.
@@ -186,6 +185,8 @@ pub(crate) struct Connection {
     pub(crate) server: Arc<Server>,
     pub(crate) id: u64,
     pub(crate) peer: Peer,
+    /// Whom the peer speaks for, as its PROXY preface has it.
+    pub(crate) told: Told,
     /// What was agreed on in the TLS handshake; none: plain text.
     pub(crate) secure: Option<Arc<Secure>>,
     /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
@@ -205,6 +206,7 @@ impl Connection {
         server: Arc<Server>,
         id: u64,
         peer: Peer,
+        told: Told,
         secure: Option<Arc<Secure>>,
         writing: Writing,
         permit: OwnedSemaphorePermit,
@@ -214,6 +216,7 @@ impl Connection {
             server,
             id,
             peer,
+            told,
             secure,
             writing: RwLock::new(Some((writing, permit))),
             waker: AtomicWaker::new(),
@@ -233,7 +236,6 @@ impl Connection {
                 peer_closed: false,
                 cut: false,
                 finished: false,
-                proxied: None,
                 fresh: true,
                 batch: batch::NONE,
                 socket: None,
@@ -259,6 +261,16 @@ impl Connection {
             Some(name) => domains.named(name),
             None => Some(domains.select(|| authority().filter(|host| !self.is_guarded(host)))),
         }
+    }
+
+    /// The client's address as a PROXY preface gave it.
+    pub(crate) fn proxied(&self) -> Option<IpAddr> {
+        self.told.source()
+    }
+
+    /// The client's address as far as the connection knows; none on a Unix socket.
+    pub(crate) fn client(&self) -> Option<IpAddr> {
+        self.proxied().or(self.peer.ip())
     }
 
     /// Whether a host is only for clients that have named it in their handshake, and this one has not: it may have a certificate

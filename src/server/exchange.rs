@@ -22,10 +22,12 @@ pub use self::body::Pull;
 
 use crate::app::{Behavior, HandlerId, Lane, Listener, Signal, Target};
 use crate::files::conditions::Conditions;
+use crate::http::forwarded::{self, Origin};
 use crate::http::head::{self, Head, HeaderLines};
 use crate::router::Params;
 use crate::server::connection::{Connection, Locked};
 use crate::server::files::{self, Tried};
+use crate::server::preface::Told;
 use crate::server::session;
 use crate::server::tls::Secure;
 
@@ -205,7 +207,28 @@ impl Exchange {
 
     /// The client's address as a PROXY preface gave it.
     pub fn proxied_peer(&self) -> Option<IpAddr> {
-        self.connection.state.lock().proxied
+        self.connection.proxied()
+    }
+
+    /// Whose request it is, and what it was asked as, as far as trusted proxies say so.
+    pub fn origin(&self) -> Origin {
+        let Connection { server, peer, told, .. } = &*self.connection;
+        match told {
+            // It speaks for somebody else, whose headers these are.
+            Told::Nobody => Origin::default(),
+            Told::Nothing => {
+                forwarded::origin(self.header_block(), peer.ip(), &server.config.trusted_proxies)
+            }
+            Told::Addresses(told) => {
+                let source = Some(told.source.ip());
+                forwarded::origin(self.header_block(), source, &server.config.trusted_proxies)
+            }
+        }
+    }
+
+    /// The host that the request names, with its port if it has one.
+    pub fn authority(&self) -> Option<&[u8]> {
+        self.head.authority(&self.bytes)
     }
 
     /// What was agreed on in the TLS handshake; none: the request came in plain text.

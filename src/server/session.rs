@@ -10,7 +10,6 @@ use crate::files::conditions::Conditions;
 use crate::http::cors::Verdict;
 use crate::http::head::{self, Framing, Head};
 use crate::http::status;
-use crate::net::proxy::{self, Preface};
 use crate::router::{Match, Router};
 use crate::server::connection::{Connection, HIGH_WATER, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
@@ -54,7 +53,8 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
                 return;
             }
             input.drain(..used);
-            state.input = input;
+            // Most of the time all of it was used, and an idle connection keeps no room for more.
+            state.input = if input.is_empty() { Vec::new() } else { input };
             // A head that comes byte by byte keeps the deadline its first byte set.
             if used > 0 {
                 connection.rearm(state);
@@ -79,26 +79,6 @@ fn advance(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
     let mut used = 0;
     while state.phase == Phase::Head && used < bytes.len() && state.out.len() < HIGH_WATER {
         let rest = &bytes[used..];
-        if connection.server.config.proxy_protocol && rest[0] == b'\r' {
-            match proxy::parse(rest) {
-                Preface::Absent => {}
-                Preface::Partial => {
-                    // Nothing can be done before more comes: without this the task would try again for ever.
-                    state.searched = rest.len();
-                    return used;
-                }
-                Preface::Invalid => {
-                    refuse(connection, state, 400);
-                    return bytes.len();
-                }
-                Preface::Present(length, address) => {
-                    state.proxied = address;
-                    state.searched = 0;
-                    used += length;
-                    continue;
-                }
-            }
-        }
         match head::parse_from(rest, limits, std::mem::take(&mut state.searched)) {
             Ok(None) => {
                 state.searched = rest.len();
@@ -134,7 +114,7 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         keep_alive: head.keep_alive && !server.is_closing(),
     });
     if let Some(log) = &mut state.log {
-        log.begin(&head, bytes, state.proxied.or(connection.peer.ip()));
+        log.begin(&head, bytes, connection.client());
     }
     let preflight = match server.config.cors.judge(&head, bytes) {
         None => None,
@@ -339,7 +319,7 @@ pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16)
     if state.phase == Phase::Head {
         state.http.reply = Reply::new(Asked::default());
         if let Some(log) = &mut state.log {
-            log.begin_unread(state.proxied.or(connection.peer.ip()));
+            log.begin_unread(connection.client());
         }
     }
     state.http.reply.close = true;

@@ -85,7 +85,7 @@ impl WebSocket {
 
     /// The client's address as a PROXY preface gave it; none after the end.
     pub fn proxied_peer(&self) -> Option<IpAddr> {
-        self.connection.state.lock().proxied.filter(|_| self.is_open())
+        self.connection.proxied().filter(|_| self.is_open())
     }
 
     /// What was agreed on in the TLS handshake; none: the socket speaks in plain text.

@@ -271,6 +271,7 @@ def test_proxy() -> None:
                 client.send(preface).request("GET", "/any").text
                 == "client: 192.0.2.7\nconnected: 127.0.0.1\n"
             )
+        assert app.get("/address", headers={"X-Forwarded-For": "192.0.2.7"}).text == "192.0.2.7\n"
 
 
 def test_static_files() -> None:

@@ -31,6 +31,7 @@ from socketify import (
     middleware,
     request_id,
     sendfile,
+    systemd_sockets,
 )
 from socketify.templates import Jinja2Template
 from socketify.testing import TestServer
@@ -173,7 +174,13 @@ def failed(error: Exception, res: Response | None, req: Request | None) -> None:
         res.write_status(500).end(f"{error} {req and req.get_url()}")
 
 
-app = App(max_body_size=1 << 20, compression=Compression(minimum_size=512), access_log="shop.access")
+app = App(
+    max_body_size=1 << 20,
+    proxy_protocol="optional",
+    trusted_proxies=["10.0.0.0/8", "unix"],
+    compression=Compression(minimum_size=512),
+    access_log="shop.access",
+)
 app.register(extend).json_serializer(json).template(Jinja2Template("/nowhere"))
 app.cors(["https://shop.example"], credentials=True).static("/files", "/nowhere", index="index.html")
 app.post("/order", order).post("/parts", parts).get("/feed", feed).get("/count", count).get("/page", page)
@@ -204,6 +211,9 @@ MiddlewareRouter(shop, authenticate).get("/cart", profile).ws("/live", {**echo, 
 @api.router("/v2", delay).get("/users/:id")
 async def user(res: ShopResponse, req: ShopRequest, data: dict[str, str]) -> None:
     user_id: str | None = req.get_parameter("id")
+    client: str | None = req.get_client_address()
+    origin: tuple[str, str | None] = (req.get_client_scheme(), req.get_client_host())
+    print(client, origin)
     if user_id == "0":
         res.problem(404, f"{await req.user()} looks for nobody")
         return
@@ -246,4 +256,7 @@ def check() -> None:
 
 if __name__ == "__main__":
     app.listen(AppListenOptions(port=3000, host="127.0.0.1"), listening)
+    app.listen(AppListenOptions(domain="@shop", backlog=64), listening)
+    for each in systemd_sockets("web"):
+        app.listen(each)
     app.run()

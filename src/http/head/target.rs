@@ -88,7 +88,7 @@ pub(super) fn authority<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]>
 }
 
 /// Whether all bytes may stand in `uri-host [ ":" port ]` (RFC 3986 section 3.2.2).
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(crate) fn is_host(value: &[u8]) -> bool {
     value.iter().all(|byte| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'.' | b'-' | b':' | b'_' | b'~' | b'%' | b'[' | b']')

@@ -18,6 +18,7 @@ use crate::app::{Job, Lane};
 use crate::net::Accepted;
 use crate::server::Server;
 use crate::server::drive::Drive;
+use crate::server::preface::Greeting;
 use crate::server::stream::{Peer, Reading, Writing, split};
 use crate::server::tls::session::{Records, decrypt, halves};
 use crate::server::tls::{Secure, ServerName};
@@ -64,17 +65,18 @@ pub(in crate::server) async fn shake(
     server: Arc<Server>,
     certificates: Arc<Certificates>,
     stream: Accepted,
+    greeting: Greeting,
     permit: OwnedSemaphorePermit,
 ) {
     let (reading, writing, peer) = split(stream);
-    let mut shaking = Shaking { reading, writing, input: Vec::new(), out: Records::default() };
+    let mut shaking = Shaking { reading, writing, input: greeting.rest, out: Records::default() };
     let limit = server.config.handshake_timeout;
     match timeout(limit, agree(&server, &certificates, &mut shaking)).await {
         Ok(Ok(agreed)) => {
             let Agreed { tls, secure, text, closed } = agreed;
             let Shaking { reading, writing, input, .. } = shaking;
             let (reading, writing) = halves((reading, writing), tls, input, closed);
-            let connection = server.register(peer, Some(Arc::new(secure)), writing, permit);
+            let connection = server.register(peer, greeting.told, Some(Arc::new(secure)), writing, permit);
             connection.state.lock().input = text;
             if server.is_closing() {
                 connection.retire(true);
@@ -113,7 +115,9 @@ async fn agree(
     certificates: &Certificates,
     shaking: &mut Shaking,
 ) -> Result<Agreed, Failure> {
-    shaking.receive().await?;
+    if shaking.input.is_empty() {
+        shaking.receive().await?;
+    }
     if shaking.input[0] != HANDSHAKE {
         return Err(shaking.refuse());
     }
