@@ -63,6 +63,9 @@ class App(Lifecycle, ServerNames, Routes):
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
         server_name: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
+        http2: Whether clients may speak HTTP/2 (RFC 9113): over TLS those that choose it, else those that begin with its
+            preface. Default True.
+        max_concurrent_streams: Streams that a client of HTTP/2 may have open on one connection. Default 128.
         proxy_protocol: Whether a PROXY protocol v2 preface is understood. Default True; whoever reaches the port can
             then claim any address, so switch it off without a proxy in front if addresses matter.
         compression: True compresses answers for clients that accept it, in gzip, br or zstd; a :class:`Compression`, or
@@ -104,6 +107,8 @@ class App(Lifecycle, ServerNames, Routes):
         body_timeout: float | None = None,
         write_timeout: float | None = None,
         server_name: str | None = None,
+        http2: bool | None = None,
+        max_concurrent_streams: int | None = None,
         proxy_protocol: bool | None = None,
         compression: bool | Compression | Mapping[str, Any] | None = None,
         access_log: bool | str | logging.Logger | None = None,
@@ -142,6 +147,8 @@ class App(Lifecycle, ServerNames, Routes):
             "body_timeout": body_timeout,
             "write_timeout": write_timeout,
             "server_name": server_name,
+            "http2": http2,
+            "max_concurrent_streams": max_concurrent_streams,
             "proxy_protocol": proxy_protocol,
             "tls": tls,
             "compression": settings,
