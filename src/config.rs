@@ -52,6 +52,9 @@ pub struct Config {
     /// Whether clients may speak HTTP/2: over TLS those that choose `h2` (RFC 7301), else those that begin with its
     /// preface (RFC 9113 section 3.3). Default yes.
     pub http2: bool,
+    /// Streams of HTTP/2 that a client may have open on one connection; it is told, and those beyond are refused
+    /// (`REFUSED_STREAM`). Default 128. Each holds up to 512 KiB at worst, beside what its handler keeps.
+    pub max_concurrent_streams: u32,
     /// Which answers are compressed, and how; none: none.
     pub compression: Option<Arc<ContentCompression>>,
     /// Which pages of other origins may read answers. Default none.
@@ -89,6 +92,7 @@ impl Default for Config {
             trusted_proxies: Trust::default(),
             certificates: None,
             http2: true,
+            max_concurrent_streams: 128,
             compression: None,
             cors: Policies::default(),
         }

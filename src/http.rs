@@ -3,7 +3,7 @@
 //! Everything here is pure: no socket, no clock but the `Date` cache, no runtime, no Python. The session
 //! owns the buffers and calls in; these modules say what the bytes mean or which bytes to send.
 //!
-//! - [`head`]: a request head, parsed strictly and once, and lazy reading of its header lines;
+//! - [`head`]: a request head, parsed strictly and once or put together from the fields of HTTP/2, and lazy reading of its lines;
 //! - [`chunked`]: the chunked transfer coding, both ways;
 //! - [`response`]: a response head collected in wire form, and its framing;
 //! - [`encoding`]: content codings of answers: negotiation and encoders;

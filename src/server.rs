@@ -11,6 +11,7 @@ mod deadlines;
 mod drive;
 mod exchange;
 mod files;
+mod http2;
 mod intake;
 mod output;
 mod preface;
@@ -247,9 +248,32 @@ impl Server {
     ) -> Arc<connection::Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let connection =
-            connection::Connection::new(Arc::clone(self), number, peer, told, secure, writing, permit);
+            connection::Connection::new(Arc::clone(self), number, peer, told, secure, writing, Some(permit));
         self.connections.lock().insert(number, Arc::clone(&connection));
         connection
+    }
+
+    /// A connection for a stream of `parent`, which takes part in nothing before [`Server::enrol`].
+    fn adopt(
+        self: &Arc<Self>,
+        parent: &connection::Connection,
+        writing: stream::Writing,
+    ) -> Arc<connection::Connection> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        connection::Connection::new(
+            Arc::clone(self),
+            number,
+            parent.peer,
+            parent.told.clone(),
+            parent.secure.clone(),
+            writing,
+            None,
+        )
+    }
+
+    /// Has timeouts and the end of the server reach a stream.
+    fn enrol(&self, connection: &Arc<connection::Connection>) {
+        self.connections.lock().insert(connection.id, Arc::clone(connection));
     }
 
     pub(crate) fn forget(&self, number: u64) {

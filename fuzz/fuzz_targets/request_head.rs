@@ -62,6 +62,7 @@ fn check(head: &Head, wire: &[u8], limits: &HeadLimits) {
     match head.framing {
         Framing::None => assert!(!has(b"content-length") && !has(b"transfer-encoding")),
         Framing::Length(_) => assert!(has(b"content-length") && !has(b"transfer-encoding")),
+        Framing::Stream(_) => panic!("HTTP/1.1 has no streams"),
         Framing::Chunked => assert!(!has(b"content-length") && has(b"transfer-encoding")),
     }
     let authority = head.authority(wire).unwrap_or_default();

@@ -69,6 +69,9 @@ class App(Lifecycle, ServerNames, Routes):
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
         server_name: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
+        http2: Whether clients may speak HTTP/2 (RFC 9113): over TLS those that choose it, else those that begin with its
+            preface. Default True.
+        max_concurrent_streams: Streams that a client of HTTP/2 may have open on one connection. Default 128.
         proxy_protocol: Whether connections begin with a PROXY protocol preface, version 1 or 2, which says whom a proxy
             speaks for. ``"optional"``, the default: those of trusted proxies may. ``"required"`` or True: they have to, and
             nobody else is let in. ``"off"`` or False: none does.
@@ -114,6 +117,8 @@ class App(Lifecycle, ServerNames, Routes):
         body_timeout: float | None = None,
         write_timeout: float | None = None,
         server_name: str | None = None,
+        http2: bool | None = None,
+        max_concurrent_streams: int | None = None,
         proxy_protocol: Literal["off", "optional", "required"] | bool | None = None,
         trusted_proxies: str | Iterable[str] | None = None,
         compression: bool | Compression | Mapping[str, Any] | None = None,
@@ -153,6 +158,8 @@ class App(Lifecycle, ServerNames, Routes):
             "body_timeout": body_timeout,
             "write_timeout": write_timeout,
             "server_name": server_name,
+            "http2": http2,
+            "max_concurrent_streams": max_concurrent_streams,
             "proxy_protocol": proxy_protocol,
             "trusted_proxies": _entries(trusted_proxies),
             "tls": tls,

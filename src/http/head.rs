@@ -20,6 +20,7 @@ use super::{is_token_byte, list_members, trim_blanks};
 
 mod lines;
 mod refusal;
+mod stream;
 mod target;
 
 pub use self::lines::{HeaderLines, find, joined};
@@ -59,10 +60,14 @@ pub enum Framing {
     Length(u64),
     /// Chunks follow, for [`ChunkedDecoder`](super::chunked::ChunkedDecoder).
     Chunked,
+    /// It ends with its stream (RFC 9113 section 8.1); the length is what `Content-Length` said, which has been checked
+    /// against the data by whoever reads the frames.
+    Stream(Option<u64>),
 }
 
 /// A parsed request head. Ranges count from the start of the buffer it was parsed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Head {
     /// Bytes of the head: skipped empty lines and the closing empty line included. The body starts here.
     pub len: usize,
@@ -84,8 +89,11 @@ pub struct Head {
     pub framing: Framing,
     /// The client waits for `100 Continue` before it sends the body. Never set when there is no body.
     pub expect_continue: bool,
-    /// `Connection: upgrade` and an `Upgrade` header are both there.
+    /// `Connection: upgrade` and an `Upgrade` header are both there; or the request is an extended CONNECT
+    /// (RFC 8441 section 4).
     pub upgrade: bool,
+    /// The request came on a stream of HTTP/2; `version_minor` is 1 then, for what handlers make of it.
+    pub http2: bool,
 }
 
 impl Head {
@@ -246,6 +254,7 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
         expect_continue: fields.expect && !matches!(fields.framing, Framing::None | Framing::Length(0)),
         // RFC 9110 section 7.8: Upgrade counts only with its connection option, and never in HTTP/1.0.
         upgrade: minor == 1 && options.upgrade && fields.upgrade,
+        http2: false,
     })
 }
 
@@ -311,7 +320,7 @@ impl Fields {
                 Framing::None => self.framing = Framing::Length(length),
                 Framing::Length(earlier) if earlier == length => {}
                 Framing::Length(_) => return Err(Refusal::ConflictingLengths),
-                Framing::Chunked => return Err(Refusal::LengthAndEncoding),
+                Framing::Chunked | Framing::Stream(_) => return Err(Refusal::LengthAndEncoding),
             }
         }
         Ok(())
@@ -328,7 +337,7 @@ impl Fields {
                 Ok(())
             }
             // RFC 9112 section 6.1: "A sender MUST NOT apply the chunked transfer coding more than once".
-            Framing::None | Framing::Chunked => Err(Refusal::TransferEncoding),
+            Framing::None | Framing::Chunked | Framing::Stream(_) => Err(Refusal::TransferEncoding),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! `Transfer-Encoding` is dropped, and [`ResponseHead::write_to`] writes the one that fits the body.
 
 mod coding;
+mod stream;
 
 use std::fmt;
 
@@ -79,6 +80,8 @@ pub enum LineBreaker {
     LineFeed,
     /// `\0`
     Nul,
+    /// Another control character but the tab: HTTP/2 has no way to send it that clients take.
+    Control,
 }
 
 impl LineBreaker {
@@ -97,6 +100,7 @@ impl fmt::Display for LineBreaker {
             Self::CarriageReturn => "a carriage return",
             Self::LineFeed => "a line feed",
             Self::Nul => "a NUL byte",
+            Self::Control => "a control character, which HTTP/2 does not carry",
         })
     }
 }
@@ -407,7 +411,20 @@ impl ResponseHead {
     }
 
     fn write_framing(&self, out: &mut Vec<u8>, head_request: bool, body: BodyKind) {
-        let length = match (self.status(), body) {
+        let chunks = body == BodyKind::Chunked
+            && !matches!(self.status(), 100..=199 | 204 | 205 | 304)
+            && !(head_request && self.declared.is_some());
+        if chunks {
+            return out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+        }
+        if let Some(length) = self.length_of(head_request, body) {
+            write_field(out, b"Content-Length: ", itoa::Buffer::new().format(length).as_bytes());
+        }
+    }
+
+    /// The `Content-Length` that goes with `body`, if any does.
+    fn length_of(&self, head_request: bool, body: BodyKind) -> Option<u64> {
+        match (self.status(), body) {
             // RFC 9112 section 6.1 and RFC 9110 section 8.6: neither header in 1xx and 204.
             (100..=199 | 204, _) => None,
             // RFC 9110 section 8.6: 304 may tell the length a 200 would have had. Only the user knows it.
@@ -418,11 +435,7 @@ impl ResponseHead {
             _ if head_request && self.declared.is_some() => self.declared,
             (_, BodyKind::Empty) => Some(0),
             (_, BodyKind::Sized(length)) => Some(length),
-            (_, BodyKind::Chunked) => return out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
-            (_, BodyKind::UntilClose) => None,
-        };
-        if let Some(length) = length {
-            write_field(out, b"Content-Length: ", itoa::Buffer::new().format(length).as_bytes());
+            (_, BodyKind::Chunked | BodyKind::UntilClose) => None,
         }
     }
 }

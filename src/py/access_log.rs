@@ -105,7 +105,11 @@ fn fields<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, PyTuple>> 
         (traffic.code, traffic.messages_in, traffic.messages_out, traffic.bytes_in, traffic.bytes_out)
     });
     let created = entry.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let version = if entry.version_minor == 0 { "1.0" } else { "1.1" };
+    let version = match (entry.http2, entry.version_minor) {
+        (true, _) => "2",
+        (false, 0) => "1.0",
+        (false, _) => "1.1",
+    };
     (
         (what, created, entry.duration.as_secs_f64(), entry.peer.map(address)),
         (entry.method().map(escaped), entry.path().map(escaped), version),

@@ -72,6 +72,9 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
         }
         config.server_name = name.into();
     }
+    config.http2 = option(options, "http2")?.unwrap_or(config.http2);
+    config.max_concurrent_streams =
+        count(options, "max_concurrent_streams", 1, config.max_concurrent_streams)?;
     config.compression = compression(options)?.map(Arc::new);
     config.certificates = certificates(options, config.http2)?;
     config.proxy_protocol = proxy_protocol(options)?.unwrap_or_default();

@@ -65,6 +65,8 @@ pub struct Entry {
     pub peer: Option<IpAddr>,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub version_minor: u8,
+    /// It came over HTTP/2.
+    pub http2: bool,
     /// The status sent, or 499 if none was.
     pub status: u16,
     /// Bytes of body sent, in their content coding, without framing.
@@ -81,7 +83,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn new(parts: [Option<&[u8]>; 4], version_minor: u8, peer: Option<IpAddr>) -> Self {
+    fn new(parts: [Option<&[u8]>; 4], version_minor: u8, http2: bool, peer: Option<IpAddr>) -> Self {
         let mut text = Vec::with_capacity(parts.iter().flatten().map(|part| part.len()).sum());
         let ends = parts.map(|part| {
             text.extend_from_slice(part?);
@@ -93,6 +95,7 @@ impl Entry {
             duration: Duration::ZERO,
             peer,
             version_minor,
+            http2,
             status: NO_ANSWER,
             bytes: 0,
             aborted: false,
@@ -232,19 +235,20 @@ impl Log {
         let path = bytes.get(head.path.start as usize..end as usize);
         let parts =
             [Some(head.method(bytes)), path, head::find(block, b"referer"), head::find(block, b"user-agent")];
-        self.current = Some(Entry::new(parts, head.version_minor, peer));
+        self.current = Some(Entry::new(parts, head.version_minor, head.http2, peer));
     }
 
     /// Something has come that is no request.
-    pub(crate) fn begin_unread(&mut self, peer: Option<IpAddr>) {
-        self.current = Some(Entry::new([None; 4], 1, peer));
+    pub(crate) fn begin_unread(&mut self, http2: bool, peer: Option<IpAddr>) {
+        self.current = Some(Entry::new([None; 4], 1, http2, peer));
     }
 
     /// The request has become a WebSocket.
     pub(crate) fn opened(&mut self) {
         let Some(mut entry) = self.current.take() else { return };
         entry.what = What::Opened;
-        entry.status = 101;
+        // RFC 8441 section 5: over HTTP/2 no protocol is switched.
+        entry.status = if entry.http2 { 200 } else { 101 };
         self.tell(entry.clone());
         entry.what = What::Closed;
         entry.started = Instant::now();

@@ -7,6 +7,9 @@
 //! once, gets all of it in a buffer that is still warm, and is written to at once. Whatever else is done to a socket first
 //! queues what was published before, so nothing overtakes anything.
 //!
+//! Tasks that have something to write in the end, those of HTTP/2, are woken when the batch closes too: once for all that
+//! it has for them, and without a system call where the same thread goes on to drive them.
+//!
 //! And it delays it by little: between two jobs what has been held for a millisecond is sent, and a job that takes longer
 //! has its batch flushed from outside.
 
@@ -14,6 +17,7 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
@@ -47,6 +51,8 @@ pub(crate) struct Held {
     published: Mutex<Published>,
     /// Whether there is any: asked before each message that is sent.
     has_published: AtomicBool,
+    /// Tasks to be woken.
+    wakers: Mutex<Vec<Waker>>,
 }
 
 impl Held {
@@ -54,12 +60,19 @@ impl Held {
     pub(crate) fn flush(&self) {
         self.fan_out();
         self.flush_marked();
+        self.wake();
     }
 
     /// Sends it, from another thread.
     pub(crate) fn hurry(&self) {
         self.settle();
         self.flush_marked();
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let wakers = std::mem::take(&mut *self.wakers.lock());
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Gives subscribers what was published, and writes it.
@@ -103,7 +116,9 @@ impl Held {
     }
 
     fn is_empty(&self) -> bool {
-        !self.has_published.load(Ordering::Relaxed) && self.marked.lock().is_empty()
+        !self.has_published.load(Ordering::Relaxed)
+            && self.marked.lock().is_empty()
+            && self.wakers.lock().is_empty()
     }
 }
 
@@ -111,6 +126,8 @@ struct Batches {
     held: Arc<Held>,
     /// How many are open, one within the other.
     depth: Cell<u32>,
+    /// This thread drives sockets when its batch is over, and wakes their tasks then.
+    leads: Cell<bool>,
 }
 
 thread_local! {
@@ -121,8 +138,9 @@ thread_local! {
             marked: Mutex::default(),
             published: Mutex::default(),
             has_published: AtomicBool::new(false),
+            wakers: Mutex::default(),
         };
-        Batches { held: Arc::new(held), depth: Cell::new(0) }
+        Batches { held: Arc::new(held), depth: Cell::new(0), leads: Cell::new(false) }
     };
 }
 
@@ -141,7 +159,11 @@ impl Drop for Batch {
         BATCHES.with(|batches| {
             batches.depth.set(batches.depth.get() - 1);
             if batches.depth.get() == 0 {
-                batches.held.flush();
+                batches.held.fan_out();
+                batches.held.flush_marked();
+                if !batches.leads.get() {
+                    batches.held.wake();
+                }
             }
         });
     }
@@ -150,6 +172,28 @@ impl Drop for Batch {
 /// What the batch of this thread holds back, for others to flush.
 pub(crate) fn held() -> Arc<Held> {
     BATCHES.with(|batches| Arc::clone(&batches.held))
+}
+
+/// Leaves a task to be woken at the end of this thread's batch. False when there is none: wake it now.
+pub(crate) fn wake_later(waker: &Waker) -> bool {
+    BATCHES.with(|batches| {
+        let later = batches.depth.get() > 0;
+        if later {
+            batches.held.wakers.lock().push(waker.clone());
+        }
+        later
+    })
+}
+
+/// This thread drives sockets from now on, or no more: it wakes with [`wake_left`] what a batch has left to be woken.
+pub(crate) fn set_leading(leads: bool) {
+    BATCHES.with(|batches| batches.leads.set(leads));
+    wake_left();
+}
+
+/// Wakes the tasks that the last batch of this thread has left.
+pub(crate) fn wake_left() {
+    BATCHES.with(|batches| batches.held.wake());
 }
 
 /// Whether something waits for the batch of this thread to end.

@@ -14,6 +14,7 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use ::http::Response;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::OwnedSemaphorePermit;
@@ -75,6 +76,8 @@ pub(crate) enum Phase {
     Busy,
     /// The connection speaks WebSocket.
     Socket,
+    /// The connection speaks HTTP/2: its requests are on streams, which are connections of their own.
+    Multiplexed,
     /// The last answer is on its way out; what still comes in is thrown away.
     Closing,
     /// Over: the task ends.
@@ -102,6 +105,20 @@ impl Http {
     /// Whether an answer from a file waits to go on.
     pub(crate) fn has_file(&self) -> bool {
         self.0.as_ref().is_some_and(|parts| parts.file.is_some())
+    }
+
+    /// Takes the head of an answer over HTTP/2. A socket has no use for the rest.
+    pub(crate) fn take_opening(&mut self, socket: bool) -> Option<Box<Response<()>>> {
+        let opening = self.0.as_mut()?.reply.opening.take();
+        if socket && opening.is_some() {
+            self.0 = None;
+        }
+        opening
+    }
+
+    /// Whether the head of an answer over HTTP/2 waits to leave.
+    pub(crate) fn has_opening(&self) -> bool {
+        self.0.as_ref().is_some_and(|parts| parts.reply.opening.is_some())
     }
 
     /// Takes the file out, without making room where there is none.
@@ -160,6 +177,8 @@ pub(crate) struct State {
     pub(crate) finished: bool,
     /// The first request has not begun.
     pub(crate) fresh: bool,
+    /// Of HTTP/2: streams are open.
+    pub(crate) streaming: bool,
     /// The batch that will flush, if one has marked this connection.
     pub(crate) batch: u32,
     /// What speaks WebSocket here, from the handshake until user code has heard of the end.
@@ -172,6 +191,11 @@ impl State {
     /// Bytes that the kernel had no room for; what a cork holds, or leaves for the first time, is not among them.
     pub(crate) fn waiting(&self) -> usize {
         if self.blocked { self.out.len() + self.leaving } else { 0 }
+    }
+
+    /// Whether something is queued.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.out.is_empty() || self.http.has_opening()
     }
 
     /// Whether there is output that the kernel has not taken.
@@ -191,7 +215,9 @@ pub(crate) struct Connection {
     pub(crate) secure: Option<Arc<Secure>>,
     /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
     /// call that cannot block writes. With it goes the permit to have a socket open.
-    writing: RwLock<Option<(Writing, OwnedSemaphorePermit)>>,
+    writing: RwLock<Option<(Writing, Option<OwnedSemaphorePermit>)>>,
+    /// It is a stream of HTTP/2, with one request.
+    stream: bool,
     waker: AtomicWaker,
     pub(crate) state: Mutex<State>,
     /// When the sweeper acts, in milliseconds of the server's clock.
@@ -209,7 +235,7 @@ impl Connection {
         told: Told,
         secure: Option<Arc<Secure>>,
         writing: Writing,
-        permit: OwnedSemaphorePermit,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Arc<Self> {
         let log = server.access.as_ref().map(Log::new);
         Arc::new(Self {
@@ -218,6 +244,7 @@ impl Connection {
             peer,
             told,
             secure,
+            stream: matches!(writing, Writing::Stream(_)),
             writing: RwLock::new(Some((writing, permit))),
             waker: AtomicWaker::new(),
             state: Mutex::new(State {
@@ -237,6 +264,7 @@ impl Connection {
                 cut: false,
                 finished: false,
                 fresh: true,
+                streaming: false,
                 batch: batch::NONE,
                 socket: None,
                 log,
@@ -280,6 +308,27 @@ impl Connection {
         names.is_some_and(|names| std::str::from_utf8(host).is_ok_and(|host| names.knows(host)))
     }
 
+    /// Whether it is a stream of HTTP/2.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.stream
+    }
+
+    /// Waits for the client to give up a stream.
+    pub(crate) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &*self.writing.read() {
+            Some((Writing::Stream(stream), _)) => stream.poll_reset(context),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Tells the client to go on with its body (RFC 9110 15.2.1). Whoever calls it flushes.
+    pub(crate) fn invite(&self, state: &mut State) {
+        match &*self.writing.read() {
+            Some((Writing::Stream(stream), _)) => stream.invite(),
+            _ => state.out.tail().extend_from_slice(session::CONTINUE),
+        }
+    }
+
     /// Whom to wake: the task, as it was last polled.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
@@ -308,7 +357,7 @@ impl Connection {
     }
 
     /// Says that no more comes, then shuts the socket. False when that waits for the task.
-    fn say_end(&self, how: Shutdown) -> bool {
+    pub(super) fn say_end(&self, how: Shutdown) -> bool {
         self.writing.read().as_ref().is_none_or(|(writing, _)| writing.close(how))
     }
 
@@ -362,7 +411,7 @@ impl Connection {
         state.http.intake.discard();
         state.input = Vec::new();
         self.rearm(state);
-        if state.out.is_empty() && !state.flushing {
+        if !state.has_output() && !state.flushing {
             self.after_flush(state);
         }
     }
@@ -407,9 +456,11 @@ impl Connection {
             Phase::Over | Phase::Socket => return None,
             _ if state.blocked => (Waiting::Room, config.write_timeout),
             Phase::Closing => (Waiting::End, LINGER),
+            Phase::Multiplexed if state.finished => (Waiting::End, LINGER),
+            Phase::Multiplexed if state.streaming => return None,
             Phase::Head if !state.input.is_empty() => (Waiting::Head, config.header_timeout),
-            Phase::Head if state.fresh => (Waiting::Request, config.header_timeout),
-            Phase::Head => (Waiting::Request, config.keep_alive_timeout),
+            Phase::Head | Phase::Multiplexed if state.fresh => (Waiting::Request, config.header_timeout),
+            Phase::Head | Phase::Multiplexed => (Waiting::Request, config.keep_alive_timeout),
             Phase::Busy if state.peer_closed && !state.http.reply.is_started() => {
                 (Waiting::Answer, HALF_CLOSED)
             }
@@ -461,6 +512,12 @@ impl Connection {
                 session::refuse(self, &mut state, 408);
                 self.flush(state);
             }
+            // No stream is open: the client learns which was the last (RFC 9113 section 6.8).
+            Some(Waiting::Request) if state.phase == Phase::Multiplexed => {
+                state.finished = true;
+                self.rearm(&state);
+                self.wake();
+            }
             Some(_) => self.lose(&mut state),
             None => self.rearm(&state),
         }
@@ -481,6 +538,8 @@ impl Connection {
                 websocket::end(self, &mut state, websocket::GOING_AWAY, None);
                 self.flush(state);
             }
+            // It says so to the client, and ends with its last stream.
+            Phase::Multiplexed => self.wake(),
             // A head that has begun to arrive is answered, and the answer says that the connection closes.
             Phase::Head | Phase::Closing | Phase::Over => {}
         }

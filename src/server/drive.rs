@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use crate::app::Signal;
 use crate::server::connection::{Connection, HIGH_WATER, Phase};
+use crate::server::http2::Http2;
 use crate::server::session;
 use crate::server::stream::{READ_SIZE, Reading, Writing};
 
@@ -16,12 +17,14 @@ const PIPELINE_BOUND: usize = 64 * 1024;
 pub(crate) struct Drive {
     connection: Arc<Connection>,
     reading: Reading,
+    /// What reads instead, once the client speaks HTTP/2.
+    http2: Option<Box<Http2>>,
 }
 
 impl Drive {
     pub(crate) fn new(connection: Arc<Connection>, reading: Reading) -> Self {
         connection.rearm(&connection.state.lock());
-        Self { connection, reading }
+        Self { connection, reading, http2: None }
     }
 }
 
@@ -30,29 +33,39 @@ thread_local! {
     static SCRATCH: std::cell::RefCell<Box<[u8]>> = std::cell::RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
+/// Room to read into, for as long as `read` runs.
+pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| read(scratch))
+}
+
 /// What the task should wait for.
-#[expect(clippy::struct_excessive_bools, reason = "five independent questions, answered under one lock")]
-struct Wants {
-    over: bool,
+#[expect(clippy::struct_excessive_bools, reason = "independent questions, answered under one lock")]
+pub(super) struct Wants {
+    pub(super) over: bool,
+    /// The client speaks HTTP/2.
+    multiplexed: bool,
     /// The client sends no more, and what it had sent is dealt with.
-    ended: bool,
-    room: bool,
-    read: bool,
-    parse: bool,
+    pub(super) ended: bool,
+    pub(super) room: bool,
+    pub(super) read: bool,
+    pub(super) parse: bool,
     /// A file that has had its share is to go on.
-    file: bool,
+    pub(super) file: bool,
 }
 
 impl Future for Drive {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { connection, reading } = self.get_mut();
+        let Self { connection, reading, http2 } = self.get_mut();
         connection.register(context.waker());
         loop {
             let wants = connection.wants();
             if wants.over {
                 return Poll::Ready(());
+            }
+            if wants.multiplexed {
+                return http2.get_or_insert_with(|| Http2::new(connection, reading)).poll(context);
             }
             if wants.room {
                 match connection.poll_room(context) {
@@ -113,7 +126,7 @@ impl Drop for Drive {
 }
 
 impl Connection {
-    fn wants(&self) -> Wants {
+    pub(super) fn wants(&self) -> Wants {
         let state = self.state.lock();
         let read = !state.peer_closed
             && match state.phase {
@@ -122,16 +135,17 @@ impl Connection {
                 Phase::Busy => state.http.intake.wants_more(self.server.config.body_buffer),
                 Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
                 Phase::Closing => true,
-                Phase::Over => false,
+                Phase::Multiplexed | Phase::Over => false,
             };
         let idle = match state.phase {
             Phase::Head => state.out.len() < HIGH_WATER,
             Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
-            Phase::Busy | Phase::Closing | Phase::Over => false,
+            Phase::Busy | Phase::Multiplexed | Phase::Closing | Phase::Over => false,
         };
         let parse = idle && state.searched < state.input.len();
         Wants {
             over: state.phase == Phase::Over,
+            multiplexed: state.phase == Phase::Multiplexed,
             ended: idle && !parse && state.peer_closed,
             room: state.blocked,
             read,
@@ -153,13 +167,13 @@ impl Connection {
         }
     }
 
-    fn received(self: &Arc<Self>, bytes: &[u8]) {
+    pub(super) fn received(self: &Arc<Self>, bytes: &[u8]) {
         let mut state = self.state.lock();
         session::absorb(self, &mut state, bytes);
         self.flush(state);
     }
 
-    fn end_of_input(self: &Arc<Self>) {
+    pub(super) fn end_of_input(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.peer_closed = true;
         match state.phase {
@@ -183,7 +197,7 @@ impl Connection {
         }
     }
 
-    fn room(self: &Arc<Self>) {
+    pub(super) fn room(self: &Arc<Self>) {
         let mut state = self.state.lock();
         if state.flushing {
             state.blocked = false;

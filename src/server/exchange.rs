@@ -173,6 +173,11 @@ impl Exchange {
         self.head.version_minor
     }
 
+    /// Whether the request came over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.head.http2
+    }
+
     /// The header lines in wire order.
     pub fn headers(&self) -> HeaderLines<'_> {
         HeaderLines::new(self.head.header_block(&self.bytes))
@@ -307,7 +312,11 @@ impl Exchange {
                 (Some(_), None) => 0,
                 _ => stop.skipped + 1,
             };
-            let found = websocket.or_else(|| routes?.nth(self.method(), self.path(), skipped));
+            let found = websocket.or_else(|| {
+                // No HTTP route opens the tunnel that an extended CONNECT asks for (RFC 8441 section 4).
+                let tunnel = self.head.http2 && self.head.upgrade;
+                routes.filter(|_| !tunnel)?.nth(self.method(), self.path(), skipped)
+            });
             let Some(found) = found else {
                 drop(stop);
                 if state.http.reply.is_started() {

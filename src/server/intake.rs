@@ -32,6 +32,8 @@ enum Rest {
     Done,
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
+    /// Until the stream ends: [`Intake::end`].
+    Stream,
 }
 
 /// State of one request body.
@@ -60,6 +62,8 @@ impl Intake {
             Framing::Length(length) if length > limit => return Err(IntakeError::TooLarge(limit)),
             Framing::Length(length) => Rest::Length(length),
             Framing::Chunked => Rest::Chunked(Box::default()),
+            Framing::Stream(Some(length)) if length > limit => return Err(IntakeError::TooLarge(limit)),
+            Framing::Stream(_) => Rest::Stream,
         };
         Ok(Self { rest, limit, ..Self::default() })
     }
@@ -69,6 +73,16 @@ impl Intake {
         let keep = self.reader != Reader::Discard;
         match &mut self.rest {
             Rest::Done => Ok(0),
+            Rest::Stream => {
+                self.received += input.len() as u64;
+                if self.received > self.limit {
+                    return Err(IntakeError::TooLarge(self.limit));
+                }
+                if keep {
+                    self.buffer.extend_from_slice(input);
+                }
+                Ok(input.len())
+            }
             Rest::Length(left) => {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= count as u64;
@@ -98,6 +112,11 @@ impl Intake {
                 Ok(count)
             }
         }
+    }
+
+    /// The stream has ended, and the body with it.
+    pub(crate) fn end(&mut self) {
+        self.rest = Rest::Done;
     }
 
     /// Whether the last byte has arrived.

@@ -30,7 +30,7 @@ pub(crate) enum Wanted {
 }
 
 /// Whom a peer speaks for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) enum Told {
     /// It has not said that it speaks for anybody: it is the client, or a proxy that says so in headers.
     #[default]

@@ -3,6 +3,8 @@
 //! Pure: it appends to a buffer and knows nothing of sockets. A payload itself is never copied here; callers place it
 //! between the prefix this writes and the suffix it returns, so a large one can go to the kernel from where it lies.
 
+use ::http::Response;
+
 use crate::http::chunked::encode_chunk_header;
 use crate::http::date;
 use crate::http::response::{BodyKind, Known, RequestInfo, ResponseHead};
@@ -18,7 +20,7 @@ enum Stage {
     Chunked,
     /// The head is out, the body has a declared length.
     Sized,
-    /// The head is out, the body ends with the connection (HTTP/1.0).
+    /// The head is out, the body ends with the connection (HTTP/1.0) or the stream (HTTP/2).
     UntilClose,
     /// Complete.
     Done,
@@ -26,10 +28,13 @@ enum Stage {
 
 /// What [`Reply`] needs to know of the request it answers.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Asked {
     pub(crate) head_request: bool,
     pub(crate) http10: bool,
     pub(crate) keep_alive: bool,
+    /// The answer goes over a stream of HTTP/2.
+    pub(crate) stream: bool,
 }
 
 /// What to do with the payload of a call.
@@ -63,6 +68,8 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     /// What compresses the pieces of the body.
     pub(crate) coder: Option<Coder>,
+    /// The head of an answer over HTTP/2, until it is given to the stream.
+    pub(crate) opening: Option<Box<Response<()>>>,
 }
 
 impl Reply {
@@ -104,6 +111,11 @@ impl Reply {
         };
         if body == BodyKind::UntilClose && !self.mute {
             self.close = true;
+        }
+        if self.asked.stream {
+            self.opening =
+                Some(Box::new(self.head.to_stream(request.head_request, body, &date::now(), server)));
+            return;
         }
         self.head.write_to(out, request, body, &date::now(), server, !self.close);
     }
@@ -149,7 +161,7 @@ impl Reply {
         if self.stage == Stage::Open {
             let body = match self.head.declared_length() {
                 Some(declared) => BodyKind::Sized(declared),
-                None if self.asked.http10 => BodyKind::UntilClose,
+                None if self.asked.http10 || self.asked.stream => BodyKind::UntilClose,
                 None => BodyKind::Chunked,
             };
             self.begin(out, body, server);
@@ -167,6 +179,11 @@ impl Reply {
     /// Room that the declared length leaves, for `try_end` and `send_chunk`.
     pub(crate) fn room(&self) -> u64 {
         self.declared.saturating_sub(self.offset)
+    }
+
+    /// Whether `length` more bytes complete an answer whose length is known.
+    pub(crate) fn ends_with(&self, length: u64) -> bool {
+        self.stage == Stage::Sized && !self.mute && self.room() == length
     }
 
     /// Counts `length` bytes of a sized body as taken; true when that completes the answer.

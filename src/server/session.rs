@@ -14,6 +14,7 @@ use crate::router::{Match, Router};
 use crate::server::connection::{Connection, HIGH_WATER, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
 use crate::server::files::{self, Tried};
+use crate::server::http2;
 use crate::server::intake::{Intake, IntakeError};
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket;
@@ -61,13 +62,13 @@ pub(crate) fn absorb(connection: &Arc<Connection>, state: &mut State, mut bytes:
             }
         }
         Phase::Socket => websocket::absorb(connection, state, bytes),
-        Phase::Closing | Phase::Over => {}
+        Phase::Multiplexed | Phase::Closing | Phase::Over => {}
     }
 }
 
 /// Keeps what could not be used yet.
 fn keep(connection: &Connection, state: &mut State, rest: &[u8]) {
-    if !rest.is_empty() && matches!(state.phase, Phase::Head | Phase::Busy) {
+    if !rest.is_empty() && matches!(state.phase, Phase::Head | Phase::Busy | Phase::Multiplexed) {
         state.input.extend_from_slice(rest);
         connection.rearm(state);
     }
@@ -79,6 +80,19 @@ fn advance(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
     let mut used = 0;
     while state.phase == Phase::Head && used < bytes.len() && state.out.len() < HIGH_WATER {
         let rest = &bytes[used..];
+        if state.fresh && connection.server.config.http2 && rest[0] == b'P' {
+            match http2::begins(rest) {
+                None => {
+                    state.searched = rest.len();
+                    return used;
+                }
+                Some(true) => {
+                    http2::begin(state);
+                    return used;
+                }
+                Some(false) => {}
+            }
+        }
         match head::parse_from(rest, limits, std::mem::take(&mut state.searched)) {
             Ok(None) => {
                 state.searched = rest.len();
@@ -102,7 +116,7 @@ fn advance(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
 }
 
 /// A request has come: finds who answers it.
-fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u8]) {
+pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u8]) {
     let server = &connection.server;
     state.fresh = false;
     state.phase = Phase::Busy;
@@ -112,6 +126,7 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         head_request: head.method(bytes) == b"HEAD",
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
+        stream: head.http2,
     });
     if let Some(log) = &mut state.log {
         log.begin(&head, bytes, connection.client());
@@ -136,6 +151,11 @@ fn begin(connection: &Arc<Connection>, state: &mut State, head: Head, bytes: &[u
         && !websocket::begin(connection, state, &head, bytes, behavior, &found.params)
     {
         connection.rearm(state);
+        return;
+    }
+    if head.http2 && head.upgrade {
+        // An answer that is a success would open a tunnel (RFC 8441 section 4).
+        not_found(connection, state);
         return;
     }
     if let Some(answer) = preflight {
@@ -184,7 +204,7 @@ fn begin_at(
                 // A client that asked first sends its body only after this (RFC 9110 10.1.1). It leaves at once: the
                 // flush that follows every read comes before any handler's cork.
                 if head.expect_continue && head.framing != Framing::None {
-                    state.out.tail().extend_from_slice(CONTINUE);
+                    connection.invite(state);
                 }
                 let stop = Stop::at_handler(*id, *lane, found.params, skipped);
                 let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
@@ -317,9 +337,9 @@ fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeErro
 pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     state.current += 1;
     if state.phase == Phase::Head {
-        state.http.reply = Reply::new(Asked::default());
+        state.http.reply = Reply::new(Asked { stream: connection.is_stream(), ..Asked::default() });
         if let Some(log) = &mut state.log {
-            log.begin_unread(connection.client());
+            log.begin_unread(connection.is_stream(), connection.client());
         }
     }
     state.http.reply.close = true;

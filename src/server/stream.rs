@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use h2::Reason;
 use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
@@ -16,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream, tcp, unix};
 
 use crate::files::{Disk, File};
 use crate::net::Accepted;
+use crate::server::http2::StreamWriting;
 use crate::server::tls::{TlsReading, TlsWriting};
 
 /// Bytes asked of the kernel in one read; under TLS, of records and text together.
@@ -78,6 +80,8 @@ pub(crate) fn split(accepted: Accepted) -> (Reading, Writing, Peer) {
 pub(crate) enum Reading {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    /// It has been taken by whoever reads the frames of HTTP/2.
+    Gone,
     /// Either of them, under TLS.
     Tls(Box<TlsReading>),
 }
@@ -93,6 +97,7 @@ impl Reading {
         let polled = match self {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
+            Self::Gone => Poll::Ready(Ok(())),
             Self::Tls(half) => return half.poll_read(context, into),
         };
         polled.map(|result| result.map(|()| buffer.filled().len()))
@@ -102,7 +107,7 @@ impl Reading {
     pub(crate) fn owes(&self) -> bool {
         match self {
             Self::Tls(half) => half.owes(),
-            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Gone => false,
         }
     }
 }
@@ -111,6 +116,8 @@ impl Reading {
 pub(crate) enum Writing {
     Tcp(tcp::OwnedWriteHalf),
     Unix(unix::OwnedWriteHalf),
+    /// A stream of HTTP/2.
+    Stream(StreamWriting),
     /// Either of them, under TLS.
     Tls(Box<TlsWriting>),
 }
@@ -120,6 +127,7 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.try_write(bytes),
             Self::Unix(half) => half.try_write(bytes),
+            Self::Stream(stream) => stream.write(&[IoSlice::new(bytes)]),
             Self::Tls(half) => half.write(&[IoSlice::new(bytes)]),
         }
     }
@@ -128,6 +136,7 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.try_write_vectored(slices),
             Self::Unix(half) => half.try_write_vectored(slices),
+            Self::Stream(stream) => stream.write(slices),
             Self::Tls(half) => half.write(slices),
         }
     }
@@ -136,7 +145,7 @@ impl Writing {
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Tls(half) => half.flush(),
-            Self::Tcp(_) | Self::Unix(_) => Ok(true),
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => Ok(true),
         }
     }
 
@@ -149,6 +158,7 @@ impl Writing {
                 socket.try_io(Interest::WRITABLE, || Ok(rustix::net::send(socket, bytes, flags)?))
             }
             Self::Unix(half) => half.try_write(bytes),
+            Self::Stream(stream) => stream.write(&[IoSlice::new(bytes)]),
             Self::Tls(half) => half.write(&[IoSlice::new(bytes)]),
         }
     }
@@ -164,6 +174,7 @@ impl Writing {
                 let socket = half.as_ref();
                 socket.try_io(Interest::WRITABLE, || send_file(socket, file, offset, count))
             }
+            Self::Stream(stream) => return stream.send_file(file, offset, count),
             Self::Tls(half) => return half.write_file(file, offset, count),
         };
         match sent {
@@ -181,6 +192,7 @@ impl Writing {
         match self {
             Self::Tcp(half) => half.as_ref().poll_write_ready(context),
             Self::Unix(half) => half.as_ref().poll_write_ready(context),
+            Self::Stream(stream) => stream.poll_ready(context),
             Self::Tls(half) => half.socket().poll_ready(context),
         }
     }
@@ -190,25 +202,36 @@ impl Writing {
             Self::Tcp(half) => half.as_ref().as_raw_fd().into(),
             Self::Unix(half) => half.as_ref().as_raw_fd().into(),
             Self::Tls(half) => half.socket().descriptor(),
+            Self::Stream(stream) => stream.descriptor,
         }
     }
 
     /// Says to the client that no more comes, in the words of every layer. False when that waits for room.
     pub(crate) fn close(&self, how: Shutdown) -> bool {
-        if let Self::Tls(half) = self {
-            return half.close(how);
+        match self {
+            Self::Tls(half) => return half.close(how),
+            Self::Stream(stream) => stream.end(),
+            Self::Tcp(_) | Self::Unix(_) => self.shutdown(how),
         }
-        self.shutdown(how);
         true
     }
 
+    /// Ends a stream of HTTP/2 whose answer turns out not to be whole, by no fault of the client.
+    pub(crate) fn fail(&self) {
+        match self {
+            Self::Stream(stream) => stream.reset(Reason::INTERNAL_ERROR),
+            _ => self.shutdown(Shutdown::Both),
+        }
+    }
+
     /// Shuts the socket itself; with [`Shutdown::Both`], a pending read of the task sees it. An error means that it is closed
-    /// already.
+    /// already. A stream is reset.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         let fd = match self {
             Self::Tcp(half) => half.as_ref().as_fd(),
             Self::Unix(half) => half.as_ref().as_fd(),
             Self::Tls(half) => return half.socket().shutdown(how),
+            Self::Stream(stream) => return stream.reset(Reason::CANCEL),
         };
         let _ = SockRef::from(&fd).shutdown(how);
     }

@@ -20,7 +20,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::server::Server;
+use crate::server::{Server, batch};
 
 /// How often the standby looks at the leaders.
 const TICK: Duration = Duration::from_millis(1);
@@ -208,8 +208,11 @@ async fn hurry(server: Weak<Server>) {
 fn lead(server: &Arc<Server>, shard: &Shard) {
     let threads = &server.threads;
     let Some(runtime) = shard.runtime.lock().clone() else { return };
+    let _leading = Leading::begin();
     loop {
         runtime.block_on(poll_fn(|context| {
+            // In here a task that is woken is merely queued: from outside it takes a system call.
+            batch::wake_left();
             shard.waker.register(context.waker());
             if threads.stopping.load(Ordering::SeqCst) || server.turn.is_due() {
                 Poll::Ready(())
@@ -229,6 +232,22 @@ fn lead(server: &Arc<Server>, shard: &Shard) {
             }
             return;
         }
+    }
+}
+
+/// A thread drives sockets for as long as this lives.
+struct Leading;
+
+impl Leading {
+    fn begin() -> Self {
+        batch::set_leading(true);
+        Self
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        batch::set_leading(false);
     }
 }
 

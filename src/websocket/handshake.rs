@@ -89,6 +89,10 @@ pub fn examine(head: &Head, bytes: &[u8]) -> Handshake {
             _ => {}
         }
     }
+    if head.http2 {
+        // RFC 8441 section 5: an extended CONNECT, whose frames are the data of its stream. It has no key.
+        return if matches!(version, Field::Valid) { Handshake::Valid } else { Handshake::Refused(426) };
+    }
     if !websocket {
         return Handshake::Absent;
     }

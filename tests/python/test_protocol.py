@@ -170,7 +170,6 @@ REFUSED: list[tuple[str, bytes, int]] = [
     ("HTTP/1.2", b"GET / HTTP/1.2\r\nHost: h\r\n\r\n", 505),
     ("HTTP/0.9 by name", b"GET / HTTP/0.9\r\nHost: h\r\n\r\n", 505),
     ("HTTP/2.0", b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
-    ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
     ("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
     ("only zeros", bytes(64), 400),
     ("five empty lines", b"\r\n" * 5 + b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", 400),

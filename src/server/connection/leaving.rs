@@ -27,7 +27,7 @@ impl Connection {
 
     /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
     pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) -> bool {
-        let anything = !state.out.is_empty() || state.http.has_file() || state.phase == Phase::Closing;
+        let anything = state.has_output() || state.http.has_file() || state.phase == Phase::Closing;
         if !state.flushing && !state.blocked && anything {
             return self.transmit(state, b"", b"");
         }
@@ -63,7 +63,9 @@ impl Connection {
             let mut output = std::mem::take(&mut state.out);
             state.leaving = output.len();
             let mut file = state.http.take_file();
+            let frame = self.frame(&mut state, output.len() + payload.len() + suffix.len(), file.is_some());
             drop(state);
+            self.open_with(frame);
             let result = self.write_out(&mut output, &mut payload, &mut suffix, file.is_some());
             let mut progress = None;
             if matches!(result, Ok(true)) {
@@ -95,7 +97,7 @@ impl Connection {
                 continue;
             }
             match result {
-                Ok(true) if state.out.is_empty() => break,
+                Ok(true) if !state.has_output() => break,
                 // Others queued while we wrote: they count on us.
                 Ok(true) => {}
                 Ok(false) => {
@@ -171,7 +173,9 @@ impl Connection {
         }
         state.flushing = true;
         let mut output = std::mem::take(&mut state.out);
+        let frame = self.frame_of_last(&mut state, output.len(), payload.len());
         drop(state);
+        self.open_with(frame);
         let (mut rest, mut nothing): (&[u8], &[u8]) = (payload, b"");
         let result = self.write_out(&mut output, &mut rest, &mut nothing, false);
         let mut state = self.state.lock();
@@ -208,9 +212,20 @@ impl Connection {
         if state.phase == Phase::Socket && !state.blocked && state.out.is_empty() {
             websocket::has_room(self, state);
         }
-        if state.phase == Phase::Closing && state.out.is_empty() && !state.finished {
+        if state.phase == Phase::Closing && !state.has_output() && !state.finished {
             state.finished = true;
-            if state.cut || state.peer_closed {
+            if self.is_stream() {
+                state.phase = Phase::Over;
+                // Neither waits: `h2` queues what it takes.
+                let _ = self.with_socket(|stream| {
+                    if state.cut {
+                        stream.fail();
+                    } else {
+                        stream.close(Shutdown::Write);
+                    }
+                    Ok(())
+                });
+            } else if state.cut || state.peer_closed {
                 state.phase = Phase::Over;
                 if state.cut {
                     self.cut();

@@ -7,7 +7,6 @@ use crate::http::cors::Policy;
 use crate::http::response::HeadError;
 use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::exchange::{Attempt, Exchange};
-use crate::server::session;
 
 impl Exchange {
     /// The connection, locked, if this exchange is still the one it serves, and user code has the say.
@@ -88,7 +87,10 @@ impl Exchange {
 
     /// Adds a header.
     pub fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        self.current().map_or(Ok(()), |mut state| state.http.reply.head.header(name, value))
+        self.current().map_or(Ok(()), |mut state| {
+            let head = &mut state.http.reply.head;
+            if self.head.http2 { head.header_of_stream(name, value) } else { head.header(name, value) }
+        })
     }
 
     /// Sets the header lines of cross-origin resource sharing, which go with whatever the answer is.
@@ -149,7 +151,9 @@ impl Exchange {
 
     fn complete(&self, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
         self.responded.store(true, Ordering::Release);
-        if payload.len() + suffix.len() > 0 && payload.len() < crate::server::connection::DIRECT {
+        // Of a stream the end is known before its last piece leaves: one frame says both.
+        let joined = payload.len() + suffix.len() > 0 && payload.len() < crate::server::connection::DIRECT;
+        if joined || self.head.http2 {
             let out = state.out.tail();
             out.extend_from_slice(payload);
             out.extend_from_slice(suffix);
@@ -205,7 +209,7 @@ impl Exchange {
         if let Some(mut state) = self.current()
             && !state.http.reply.is_started()
         {
-            state.out.tail().extend_from_slice(session::CONTINUE);
+            self.connection.invite(&mut state);
             self.connection.flush(state);
         }
     }

@@ -27,7 +27,7 @@ impl Exchange {
             return Ok(None);
         }
         let behavior = self.stop.lock().behavior.clone().ok_or(NotAHandshake)?;
-        if !handshake::is_valid_key(key) {
+        if !self.connection.is_stream() && !handshake::is_valid_key(key) {
             self.responded.store(true, Ordering::Release);
             websocket::refuse(&self.connection, &mut state, 400);
             self.connection.flush(state);

@@ -18,6 +18,7 @@ use crate::app::{Job, Lane};
 use crate::net::Accepted;
 use crate::server::Server;
 use crate::server::drive::Drive;
+use crate::server::http2;
 use crate::server::preface::Greeting;
 use crate::server::stream::{Peer, Reading, Writing, split};
 use crate::server::tls::session::{Records, decrypt, halves};
@@ -75,9 +76,16 @@ pub(in crate::server) async fn shake(
         Ok(Ok(agreed)) => {
             let Agreed { tls, secure, text, closed } = agreed;
             let Shaking { reading, writing, input, .. } = shaking;
+            let speaks_http2 = server.config.http2 && tls.alpn_protocol() == Some(b"h2");
             let (reading, writing) = halves((reading, writing), tls, input, closed);
             let connection = server.register(peer, greeting.told, Some(Arc::new(secure)), writing, permit);
-            connection.state.lock().input = text;
+            {
+                let mut state = connection.state.lock();
+                state.input = text;
+                if speaks_http2 {
+                    http2::begin(&mut state);
+                }
+            }
             if server.is_closing() {
                 connection.retire(true);
             }

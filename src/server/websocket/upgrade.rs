@@ -20,7 +20,7 @@ use crate::websocket::handshake::{self, Handshake};
 
 /// What a client offers in its handshake.
 pub(crate) struct Offer<'a> {
-    /// `Sec-WebSocket-Key`, valid.
+    /// `Sec-WebSocket-Key`, valid; HTTP/2 has none.
     pub(crate) key: &'a [u8],
     /// `Sec-WebSocket-Protocol`: the first is chosen.
     pub(crate) protocols: &'a [u8],
@@ -74,13 +74,15 @@ fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
     let method = head.method(bytes);
     let domains = connection.server.routes.load();
     let routes = connection.routes(&domains, || head.authority(bytes));
-    method != b"GET" && routes.is_some_and(|routes| routes.find(method, head.path(bytes)).is_some())
+    !head.http2
+        && method != b"GET"
+        && routes.is_some_and(|routes| routes.find(method, head.path(bytes)).is_some())
 }
 
 /// Refuses a handshake (RFC 6455 4.4). Whoever calls it flushes. The connection goes on: nothing about its framing is in doubt.
 pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     if code == 426 {
-        // Valid as they stand (RFC 9110 15.5.22).
+        // Valid as they stand (RFC 9110 15.5.22); over HTTP/2 the first two are left out.
         let _ = state.http.reply.head.header(b"Upgrade", b"websocket");
         let _ = state.http.reply.head.header(b"Connection", b"Upgrade");
         let _ = state.http.reply.head.header(b"Sec-WebSocket-Version", b"13");
@@ -108,11 +110,15 @@ pub(crate) fn open(
         .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
     let mut http = std::mem::take(&mut state.http);
     let head = &mut http.reply.head;
-    head.switch_protocols();
     // None of them can fail: they are ours, or have been checked.
-    let _ = head.header(b"Upgrade", b"websocket");
-    let _ = head.header(b"Connection", b"Upgrade");
-    let _ = head.header(b"Sec-WebSocket-Accept", &handshake::accept(offer.key));
+    if connection.is_stream() {
+        head.replace_status(200);
+    } else {
+        head.switch_protocols();
+        let _ = head.header(b"Upgrade", b"websocket");
+        let _ = head.header(b"Connection", b"Upgrade");
+        let _ = head.header(b"Sec-WebSocket-Accept", &handshake::accept(offer.key));
+    }
     if let Some(protocol) = handshake::first_protocol(offer.protocols) {
         let _ = head.header(b"Sec-WebSocket-Protocol", protocol);
     }
@@ -122,7 +128,13 @@ pub(crate) fn open(
         let _ = head.header(b"Sec-WebSocket-Extensions", &value);
     }
     let name = server.config.server_name.as_bytes();
-    head.write_to(state.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
+    if connection.is_stream() {
+        // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
+        let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
+        state.http.reply.opening = Some(Box::new(opening));
+    } else {
+        head.write_to(state.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
+    }
     if let Some(log) = &mut state.log {
         log.opened();
     }

@@ -1,0 +1,61 @@
+//! A response head as fields of HTTP/2 (RFC 9113 section 8.3.2): the same lines, without those that frame HTTP/1.1.
+
+use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ::http::{Response, StatusCode};
+
+use super::{BodyKind, HeadError, Known, LineBreaker, ResponseHead, lossy};
+use crate::http::head::HeaderLines;
+
+/// Fields an answer usually has: room that is made at once.
+const USUAL: usize = 6;
+
+impl ResponseHead {
+    /// Adds a header as [`ResponseHead::header`] does, to an answer that goes over HTTP/2.
+    pub fn header_of_stream(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        if value.iter().any(|byte| byte.is_ascii_control() && !b"\t\r\n\0".contains(byte)) {
+            return Err(HeadError::Value { name: lossy(name), found: LineBreaker::Control });
+        }
+        self.header(name, value)
+    }
+
+    /// The head as fields, with `Date`, `Server` and the length that fits `body`; none of `Connection` and its like
+    /// (RFC 9113 section 8.2.2). `head_request`: the request was `HEAD`.
+    pub fn to_stream(&self, head_request: bool, body: BodyKind, date: &[u8], server: &[u8]) -> Response<()> {
+        let mut response = Response::new(());
+        // There is no change of protocols, and what is no interim answer must not look like one (RFC 9113 section 8.6).
+        *response.status_mut() = StatusCode::from_u16(self.status())
+            .ok()
+            .filter(|status| !status.is_informational())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut fields = HeaderMap::with_capacity(USUAL);
+        for (name, value) in HeaderLines::new(&self.fields) {
+            // Both were checked when they were given.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+                && !is_of_the_connection(&name)
+            {
+                fields.append(name, value);
+            }
+        }
+        for (name, known, value) in
+            [(header::DATE, Known::Date, date), (header::SERVER, Known::Server, server)]
+        {
+            if !value.is_empty()
+                && !self.wrote(known)
+                && let Ok(value) = HeaderValue::from_bytes(value)
+            {
+                fields.insert(name, value);
+            }
+        }
+        if let Some(length) = self.length_of(head_request, body) {
+            fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *response.headers_mut() = fields;
+        response
+    }
+}
+
+fn is_of_the_connection(name: &HeaderName) -> bool {
+    *name == header::CONNECTION
+        || *name == header::UPGRADE
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}

@@ -1,0 +1,36 @@
+//! HTTP/2 on a connection (RFC 9113): frames in and out with `h2`, and a [`Connection`] of its own for each stream.
+//!
+//! A stream is a connection that has one request: its state, its exchange and its answer are those of HTTP/1.1, and only
+//! its two ends differ. So handlers, files, compression, sockets and the access log know nothing of HTTP/2. The task of the
+//! real connection reads frames and begins streams; a stream gets a task only if it needs one, which a request without a
+//! body that is answered at once does not.
+
+mod answer;
+mod bounds;
+mod connection;
+mod request;
+mod task;
+mod wire;
+mod writing;
+
+pub(crate) use self::connection::Http2;
+pub(crate) use self::writing::StreamWriting;
+
+use crate::server::connection::{Phase, State};
+
+/// What a client that speaks HTTP/2 sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Whether `bytes`, the first of a connection, begin HTTP/2; none: more of them will tell.
+pub(crate) fn begins(bytes: &[u8]) -> Option<bool> {
+    if bytes.starts_with(PREFACE) {
+        return Some(true);
+    }
+    if PREFACE.starts_with(bytes) { None } else { Some(false) }
+}
+
+/// The connection speaks HTTP/2 from its first byte on, of which none has been read, or all are kept.
+pub(crate) fn begin(state: &mut State) {
+    state.phase = Phase::Multiplexed;
+    state.searched = 0;
+}

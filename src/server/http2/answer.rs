@@ -1,0 +1,47 @@
+//! Where an answer begins and ends on a stream, which its bytes do not say.
+
+use ::http::Response;
+
+use crate::server::connection::{Connection, Phase, State};
+use crate::server::stream::Writing;
+
+/// What a stream is told before bytes are written to it.
+pub(crate) struct Frame {
+    head: Option<Box<Response<()>>>,
+    /// So many bytes are left, where that is known: the last of them says that it is.
+    left: Option<usize>,
+}
+
+impl Connection {
+    /// What goes with the `length` bytes that are about to be written. `more`: a file follows them.
+    pub(crate) fn frame(&self, state: &mut State, length: usize, more: bool) -> Option<Frame> {
+        if !self.is_stream() {
+            return None;
+        }
+        let ends = state.phase == Phase::Closing && !state.cut && !more;
+        let head = state.http.take_opening(state.socket.is_some());
+        Some(Frame { head, left: ends.then_some(length) })
+    }
+
+    /// The same for `queued` bytes and a `payload` that may be the last of an answer.
+    pub(crate) fn frame_of_last(&self, state: &mut State, queued: usize, payload: usize) -> Option<Frame> {
+        let mut frame = self.frame(state, 0, true)?;
+        frame.left = state.http.reply.ends_with(payload as u64).then_some(queued + payload);
+        Some(frame)
+    }
+
+    /// Tells the stream. Nothing that could wait, but not for under the lock.
+    pub(crate) fn open_with(&self, frame: Option<Frame>) {
+        if let Some(Frame { head, left }) = frame
+            && (head.is_some() || left.is_some())
+        {
+            // It fails only when the stream is over: whoever writes next is told.
+            let _ = self.with_socket(|writing| {
+                if let Writing::Stream(stream) = writing {
+                    stream.open(head.map(|head| *head), left);
+                }
+                Ok(())
+            });
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The frames of a connection: streams begin here, and it says when no more may.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use ::http::Request;
+use bytes::Bytes;
+use h2::server::{Connection as Frames, Handshake, SendResponse};
+use h2::{Reason, RecvStream};
+use smallvec::SmallVec;
+
+use crate::server::batch;
+use crate::server::connection::Connection;
+use crate::server::http2::bounds::{GivenUp, Watch, settings};
+use crate::server::http2::request::{self, Young};
+use crate::server::http2::task::Task;
+use crate::server::http2::wire::Wire;
+use crate::server::stream::Reading;
+
+/// What the task of a connection drives once the client speaks HTTP/2.
+pub(crate) struct Http2 {
+    connection: Arc<Connection>,
+    stage: Stage,
+    /// Streams that began when this was last polled.
+    young: Vec<Young>,
+    given_up: Arc<GivenUp>,
+    watch: Watch,
+    /// Where heads are put together.
+    scratch: Vec<u8>,
+    goodbye: Goodbye,
+    /// That of the task, and what is given away in its place.
+    waker: Option<(Waker, Waker)>,
+    /// Streams were open when this was last polled.
+    streaming: bool,
+}
+
+enum Stage {
+    Preface(Box<Handshake<Wire, Bytes>>),
+    Frames(Box<Frames<Wire, Bytes>>),
+}
+
+impl Http2 {
+    /// Takes over a connection, with what has been read of it.
+    pub(crate) fn new(connection: &Arc<Connection>, reading: &mut Reading) -> Box<Self> {
+        let mut state = connection.state.lock();
+        let early = Bytes::from(std::mem::take(&mut state.input));
+        connection.rearm(&state);
+        drop(state);
+        let reading = std::mem::replace(reading, Reading::Gone);
+        let wire = Wire::new(Arc::clone(connection), reading, early);
+        let handshake = settings(&connection.server.config).handshake(wire);
+        Box::new(Self {
+            connection: Arc::clone(connection),
+            stage: Stage::Preface(Box::new(handshake)),
+            young: Vec::new(),
+            given_up: Arc::new(GivenUp::new()),
+            watch: Watch::new(),
+            scratch: Vec::new(),
+            goodbye: Goodbye::No,
+            waker: None,
+            streaming: false,
+        })
+    }
+
+    /// Ready once the connection is over, but for what [`crate::server::drive::Drive`] does in the end.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let waker = self.waker_for(context.waker());
+        let context = &mut Context::from_waker(&waker);
+        self.grow_up();
+        if let Stage::Preface(handshake) = &mut self.stage {
+            match ready!(Pin::new(&mut **handshake).poll(context)) {
+                Ok(frames) => self.stage = Stage::Frames(Box::new(frames)),
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        let Stage::Frames(frames) = &mut self.stage else { return Poll::Ready(()) };
+        let flooded = self.watch.is_flooded(&self.given_up);
+        self.goodbye.say(&self.connection, frames, flooded);
+        // All of them before the first is begun: what is answered at once leaves in one piece when this is polled again.
+        let mut begun = SmallVec::<[_; 4]>::new();
+        loop {
+            match frames.poll_accept(context) {
+                Poll::Ready(Some(Ok(stream))) => begun.push(stream),
+                // The client is gone, has broken a rule, or has had its last answer.
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        let streaming = !begun.is_empty() || frames.has_streams();
+        for stream in begun {
+            self.begin(stream, context);
+        }
+        self.note(streaming);
+        Poll::Pending
+    }
+
+    /// What wakes the task of this connection once for all that a batch of answers has for it.
+    fn waker_for(&mut self, own: &Waker) -> Waker {
+        match &self.waker {
+            Some((known, waker)) if known.will_wake(own) => waker.clone(),
+            _ => {
+                let waker = Waker::from(Arc::new(Later(own.clone())));
+                self.waker = Some((own.clone(), waker.clone()));
+                waker
+            }
+        }
+    }
+
+    /// Gives a task to each stream that is not over yet: it may have to wait for something.
+    fn grow_up(&mut self) {
+        for young in self.young.drain(..) {
+            if young.is_over() {
+                young.connection.release();
+            } else {
+                tokio::spawn(Task::new(young, &self.given_up));
+            }
+        }
+    }
+
+    fn begin(&mut self, mut stream: (Request<RecvStream>, SendResponse<Bytes>), context: &mut Context<'_>) {
+        if stream.1.poll_reset(context).is_ready() {
+            // No handler has to run for what its client does not want any more.
+            self.given_up.add();
+            return;
+        }
+        let young = request::begin(&self.connection, stream, &mut self.scratch, context);
+        if young.is_over() {
+            young.connection.release();
+        } else if young.needs_task() {
+            tokio::spawn(Task::new(young, &self.given_up));
+        } else {
+            self.young.push(young);
+        }
+    }
+
+    /// Has the connection know whether streams are open: without one it may be silent for so long only.
+    fn note(&mut self, streaming: bool) {
+        if self.streaming != streaming {
+            self.streaming = streaming;
+            let mut state = self.connection.state.lock();
+            state.fresh &= !streaming;
+            state.streaming = streaming;
+            self.connection.rearm(&state);
+            if !streaming && self.connection.server.is_closing() {
+                // The last answer has left.
+                drop(state);
+                self.connection.wake();
+            }
+        }
+    }
+}
+
+/// Wakes at the end of a batch where one is open.
+struct Later(Waker);
+
+impl Wake for Later {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !batch::wake_later(&self.0) {
+            self.0.wake_by_ref();
+        }
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        for young in self.young.drain(..) {
+            young.end();
+        }
+    }
+}
+
+/// How far the end of the connection has been announced (RFC 9113 section 6.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Goodbye {
+    #[default]
+    No,
+    /// The client is to begin no more streams.
+    Announced,
+    /// This is the end.
+    Said,
+}
+
+impl Goodbye {
+    fn say(&mut self, connection: &Connection, frames: &mut Frames<Wire, Bytes>, flooded: bool) {
+        let idle = !frames.has_streams();
+        let closing = connection.server.is_closing();
+        let reason = if flooded { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR };
+        if *self == Self::Said {
+            return;
+        }
+        if flooded || (idle && (closing || connection.state.lock().finished)) {
+            *self = Self::Said;
+            frames.abrupt_shutdown(reason);
+        } else if closing && *self == Self::No {
+            *self = Self::Announced;
+            frames.graceful_shutdown();
+        }
+    }
+}

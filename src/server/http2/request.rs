@@ -1,0 +1,70 @@
+//! A stream begins: its request becomes that of a connection of its own.
+
+use std::sync::Arc;
+use std::task::Context;
+
+use ::http::{Method, Request};
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::ext::Protocol;
+use h2::server::SendResponse;
+
+use crate::http::head::Head;
+use crate::server::connection::{Connection, Phase};
+use crate::server::http2::StreamWriting;
+use crate::server::session;
+use crate::server::stream::Writing;
+
+/// A stream that has begun and has no task.
+pub(super) struct Young {
+    pub(super) connection: Arc<Connection>,
+    pub(super) body: RecvStream,
+    /// The client has sent all of it.
+    pub(super) ended: bool,
+}
+
+impl Young {
+    /// Whether something of it has to be waited for already.
+    pub(super) fn needs_task(&self) -> bool {
+        !self.ended
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.connection.state.lock().phase == Phase::Over
+    }
+
+    /// Forgets it: whoever was to answer hears so.
+    pub(super) fn end(self) {
+        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.release();
+    }
+}
+
+/// Begins the request of a stream. `scratch` is empty, and so it is left.
+pub(super) fn begin(
+    parent: &Arc<Connection>,
+    (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
+    scratch: &mut Vec<u8>,
+    context: &mut Context<'_>,
+) -> Young {
+    let server = &parent.server;
+    let writing = Writing::Stream(StreamWriting::new(respond, parent.descriptor()));
+    let connection = server.adopt(parent, writing);
+    // Until it has a task of its own, what wakes it wakes the one that can give it one.
+    connection.register(context.waker());
+    let (parts, body) = request.into_parts();
+    let ended = body.is_end_stream();
+    let protocol = parts.extensions.get::<Protocol>().filter(|_| parts.method == Method::CONNECT);
+    let mut state = connection.state.lock();
+    match protocol {
+        // RFC 9220 section 3 has 501 for a protocol that is not known.
+        Some(protocol) if protocol.as_str() != "websocket" => session::refuse(&connection, &mut state, 501),
+        _ => match Head::of_stream(&parts, ended, protocol.is_some(), &server.config.head, scratch) {
+            Ok(head) => session::begin(&connection, &mut state, head, scratch),
+            Err(refusal) => session::refuse(&connection, &mut state, refusal.status()),
+        },
+    }
+    scratch.clear();
+    connection.flush(state);
+    Young { connection, body, ended }
+}

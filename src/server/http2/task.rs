@@ -1,0 +1,119 @@
+//! The task of a stream: it takes the body, and does what needs waiting.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use h2::RecvStream;
+
+use crate::server::connection::{Connection, Phase};
+use crate::server::http2::bounds::GivenUp;
+use crate::server::http2::request::Young;
+use crate::server::session;
+
+/// See the module.
+pub(super) struct Task {
+    connection: Arc<Connection>,
+    body: RecvStream,
+    ended: bool,
+    given_up: Arc<GivenUp>,
+}
+
+impl Task {
+    pub(super) fn new(young: Young, given_up: &Arc<GivenUp>) -> Self {
+        let Young { connection, body, ended } = young;
+        connection.server.enrol(&connection);
+        Self { connection, body, ended, given_up: Arc::clone(given_up) }
+    }
+}
+
+impl Future for Task {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { connection, body, ended, given_up } = self.get_mut();
+        connection.register(context.waker());
+        loop {
+            let wants = connection.wants();
+            if wants.over {
+                return Poll::Ready(());
+            }
+            if connection.poll_reset(context).is_ready() {
+                given_up.add();
+                connection.lose(&mut connection.state.lock());
+                return Poll::Ready(());
+            }
+            if wants.room {
+                match connection.poll_room(context) {
+                    Poll::Ready(Ok(())) => {
+                        connection.room();
+                        continue;
+                    }
+                    Poll::Ready(Err(_)) => {
+                        connection.lose(&mut connection.state.lock());
+                        return Poll::Ready(());
+                    }
+                    Poll::Pending => {}
+                }
+            }
+            if wants.file {
+                connection.flush(connection.state.lock());
+                // Others on this thread have their turn in between.
+                context.waker().wake_by_ref();
+            }
+            if wants.parse {
+                connection.received(b"");
+                continue;
+            }
+            if wants.ended {
+                connection.end_of_input();
+                continue;
+            }
+            if !wants.read || *ended {
+                return Poll::Pending;
+            }
+            match body.poll_data(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some(Ok(bytes))) => {
+                    connection.received(&bytes);
+                    // What is kept now counts against the bound of the body: the client may send as much again.
+                    let _ = body.flow_control().release_capacity(bytes.len());
+                }
+                Poll::Ready(None) => {
+                    *ended = true;
+                    connection.end_of_stream();
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    given_up.add();
+                    connection.lose(&mut connection.state.lock());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Task {
+    /// However the task ends, a panic included, nobody waits for this stream any longer.
+    fn drop(&mut self) {
+        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.release();
+        self.connection.server.forget(self.connection.id);
+    }
+}
+
+impl Connection {
+    /// The client has sent all of the body: that is no more the end of the stream than of any other request.
+    fn end_of_stream(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Busy && !state.http.intake.is_complete() {
+            state.http.intake.end();
+            if state.http.intake.wants_signal() {
+                session::announce(self, &mut state);
+            }
+            self.rearm(&state);
+            return;
+        }
+        drop(state);
+        self.end_of_input();
+    }
+}

@@ -1,0 +1,137 @@
+//! The bytes of a connection, as `h2` reads and writes them.
+
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::server::connection::Connection;
+use crate::server::drive::with_scratch;
+use crate::server::stream::{Reading, Writing};
+
+/// Both halves of a connection, and what was read before.
+pub(super) struct Wire {
+    connection: Arc<Connection>,
+    reading: Reading,
+    /// Read before it was known what the client speaks.
+    early: Bytes,
+    /// The client takes nothing at the moment.
+    stalled: bool,
+}
+
+impl Wire {
+    pub(super) fn new(connection: Arc<Connection>, reading: Reading, early: Bytes) -> Self {
+        Self { connection, reading, early, stalled: false }
+    }
+
+    fn poll_put(
+        &mut self,
+        context: &mut Context<'_>,
+        put: impl Fn(&Writing) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            match self.connection.with_socket(&put) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => {
+                    self.stall(false);
+                    return Poll::Ready(result);
+                }
+            }
+            let Poll::Ready(ready) = self.connection.poll_room(context) else {
+                self.stall(true);
+                return Poll::Pending;
+            };
+            ready?;
+        }
+    }
+
+    /// Notes whether the client takes what is written: the time it may not is limited.
+    fn stall(&mut self, stalled: bool) {
+        if self.stalled != stalled {
+            self.stalled = stalled;
+            let mut state = self.connection.state.lock();
+            state.blocked = stalled;
+            self.connection.rearm(&state);
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let count = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
+        let Self { reading, connection, early, .. } = &mut *self;
+        if !matches!(reading, Reading::Tls(_)) {
+            let count = ready!(reading.poll_read(context, buffer.initialize_unfilled()))?;
+            buffer.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        // Records are larger than what is asked for here.
+        let read = with_scratch(|scratch| {
+            let count = ready!(reading.poll_read(context, scratch))?;
+            let now = count.min(buffer.remaining());
+            buffer.put_slice(&scratch[..now]);
+            *early = Bytes::copy_from_slice(&scratch[now..count]);
+            Poll::Ready(Ok(()))
+        });
+        if reading.owes() {
+            // What does not leave now is tried again with the next flush.
+            connection.with_socket(Writing::try_flush)?;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_put(context, |socket| socket.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_put(context, |socket| socket.try_write_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.connection.with_socket(Writing::try_flush)? {
+                self.stall(false);
+                return Poll::Ready(Ok(()));
+            }
+            let Poll::Ready(ready) = self.connection.poll_room(context) else {
+                self.stall(true);
+                return Poll::Pending;
+            };
+            ready?;
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // Where a layer has a farewell of its own, it may wait for room.
+        self.connection.say_end(Shutdown::Write);
+        self.poll_flush(context)
+    }
+}

@@ -1,0 +1,163 @@
+//! The writing half of a stream: what a socket's is for a connection.
+//!
+//! Any thread may write. `h2` queues what its flow control allows and wakes the task of the connection, so nothing here
+//! waits, and no system call is made.
+
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use ::http::{Response, StatusCode};
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use parking_lot::Mutex;
+
+use crate::files::{Disk, File};
+
+/// Bytes of a file that are queued at a time.
+const SHARE: usize = 64 * 1024;
+
+/// See the module.
+pub(crate) struct StreamWriting {
+    half: Mutex<Half>,
+    /// That of the connection the stream is on.
+    pub(crate) descriptor: i64,
+}
+
+struct Half {
+    stage: Stage,
+    /// So many bytes are left of the answer, where that is known.
+    left: Option<usize>,
+}
+
+enum Stage {
+    /// The head has not been sent.
+    Open(SendResponse<Bytes>),
+    /// Data may be sent.
+    Sending(SendStream<Bytes>),
+    /// The stream has ended, one way or the other.
+    Over,
+}
+
+impl StreamWriting {
+    pub(super) fn new(respond: SendResponse<Bytes>, descriptor: i64) -> Self {
+        Self { half: Mutex::new(Half { stage: Stage::Open(respond), left: None }), descriptor }
+    }
+
+    /// Sends the head if there is one; after `left` bytes, where that is known, the stream ends.
+    pub(crate) fn open(&self, head: Option<Response<()>>, left: Option<usize>) {
+        let mut half = self.half.lock();
+        half.left = left;
+        if let (Stage::Open(respond), Some(head)) = (&mut half.stage, head) {
+            half.stage = match respond.send_response(head, left == Some(0)) {
+                Ok(stream) if left != Some(0) => Stage::Sending(stream),
+                // Complete; or the stream has been reset, which whoever writes next is told.
+                _ => Stage::Over,
+            };
+        }
+    }
+
+    /// An interim `100 Continue`.
+    pub(crate) fn invite(&self) {
+        if let Stage::Open(respond) = &mut self.half.lock().stage {
+            let mut interim = Response::new(());
+            *interim.status_mut() = StatusCode::CONTINUE;
+            // It fails when the stream has been reset, of which the task will tell.
+            let _ = respond.send_informational(interim);
+        }
+    }
+
+    /// Queues as much as flow control allows.
+    pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let wanted = slices.iter().map(|slice| slice.len()).sum();
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let mut half = self.half.lock();
+        let count = half.room(wanted)?;
+        let mut bytes = Vec::with_capacity(count);
+        for slice in slices {
+            bytes.extend_from_slice(&slice[..slice.len().min(count - bytes.len())]);
+        }
+        half.send(bytes.into())
+    }
+
+    /// Queues bytes of a file, as many as flow control allows.
+    pub(crate) fn send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
+        let mut half = self.half.lock();
+        let count = half.room(count.min(SHARE))?;
+        let mut bytes = Vec::with_capacity(count);
+        // Whoever sends files has looked whether it is in memory.
+        file.read(&mut bytes, offset, count, Disk::Wait);
+        if bytes.is_empty() { Ok(0) } else { half.send(bytes.into()) }
+    }
+
+    /// Waits for flow control to allow more.
+    pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.half.lock().stage {
+            Stage::Sending(stream) => match stream.poll_capacity(context) {
+                Poll::Ready(Some(Ok(_))) => Poll::Ready(Ok(())),
+                Poll::Ready(_) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                Poll::Pending => Poll::Pending,
+            },
+            _ => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+
+    /// Waits for the client to reset the stream, or for the end of the connection.
+    pub(crate) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.half.lock().stage {
+            Stage::Open(respond) => respond.poll_reset(context).map(drop),
+            Stage::Sending(stream) => stream.poll_reset(context).map(drop),
+            Stage::Over => Poll::Pending,
+        }
+    }
+
+    /// Ends the stream: nothing more comes.
+    pub(crate) fn end(&self) {
+        let mut half = self.half.lock();
+        match std::mem::replace(&mut half.stage, Stage::Over) {
+            // It fails when the stream has been reset.
+            Stage::Sending(mut stream) => drop(stream.send_data(Bytes::new(), true)),
+            // No answer has been begun.
+            Stage::Open(mut respond) => respond.send_reset(Reason::CANCEL),
+            Stage::Over => {}
+        }
+    }
+
+    /// Ends the stream so that the client sees it is not whole.
+    pub(crate) fn reset(&self, reason: Reason) {
+        match std::mem::replace(&mut self.half.lock().stage, Stage::Over) {
+            Stage::Sending(mut stream) => stream.send_reset(reason),
+            Stage::Open(mut respond) => respond.send_reset(reason),
+            Stage::Over => {}
+        }
+    }
+}
+
+impl Half {
+    /// How much of `wanted` bytes may be queued: at least one.
+    fn room(&mut self, wanted: usize) -> io::Result<usize> {
+        let Stage::Sending(stream) = &mut self.stage else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        stream.reserve_capacity(wanted);
+        match stream.capacity().min(wanted) {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn send(&mut self, bytes: Bytes) -> io::Result<usize> {
+        let Stage::Sending(stream) = &mut self.stage else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let count = bytes.len();
+        let last = self.left == Some(count);
+        self.left = self.left.map(|left| left.saturating_sub(count));
+        let sent = stream.send_data(bytes, last);
+        if last || sent.is_err() {
+            self.stage = Stage::Over;
+        }
+        match sent {
+            Ok(()) => Ok(count),
+            Err(_) => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
