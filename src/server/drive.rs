@@ -1,8 +1,9 @@
 //! The task of a connection: it waits for the socket, takes what arrives, and does what needs waiting.
 
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use crate::app::Signal;
 use crate::server::connection::{Connection, HIGH_WATER, Phase};
@@ -65,7 +66,12 @@ impl Future for Drive {
                 return Poll::Ready(());
             }
             if wants.multiplexed {
-                return http2.get_or_insert_with(|| Http2::new(connection, reading)).poll(context);
+                ready!(http2.get_or_insert_with(|| Http2::new(connection, reading)).poll(context));
+                if let Some(http2) = http2.take() {
+                    *reading = http2.into_reading();
+                }
+                connection.part();
+                continue;
             }
             if wants.room {
                 match connection.poll_room(context) {
@@ -164,6 +170,18 @@ impl Connection {
                 self.rearm(&state);
             }
             Err(_) => self.lose(&mut self.state.lock()),
+        }
+    }
+
+    /// HTTP/2 has ended, and said why. A client that has sent more than was read would see a reset instead.
+    fn part(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Multiplexed {
+            state.phase = Phase::Closing;
+            state.finished = true;
+            state.streaming = false;
+            state.blocked = !self.say_end(Shutdown::Write);
+            self.rearm(&state);
         }
     }
 

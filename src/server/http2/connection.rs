@@ -8,6 +8,7 @@ use ::http::Request;
 use bytes::Bytes;
 use h2::server::{Connection as Frames, Handshake, SendResponse};
 use h2::{Reason, RecvStream};
+use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use crate::server::batch;
@@ -21,6 +22,7 @@ use crate::server::stream::Reading;
 /// What the task of a connection drives once the client speaks HTTP/2.
 pub(crate) struct Http2 {
     connection: Arc<Connection>,
+    reading: Arc<Mutex<Reading>>,
     stage: Stage,
     /// Streams that began when this was last polled.
     young: Vec<Young>,
@@ -47,11 +49,12 @@ impl Http2 {
         let early = Bytes::from(std::mem::take(&mut state.input));
         connection.rearm(&state);
         drop(state);
-        let reading = std::mem::replace(reading, Reading::Gone);
-        let wire = Wire::new(Arc::clone(connection), reading, early);
+        let reading = Arc::new(Mutex::new(std::mem::replace(reading, Reading::Gone)));
+        let wire = Wire::new(Arc::clone(connection), Arc::clone(&reading), early);
         let handshake = settings(&connection.server.config).handshake(wire);
         Box::new(Self {
             connection: Arc::clone(connection),
+            reading,
             stage: Stage::Preface(Box::new(handshake)),
             young: Vec::new(),
             given_up: Arc::new(GivenUp::new()),
@@ -63,7 +66,7 @@ impl Http2 {
         })
     }
 
-    /// Ready once the connection is over, but for what [`crate::server::drive::Drive`] does in the end.
+    /// Ready once all has been said: the connection is over, or has only to wait for the client to go.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let waker = self.waker_for(context.waker());
         let context = &mut Context::from_waker(&waker);
@@ -93,6 +96,11 @@ impl Http2 {
         }
         self.note(streaming);
         Poll::Pending
+    }
+
+    /// Gives the reading half back.
+    pub(crate) fn into_reading(self: Box<Self>) -> Reading {
+        std::mem::replace(&mut *self.reading.lock(), Reading::Gone)
     }
 
     /// What wakes the task of this connection once for all that a batch of answers has for it.

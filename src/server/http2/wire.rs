@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::server::connection::Connection;
@@ -16,7 +17,8 @@ use crate::server::stream::{Reading, Writing};
 /// Both halves of a connection, and what was read before.
 pub(super) struct Wire {
     connection: Arc<Connection>,
-    reading: Reading,
+    /// Given back when HTTP/2 has ended: the socket is read on for a while (RFC 9112 9.6 has the reason).
+    reading: Arc<Mutex<Reading>>,
     /// Read before it was known what the client speaks.
     early: Bytes,
     /// The client takes nothing at the moment.
@@ -24,7 +26,7 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) fn new(connection: Arc<Connection>, reading: Reading, early: Bytes) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, reading: Arc<Mutex<Reading>>, early: Bytes) -> Self {
         Self { connection, reading, early, stalled: false }
     }
 
@@ -73,6 +75,7 @@ impl AsyncRead for Wire {
             return Poll::Ready(Ok(()));
         }
         let Self { reading, connection, early, .. } = &mut *self;
+        let reading = &mut *reading.lock();
         if !matches!(reading, Reading::Tls(_)) {
             let count = ready!(reading.poll_read(context, buffer.initialize_unfilled()))?;
             buffer.advance(count);
