@@ -401,6 +401,7 @@ impl Listeners {
         for (future, room, _) in futures {
             PyApp::resolve(py, &future, &room);
         }
+        exchange.take_refused();
         let (Some(callable), Some(response)) = (callable, response) else { return };
         let arguments: PyResult<Bound<'_, PyTuple>> =
             (response.clone_ref(py), exchange.write_offset()).into_pyobject(py);
@@ -409,8 +410,10 @@ impl Listeners {
             let _ = PyApp::log_callback(py, "on_writable", error, callable.bind(py));
         }
         // Not everything was taken: once there is room again the callback is called again. A callback that wrote nothing
-        // is not, or it would be called for ever.
-        exchange.watch_writable();
+        // is not, or it would be called for ever. There may be room again by now, with nobody left to say so.
+        if !exchange.watch_writable() && exchange.take_refused() && !exchange.is_over() {
+            exchange.server().signal(exchange, Signal::Writable);
+        }
     }
 
     fn resolve_whole(&self, py: Python<'_>, body: &Py<PyBytes>, futures: Vec<Py<PyAny>>) {

@@ -85,6 +85,8 @@ pub struct Exchange {
     yielded: AtomicBool,
     /// The client went away, or user code says so.
     aborted: AtomicBool,
+    /// There was no room for all of the last piece that was not to be queued.
+    refused: AtomicBool,
     /// The answer is complete.
     responded: AtomicBool,
     /// Whatever user code keeps with the exchange; made on first need.
@@ -135,6 +137,7 @@ impl Exchange {
             rest: Mutex::default(),
             yielded: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             responded: AtomicBool::new(false),
             user: OnceLock::new(),
         })

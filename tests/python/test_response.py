@@ -1348,6 +1348,44 @@ def try_all(res: Any, payload: bytes) -> None:
 
 
 @each_lane
+def test_room_while_a_callback_runs(serve: Serve, lane: str) -> None:
+    """A-RES-29: a callback that had no room, and returns when there is some again, is called again."""
+    payload = bytes(range(256)) * 40_000
+    refused, go = threading.Event(), threading.Event()
+    offsets: list[int] = []
+
+    def go_on(res: Any, offset: int) -> bool:
+        ok, _ = res.try_end(payload[offset:], len(payload))
+        if not ok and not refused.is_set():
+            offsets.append(res.get_write_offset())
+            refused.set()
+            assert go.wait(10)
+        return bool(ok)
+
+    def configure(app: Any) -> None:
+        def handle(res: Any, req: Any) -> None:
+            res.try_end(payload, len(payload))
+            res.on_writable(go_on)
+
+        app.get("/", on(lane, handle))
+        app.constant("/constant", "without Python")
+
+    running = serve(configure, **options(lane))
+    with running.client(receive_buffer=4096) as client, running.client() as other:
+        client.request()
+        body = b""
+        head = client.until(b"\r\n\r\n")
+        assert f"Content-Length: {len(payload)}\r\n".encode() in head
+        while not refused.is_set() or len(body) < offsets[0]:
+            body += client.pending or client.socket.recv(65536)
+            client.pending = b""
+        # Whatever room there is has been noticed when a later request is answered.
+        assert other.get("/constant").body == b"without Python"
+        go.set()
+        assert body + client.exactly(len(payload) - len(body)) == payload
+
+
+@each_lane
 def test_try_end_waits_for_the_client(serve: Serve, lane: str) -> None:
     """A-RES-12, A-RES-14, A-RES-29, B-HT-27: nothing is buffered; a client that takes nothing is waited for."""
     payload = bytes(range(256)) * 40_000

@@ -237,7 +237,7 @@ impl Exchange {
             self.connection.settle(&mut state);
             self.connection.flush(state);
         }
-        Attempt { taken: taken == offered, over }
+        self.attempted(taken == offered, over)
     }
 
     /// Queues `payload` as part of an answer of `total` bytes. `taken` says whether there is room for more.
@@ -258,7 +258,17 @@ impl Exchange {
             self.connection.settle(&mut state);
             self.connection.flush(state);
         }
+        self.attempted(taken, over)
+    }
+
+    fn attempted(&self, taken: bool, over: bool) -> Attempt {
+        self.refused.store(!taken && !over, Ordering::Release);
         Attempt { taken, over }
+    }
+
+    /// Whether there was no room for all of the last piece; asked once, it is forgotten.
+    pub fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::AcqRel)
     }
 
     /// Body bytes accepted so far; 0 once the exchange is over.
