@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .calls import Calls
 from .link import quiet
 from .options import AppListenOptions, listen_options
+from .ports import reason
 from .terminal import has_terminal
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Lifecycle(Calls):
             port_or_options: A port (0 or None: any free one) on every interface, a dict with fields of
                 :class:`AppListenOptions`, one of these, or any object with its attributes. ``options=1`` refuses to share
                 the port. ``domain`` is the path of a Unix socket; a stale file there is replaced. A :class:`socket.socket`
-                that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it.
+                that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it. It
+                does not block any more, for all who share it: a parent's own ``accept()`` raises :exc:`BlockingIOError`.
                 :func:`systemd_sockets` gives those of a service manager.
             handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
 
@@ -134,8 +136,7 @@ class Lifecycle(Calls):
                 where = f"domain {options.domain}"
             else:
                 where = f"port {options.port} of host {options.host or 'any'}"
-            reason = error.strerror or str(error).partition(" (os error ")[0]
-            raise RuntimeError(f"Failed to listen on {where}: {reason}") from error
+            raise RuntimeError(f"Failed to listen on {where}: {reason(error)}") from error
         if options.fd is not None:
             with socket.socket(fileno=os.dup(options.fd)) as inherited:
                 options = _options_of(inherited)
