@@ -218,9 +218,10 @@ class Lifecycle(Calls):
         _running.add(self)
 
     @staticmethod
-    def _note(text: str) -> None:
-        """Something went wrong on a connection, before there was a request."""
+    def _note(text: str) -> bool:
+        """Something went wrong on a connection, before there was a request. Whether anybody reads that now."""
         logger.debug("%s", text)
+        return logger.isEnabledFor(logging.DEBUG)
 
     def _drained(self) -> None:
         """The core has finished its last request."""

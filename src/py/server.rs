@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -355,7 +354,7 @@ impl Server {
     }
 
     /// Starts the threads. `event_loop` is where `async` handlers run; `notes` says whether anybody reads what goes wrong on
-    /// connections.
+    /// connections; that is asked again later.
     #[pyo3(signature = (event_loop, notes = false))]
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>, notes: bool) -> PyResult<()> {
         let cannot = |error| PyOSError::new_err(format!("cannot start the server: {error}"));
@@ -372,7 +371,7 @@ impl Server {
             server
         };
         self.app.set_event_loop(Some(event_loop));
-        self.app.takes_notes.store(notes, Ordering::Relaxed);
+        self.app.readers.are_there(notes);
         self.live.store(Arc::new(self.routes.lock().clone()));
         let listeners = std::mem::take(&mut *self.bound.lock());
         let started = py.detach(|| server.serve(listeners));
