@@ -79,6 +79,8 @@ class Lifecycle(Calls):
         self._signals = 0
         # Those that end a run. The worker of a supervisor leaves Ctrl+C, which the terminal sends to both, to it.
         self._stop_signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+        # Gives back the handlers of signals, if they are heard before `run` is called.
+        self._restore_signals: Callable[[], None] | None = None
         # Whether a terminal was there when signals were: its end is a SIGHUP too.
         self._terminal = False
         # The loop runs for the sake of requests, and not of a hook.
@@ -166,7 +168,7 @@ class Lifecycle(Calls):
             )
         self._signals = 0
         self._ended.clear()
-        restore = self._install_signals()
+        restore, self._restore_signals = self._restore_signals or self._install_signals(), None
         try:
             self._begin()
             self._serving = True
@@ -308,6 +310,17 @@ class Lifecycle(Calls):
             self.trigger_error(error, None, None)
             return None
         return result if inspect.isawaitable(result) else None
+
+    def _hear_signals(self) -> None:
+        """Keeps the signals that come before :meth:`run` for it: whoever says that the application is ready may be taken at
+        his word, and send one."""
+        if self._restore_signals is None:
+            self._restore_signals = self._install_signals()
+
+    def _unhear_signals(self) -> None:
+        if self._restore_signals is not None:
+            self._restore_signals()
+            self._restore_signals = None
 
     def _install_signals(self) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():
