@@ -14,7 +14,7 @@ use crate::files::Directory;
 use crate::http::encoding::{Accepted, Compression, Offer, encode};
 use crate::http::head;
 use crate::http::response::ResponseHead;
-use crate::server::{AccessQueue, Exchange, ServerName, WebSocket};
+use crate::server::{AccessQueue, Exchange, Note, ServerName, WebSocket};
 
 /// Number of a registered handler; what it stands for is the implementation's business.
 pub type HandlerId = u32;
@@ -149,7 +149,7 @@ pub enum Job {
     /// Tell user code of a server name that has no certificate of its own: it may add one before it drops this.
     ServerName(ServerName),
     /// Tell of what went wrong on a connection, for whoever looks for the cause; see [`App::takes_notes`].
-    Note(Box<str>),
+    Note(Note),
 }
 
 /// User code, as the core sees it.

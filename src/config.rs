@@ -32,7 +32,8 @@ pub struct Config {
     pub body_buffer: usize,
     /// From the first byte of a request head (or from accepting) to its last; then 408 and close. Default 10 s.
     pub header_timeout: Duration,
-    /// From accepting to the end of the TLS handshake; then the connection is closed. Default 10 s.
+    /// From accepting, or from the end of the PROXY preface where one is waited for (which has `header_timeout`), to the end of the
+    /// TLS handshake; then the connection is closed. Default 10 s.
     pub handshake_timeout: Duration,
     /// How long a connection may stay silent between two requests; then it is closed. Default 75 s.
     pub keep_alive_timeout: Duration,

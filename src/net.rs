@@ -69,7 +69,8 @@ impl Listener {
         }
     }
 
-    /// Takes a stream socket that somebody else has bound and listens on, such as the parent process.
+    /// Takes a stream socket that somebody else has bound and listens on, such as the parent process. It is set to not block,
+    /// for everybody who holds it.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(descriptor);
         if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
@@ -104,6 +105,15 @@ impl Listener {
         match self {
             Self::Tcp(listener) => TcpListener::from_std(listener).map(Acceptor::Tcp),
             Self::Unix(listener) => UnixListener::from_std(listener).map(Acceptor::Unix),
+        }
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> Self {
+        match listener {
+            Listener::Tcp(listener) => listener.into(),
+            Listener::Unix(listener) => listener.into(),
         }
     }
 }

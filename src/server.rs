@@ -13,6 +13,7 @@ mod exchange;
 mod files;
 mod http2;
 mod intake;
+mod notes;
 mod output;
 mod preface;
 mod reply;
@@ -38,6 +39,7 @@ pub use self::access::{Entry, Queue as AccessQueue, Traffic, What};
 pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
 pub use self::exchange::{Attempt, Exchange, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
+pub use self::notes::Note;
 pub use self::tls::{Secure, ServerName};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
@@ -62,6 +64,7 @@ pub struct Server {
     pub(crate) deadlines: deadlines::Deadlines,
     /// Topics of the sockets.
     pub(crate) hub: Hub<Arc<connection::Connection>>,
+    notes: Arc<notes::Notes>,
     connections: Mutex<HashMap<u64, Arc<connection::Connection>>>,
     numbers: AtomicU64,
     /// One permit an open socket.
@@ -106,6 +109,7 @@ impl Server {
             turn: turn::Turn::default(),
             deadlines: deadlines::Deadlines::new(),
             hub: Hub::default(),
+            notes: Arc::default(),
             connections: Mutex::default(),
             numbers: AtomicU64::new(0),
             closing: AtomicBool::new(false),
@@ -146,8 +150,10 @@ impl Server {
 
     /// Tells of something that went wrong on a connection, if anybody wants to hear.
     pub(crate) fn note(&self, write: impl FnOnce() -> String) {
-        if self.app.takes_notes() {
-            self.push(Job::Note(write().into()));
+        if self.app.takes_notes()
+            && let Some(note) = self.notes.take(write)
+        {
+            self.push(Job::Note(note));
         }
     }
 

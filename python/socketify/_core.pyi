@@ -1125,8 +1125,12 @@ class Server:
     def bind_unix(self, path: str, mode: int | None, backlog: int) -> int:
         """Binds a Unix socket with these permissions; gives 0."""
 
+    @staticmethod
+    def open_unix(path: str, mode: int, backlog: int) -> int:
+        """Listens on a Unix socket that no server has yet; gives its descriptor, which is the caller's."""
+
     def adopt(self, descriptor: int) -> int:
-        """Takes a listening socket and owns its descriptor from now on; gives its port."""
+        """Takes a listening socket and owns its descriptor from now on, which does not block any more; gives its port."""
 
     def start(self, event_loop: AbstractEventLoop, notes: bool = False) -> None:
         """Starts the threads; ``async`` handlers run on ``event_loop``. ``notes``: what fails on connections is told."""

@@ -63,8 +63,9 @@ class App(Lifecycle, ServerNames, Routes):
             have its own.
         body_buffer: Bytes of a body held for a handler that has not asked for them; then the client has to wait.
             Default 65 536.
-        header_timeout: Seconds for a request head to arrive; then 408. Default 10.
-        handshake_timeout: Seconds from accepting to the end of the TLS handshake; then the connection is closed. Default 10.
+        header_timeout: Seconds for a request head to arrive; then 408. A PROXY preface has as long. Default 10.
+        handshake_timeout: Seconds for the TLS handshake, from accepting or, where a PROXY preface is waited for, from the
+            end of that, which has ``header_timeout``; then the connection is closed. Default 10.
         keep_alive_timeout: Seconds a connection may be silent between requests. Default 75.
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
@@ -74,7 +75,9 @@ class App(Lifecycle, ServerNames, Routes):
         max_concurrent_streams: Streams that a client of HTTP/2 may have open on one connection. Default 128.
         proxy_protocol: Whether connections begin with a PROXY protocol preface, version 1 or 2, which says whom a proxy
             speaks for. ``"optional"``, the default: those of trusted proxies may. ``"required"`` or True: they have to, and
-            nobody else is let in. ``"off"`` or False: none does.
+            nobody else is let in. ``"off"`` or False: none does. Say ``"off"`` if something on this machine passes plain TCP
+            on without a preface (stunnel, ``ssh -R``, socat, Docker's userland proxy): with ``"optional"`` its remote
+            clients, whose bytes come from a trusted address, can send one and claim any address.
         trusted_proxies: Who is believed in that, and in the headers that ``Request.get_client_address`` reads: networks
             such as ``"10.0.0.0/8"``, addresses, ``"unix"`` for Unix sockets, ``"*"`` for everybody; in a list, or in one
             text with commas. Default ``["127.0.0.0/8", "::1", "unix"]``.

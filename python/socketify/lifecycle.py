@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .calls import Calls
 from .link import quiet
 from .options import AppListenOptions, listen_options
+from .ports import reason
 from .terminal import has_terminal
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ class Lifecycle(Calls):
         self._signals = 0
         # Those that end a run. The worker of a supervisor leaves Ctrl+C, which the terminal sends to both, to it.
         self._stop_signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
+        # Gives back the handlers of signals, if they are heard before `run` is called.
+        self._restore_signals: Callable[[], None] | None = None
         # Whether a terminal was there when signals were: its end is a SIGHUP too.
         self._terminal = False
         # The loop runs for the sake of requests, and not of a hook.
@@ -102,7 +105,8 @@ class Lifecycle(Calls):
             port_or_options: A port (0 or None: any free one) on every interface, a dict with fields of
                 :class:`AppListenOptions`, one of these, or any object with its attributes. ``options=1`` refuses to share
                 the port. ``domain`` is the path of a Unix socket; a stale file there is replaced. A :class:`socket.socket`
-                that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it.
+                that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it. It
+                does not block any more, for all who share it: a parent's own ``accept()`` raises :exc:`BlockingIOError`.
                 :func:`systemd_sockets` gives those of a service manager.
             handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
 
@@ -134,8 +138,7 @@ class Lifecycle(Calls):
                 where = f"domain {options.domain}"
             else:
                 where = f"port {options.port} of host {options.host or 'any'}"
-            reason = error.strerror or str(error).partition(" (os error ")[0]
-            raise RuntimeError(f"Failed to listen on {where}: {reason}") from error
+            raise RuntimeError(f"Failed to listen on {where}: {reason(error)}") from error
         if options.fd is not None:
             with socket.socket(fileno=os.dup(options.fd)) as inherited:
                 options = _options_of(inherited)
@@ -165,7 +168,7 @@ class Lifecycle(Calls):
             )
         self._signals = 0
         self._ended.clear()
-        restore = self._install_signals()
+        restore, self._restore_signals = self._restore_signals or self._install_signals(), None
         try:
             self._begin()
             self._serving = True
@@ -217,9 +220,10 @@ class Lifecycle(Calls):
         _running.add(self)
 
     @staticmethod
-    def _note(text: str) -> None:
-        """Something went wrong on a connection, before there was a request."""
+    def _note(text: str) -> bool:
+        """Something went wrong on a connection, before there was a request. Whether anybody reads that now."""
         logger.debug("%s", text)
+        return logger.isEnabledFor(logging.DEBUG)
 
     def _drained(self) -> None:
         """The core has finished its last request."""
@@ -306,6 +310,17 @@ class Lifecycle(Calls):
             self.trigger_error(error, None, None)
             return None
         return result if inspect.isawaitable(result) else None
+
+    def _hear_signals(self) -> None:
+        """Keeps the signals that come before :meth:`run` for it: whoever says that the application is ready may be taken at
+        his word, and send one."""
+        if self._restore_signals is None:
+            self._restore_signals = self._install_signals()
+
+    def _unhear_signals(self) -> None:
+        if self._restore_signals is not None:
+            self._restore_signals()
+            self._restore_signals = None
 
     def _install_signals(self) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():

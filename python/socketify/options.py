@@ -57,7 +57,7 @@ class AppListenOptions:
         port: TCP port; 0, the default, takes any free one.
         host: Host name or address to listen on; None, the default, means all interfaces.
         options: 0, the default, lets processes of one process group, such as those that a program has forked, share
-            the port; 1 takes it exclusively.
+            the port; 1 takes it exclusively, which alone keeps out processes that say ``reuse_port=True``.
         domain: Path of a UNIX domain socket to listen on instead; None, the default, means TCP. It goes with
             neither ``host`` nor ``port``. With ``"@"`` or NUL before it, it is a name of Linux's abstract namespace,
             which is no file.
@@ -66,8 +66,9 @@ class AppListenOptions:
         backlog: Connections that the system keeps until they are accepted. Default 4096, and at most what the system's
             ``somaxconn`` says.
         fd: Number of a file descriptor to serve, a socket that listens already; None, the default, for none. It goes
-            with none of the others and stays the caller's.
-        reuse_port: True shares the port with processes of other groups too, if they ask for the same. Default False.
+            with none of the others and stays the caller's. The socket does not block any more, for all who share it.
+        reuse_port: True takes a share of the port without looking at who listens there: processes of the same user, of
+            this group or another, that have not taken it exclusively. Default False.
 
     Raises:
         RuntimeError: A field is of the wrong type or out of range, or given together with one that it does not go with.
@@ -80,7 +81,7 @@ class AppListenOptions:
     mode: int | None = _option(None, "permissions of the UNIX domain socket; 0o700 if not given", number=True)
     backlog: int = _option(_BACKLOG, "connections that the system keeps until they are accepted")
     fd: int | None = _option(None, "file descriptor of a socket that listens already", number=True)
-    reuse_port: bool = _option(False, "whether processes of other groups may share the port")
+    reuse_port: bool = _option(False, "whether to share the port with processes of other groups")
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
-import stat
 
+from ._core import Server
 from .options import AppListenOptions
 
 __all__ = ["Claim", "claim"]
@@ -41,6 +40,12 @@ class Claim:
         """This process lets go of it; those that were forked have it still."""
         for held in self._held:
             held.close()
+
+
+def reason(error: OSError) -> str:
+    """What is wrong, without the number of the error."""
+    # `strerror` is None in errors that have none of the system's.
+    return error.strerror or str(error).partition(" (os error ")[0]
 
 
 def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
@@ -92,8 +97,7 @@ def claim(
         held = _tcp(host, port, shared, backlog)
     except OSError as error:
         where = f"domain {path}" if path is not None else f"port {port} of host {host or 'any'}"
-        # `strerror` is None in errors that Python makes itself.
-        raise RuntimeError(f"Failed to listen on {where}: {error.strerror or error}") from error
+        raise RuntimeError(f"Failed to listen on {where}: {reason(error)}") from error
     address = held.getsockname()
     if shared:
         # The address and not the name, which may have another one by the time a worker looks it up.
@@ -150,37 +154,4 @@ def _bind(family: socket.AddressFamily, address: str, port: int, *, share: bool)
 
 
 def _unix(path: str, mode: int, backlog: int) -> socket.socket:
-    if path.startswith(("@", "\0")):
-        # A name of the abstract namespace: no file, so there is nothing to replace and nothing to permit.
-        opened = socket.socket(socket.AF_UNIX)
-        try:
-            opened.bind("\0" + path[1:])
-            opened.listen(backlog)
-        except BaseException:
-            opened.close()
-            raise
-        return opened
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode):
-            with socket.socket(socket.AF_UNIX) as probe:
-                # A server whose backlog is full would have us wait.
-                probe.setblocking(False)
-                try:
-                    probe.connect(path)
-                except ConnectionRefusedError:
-                    os.unlink(path)
-                except BlockingIOError:
-                    raise OSError(errno.EADDRINUSE, "another process is listening on it") from None
-                else:
-                    raise OSError(errno.EADDRINUSE, "another process is listening on it")
-    opened = socket.socket(socket.AF_UNIX)
-    try:
-        # As the core does: never more than was asked for, and all of it before anybody can connect.
-        os.fchmod(opened.fileno(), mode)
-        opened.bind(path)
-        os.chmod(path, mode)
-        opened.listen(backlog)
-    except BaseException:
-        opened.close()
-        raise
-    return opened
+    return socket.socket(fileno=Server.open_unix(path, mode, backlog))

@@ -203,6 +203,15 @@ def serve(
     Raises:
         SystemExit: The application, or a signal, wants the process to end.
     """
+
+    def announce(config: AppListenOptions) -> None:
+        app._hear_signals()
+        try:
+            ready(app, config)
+        except BaseException:
+            app._unhear_signals()
+            raise
+
     try:
         app = prepare(settings)
         if not interrupt:
@@ -211,7 +220,7 @@ def serve(
             *others, last = where if isinstance(where, list) else [where]
             for other in others:
                 app.listen(other)
-            app.listen(last, lambda config: ready(app, config))
+            app.listen(last, announce)
         except RuntimeError as error:
             # An error of an `on_start` hook goes to the error handler: this one is of the socket.
             complain(str(error))

@@ -4,8 +4,9 @@
 //! proxies that are: the list is walked from there, past trusted hops, up to the first that is none. That is the client,
 //! whatever stands to its left. Where the walk meets something that names nobody, nobody is named.
 //!
-//! A proxy that writes one of the two families passes the other on as the client sent it. So where a request has both,
-//! nothing counts but what both say.
+//! A proxy that writes one of the two families passes the other on as the client sent it. So where both name a client, nothing
+//! counts but what both say. Where one of them names none, the other counts, but for what the two say differently. `Forwarded`
+//! always speaks of the client: an element without an address is a proxy that does not tell it.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -34,7 +35,7 @@ pub fn origin(block: &[u8], peer: Option<IpAddr>, trust: &Trust) -> Origin {
     let claim = match (standard(block, trust), customary(block, trust)) {
         (None, None) => Claim::default(),
         (Some(claim), None) | (None, Some(claim)) => claim,
-        (Some(one), Some(other)) => one.agreed(&other),
+        (Some(standard), Some(customary)) => standard.beside(&customary),
     };
     let address = match claim.client {
         Client::Unsaid => peer,
@@ -64,8 +65,21 @@ struct Claim {
 }
 
 impl Claim {
-    /// What the other one says too.
-    fn agreed(self, other: &Self) -> Self {
+    /// What counts of this one, which names a client or refuses to, beside the other.
+    fn beside(self, other: &Self) -> Self {
+        if other.client == Client::Unsaid {
+            // Any client can add a line of the other family: it takes nothing away that this one alone speaks of, and what it
+            // alone speaks of is not believed.
+            let unless_denied = |own: Option<String>, other: &Option<String>| {
+                own.filter(|own| other.as_ref().is_none_or(|other| own == other))
+            };
+            return Self {
+                client: self.client,
+                scheme: unless_denied(self.scheme, &other.scheme),
+                host: unless_denied(self.host, &other.host),
+            };
+        }
+        // Either may be the client's own: it knows its address, so that to agree on that makes nothing else true.
         Self {
             client: if self.client == other.client { self.client } else { Client::Unknown },
             scheme: self.scheme.filter(|scheme| Some(scheme) == other.scheme.as_ref()),

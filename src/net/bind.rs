@@ -2,13 +2,21 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// How long others that bind in the same directory are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often they are looked for meanwhile.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Listens on a TCP port.
 pub(super) fn tcp(
@@ -65,20 +73,44 @@ pub(super) fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<std::os::
     if let [0 | b'@', name @ ..] = bytes {
         let abstract_name = [b"\0", name].concat();
         socket.bind(&SockAddr::unix(std::ffi::OsStr::from_bytes(&abstract_name))?)?;
+        listen(&socket, backlog)?;
     } else {
+        // Between binding and listening a socket looks as if its owner had gone: nobody may replace it then, nor may two
+        // replace the same stale one.
+        let _turn = take_turn(path);
         remove_stale(path)?;
         // The file takes over what the socket has, less what the process masks out: it never has more than was asked for.
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
         socket.bind(&SockAddr::unix(path)?)?;
         // Nobody can connect before it listens, so what the mask has taken away can be given back here.
-        if let Err(error) = permit(path, mode) {
+        if let Err(error) = permit(path, mode).and_then(|()| listen(&socket, backlog)) {
             let _ = std::fs::remove_file(path);
             return Err(error);
         }
     }
-    socket.listen(backlog)?;
-    socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+fn listen(socket: &Socket, backlog: i32) -> io::Result<()> {
+    socket.listen(backlog)?;
+    socket.set_nonblocking(true)
+}
+
+/// Waits for others that bind in the same directory, by a lock on it, which lasts as long as what is returned. They take a
+/// moment, so whoever keeps the lock for longer is somebody else, and is not waited for; nor is anything else that keeps the
+/// directory from being locked a reason not to listen.
+fn take_turn(path: &Path) -> Option<OwnedFd> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty()).ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => sleep(PAUSE),
+            Err(_) => return None,
+        }
+    }
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -88,9 +120,19 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     // Only a refusal says that nobody is there. A server whose backlog is full would have us wait, were we to block.
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
-    match probe.connect(&SockAddr::unix(path)?) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path),
-        _ => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is listening on it")),
+    match probe.connect(&SockAddr::unix(path)?).map_err(|error| (error.kind(), error)) {
+        Ok(()) | Err((io::ErrorKind::WouldBlock, _)) => {
+            Err(io::Error::new(io::ErrorKind::AddrInUse, "another process is listening on it"))
+        }
+        Err((io::ErrorKind::ConnectionRefused, _)) => std::fs::remove_file(path),
+        // Its owner has removed it.
+        Err((io::ErrorKind::NotFound, _)) => Ok(()),
+        Err((kind, error)) => {
+            let text = format!(
+                "there is a socket, and whether a process listens on it cannot be found out: {error}"
+            );
+            Err(io::Error::new(kind, text))
+        }
     }
 }
 
@@ -105,5 +147,79 @@ fn permit(path: &Path, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode))
+    // Linux has no other way before 6.6: `fchmod` does not take what was opened by its path alone.
+    std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode)).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                let (found, text) =
+                    (found & 0o7777, "its permissions cannot be changed where /proc is not mounted");
+                let advice = "mount it, or set the umask of the process so that nothing has to be changed";
+                io::Error::other(format!("{text} (from {found:#o} to {mode:#o}): {advice}"))
+            }
+            _ => error,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// A directory that goes with the test.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("socketify-{name}-{}", std::process::id()));
+            std::fs::create_dir(&path).unwrap();
+            Self(path)
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_once() {
+        let directory = Directory::new("stale");
+        let path = directory.0.join("socket");
+        for round in 0..200 {
+            // The file stays; the socket is closed.
+            drop(UnixListener::bind(&path).unwrap());
+            let start = std::sync::Barrier::new(4);
+            let bound: Vec<_> = std::thread::scope(|scope| {
+                let attempt = || {
+                    start.wait();
+                    unix(&path, 0o600, 8)
+                };
+                let attempts: Vec<_> = (0..4).map(|_| scope.spawn(attempt)).collect();
+                attempts.into_iter().map(|attempt| attempt.join().unwrap()).collect()
+            });
+            let mut served: Vec<_> = bound.iter().flatten().collect();
+            let listener = served.pop().unwrap();
+            assert!(served.is_empty(), "round {round}: {bound:?}");
+            let _client = UnixStream::connect(&path).unwrap();
+            listener.accept().unwrap();
+            for refused in bound.iter().filter_map(|bound| bound.as_ref().err()) {
+                assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            }
+            drop(bound);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_kept_is_not_waited_for() {
+        let directory = Directory::new("lock");
+        let path = directory.0.join("socket");
+        let kept = take_turn(&path);
+        assert!(kept.is_some());
+        unix(&path, 0o600, 8).unwrap();
+    }
 }

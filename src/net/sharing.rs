@@ -4,11 +4,15 @@
 //! them without a word. Programs that fork one process for each core, and have each listen, rely on it. What tells the two
 //! apart is the process group: children are born into their parent's, and a shell or a service manager gives each program it
 //! starts one of its own.
+//!
+//! This is a guard against mistakes. Whoever has set the option before cannot take it back, so a later process of the same user
+//! that does not look, or does not mind, shares the port all the same: only a port that is exclusive is not shared.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use crate::net::{Endpoint, bind};
 
@@ -42,13 +46,12 @@ pub fn refuse_strangers(endpoint: &Endpoint) -> io::Result<()> {
     if listening.is_empty() {
         return Ok(());
     }
-    for socket in sockets_of_group() {
-        listening.remove(&socket);
-    }
+    let Some(sockets) = sockets_of_group() else { return Ok(()) };
+    listening.retain(|socket| !sockets.contains(socket));
     if listening.is_empty() {
         return Ok(());
     }
-    let text = "it is in use by a process of another process group, with which it is shared only if both ask for that";
+    let text = "it is in use by a process of another process group; reuse_port=True would take a share of its connections";
     Err(io::Error::new(io::ErrorKind::AddrInUse, text))
 }
 
@@ -96,26 +99,42 @@ fn listener(line: &str) -> Option<(SocketAddr, u64)> {
     Some((SocketAddr::new(address, port), inode))
 }
 
-/// Inodes of the sockets that processes of this one's group hold.
-fn sockets_of_group() -> HashSet<u64> {
-    let own = group_of("self");
+/// Inodes of the sockets that processes of this one's group hold; none where the system does not tell. A process that has
+/// dropped privileges, or has them of its program's file, is closed to its siblings, though they are of the same user.
+fn sockets_of_group() -> Option<HashSet<u64>> {
+    let own = group_of("self")?;
     let mut found = HashSet::new();
-    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+    for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
         let Some(name) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else {
             continue;
         };
-        // One that has ended since has no sockets.
-        if own.is_none() || group_of(name) != own {
-            continue;
+        if group_of(name) == Some(own) {
+            match sockets_of(&process.path().join("fd")) {
+                Ok(sockets) => found.extend(sockets),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
+                // One that has ended since has no sockets.
+                Err(_) => {}
+            }
         }
-        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        found.extend(descriptors.flatten().filter_map(|entry| {
-            let target = std::fs::read_link(entry.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
-        }));
     }
-    found
+    Some(found)
+}
+
+/// Inodes of the sockets in a directory of descriptors.
+fn sockets_of(descriptors: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(descriptors)? {
+        let target = match std::fs::read_link(entry?.path()) {
+            Ok(target) => target,
+            // Closed since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        let inode = target.to_str().and_then(|name| name.strip_prefix("socket:[")?.strip_suffix(']'));
+        found.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+    }
+    Ok(found)
 }
 
 /// The process group of a process, by its entry in `/proc`.

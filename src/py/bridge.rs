@@ -3,6 +3,7 @@
 //! What goes to the loop goes through one queue, emptied by the loop's own thread before it blocks. The loop is woken
 //! only if it said that it was about to block, so a burst costs one wake-up.
 
+mod readers;
 mod running;
 
 use std::any::Any;
@@ -19,6 +20,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyType};
 
 use crate::app::{App, HandlerId, Job, Lane, Signal};
+use crate::py::bridge::readers::Readers;
 use crate::py::classes::Classes;
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
@@ -53,7 +55,7 @@ pub(crate) struct Hooks {
     pub(crate) fail: Py<PyAny>,
     /// `()`: the server has drained.
     pub(crate) drained: Py<PyAny>,
-    /// `(text)`: something went wrong on a connection.
+    /// `(text)`: something went wrong on a connection; whether anybody reads that.
     pub(crate) note: Py<PyAny>,
     /// `(callable)`: whether it is a coroutine function.
     pub(crate) is_coroutine: Py<PyAny>,
@@ -103,8 +105,8 @@ pub(crate) struct PyApp {
     access: Mutex<Option<Arc<AccessQueue>>>,
     /// Who is asked for TLS server names that are not known.
     pub(super) missing_server_name: RwLock<Option<Handler>>,
-    /// Somebody reads what goes wrong on connections.
-    pub(crate) takes_notes: AtomicBool,
+    /// Who reads what goes wrong on connections.
+    pub(crate) readers: Readers,
 }
 
 impl PyApp {
@@ -136,7 +138,7 @@ impl PyApp {
             threads: Mutex::default(),
             access: Mutex::default(),
             missing_server_name: RwLock::default(),
-            takes_notes: AtomicBool::new(false),
+            readers: Readers::default(),
         })
     }
 
@@ -352,7 +354,7 @@ impl App for PyApp {
     }
 
     fn takes_notes(&self) -> bool {
-        self.takes_notes.load(Ordering::Relaxed)
+        self.readers.may_be_there()
     }
 
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what

@@ -1,10 +1,9 @@
 //! `Server`: what `socketify.App` drives: routes and options in, listening sockets, start, close and join.
 
 use std::collections::HashMap;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -328,10 +327,19 @@ impl Server {
 
     /// Binds a Unix socket; `mode` are its permissions.
     #[pyo3(signature = (path, mode, backlog))]
-    fn bind_unix(&self, path: PathBuf, mode: Option<u32>, backlog: i32) -> PyResult<u16> {
+    fn bind_unix(&self, py: Python<'_>, path: PathBuf, mode: Option<u32>, backlog: i32) -> PyResult<u16> {
         let endpoint = Endpoint::Unix { path, mode: mode.unwrap_or(UNIX_MODE) };
-        let listener = Listener::bind_with(&endpoint, backlog)?;
+        // Others that bind there are waited for.
+        let listener = py.detach(|| Listener::bind_with(&endpoint, backlog))?;
         self.listen(listener)
+    }
+
+    /// Listens on a Unix socket that no server has yet; gives its descriptor, which is the caller's.
+    #[staticmethod]
+    fn open_unix(py: Python<'_>, path: PathBuf, mode: u32, backlog: i32) -> PyResult<RawFd> {
+        let endpoint = Endpoint::Unix { path, mode };
+        let listener = py.detach(|| Listener::bind_with(&endpoint, backlog))?;
+        Ok(OwnedFd::from(listener).into_raw_fd())
     }
 
     /// Takes a listening socket and owns its descriptor from now on; gives its port.
@@ -346,7 +354,7 @@ impl Server {
     }
 
     /// Starts the threads. `event_loop` is where `async` handlers run; `notes` says whether anybody reads what goes wrong on
-    /// connections.
+    /// connections; that is asked again later.
     #[pyo3(signature = (event_loop, notes = false))]
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>, notes: bool) -> PyResult<()> {
         let cannot = |error| PyOSError::new_err(format!("cannot start the server: {error}"));
@@ -363,7 +371,7 @@ impl Server {
             server
         };
         self.app.set_event_loop(Some(event_loop));
-        self.app.takes_notes.store(notes, Ordering::Relaxed);
+        self.app.readers.are_there(notes);
         self.live.store(Arc::new(self.routes.lock().clone()));
         let listeners = std::mem::take(&mut *self.bound.lock());
         let started = py.detach(|| server.serve(listeners));

@@ -11,7 +11,7 @@ use crate::net::{Accepted, Acceptor};
 use crate::server::Server;
 use crate::server::connection::NEVER;
 use crate::server::drive::Drive;
-use crate::server::preface::{self, Greeting, Wanted};
+use crate::server::preface::{self, Failure, Greeting, Wanted};
 use crate::server::stream::{Loose, split};
 use crate::server::tls;
 
@@ -50,6 +50,7 @@ pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
 fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     let wanted = preface::wanted(server, stream.peer());
     if wanted == Wanted::Refused {
+        preface::note(server, stream.peer(), Failure::Untrusted);
         return;
     }
     let (runtime, same) = server.threads.pick();
@@ -76,8 +77,9 @@ fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, permit: OwnedSe
     let server = Arc::clone(server);
     // A task of its own, which ends with the preface: that of the connection is no larger for it.
     tokio::spawn(async move {
-        if let Some(greeting) = preface::read(&server, &stream, wanted).await {
-            go_on(&server, stream, greeting, permit);
+        match preface::read(&server, &stream, wanted).await {
+            Ok(greeting) => go_on(&server, stream, greeting, permit),
+            Err(failure) => preface::note(&server, stream.peer(), failure),
         }
     });
 }

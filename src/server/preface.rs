@@ -70,41 +70,85 @@ pub(crate) fn wanted(server: &Server, peer: Option<IpAddr>) -> Wanted {
     }
 }
 
-/// Reads the preface, if there is one. None: the connection is to be closed without a word, since nobody knows what the peer
-/// speaks. That is so for a preface that is malformed or required and not there, after the time that a request head has, and
-/// when the server closes.
-pub(crate) async fn read(server: &Server, stream: &Accepted, wanted: Wanted) -> Option<Greeting> {
-    let closing = server.stop_accepting.notified();
-    if server.is_closing() {
-        return None;
-    }
-    tokio::select! {
-        () = closing => None,
-        greeting = timeout(server.config.header_timeout, receive(stream, wanted)) => greeting.ok().flatten(),
+/// Why there is no greeting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// The peer is not one that may send a preface, and there has to be one.
+    Untrusted,
+    /// It has sent something else.
+    Missing,
+    /// It began like one, and then had not the form.
+    Malformed,
+    /// It has not been whole in time.
+    Late,
+    /// The peer went away before it was whole.
+    Gone,
+    /// Nothing went wrong: the server closes, or nothing has come of what there need not be.
+    None,
+}
+
+impl Failure {
+    /// What there is to tell of it, if anything.
+    fn reason(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Untrusted => "it is not in trusted_proxies, and a PROXY preface is required",
+            Self::Missing => "it has sent no PROXY preface, which is required",
+            Self::Malformed => "its PROXY preface is malformed",
+            Self::Late => "its PROXY preface was not whole within header_timeout",
+            Self::Gone => "it went away before a PROXY preface",
+            Self::None => return None,
+        })
     }
 }
 
-async fn receive(stream: &Accepted, wanted: Wanted) -> Option<Greeting> {
+/// Tells why a connection is not let in.
+pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: Failure) {
+    let Some(reason) = failure.reason() else { return };
+    server.note(|| {
+        let peer =
+            peer.map_or_else(|| "a peer of the Unix socket".to_owned(), |ip| ip.to_canonical().to_string());
+        format!("connection of {peer} closed: {reason}")
+    });
+}
+
+/// Reads the preface, if there is one. At any failure the connection is to be closed without a word, since nobody knows what the
+/// peer speaks.
+pub(crate) async fn read(server: &Server, stream: &Accepted, wanted: Wanted) -> Result<Greeting, Failure> {
+    let closing = server.stop_accepting.notified();
+    if server.is_closing() {
+        return Err(Failure::None);
+    }
     let mut bytes = Vec::new();
+    let told = tokio::select! {
+        () = closing => Err(Failure::None),
+        told = timeout(server.config.header_timeout, receive(stream, wanted, &mut bytes)) => told.unwrap_or(Err(Failure::Late)),
+    };
+    match told {
+        Ok(told) => Ok(Greeting { told, rest: bytes }),
+        Err(_) if bytes.is_empty() && wanted == Wanted::Optional => Err(Failure::None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Reads until it is known whom the peer speaks for. Leaves in `bytes` what is not of the preface.
+async fn receive(stream: &Accepted, wanted: Wanted, bytes: &mut Vec<u8>) -> Result<Told, Failure> {
     loop {
-        stream.readable().await.ok()?;
-        match take(stream, &mut bytes) {
-            Ok(0) => return None,
+        stream.readable().await.map_err(|_| Failure::Gone)?;
+        match take(stream, bytes) {
+            Ok(0) => return Err(Failure::Gone),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return None,
+            Err(_) => return Err(Failure::Gone),
         }
-        match proxy::parse(&bytes) {
+        match proxy::parse(bytes) {
             Preface::Partial => {}
             Preface::Present(length, addresses) => {
                 bytes.drain(..length);
-                let told = addresses.map_or(Told::Nobody, |addresses| Told::Addresses(Box::new(addresses)));
-                return Some(Greeting { told, rest: bytes });
+                return Ok(addresses.map_or(Told::Nobody, |addresses| Told::Addresses(Box::new(addresses))));
             }
-            Preface::Absent if wanted == Wanted::Optional => {
-                return Some(Greeting { told: Told::Nothing, rest: bytes });
-            }
-            Preface::Absent | Preface::Invalid => return None,
+            Preface::Absent if wanted == Wanted::Optional => return Ok(Told::Nothing),
+            Preface::Absent => return Err(Failure::Missing),
+            Preface::Invalid => return Err(Failure::Malformed),
         }
     }
 }

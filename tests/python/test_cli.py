@@ -335,6 +335,30 @@ def test_a_unix_socket(project: Project) -> None:
     assert command.stop()[0] == 0
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_right_after_the_line(project: Project, number: int) -> None:
+    """Who reads it may send one at once: it ends the process as at any later time, hooks and all."""
+    project.write(
+        "main.py",
+        f"""
+        import os
+        from socketify import App
+
+        class Slow(App):
+            def run(self):
+                os.kill(os.getpid(), {int(number)})
+                return super().run()
+
+        run = Slow()
+        run.on_shutdown(lambda: print("shut down", flush=True))
+        """,
+    )
+    status, out, err = project.run("main:run", "--port", "0")
+    assert (status, err) == (0, "")
+    assert out.startswith("Listening on ")
+    assert out.endswith("shut down\n")
+
+
 def test_the_host(project: Project) -> None:
     """F-03: -h is the host."""
     project.write("main.py", APPLICATION)

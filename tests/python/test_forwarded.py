@@ -53,6 +53,8 @@ def ask(client: Client, *lines: str) -> Any:
          ["192.0.2.7", "https", "test"]),
         (["Forwarded: for=9.9.9.9;proto=https;host=evil", "X-Forwarded-For: 192.0.2.7"], [None, "http", "test"]),
         (["Forwarded: for=192.0.2.7;proto=https;host=evil", "X-Forwarded-For: 192.0.2.7"], ["192.0.2.7", "http", "test"]),
+        (["X-Forwarded-Host: evil", "Forwarded: for=192.0.2.7;proto=https"], ["192.0.2.7", "https", "test"]),
+        (["X-Forwarded-Proto: http", "Forwarded: for=192.0.2.7;proto=https"], ["192.0.2.7", "http", "test"]),
     ],
 )  # fmt: skip
 def test_what_trusted_proxies_say(serve: Serve, lines: list[str], expected: list[Any]) -> None:

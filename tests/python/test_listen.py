@@ -188,6 +188,39 @@ def test_another_user_and_permissions(tmp_path: Path) -> None:
             assert admitted or b"PermissionError" in done.stderr
 
 
+def test_permissions_without_proc(tmp_path: Path) -> None:
+    """In a chroot they cannot be changed: the error says so, and nothing is left behind. Where they fit they need not be."""
+    if os.getuid() != 0:
+        pytest.skip("only root can change the root")
+    source = """
+    app = App()
+    os.umask(0o077)
+    os.chroot(sys.argv[1])
+    for mode in (0o666, 0o700):
+        try:
+            app.listen({"domain": "/socket", "mode": mode}, lambda config: say("listens"))
+        except RuntimeError as error:
+            say(error)
+            say(os.path.exists("/socket"))
+    """
+    with Program(source, str(tmp_path)) as program:
+        text = "its permissions cannot be changed where /proc is not mounted (from 0o600 to 0o666): mount it, or set"
+        assert program.word().startswith(f"Failed to listen on domain /socket: {text}")
+        assert (program.word(), program.word()) == ("False", "listens")
+
+
+def test_a_socket_of_another_kind(app: App, tmp_path: Path) -> None:
+    """That is no server on it: the reason is the system's."""
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.bind(path)
+        with pytest.raises(
+            RuntimeError, match=f"domain {path}: .* cannot be found out: Protocol wrong type for socket$"
+        ):
+            app.listen({"domain": path})
+    assert os.path.exists(path)
+
+
 @pytest.mark.parametrize("mark", ["@", "\0"])
 def test_abstract_names(mark: str) -> None:
     """A socket of no file, for whoever is in the same network namespace."""
@@ -409,6 +442,18 @@ def test_processes_of_one_group_share_a_port(port: int) -> None:
         until(lambda: seen.add(answered()) or seen == pids, "both answer")
 
 
+def test_processes_that_cannot_be_looked_at_share_a_port(port: int) -> None:
+    """Those that have dropped privileges are closed to each other: nobody is refused on a guess."""
+    hide = """
+import ctypes
+if os.getuid() == 0:
+    os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+"""
+    with Program(hide + SHARING, str(port), "no") as one, Program(hide + SHARING, str(port), "no") as other:
+        assert (one.listening().port, other.listening().port) == (port, port)
+
+
 def test_a_second_start_does_not_share(port: int) -> None:
     """Of another group: it would get half of the connections without a word."""
     with Program(SHARING, str(port), "no") as one:
@@ -426,6 +471,19 @@ def test_whoever_asks_shares_with_all(port: int) -> None:
     asked = "{'reuse_port': True}"
     with Program(SHARING, str(port), "no", asked) as one, Program(SHARING, str(port), "yes", asked) as other:
         assert (one.listening().port, other.listening().port) == (port, port)
+
+
+def test_who_keeps_others_out(port: int) -> None:
+    """A process that never asked for it shares its port with one that does; `options=1` alone does not."""
+    asks = "{'reuse_port': True}"
+    with Program(SHARING, str(port), "no") as one:
+        one.listening()
+        with Program(SHARING, str(port), "yes", asks) as other:
+            assert other.listening().port == port
+    with Program(SHARING, str(port), "no", "{'options': 1}") as one:
+        one.listening()
+        with Program(SHARING, str(port), "yes", asks) as other:
+            assert "Address already in use" in other.word()
 
 
 def test_another_address_is_not_shared(port: int) -> None:

@@ -18,7 +18,7 @@ import pytest
 from certificates import Authority
 from client import Client
 from conftest import Running
-from support import until
+from support import Gate, until
 from ws_client import handshake
 
 Serve = Callable[..., Running]
@@ -442,3 +442,91 @@ def test_haproxy_before_tls(
         pytest.raises(OSError, match=r"."),
     ):
         authority.context().wrap_socket(plain, server_hostname="localhost")
+
+
+# ---- what is told of those that are not let in --------------------------------------------------------------------------
+
+
+def sent(running: Running, data: bytes) -> None:
+    """Sends what closes the connection, and waits for that."""
+    with running.client() as client, contextlib.suppress(OSError):
+        client.send(data)
+        client.rest()
+
+
+def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [line.message for line in caplog.records if line.message.startswith("connection of ")]
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "reason"),
+    [
+        ({"proxy_protocol": "optional"}, BAD["v1 port"], "its PROXY preface is malformed"),
+        ({"proxy_protocol": "required"}, BAD["v2 version"], "its PROXY preface is malformed"),
+        ({"proxy_protocol": "required"}, REQUEST, "it has sent no PROXY preface, which is required"),
+        ({"proxy_protocol": "required", "header_timeout": 0.1}, b"PROXY TCP4",
+         "its PROXY preface was not whole within header_timeout"),
+        ({"proxy_protocol": "required", "trusted_proxies": ["10.0.0.0/8"]}, REQUEST,
+         "it is not in trusted_proxies, and a PROXY preface is required"),
+    ],
+)  # fmt: skip
+def test_one_line_in_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture, options: dict[str, Any], data: bytes, reason: str
+) -> None:
+    """Whoever looks for the cause finds one line at debug level."""
+    caplog.set_level("DEBUG", "socketify")
+    sent(serve(site, **options), data)
+    until(lambda: notes(caplog), "the line is written")
+    assert notes(caplog) == [f"connection of 127.0.0.1 closed: {reason}"]
+
+
+def test_who_says_nothing_is_not_told_of(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A health check that connects and leaves did nothing wrong, where no preface has to be."""
+    caplog.set_level("DEBUG", "socketify")
+    running = serve(site)
+    running.client().close()
+    sent(running, BAD["v1 port"])
+    until(lambda: notes(caplog), "the line is written")
+    assert notes(caplog) == ["connection of 127.0.0.1 closed: its PROXY preface is malformed"]
+
+
+def test_the_level_may_change_while_it_runs(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", "socketify")
+    running = serve(site)
+    sent(running, BAD["v1 port"])
+    caplog.set_level("DEBUG", "socketify")
+
+    def told() -> bool:
+        sent(running, BAD["v1 port"])
+        return bool(notes(caplog))
+
+    until(told, "the level is seen")
+
+
+def test_a_flood_is_told_of_in_part(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """While a handler blocks, only so many lines wait; the next one says how many did not."""
+    caplog.set_level("DEBUG", "socketify")
+    gate = Gate()
+
+    def configure(app: Any) -> None:
+        site(app)
+
+        def block(res: Any, req: Any) -> None:
+            gate.pass_through()
+            res.end("")
+
+        app.get("/block", block)
+
+    running = serve(configure)
+    with running.client() as client:
+        client.send(b"GET /block HTTP/1.1\r\nHost: test\r\n\r\n")
+        gate.arrived()
+        for _ in range(300):
+            sent(running, BAD["v1 port"])
+        gate.open()
+        client.answer()
+    until(lambda: len(notes(caplog)) >= 256, "those that waited are told")
+    sent(running, BAD["v1 port"])
+    until(lambda: len(notes(caplog)) > 256, "the next one is told")
+    assert notes(caplog)[-1].endswith("(44 more before this one were too many to be told)")
+    assert len(notes(caplog)) == 257

@@ -85,9 +85,45 @@ fn what_one_family_says_alone_does_not_count_beside_the_other() {
         "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: HTTPS",
     );
     assert_eq!(agreed.scheme.as_deref(), Some("https"));
-    for other in ["X-Forwarded-For: 192.0.2.8", "X-Forwarded-For: x", "X-Forwarded-Host: b"] {
+    for other in ["X-Forwarded-For: 192.0.2.8", "X-Forwarded-For: x"] {
         assert_eq!(both("Forwarded: for=192.0.2.7;proto=https;host=a", other), Origin::default(), "{other}");
     }
+}
+
+#[test]
+fn a_family_that_names_no_client_takes_nothing_away() {
+    let told = |standard: &str, customary: &str| {
+        let found = read("10.0.0.1", &format!("Forwarded: {standard}\r\n{customary}"));
+        (found.address.map(|address| address.to_string()), found.scheme, found.host)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let client = || some("192.0.2.7");
+    for (customary, scheme, host) in [
+        // Silent of both, or without the form, or of one of them; agreeing; contradicting.
+        ("X-Forwarded-For: \r\nX-Forwarded-Host: ", Some("https"), Some("a")),
+        ("X-Forwarded-Proto: <script>\r\nX-Forwarded-Host: a/../b", Some("https"), Some("a")),
+        ("X-Forwarded-Host: a", Some("https"), Some("a")),
+        ("X-Forwarded-Proto: https", Some("https"), Some("a")),
+        ("X-Forwarded-Host: x", Some("https"), None),
+        ("X-Forwarded-Proto: http", None, Some("a")),
+        ("X-Forwarded-Proto: http\r\nX-Forwarded-Host: x", None, None),
+    ] {
+        let expected = (client(), scheme.map(str::to_owned), host.map(str::to_owned));
+        assert_eq!(told("for=192.0.2.7;proto=https;host=a", customary), expected, "{customary}");
+    }
+    // What it alone says may be the client's own, since the proxy has written the one with the address.
+    for customary in
+        ["X-Forwarded-Host: x", "X-Forwarded-Proto: https", "X-Forwarded-Proto: https\r\nX-Forwarded-Host: x"]
+    {
+        assert_eq!(told("for=192.0.2.7", customary), (client(), None, None), "{customary}");
+        assert_eq!(told("for=unknown", customary), (None, None, None), "{customary}");
+    }
+    // Both name a client: neither is heard alone, whichever of them the proxy has written.
+    let customary = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a";
+    assert_eq!(told("for=192.0.2.7", customary), (client(), None, None));
+    assert_eq!(told("proto=https;host=a", customary), (None, some("https"), some("a")));
+    assert_eq!(told("for=192.0.2.7;proto=https;host=x", customary), (client(), some("https"), None));
+    assert_eq!(told("for=9.9.9.9;proto=http;host=x", customary), (None, None, None));
 }
 
 #[test]

@@ -200,9 +200,11 @@ impl PyApp {
             }),
             // Dropped with the job, which is when the handshake goes on.
             Job::ServerName(asked) => self.ask_server_name(py, &asked),
-            Job::Note(text) => {
-                if let Err(error) = self.hooks.note.call1(py, (&*text,)) {
-                    error.write_unraisable(py, Some(self.application.bind(py)));
+            Job::Note(note) => {
+                let told = self.hooks.note.call1(py, (note.text(),));
+                match told.and_then(|reads| reads.extract(py)) {
+                    Ok(reads) => self.readers.are_there(reads),
+                    Err(error) => error.write_unraisable(py, Some(self.application.bind(py))),
                 }
             }
             Job::Socket(socket) => {
