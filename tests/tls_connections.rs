@@ -55,6 +55,10 @@ impl Code {
             }
             b"/close" => drop(exchange.end(b"the last", true)),
             b"/never" => {}
+            path if path.starts_with(b"/bytes/") => {
+                let length = std::str::from_utf8(&path[7..]).unwrap().parse().unwrap();
+                exchange.end(&pattern(length), false);
+            }
             b"/client" => drop(exchange.end(format!("{:?}", exchange.proxied_peer()).as_bytes(), false)),
             b"/secure" => {
                 let secure = exchange.secure().unwrap();
@@ -411,4 +415,57 @@ fn a_close_says_goodbye_to_idle_clients() {
         assert_eq!(client.0.read(&mut [0]).unwrap(), 0);
     });
     assert!(took < PATIENCE);
+}
+
+/// A client that says everything it has to say and then listens gets the whole answer all the same, wherever in it the kernel
+/// had no room: also when that was for the last records.
+#[test]
+fn a_client_that_shuts_its_side_gets_all_of_its_answer() {
+    let served = started();
+    let steps: Vec<usize> = (1..80).collect();
+    // Few at a time: a client that has shut its side is answered within some seconds, or not at all.
+    for steps in steps.chunks(8) {
+        let waiting: Vec<_> = steps.iter().map(|step| half_closed(&served, step * 60_000)).collect();
+        // All of them have been answered, as far as there was room.
+        assert_eq!(served.client().text("/"), "Hello, World!");
+        for (length, mut client) in waiting {
+            assert!(client.body() == pattern(length), "{length}");
+            // And its end is a proper one.
+            assert_eq!(client.0.read(&mut [0]).unwrap(), 0, "{length}");
+        }
+    }
+}
+
+/// A client with little room that has asked for so many bytes, and asks for nothing more.
+fn half_closed(served: &Served, length: usize) -> (usize, Client) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], served.port)).into()).unwrap();
+    let mut socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut session = served.session(&[&version::TLS13]);
+    while session.is_handshaking() {
+        session.complete_io(&mut socket).unwrap();
+    }
+    let close = if length.is_multiple_of(120_000) { "Connection: close\r\n" } else { "" };
+    write!(session.writer(), "GET /bytes/{length} HTTP/1.1\r\nHost: localhost\r\n{close}\r\n").unwrap();
+    session.send_close_notify();
+    while session.wants_write() {
+        session.write_tls(&mut socket).unwrap();
+    }
+    (length, Client(StreamOwned::new(session, socket)))
+}
+
+/// A handshake does not hold up the end, nor does the end wait for it.
+#[test]
+fn a_server_that_closes_ends_its_handshakes() {
+    let served = started();
+    let mut stalled = served.socket();
+    stalled.write_all(b"\x16\x03\x01\x01\0\x01").unwrap();
+    let mut busy = served.client();
+    busy.ask("/never").0.flush().unwrap();
+    assert_eq!(served.client().text("/"), "Hello, World!");
+    served.server.close(PATIENCE);
+    let took = timed(|| assert!(matches!(stalled.read(&mut [0]), Ok(0) | Err(_))));
+    assert!(took < PATIENCE / 4, "{took:?}");
 }

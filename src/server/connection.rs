@@ -163,6 +163,8 @@ pub(crate) struct State {
     pub(crate) flushing: bool,
     /// How much it took.
     pub(crate) leaving: usize,
+    /// How much a TLS session had encrypted when the kernel had no room for it.
+    pub(crate) sealed: usize,
     /// The kernel's buffer is full; the task waits for room.
     pub(crate) blocked: bool,
     /// A handler is running: what it writes leaves together when it returns.
@@ -190,7 +192,7 @@ pub(crate) struct State {
 impl State {
     /// Bytes that the kernel had no room for; what a cork holds, or leaves for the first time, is not among them.
     pub(crate) fn waiting(&self) -> usize {
-        if self.blocked { self.out.len() + self.leaving } else { 0 }
+        if self.blocked { self.out.len() + self.leaving + self.sealed } else { 0 }
     }
 
     /// Whether something is queued.
@@ -257,6 +259,7 @@ impl Connection {
                 out: Output::default(),
                 flushing: false,
                 leaving: 0,
+                sealed: 0,
                 blocked: false,
                 corked: false,
                 watch_writable: false,
@@ -368,7 +371,12 @@ impl Connection {
         }
     }
 
-    /// Says that no more comes, then shuts the socket. False when that waits for the task.
+    /// Whether the session under HTTP has something to send that nobody sends at the moment.
+    pub(super) fn owes(&self) -> bool {
+        self.secure.is_some() && self.writing.read().as_ref().is_some_and(|(writing, _)| writing.owes())
+    }
+
+    /// Says that no more comes, then shuts the socket. False when that is left to the task, as room is.
     pub(super) fn say_end(&self, how: Shutdown) -> bool {
         self.writing.read().as_ref().is_none_or(|(writing, _)| writing.close(how))
     }

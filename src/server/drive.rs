@@ -9,7 +9,7 @@ use crate::app::Signal;
 use crate::server::connection::{Connection, HIGH_WATER, Phase};
 use crate::server::http2::Http2;
 use crate::server::session;
-use crate::server::stream::{READ_SIZE, Reading, Writing};
+use crate::server::stream::{READ_SIZE, Reading};
 
 /// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
 const PIPELINE_BOUND: usize = 64 * 1024;
@@ -68,7 +68,7 @@ impl Future for Drive {
             if wants.multiplexed {
                 ready!(http2.get_or_insert_with(|| Http2::new(connection, reading)).poll(context));
                 if let Some(http2) = http2.take() {
-                    *reading = http2.into_reading();
+                    *reading = http2.give_back_reading();
                 }
                 connection.part();
                 continue;
@@ -162,14 +162,10 @@ impl Connection {
 
     /// Sends what the TLS session has to say of its own.
     fn answer_session(self: &Arc<Self>) {
-        match self.with_socket(Writing::try_flush) {
-            Ok(true) => {}
-            Ok(false) => {
-                let mut state = self.state.lock();
-                state.blocked = true;
-                self.rearm(&state);
-            }
-            Err(_) => self.lose(&mut self.state.lock()),
+        let state = self.state.lock();
+        // Whoever is writing looks for it when done; where room is waited for, it leaves with what waits.
+        if !state.flushing && !state.blocked {
+            self.transmit(state, b"", b"");
         }
     }
 

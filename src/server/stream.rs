@@ -141,6 +141,22 @@ impl Writing {
         }
     }
 
+    /// Whether something was taken that nobody hands the kernel at the moment.
+    pub(crate) fn owes(&self) -> bool {
+        match self {
+            Self::Tls(half) => half.owes(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => false,
+        }
+    }
+
+    /// Bytes that were taken and wait for the kernel to have room.
+    pub(crate) fn backlog(&self) -> usize {
+        match self {
+            Self::Tls(half) => half.backlog(),
+            Self::Tcp(_) | Self::Unix(_) | Self::Stream(_) => 0,
+        }
+    }
+
     /// Hands the kernel what was taken and still waits here. False when it has no room.
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
@@ -206,10 +222,13 @@ impl Writing {
         }
     }
 
-    /// Says to the client that no more comes, in the words of every layer. False when that waits for room.
+    /// Says to the client that no more comes, in the words of every layer. False when that is left to [`Writing::try_flush`].
     pub(crate) fn close(&self, how: Shutdown) -> bool {
         match self {
-            Self::Tls(half) => return half.close(how),
+            Self::Tls(half) => {
+                half.close(how);
+                return false;
+            }
             Self::Stream(stream) => stream.end(),
             Self::Tcp(_) | Self::Unix(_) => self.shutdown(how),
         }

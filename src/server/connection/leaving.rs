@@ -27,8 +27,9 @@ impl Connection {
 
     /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
     pub(crate) fn flush(self: &Arc<Self>, state: Locked<'_>) -> bool {
-        let anything = state.has_output() || state.http.has_file() || state.phase == Phase::Closing;
-        if !state.flushing && !state.blocked && anything {
+        let anything =
+            || state.has_output() || state.http.has_file() || state.phase == Phase::Closing || self.owes();
+        if !state.flushing && !state.blocked && anything() {
             return self.transmit(state, b"", b"");
         }
         !state.blocked
@@ -67,12 +68,14 @@ impl Connection {
             drop(state);
             self.open_with(frame);
             let result = self.write_out(&mut output, &mut payload, &mut suffix, file.is_some());
+            let sealed = self.sealed_of(&result);
             let mut progress = None;
             if matches!(result, Ok(true)) {
                 progress = file.take().map(|file| self.send_file(file));
             }
             state = self.state.lock();
             state.leaving = 0;
+            state.sealed = sealed;
             if file.is_some() && state.phase == Phase::Busy {
                 state.http.file = file;
             }
@@ -97,8 +100,8 @@ impl Connection {
                 continue;
             }
             match result {
-                Ok(true) if !state.has_output() => break,
-                // Others queued while we wrote: they count on us.
+                Ok(true) if !state.has_output() && !self.owes() => break,
+                // Others queued while we wrote, or the session has to answer: they count on us.
                 Ok(true) => {}
                 Ok(false) => {
                     state.blocked = true;
@@ -166,6 +169,16 @@ impl Connection {
         }
     }
 
+    /// What a TLS session holds of what a write has found no room for.
+    fn sealed_of(&self, result: &io::Result<bool>) -> usize {
+        match result {
+            Ok(false) if self.secure.is_some() => {
+                self.with_socket(|socket| Ok(socket.backlog())).unwrap_or_default()
+            }
+            _ => 0,
+        }
+    }
+
     /// Writes as much of `payload` as the kernel takes behind what is queued, and queues none of it; says how much.
     pub(crate) fn write_through(self: &Arc<Self>, mut state: Locked<'_>, payload: &[u8]) -> usize {
         if state.flushing || state.blocked || state.phase == Phase::Over {
@@ -178,6 +191,7 @@ impl Connection {
         self.open_with(frame);
         let (mut rest, mut nothing): (&[u8], &[u8]) = (payload, b"");
         let result = self.write_out(&mut output, &mut rest, &mut nothing, false);
+        let sealed = self.sealed_of(&result);
         let mut state = self.state.lock();
         state.flushing = false;
         state.out.put_back(output);
@@ -185,6 +199,7 @@ impl Connection {
             Ok(true) => {}
             Ok(false) => {
                 state.blocked = true;
+                state.sealed = sealed;
                 self.wake();
             }
             Err(_) => {
@@ -200,7 +215,7 @@ impl Connection {
     }
 
     pub(crate) fn after_flush(self: &Arc<Self>, state: &mut State) {
-        if state.out.is_empty() {
+        if state.out.is_empty() && state.sealed == 0 {
             state.log_sent();
         }
         if state.watch_writable && !state.blocked && state.out.len() < HIGH_WATER {
@@ -212,34 +227,47 @@ impl Connection {
         if state.phase == Phase::Socket && !state.blocked && state.out.is_empty() {
             websocket::has_room(self, state);
         }
-        if state.phase == Phase::Closing && !state.has_output() && !state.finished {
-            state.finished = true;
-            if self.is_stream() {
-                state.phase = Phase::Over;
-                // Neither waits: `h2` queues what it takes.
-                let _ = self.with_socket(|stream| {
-                    if state.cut {
-                        stream.fail();
-                    } else {
-                        stream.close(Shutdown::Write);
-                    }
-                    Ok(())
-                });
-            } else if state.cut || state.peer_closed {
-                state.phase = Phase::Over;
-                if state.cut {
-                    self.cut();
-                } else {
-                    self.say_end(Shutdown::Both);
-                }
-            } else {
-                // A client that has sent more than we read would see a reset instead of our answer: shut our side, and
-                // read on until it shuts its own (RFC 9112 9.6).
-                // Waiting for the task is as waiting for room: it then sends what waits.
-                state.blocked |= !self.say_end(Shutdown::Write);
-            }
-            self.rearm(state);
-            self.wake();
+        if state.phase == Phase::Closing && !state.has_output() && !state.blocked {
+            self.after_last(state);
         }
+    }
+
+    /// The last answer has left, or since then the farewell.
+    fn after_last(self: &Arc<Self>, state: &mut State) {
+        if state.finished {
+            // A client that has gone before is not waited for.
+            if state.peer_closed {
+                state.phase = Phase::Over;
+                self.wake();
+            }
+            return;
+        }
+        state.finished = true;
+        if self.is_stream() {
+            state.phase = Phase::Over;
+            // Neither waits: `h2` queues what it takes.
+            let _ = self.with_socket(|stream| {
+                if state.cut {
+                    stream.fail();
+                } else {
+                    stream.close(Shutdown::Write);
+                }
+                Ok(())
+            });
+        } else if state.cut {
+            state.phase = Phase::Over;
+            self.cut();
+        } else {
+            // A client that has sent more than we read would see a reset instead of our answer: shut our side, and read on
+            // until it shuts its own (RFC 9112 9.6).
+            let how = if state.peer_closed { Shutdown::Both } else { Shutdown::Write };
+            if !self.say_end(how) {
+                state.blocked = true;
+            } else if state.peer_closed {
+                state.phase = Phase::Over;
+            }
+        }
+        self.rearm(state);
+        self.wake();
     }
 }

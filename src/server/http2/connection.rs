@@ -99,7 +99,7 @@ impl Http2 {
     }
 
     /// Gives the reading half back.
-    pub(crate) fn into_reading(self: Box<Self>) -> Reading {
+    pub(crate) fn give_back_reading(&self) -> Reading {
         std::mem::replace(&mut *self.reading.lock(), Reading::Gone)
     }
 

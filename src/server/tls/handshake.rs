@@ -61,7 +61,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The task of a new connection that is to speak TLS.
+/// The task of a new connection that is to speak TLS. A server that closes has no use for more of them.
 pub(in crate::server) async fn shake(
     server: Arc<Server>,
     certificates: Arc<Certificates>,
@@ -69,10 +69,27 @@ pub(in crate::server) async fn shake(
     greeting: Greeting,
     permit: OwnedSemaphorePermit,
 ) {
+    let closing = server.stop_accepting.notified();
+    if server.is_closing() {
+        return;
+    }
+    tokio::select! {
+        () = closing => {}
+        () = meet(&server, &certificates, stream, greeting, permit) => {}
+    }
+}
+
+async fn meet(
+    server: &Arc<Server>,
+    certificates: &Certificates,
+    stream: Accepted,
+    greeting: Greeting,
+    permit: OwnedSemaphorePermit,
+) {
     let (reading, writing, peer) = split(stream);
     let mut shaking = Shaking { reading, writing, input: greeting.rest, out: Records::default() };
     let limit = server.config.handshake_timeout;
-    match timeout(limit, agree(&server, &certificates, &mut shaking)).await {
+    match timeout(limit, agree(server, certificates, &mut shaking)).await {
         Ok(Ok(agreed)) => {
             let Agreed { tls, secure, text, closed } = agreed;
             let Shaking { reading, writing, input, .. } = shaking;
@@ -92,12 +109,12 @@ pub(in crate::server) async fn shake(
             tokio::spawn(Drive::new(connection, reading));
         }
         Ok(Err(Failure::Told(why))) => {
-            note(&server, peer, &why);
+            note(server, peer, &why);
             // An error ends it as well.
             let _ = timeout(LINGER, shaking.part()).await;
         }
-        Ok(Err(Failure::Gone(why))) => note(&server, peer, &why),
-        Err(_) => note(&server, peer, &format!("not done within {limit:?}")),
+        Ok(Err(Failure::Gone(why))) => note(server, peer, &why),
+        Err(_) => note(server, peer, &format!("not done within {limit:?}")),
     }
 }
 
@@ -170,7 +187,10 @@ async fn select(
     let mut seen = 0;
     let name = loop {
         while seen < shaking.input.len() {
-            seen += acceptor.read_tls(&mut &shaking.input[seen..])?;
+            match acceptor.read_tls(&mut &shaking.input[seen..])? {
+                0 => return Err(Failure::Gone("its hello goes on behind its end".into())),
+                count => seen += count,
+            }
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => {

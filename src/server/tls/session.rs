@@ -179,10 +179,10 @@ impl Session {
         read.map_err(io::Error::other)
     }
 
-    /// Whether records wait to leave that nobody is writing.
+    /// Whether records, or the end, wait to leave and nobody is at it.
     fn owes(&self) -> bool {
         let inner = self.inner.lock();
-        !inner.leaving && !inner.out.is_empty()
+        !inner.leaving && (!inner.out.is_empty() || inner.end.is_some())
     }
 
     /// Encrypts what lies at the start of `slices` and writes it; says how much that was. `WouldBlock` when earlier records
@@ -220,8 +220,10 @@ impl Session {
         Ok(text.len())
     }
 
-    /// Writes the records that wait. False when the kernel has no room for all of them; true also when another thread is
-    /// writing, which takes what has been queued meanwhile.
+    /// Writes the records that wait. False when the kernel has no room for all of them.
+    ///
+    /// One thread at a time comes here: it has marked the connection as being flushed, or is the task of HTTP/2. Were there
+    /// another, it would find that somebody is writing, who takes along what has been queued meanwhile.
     pub(super) fn flush(&self, socket: &Writing) -> io::Result<bool> {
         loop {
             let mut records = {
@@ -367,10 +369,19 @@ impl TlsWriting {
         self.session.flush(&self.socket)
     }
 
-    /// Says that no more comes, and shuts the socket once that has left. False when it waits for room.
-    pub(crate) fn close(&self, how: Shutdown) -> bool {
+    /// Says that no more comes, and has the socket shut once that has left, which [`TlsWriting::flush`] sees to.
+    pub(crate) fn close(&self, how: Shutdown) {
         self.session.close(how);
-        self.session.flush(&self.socket).unwrap_or(true)
+    }
+
+    /// Whether records wait to leave that nobody is writing.
+    pub(crate) fn owes(&self) -> bool {
+        self.session.owes()
+    }
+
+    /// Bytes of records that wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.session.inner.lock().out.waiting().len()
     }
 
     /// The socket under the session.
