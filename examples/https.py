@@ -6,7 +6,7 @@
 
 Try it with:
 
-    curl --cacert misc/cert.pem https://localhost:3000
+    curl --cacert misc/cert.pem https://localhost:54321
 """
 
 from socketify import App, AppOptions, Request, Response
@@ -24,5 +24,5 @@ app = App(
     )
 )
 app.get("/", home)
-app.listen(3000, lambda config: print(f"Listening on https://localhost:{config.port}"))
+app.listen(54321, lambda config: print(f"Listening on https://localhost:{config.port}"))
 app.run()

@@ -28,6 +28,10 @@ pub enum Lane {
     Loop,
 }
 
+/// What keeps the handlers of a route: those are nobody's once the last clone is gone, and their numbers may come to mean
+/// others.
+pub type Lease = Arc<dyn Any + Send + Sync>;
+
 /// What a route leads to.
 #[derive(Clone, Debug)]
 pub enum Target {
@@ -39,6 +43,8 @@ pub enum Target {
         lane: Lane,
         /// Bytes of request body this route takes, in place of the server's limit.
         max_body_size: Option<u64>,
+        /// Kept by whoever may still come to the handler.
+        lease: Option<Lease>,
     },
     /// An answer known beforehand: served without user code.
     Constant(Arc<Constant>),
@@ -78,6 +84,8 @@ pub struct Behavior {
     pub close: Option<Listener>,
     /// Hears of topics that a socket joins or leaves.
     pub subscription: Option<Listener>,
+    /// Kept by whoever may still come to one of these.
+    pub lease: Option<Lease>,
 }
 
 /// A whole answer that never changes, but for its date.

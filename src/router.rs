@@ -89,7 +89,7 @@ mod pattern;
 mod tree;
 
 pub use self::domains::Domains;
-pub use self::hosts::{HostError, Hosts};
+pub use self::hosts::{HostError, Hosts, names_an_address};
 pub use self::params::{Match, Params};
 pub use self::pattern::{MAX_SEGMENTS, Pattern, PatternError};
 

@@ -12,7 +12,7 @@ mod names;
 mod pem;
 mod settings;
 
-pub use self::certificates::{Certificates, Selected};
+pub use self::certificates::{Certificates, Prepared, Selected};
 pub use self::ciphers::CipherError;
 pub use self::error::{Error, FileError, Role};
 pub use self::keys::KeyError;

@@ -122,7 +122,9 @@ impl Site {
     ) -> Self {
         let id = HandlerId::try_from(self.handlers.len()).unwrap();
         self.handlers.push(Box::new(handler));
-        self.router.insert(Kind::any(), pattern, Target::Handler { id, lane, max_body_size: None }).unwrap();
+        self.router
+            .insert(Kind::any(), pattern, Target::Handler { id, lane, max_body_size: None, lease: None })
+            .unwrap();
         self
     }
 

@@ -273,7 +273,9 @@ impl Site {
         let mut paths = Router::default();
         paths.insert(Kind::WebSocket, "/*", Target::WebSocket(Arc::new(self.behavior))).unwrap();
         if let Some(To { id, lane }) = self.http {
-            paths.insert(Kind::any(), "/http", Target::Handler { id, lane, max_body_size: None }).unwrap();
+            paths
+                .insert(Kind::any(), "/http", Target::Handler { id, lane, max_body_size: None, lease: None })
+                .unwrap();
         }
         let event_loop = {
             let code = Arc::clone(&code);

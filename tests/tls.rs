@@ -423,6 +423,46 @@ fn tickets_outlive_a_reload_and_no_change_of_policy() {
     assert_eq!(opened(None), None);
 }
 
+/// A registration lasts until its name is removed: neither a reload nor another one of the same name is mistaken for it.
+#[test]
+fn registrations() {
+    let place = Place::new("registrations");
+    let certificates = Certificates::new(place.pair("localhost")).unwrap();
+    for name in ["one.test", "*.one.test", "two.test"] {
+        assert!(certificates.add(name, None).unwrap());
+    }
+    let one = certificates.select(Some("one.test")).name.unwrap();
+    let any = certificates.select(Some("www.one.test")).name.unwrap();
+    certificates.reload().unwrap();
+    for host in [None, Some(&b"One.test:443"[..]), Some(b"127.0.0.1:443"), Some(b"[::1]")] {
+        assert!(certificates.stands_for(&one, host), "{host:?}");
+    }
+    for host in ["two.test", "www.one.test", "none.test", "none test", ""] {
+        assert!(!certificates.stands_for(&one, Some(host.as_bytes())), "{host:?}");
+    }
+    assert!(certificates.stands_for(&any, Some(b"api.one.test")));
+    certificates.remove("one.test");
+    assert!(!certificates.stands_for(&one, None));
+    certificates.add("one.test", None).unwrap();
+    assert!(!certificates.stands_for(&one, None));
+    assert!(certificates.stands_for(&any, None));
+}
+
+/// What has been prepared is known only when it is committed, and once.
+#[test]
+fn two_halves_of_a_registration() {
+    let place = Place::new("halves");
+    let certificates = Certificates::new(place.pair("localhost")).unwrap();
+    let prepare = || certificates.prepare("one.test", None).unwrap();
+    let (first, second) = (prepare().unwrap().0, prepare().unwrap().0);
+    assert!(!certificates.knows("one.test"));
+    let mut before = None;
+    assert!(certificates.commit(first, || before = Some(certificates.knows("one.test"))).unwrap());
+    assert_eq!(before, Some(false));
+    assert!(!certificates.commit(second, || panic!("it is there")).unwrap());
+    assert!(prepare().is_none());
+}
+
 /// RFC 4514: the last part first, and no value that can be taken for another part.
 #[test]
 fn subjects_as_text() {

@@ -130,7 +130,12 @@ fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Ser
     let tls = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![cert.der().clone()], key);
     let certificates = Arc::new(Certificates::from_config(Arc::new(tls.unwrap())));
     let mut site = Router::new();
-    site.insert(Kind::any(), "/*", Target::Handler { id: 0, lane: Lane::Turn, max_body_size: None }).unwrap();
+    site.insert(
+        Kind::any(),
+        "/*",
+        Target::Handler { id: 0, lane: Lane::Turn, max_body_size: None, lease: None },
+    )
+    .unwrap();
     if let Some(directory) = directory {
         let files = Directory::new(directory, 1, Options::default(), Types::default()).unwrap();
         site.insert(Kind::Files, "/files/*", Target::Files(Arc::new(files))).unwrap();

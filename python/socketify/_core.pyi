@@ -1044,7 +1044,8 @@ class Server:
         """Checks the name of a domain; gives it as requests to it are compared with."""
 
     def add_server_name(self, name: str, options: AppOptions | None = None) -> bool:
-        """Registers a TLS server name; False when it was there before, and without TLS."""
+        """Registers a TLS server name; False when it was there before, and without TLS. Nothing is registered when a warning
+        is an error."""
 
     def remove_server_name(self, name: str) -> bool:
         """Removes a TLS server name and its routes; whether it was there."""
@@ -1052,8 +1053,8 @@ class Server:
     def set_missing_server_name(self, handler: Callable[[str], object] | None, coroutine: bool) -> None:
         """Sets who is asked for TLS server names that are not known."""
 
-    def reload_certificates(self) -> None:
-        """Reads the files of all certificates anew."""
+    def reload_certificates(self) -> list[str]:
+        """Reads the files of all certificates anew; gives what the administrator should know of them."""
 
     def add_route(
         self,

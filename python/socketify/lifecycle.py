@@ -20,7 +20,7 @@ from .calls import Calls
 from .link import quiet
 from .options import AppListenOptions, listen_options
 from .ports import reason
-from .terminal import has_terminal
+from .terminal import has_terminal, is_foreground
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -81,8 +81,11 @@ class Lifecycle(Calls):
         self._stop_signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
         # Gives back the handlers of signals, if they are heard before `run` is called.
         self._restore_signals: Callable[[], None] | None = None
-        # Whether a terminal was there when signals were: its end is a SIGHUP too.
+        # Whether a terminal had this process in its foreground when the run began: then its end is a SIGHUP too.
         self._terminal = False
+        # The task that reads certificates anew, and whether it is to do so once more.
+        self._reloading: asyncio.Task[None] | None = None
+        self._reload_again = False
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         self._hook_task: asyncio.Task[None] | None = None
@@ -333,7 +336,7 @@ class Lifecycle(Calls):
         # Whoever has a handler of his own, or ignores it as `nohup` does, has the say.
         if self.is_ssl and hangup in (signal.SIG_DFL, quiet):
             previous[signal.SIGHUP] = hangup
-            self._terminal = has_terminal()
+            self._terminal = is_foreground()
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
         def restore() -> None:
@@ -348,12 +351,23 @@ class Lifecycle(Calls):
         if self._terminal and not has_terminal():
             self._on_signal()
             return
-        try:
-            self._server.reload_certificates()
-        except Exception as error:
-            logger.error("SIGHUP: %s", error)
-        else:
-            logger.info("SIGHUP: the certificates have been read anew")
+        self._reload_again = True
+        if self._reloading is None or self._reloading.done():
+            self._reloading = self.loop.loop.create_task(self._reload())
+            self._keep(self._reloading)
+
+    async def _reload(self) -> None:
+        """Reads certificates anew in a thread, as often as it was asked to: disks may be slow, and keys hard to decrypt."""
+        while self._reload_again:
+            self._reload_again = False
+            try:
+                remarks = await asyncio.to_thread(self._server.reload_certificates)
+            except Exception as error:
+                logger.error("SIGHUP: %s", error)
+            else:
+                for text in remarks:
+                    logger.warning("SIGHUP: %s", text)
+                logger.info("SIGHUP: the certificates have been read anew")
 
     def _on_signal(self) -> None:
         self._signals += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from ._core import Server
 
 __all__ = ["ServerNames", "check_options"]
+
+logger = logging.getLogger("socketify")
 
 _MissingHandler = TypeVar("_MissingHandler", bound="Callable[[str], object] | None")
 
@@ -48,7 +52,8 @@ class ServerNames:
             hostname: ``"example.com"``, or ``"*.example.com"``, where ``*`` is exactly one label. Case does not count, and
                 an exact name goes before one with ``*``.
             options: TLS settings of the name: all of :class:`AppOptions`. Without a key and a certificate in them, those of
-                the application serve; None, the default, has all of its settings.
+                the application serve, and without ``ca_file_name`` and ``client_cert`` clients show what they show to the
+                application: ``client_cert="none"`` asks them for nothing. None, the default, has all of its settings.
 
         Returns:
             The application.
@@ -57,6 +62,8 @@ class ServerNames:
             RuntimeError: ``hostname`` is neither str nor bytes, ``options`` is no :class:`AppOptions`, or the settings are
                 wrong: the message names the file and the reason.
             ValueError: It is no host name; the message names it.
+            RuntimeWarning: A certificate has expired, or the like, and warnings are errors. Whatever is raised, nothing is
+                registered.
         """
         name = _name(hostname, "add_server_name")
         if options is not None and not isinstance(options, AppOptions):
@@ -110,14 +117,27 @@ class ServerNames:
         New connections get what is in them; those that are open go on. When one file is wrong, everything stays as it was.
         Without effect in an application without TLS.
 
+        It returns when all files have been read: call it in a thread from a coroutine, where keys are many or encrypted. A
+        certificate that has expired, and the like, is a ``RuntimeWarning``. Where warnings are errors it is logged, and not
+        raised, since the certificates have been read all the same.
+
         Returns:
             The application.
 
         Raises:
             RuntimeError: A file is wrong; the message names it and the reason.
         """
-        self._server.reload_certificates()
+        for text in self._server.reload_certificates():
+            _remark(text)
         return self
+
+
+def _remark(text: str) -> None:
+    """Warns the caller of a public method of something that has no bearing on what it has done."""
+    try:
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    except RuntimeWarning:
+        logger.warning("%s", text)
 
 
 def check_options(options: Any) -> AppOptions | None:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .link import Link, flush, quiet
-from .terminal import has_terminal
+from .terminal import has_terminal, is_foreground
 from .worker import FAILURE, complain
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Supervisor:
         self._stops = 0
         self._stopping = False
         self._code = 0
-        self._terminal = has_terminal()
+        self._terminal = is_foreground()
 
     def run(self) -> int | Link:
         """Starts the workers, and keeps them running until a signal.

@@ -22,18 +22,10 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::bridge::readers::Readers;
 use crate::py::classes::Classes;
+use crate::py::handlers::{Handler, Handlers, Held};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
 use crate::server::{AccessQueue, Exchange};
-
-/// A registered handler.
-pub(super) struct Handler {
-    pub(super) callable: Py<PyAny>,
-    /// It is a coroutine function: calling it only makes a coroutine.
-    pub(super) coroutine: bool,
-    /// Its third argument, for an upgrade handler.
-    pub(super) context: Option<Py<PyAny>>,
-}
 
 /// Something for the loop's thread.
 enum Posted {
@@ -80,7 +72,7 @@ impl Hooks {
 pub(crate) struct PyApp {
     pub(super) application: Py<PyAny>,
     pub(super) hooks: Hooks,
-    pub(super) handlers: RwLock<Vec<Handler>>,
+    pub(super) handlers: RwLock<Handlers>,
     serializer: RwLock<Py<PyAny>>,
     event_loop: RwLock<Option<Py<PyAny>>>,
     /// What extensions have replaced.
@@ -158,7 +150,7 @@ impl PyApp {
         }
         // A lock that is taken is taken by a thread that uses what it guards, so nothing there is garbage.
         if let Some(handlers) = self.handlers.try_read() {
-            for handler in &*handlers {
+            for handler in handlers.iter() {
                 visit.call(&handler.callable)?;
                 visit.call(handler.context.as_ref())?;
             }
@@ -189,13 +181,23 @@ impl PyApp {
 
     // ---- handlers -----------------------------------------------------------------------------------------------
 
-    pub(crate) fn add_handler(&self, handler: Handler) -> PyResult<(HandlerId, Lane)> {
-        let mut handlers = self.handlers.write();
-        let id =
-            HandlerId::try_from(handlers.len()).map_err(|_| PyTypeError::new_err("too many handlers"))?;
+    /// Adds a handler of a route, which holds it.
+    pub(super) fn add_handler(&self, handler: Handler, held: &mut Held) -> PyResult<(HandlerId, Lane)> {
+        self.sweep_handlers();
         let lane = self.lane(handler.coroutine);
-        handlers.push(handler);
-        Ok((id, lane))
+        let added = self.handlers.write().add(handler, held);
+        added.map(|id| (id, lane)).ok_or_else(|| PyTypeError::new_err("too many handlers"))
+    }
+
+    /// What a route holds its handlers with.
+    pub(super) fn hold(&self) -> Held {
+        self.handlers.read().hold()
+    }
+
+    /// Drops the handlers that nobody can come to any more.
+    pub(super) fn sweep_handlers(&self) {
+        let swept = self.handlers.write().sweep();
+        drop(swept);
     }
 
     /// Where a callable runs.

@@ -7,8 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
 use crate::app::HandlerId;
-use crate::py::bridge::{Handler, PyApp};
+use crate::py::bridge::PyApp;
 use crate::py::classes::make;
+use crate::py::handlers::Handler;
 use crate::py::listeners::Listeners;
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -117,7 +118,7 @@ impl PyApp {
         let found = self
             .handlers
             .read()
-            .get(id as usize)
+            .get(id)
             .map(|found| (found.callable.clone_ref(py), found.coroutine, context(py, found)));
         let Some((callable, coroutine, context)) = found else {
             exchange.close();

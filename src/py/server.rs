@@ -20,9 +20,10 @@ use crate::files::{Directory, Options};
 use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener, UNIX_MODE, refuse_strangers};
 use crate::py::access_log::Writer;
-use crate::py::bridge::{Handler, Hooks, PyApp};
+use crate::py::bridge::{Hooks, PyApp};
 use crate::py::convert::truth;
 use crate::py::cors::CorsPolicy;
+use crate::py::handlers::Handler;
 use crate::py::options::{config, socket_config};
 use crate::py::{message, outgoing, tls};
 use crate::router::{Domains, Hosts, Kind, Pattern};
@@ -133,7 +134,8 @@ impl Server {
     }
 
     /// Registers a TLS server name, with a router of its own and, with `options`, a configuration of its own. False when it was
-    /// there before, and where no TLS is spoken.
+    /// there before, and where no TLS is spoken. What the administrator should know is said before: should a warning be an error,
+    /// nothing is registered.
     #[pyo3(signature = (name, options = None))]
     fn add_server_name(
         &self,
@@ -142,19 +144,22 @@ impl Server {
         options: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let Some(certificates) = &self.config.certificates else { return Ok(false) };
-        let added = tls::add(py, certificates, name, options, self.config.http2)?;
-        // Whoever comes before there is a router is sent away for now, and never routed elsewhere.
-        self.change_routes(|routes| routes.router_mut(Some(name)).map(drop)).map_err(invalid)?;
+        // There is a router before anybody can come in under the name. The name has been checked: a certificate is known for it.
+        let route = || drop(self.change_routes(|routes| routes.router_mut(Some(name)).map(drop)));
+        let added = tls::add(py, certificates, name, options, self.config.http2, route)?;
+        self.app.sweep_handlers();
         Ok(added)
     }
 
     /// Removes a TLS server name and its routes; whether it was there.
     fn remove_server_name(&self, py: Python<'_>, name: &str) -> bool {
         let Some(certificates) = &self.config.certificates else { return false };
-        let removed = py.detach(|| certificates.remove(name));
-        if removed {
-            self.change_routes(|routes| routes.remove(name));
-        }
+        let removed = py.detach(|| {
+            certificates.remove_and(name, || {
+                self.change_routes(|routes| routes.remove(name));
+            })
+        });
+        self.app.sweep_handlers();
         removed
     }
 
@@ -164,9 +169,10 @@ impl Server {
         self.app.set_missing_server_name(handler);
     }
 
-    /// Reads the files of all certificates anew.
-    fn reload_certificates(&self, py: Python<'_>) -> PyResult<()> {
-        self.config.certificates.as_ref().map_or(Ok(()), |certificates| tls::reload(py, certificates))
+    /// Reads the files of all certificates anew; gives what the administrator should know of them.
+    fn reload_certificates(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let certificates = self.config.certificates.as_ref();
+        certificates.map_or_else(|| Ok(Vec::new()), |certificates| tls::reload(py, certificates))
     }
 
     /// Registers a handler; `method` None is every method. True when the pattern can match (nothing follows a `*`).
@@ -181,8 +187,11 @@ impl Server {
         max_body_size: Option<u64>,
         domain: Option<&str>,
     ) -> PyResult<bool> {
-        let (id, lane) = self.app.add_handler(Handler { callable: handler, coroutine, context: None })?;
-        self.put(domain, kind(method), pattern, Target::Handler { id, lane, max_body_size })
+        let mut held = self.app.hold();
+        let handler = Handler { callable: handler, coroutine, context: None };
+        let (id, lane) = self.app.add_handler(handler, &mut held)?;
+        let lease = held.lease(domain);
+        self.put(domain, kind(method), pattern, Target::Handler { id, lane, max_body_size, lease })
     }
 
     /// Registers an answer that never changes, which is given without Python.
@@ -262,15 +271,16 @@ impl Server {
         domain: Option<&str>,
     ) -> PyResult<bool> {
         let config = socket_config(limits)?;
-        let add = |name: &str, context: Option<Py<PyAny>>| match listeners.get_item(name)? {
+        let mut held = self.app.hold();
+        let mut add = |name: &str, context: Option<Py<PyAny>>| match listeners.get_item(name)? {
             None => Ok::<_, PyErr>(None),
             Some(pair) => {
                 let (callable, coroutine) = pair.extract()?;
-                let (id, lane) = self.app.add_handler(Handler { callable, coroutine, context })?;
+                let (id, lane) = self.app.add_handler(Handler { callable, coroutine, context }, &mut held)?;
                 Ok(Some(Listening { id, lane }))
             }
         };
-        let behavior = Behavior {
+        let mut behavior = Behavior {
             config,
             upgrade: add("upgrade", Some(context))?,
             open: add("open", None)?,
@@ -280,7 +290,9 @@ impl Server {
             pong: add("pong", None)?,
             close: add("close", None)?,
             subscription: add("subscription", None)?,
+            lease: None,
         };
+        behavior.lease = held.lease(domain);
         self.put(domain, Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
     }
 

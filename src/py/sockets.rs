@@ -153,7 +153,7 @@ impl PyApp {
         let last = matches!(event, Event::Close { .. });
         let found = event.listener(socket.behavior()).and_then(|listener| {
             let handlers = self.handlers.read();
-            handlers.get(listener.id as usize).map(|found| (found.callable.clone_ref(py), found.coroutine))
+            handlers.get(listener.id).map(|found| (found.callable.clone_ref(py), found.coroutine))
         });
         let mut taken = false;
         if let Some((callable, coroutine)) = found {

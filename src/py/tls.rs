@@ -11,7 +11,8 @@ use rustls::ProtocolVersion;
 use zeroize::Zeroizing;
 
 use crate::app::Lane;
-use crate::py::bridge::{Handler, PyApp};
+use crate::py::bridge::PyApp;
+use crate::py::handlers::Handler;
 use crate::server::{Secure, ServerName};
 use crate::tls::{Certificates, Error, Settings, ciphers, subject};
 
@@ -45,39 +46,41 @@ pub(super) fn certificates(options: &Bound<'_, PyDict>, http2: bool) -> PyResult
     let failed = |error: Error| PyRuntimeError::new_err(format!("Failed to create connection: {error}"));
     let settings = settings(&given, http2, failed)?;
     let made = py.detach(|| Certificates::new(settings)).map_err(failed)?;
-    warn(py, &made)?;
+    warn(py, made.take_remarks())?;
     Ok(Some(Arc::new(made)))
 }
 
-/// Registers a name; false when it was there before.
+/// Registers a name; false when it was there before. `route` is called when it is about to be known.
 pub(super) fn add(
     py: Python<'_>,
     certificates: &Certificates,
     name: &str,
     options: Option<&Bound<'_, PyAny>>,
     http2: bool,
+    route: impl FnOnce() + Send,
 ) -> PyResult<bool> {
     let failed =
         |error: Error| PyRuntimeError::new_err(format!("Failed to add the server name {name:?}: {error}"));
     let settings = options.map(|options| settings(options, http2, failed)).transpose()?;
-    let added = py.detach(|| certificates.add(name, settings)).map_err(failed)?;
-    warn(py, certificates)?;
-    Ok(added)
+    let prepared = py.detach(|| certificates.prepare(name, settings)).map_err(failed)?;
+    let Some((prepared, remarks)) = prepared else { return Ok(false) };
+    warn(py, remarks)?;
+    py.detach(|| certificates.commit(prepared, route)).map_err(failed)
 }
 
-/// Reads all files anew.
-pub(super) fn reload(py: Python<'_>, certificates: &Certificates) -> PyResult<()> {
+/// Reads all files anew; gives what the administrator should know of them.
+pub(super) fn reload(py: Python<'_>, certificates: &Certificates) -> PyResult<Vec<String>> {
     py.detach(|| certificates.reload()).map_err(|error| {
         PyRuntimeError::new_err(format!(
             "Failed to reload the certificates, which stay as they were: {error}"
         ))
     })?;
-    warn(py, certificates)
+    Ok(certificates.take_remarks())
 }
 
 /// Passes on what the administrator should know.
-fn warn(py: Python<'_>, certificates: &Certificates) -> PyResult<()> {
-    for remark in certificates.take_remarks() {
+fn warn(py: Python<'_>, remarks: Vec<String>) -> PyResult<()> {
+    for remark in remarks {
         let remark = std::ffi::CString::new(remark).unwrap_or_default();
         PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &remark, 2)?;
     }

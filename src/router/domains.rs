@@ -48,9 +48,9 @@ impl<T> Domains<T> {
         }
     }
 
-    /// The router registered under exactly this name.
+    /// The router registered under exactly this name, which is in the form of [`Hosts::normalise`].
     pub fn named(&self, name: &str) -> Option<&Router<T>> {
-        self.hosts.get(name)
+        self.hosts.exact(name.as_bytes())
     }
 
     /// Removes the router of exactly this name; whether there was one.

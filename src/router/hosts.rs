@@ -106,6 +106,11 @@ impl<T> Hosts<T> {
         self.values.get(&parse(name).ok()?)
     }
 
+    /// The same for a name that is in the form of [`Self::normalise`] already. Allocates nothing.
+    pub fn exact(&self, normalised: &[u8]) -> Option<&T> {
+        self.values.get(normalised)
+    }
+
     /// Removes what is registered under exactly this name.
     pub fn remove(&mut self, name: &str) -> Option<T> {
         // The shape stays: should no other name have it, a search looks once more in vain.
@@ -118,11 +123,7 @@ impl<T> Hosts<T> {
         let mut buffer = Buffer::default();
         let name = normalise(authority, &mut buffer)?;
         let labels = name.split(|byte| *byte == b'.').count();
-        let is_address = name.starts_with(b"[")
-            || name
-                .rsplit(|byte| *byte == b'.')
-                .next()
-                .is_some_and(|last| last.iter().all(u8::is_ascii_digit));
+        let is_address = is_address(name);
         for shape in &self.shapes {
             if shape.labels != labels || (is_address && shape.wildcards != 0) {
                 continue;
@@ -140,6 +141,17 @@ impl<T> Hosts<T> {
         }
         None
     }
+}
+
+/// Whether the host of an authority is an IP address and no name.
+pub fn names_an_address(authority: &[u8]) -> bool {
+    normalise(authority, &mut Buffer::default()).is_some_and(is_address)
+}
+
+/// The same of a normalised host.
+fn is_address(name: &[u8]) -> bool {
+    name.starts_with(b"[")
+        || name.rsplit(|byte| *byte == b'.').next().is_some_and(|last| last.iter().all(u8::is_ascii_digit))
 }
 
 /// Room for one normalised name.

@@ -282,16 +282,28 @@ impl Connection {
     }
 
     /// The router for a request with this authority. A connection that was opened under a server name with a router of its own
-    /// is routed there alone; none when that name has been removed since.
+    /// is routed there alone; none when that name has been removed since, whether or not it was registered anew: who may come in
+    /// under the new one has not been asked of this client.
+    ///
+    /// None also for a stream of HTTP/2 whose authority would have come to other routes by a handshake of its own. Clients send
+    /// requests for all hosts that a certificate covers over one connection (RFC 9113 9.1.1), and open another when told to.
     pub(crate) fn routes<'a, 'b>(
         &self,
         domains: &'a Domains<Target>,
         authority: impl FnOnce() -> Option<&'b [u8]>,
     ) -> Option<&'a Router<Target>> {
-        match self.secure.as_ref().and_then(|secure| secure.server_name.as_deref()) {
-            Some(name) => domains.named(name),
-            None => Some(domains.select(|| authority().filter(|host| !self.is_guarded(host)))),
-        }
+        let Some(secure) = &self.secure else { return Some(domains.select(authority)) };
+        let Some(name) = &secure.server_name else {
+            if !self.stream {
+                return Some(domains.select(|| authority().filter(|host| !self.is_guarded(host))));
+            }
+            let host = authority();
+            let guarded = host.is_some_and(|host| self.is_guarded(host));
+            return (!guarded).then(|| domains.select(|| host));
+        };
+        let host = if self.stream { authority() } else { None };
+        let certificates = self.server.config.certificates.as_ref()?;
+        if certificates.stands_for(name, host) { domains.named(name) } else { None }
     }
 
     /// The client's address as a PROXY preface gave it.
@@ -307,7 +319,7 @@ impl Connection {
     /// Whether a host is only for clients that have named it in their handshake, and this one has not: it may have a certificate
     /// for others to trust, and ask for one of theirs, which this client has never been asked for.
     fn is_guarded(&self, host: &[u8]) -> bool {
-        let names = self.server.config.certificates.as_ref().filter(|_| self.secure.is_some());
+        let names = self.server.config.certificates.as_ref().filter(|names| names.has_names());
         names.is_some_and(|names| std::str::from_utf8(host).is_ok_and(|host| names.knows(host)))
     }
 

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use self::body::Pull;
 
-use crate::app::{Behavior, HandlerId, Lane, Listener, Signal, Target};
+use crate::app::{Behavior, HandlerId, Lane, Lease, Listener, Signal, Target};
 use crate::files::conditions::Conditions;
 use crate::http::forwarded::{self, Origin};
 use crate::http::head::{self, Head, HeaderLines};
@@ -41,17 +41,25 @@ pub(crate) struct Stop {
     skipped: usize,
     /// What the handler may upgrade to, when it is the upgrade handler of a WebSocket route.
     behavior: Option<Arc<Behavior>>,
+    /// What keeps the handler, where it is not the behavior.
+    _lease: Option<Lease>,
 }
 
 impl Stop {
     /// At an HTTP route, behind `skipped` others.
-    pub(crate) fn at_handler(handler: HandlerId, lane: Lane, params: Params, skipped: usize) -> Self {
-        Self { handler, lane, params, skipped, behavior: None }
+    pub(crate) fn at_handler(
+        handler: HandlerId,
+        lane: Lane,
+        lease: Option<Lease>,
+        params: Params,
+        skipped: usize,
+    ) -> Self {
+        Self { handler, lane, params, skipped, behavior: None, _lease: lease }
     }
 
     /// At the `skipped`th route, which has no handler.
     pub(crate) fn at_files(skipped: usize, lane: Lane) -> Self {
-        Self::at_handler(0, lane, Params::default(), skipped)
+        Self::at_handler(0, lane, None, Params::default(), skipped)
     }
 
     /// At a WebSocket route.
@@ -61,7 +69,14 @@ impl Stop {
         behavior: Arc<Behavior>,
         skipped: usize,
     ) -> Self {
-        Self { handler: listener.id, lane: listener.lane, params, skipped, behavior: Some(behavior) }
+        Self {
+            handler: listener.id,
+            lane: listener.lane,
+            params,
+            skipped,
+            behavior: Some(behavior),
+            _lease: None,
+        }
     }
 }
 
@@ -377,8 +392,8 @@ impl Exchange {
                     self.connection.flush(state);
                     return Next::Answered;
                 }
-                Target::Handler { id, lane, .. } => {
-                    let next = Stop::at_handler(*id, *lane, found.params, skipped);
+                Target::Handler { id, lane, lease, .. } => {
+                    let next = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
                     return self.move_on(state, stop, next, here);
                 }
             }

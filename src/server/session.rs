@@ -200,13 +200,13 @@ fn begin_at(
             }
             // Such routes are found by handshakes alone, or have been tried.
             Target::WebSocket(_) | Target::Files(_) => not_found(connection, state),
-            Target::Handler { id, lane, .. } => {
+            Target::Handler { id, lane, lease, .. } => {
                 // A client that asked first sends its body only after this (RFC 9110 10.1.1). It leaves at once: the
                 // flush that follows every read comes before any handler's cork.
                 if head.expect_continue && head.framing != Framing::None {
                     connection.invite(state);
                 }
-                let stop = Stop::at_handler(*id, *lane, found.params, skipped);
+                let stop = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
                 let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
                 state.exchange = Some(Arc::clone(&exchange));
                 dispatch(connection, state, exchange, *lane);

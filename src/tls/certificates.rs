@@ -1,5 +1,6 @@
 //! The certificates of a server, by name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -8,15 +9,17 @@ use rustls::ServerConfig;
 
 use super::Error;
 use super::settings::{Loaded, Settings};
-use crate::router::Hosts;
+use crate::router::{Hosts, names_an_address};
 
 /// The configurations of a server: one by default, and one for each registered name.
 ///
 /// Reading takes no lock. Changes are made to a copy, one after the other.
 pub struct Certificates {
     table: ArcSwap<Table>,
-    /// Held by whoever makes a new table, while files are read.
+    /// Held by whoever makes a new table, but not while files are read.
     changes: Mutex<()>,
+    /// Held by whoever reads all files anew, so that what was read last is what counts.
+    reloading: Mutex<()>,
     /// Never held for long: whoever asks for them may hold the interpreter.
     remarks: Mutex<Remarks>,
 }
@@ -48,6 +51,7 @@ enum Loadings {
 }
 
 struct Named {
+    /// Outlives a reload: as long as this is the same, so is the registration.
     name: Arc<str>,
     /// None: what is proved with the default certificate.
     entry: Option<Entry>,
@@ -92,6 +96,20 @@ impl std::fmt::Debug for Certificates {
     }
 }
 
+/// Tells a registration from another one of the same name.
+fn identity(name: &Arc<str>) -> usize {
+    Arc::as_ptr(name).addr()
+}
+
+/// A name whose files have been read, and which nobody knows yet.
+pub struct Prepared(Named);
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_tuple("Prepared").field(&self.0.name).finish()
+    }
+}
+
 /// What a handshake goes on with.
 #[derive(Clone, Debug)]
 pub struct Selected {
@@ -116,7 +134,12 @@ impl Certificates {
 
     fn with(default: Entry, remarks: Remarks) -> Self {
         let table = Table { default, names: Hosts::new(), order: Vec::new() };
-        Self { table: ArcSwap::from_pointee(table), changes: Mutex::new(()), remarks: Mutex::new(remarks) }
+        Self {
+            table: ArcSwap::from_pointee(table),
+            changes: Mutex::new(()),
+            reloading: Mutex::new(()),
+            remarks: Mutex::new(remarks),
+        }
     }
 
     /// The configuration for a client that asks for `name`: that of the very name, else that of the pattern which is exact
@@ -143,61 +166,109 @@ impl Certificates {
         !self.table.load().names.is_empty()
     }
 
-    /// Registers a name, in which `*` stands for one label. Without `settings` it is served as clients without a name are, and
-    /// settings without a key and a certificate have those of the default. False: it was registered before, and is left as it is.
+    /// Whether `name`, which a handshake has selected, is still the registration that it was then, and this authority, if there is
+    /// one, leads to it as well. An IP address leads everywhere, since no handshake names one (RFC 6066 section 3).
+    pub fn stands_for(&self, name: &Arc<str>, authority: Option<&[u8]>) -> bool {
+        let table = self.table.load();
+        let is_it = |found: Option<&Option<Arc<Named>>>| {
+            found.and_then(Option::as_ref).is_some_and(|named| Arc::ptr_eq(&named.name, name))
+        };
+        is_it(table.names.exact(name.as_bytes()))
+            && authority.is_none_or(|host| is_it(table.names.find(host)) || names_an_address(host))
+    }
+
+    /// Registers a name, in which `*` stands for one label. Without `settings` it is served as clients without a name are.
+    /// Settings without a key and a certificate have those of the default, and those that say nothing of clients' certificates
+    /// want what the default wants. False: it was registered before, and is left as it is.
     pub fn add(&self, name: &str, settings: Option<Settings>) -> Result<bool, Error> {
+        match self.prepare(name, settings)? {
+            Some((prepared, mut remarks)) => {
+                self.remarks.lock().append(&mut remarks);
+                self.commit(prepared, || ())
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// The first half of [`Self::add`], which reads files: what [`Self::commit`] takes, and what the administrator should know.
+    /// None: the name is registered already.
+    pub fn prepare(
+        &self,
+        name: &str,
+        settings: Option<Settings>,
+    ) -> Result<Option<(Prepared, Vec<String>)>, Error> {
         let key = Hosts::<()>::normalise(name)?;
-        let _changing = self.changes.lock();
         let mut remarks = Remarks::new();
-        if self.table.load().names.get(name).is_some() {
-            return Ok(false);
+        if self.table.load().names.exact(&key).is_some() {
+            return Ok(None);
         }
         let entry = match settings {
             Some(settings) => Some(Entry::new(self.complete(settings), None, &mut remarks)?),
             None => None,
         };
-        let name: Arc<str> = String::from_utf8_lossy(&key).into();
-        let named = Arc::new(Named { name: Arc::clone(&name), entry });
+        let name = String::from_utf8_lossy(&key).into();
+        Ok(Some((Prepared(Named { name, entry }), remarks)))
+    }
+
+    /// The second half. `before` is called when the name is about to be known, and it alone: nobody adds or removes one meanwhile.
+    pub fn commit(&self, prepared: Prepared, before: impl FnOnce()) -> Result<bool, Error> {
+        let _changing = self.changes.lock();
+        let named = Arc::new(prepared.0);
         let mut table = Table::clone(&self.table.load());
-        table.order.push(Arc::clone(&named));
-        *table.names.entry(&name)? = Some(named);
+        let place = table.names.entry(&named.name)?;
+        if place.is_some() {
+            return Ok(false);
+        }
+        *place = Some(Arc::clone(&named));
+        table.order.push(named);
+        before();
         self.table.store(Arc::new(table));
-        self.remarks.lock().append(&mut remarks);
         Ok(true)
     }
 
-    /// Settings with the default's key and certificate where they name none.
+    /// Settings with what they leave out and the default has.
     fn complete(&self, mut settings: Settings) -> Settings {
         let table = self.table.load();
-        if settings.key.is_none()
-            && settings.certificate.is_none()
-            && let Some(default) = &table.default.settings
-        {
+        let Some(default) = &table.default.settings else { return settings };
+        if settings.key.is_none() && settings.certificate.is_none() {
             settings.key.clone_from(&default.key);
             settings.certificate.clone_from(&default.certificate);
             settings.passphrase.clone_from(&default.passphrase);
+        }
+        // A certificate of its own is no reason to let everybody in.
+        if settings.authorities.is_none() && settings.client_cert.is_none() {
+            settings.authorities.clone_from(&default.authorities);
+            settings.client_cert = default.client_cert;
         }
         settings
     }
 
     /// Removes a name; whether it was registered. Connections that it has opened go on.
     pub fn remove(&self, name: &str) -> bool {
+        self.remove_and(name, || ())
+    }
+
+    /// The same; calls `after` when the name is not known any more, if it was: nobody adds or removes one meanwhile.
+    pub fn remove_and(&self, name: &str, after: impl FnOnce()) -> bool {
         let _changing = self.changes.lock();
         let mut table = Table::clone(&self.table.load());
         let Some(removed) = table.names.remove(name).flatten() else { return false };
         table.order.retain(|named| !Arc::ptr_eq(named, &removed));
         self.table.store(Arc::new(table));
+        after();
         true
     }
 
     /// Reads all files anew: handshakes from now on get what they hold. When one of them is wrong, everything stays as it was.
     /// Connections go on, and sessions that clients keep are resumed, unless other clients are let in now than before.
+    ///
+    /// Names may come and go meanwhile, and nobody who adds one waits for the files of the others.
     pub fn reload(&self) -> Result<(), Error> {
-        let _changing = self.changes.lock();
+        let _reloading = self.reloading.lock();
         let mut remarks = Remarks::new();
-        let before = self.table.load();
+        let before = self.table.load_full();
         let default = before.default.anew(&mut remarks)?;
-        let mut table = Table { default, names: Hosts::new(), order: Vec::with_capacity(before.order.len()) };
+        let mut renewed = HashMap::with_capacity(before.order.len());
         for named in &before.order {
             let entry = match &named.entry {
                 Some(entry) => Some(entry.anew(&mut remarks).map_err(|error| Error::Named {
@@ -206,9 +277,18 @@ impl Certificates {
                 })?),
                 None => None,
             };
-            let renewed = Arc::new(Named { name: Arc::clone(&named.name), entry });
-            *table.names.entry(&named.name)? = Some(Arc::clone(&renewed));
-            table.order.push(renewed);
+            let anew = Named { name: Arc::clone(&named.name), entry };
+            renewed.insert(identity(&named.name), Arc::new(anew));
+        }
+        let _changing = self.changes.lock();
+        let mut table = Table::clone(&self.table.load());
+        table.default = default;
+        // What has come since was read just now, and what has gone stays away.
+        for named in &mut table.order {
+            if let Some(anew) = renewed.remove(&identity(&named.name)) {
+                *table.names.entry(&named.name)? = Some(Arc::clone(&anew));
+                *named = anew;
+            }
         }
         self.table.store(Arc::new(table));
         self.remarks.lock().append(&mut remarks);

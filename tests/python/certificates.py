@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import socket
 import ssl
 import subprocess
@@ -59,6 +60,15 @@ class Authority:
             f"{client}@example.test", common_name=client, organization_name="Clients, Inc.", key_type=_KEY
         )
         issued.configure_cert(context)
+
+
+def expired(directory: Path, name: str) -> AppOptions:
+    """A key and a certificate for ``name`` that was valid once."""
+    then = datetime.datetime(2002, 3, 4, tzinfo=datetime.timezone.utc)
+    issued = trustme.CA(key_type=_KEY).issue_cert(name, not_after=then, key_type=_KEY)
+    path = directory / "expired.pem"
+    issued.private_key_and_cert_chain_pem.write_to_path(str(path))
+    return AppOptions(str(path), str(path))
 
 
 @contextmanager

@@ -14,12 +14,23 @@ from client import Client
 from command import Project
 from socketify import App
 from socketify.testing import TestServer
-from support import until
+from support import tool, until
 from tls_client import Certificates, make_certificates
 from tls_target import Target, descriptors, routes
 from ws_client import WebSocketClient, connect
 
 Configure = Callable[[App], object]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(program): runs a program that may not be installed; see support.tool"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        tool(marker.args[0])
 
 
 class Running:

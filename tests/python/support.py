@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -13,6 +14,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from client import Client
 
@@ -35,6 +39,23 @@ def until(condition: Callable[[], object], what: str, timeout: float = 20) -> No
     while not condition():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.002)
+
+
+def tool(name: str) -> str:
+    """The path of a program that a test runs. Without it the test is skipped, or fails where SOCKETIFY_TESTS_REQUIRE_TOOLS
+    says that all of them are there, so that no test is lost without a word."""
+    # Where Debian has servers, which not every user has on the PATH.
+    path = shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"]))
+    if path is None:
+        missing(f"{name} is not installed")
+    return path
+
+
+def missing(what: str) -> NoReturn:
+    """Skips a test for want of something, or fails it; see :func:`tool`."""
+    if os.environ.get("SOCKETIFY_TESTS_REQUIRE_TOOLS"):
+        pytest.fail(f"{what}, and SOCKETIFY_TESTS_REQUIRE_TOOLS is set")
+    pytest.skip(what)
 
 
 def reset(client: Client) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import threading
 import zlib
@@ -495,7 +494,7 @@ def test_httpx(serve: Serve) -> None:
     assert answer.content == TEXT * 2
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.needs("curl")
 @pytest.mark.parametrize("path", ["/whole", "/pieces"])
 def test_curl(serve: Serve, path: str) -> None:
     def configure(app: App) -> None:

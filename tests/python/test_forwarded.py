@@ -4,7 +4,6 @@ list of hops may look like is tested with the parser; here it is who may say it,
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from client import Client
 from conftest import Running
+from support import tool
 from test_proxy_protocol import Front, free_port, through
 
 Serve = Callable[..., Running]
@@ -105,9 +105,7 @@ def test_a_host_without_headers(serve: Serve) -> None:
 
 def test_behind_nginx(serve: Serve, tmp_path: Path) -> None:
     """The usual four lines: what a client says of itself does not count."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
-    if program is None:
-        pytest.skip("no nginx here")
+    program = tool("nginx")
     running = serve(site)
     port = free_port()
     settings = tmp_path / "nginx.conf"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import socket
 import ssl
 import subprocess
@@ -20,7 +19,7 @@ import pytest
 from certificates import Authority
 from h2_client import H2Client
 from socketify import App
-from support import until
+from support import tool, until
 
 Serve = Callable[..., Any]
 MEBI = 1 << 20
@@ -158,9 +157,7 @@ def test_an_idle_connection_is_closed_in_time(serve: Serve) -> None:
 
 
 def test_curl_speaks_it(serve: Serve) -> None:
-    curl = shutil.which("curl")
-    if curl is None:
-        pytest.skip("needs curl")
+    curl = tool("curl")
 
     async def echo(res: Any, req: Any) -> None:
         res.end((await res.get_data()).getvalue())
@@ -182,9 +179,7 @@ def test_curl_speaks_it(serve: Serve) -> None:
 
 
 def test_nghttp_speaks_it(serve: Serve) -> None:
-    nghttp, h2load = shutil.which("nghttp"), shutil.which("h2load")
-    if nghttp is None or h2load is None:
-        pytest.skip("needs nghttp2-client")
+    nghttp, h2load = tool("nghttp"), tool("h2load")
     running = serve(lambda app: app.get("/", lambda res, req: res.end("Hello")))
     url = f"http://127.0.0.1:{running.port}/"
     assert subprocess.run([nghttp, url], capture_output=True, timeout=30, check=True).stdout == b"Hello"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import struct
 import subprocess
@@ -18,7 +17,7 @@ import pytest
 from certificates import Authority
 from client import Client
 from conftest import Running
-from support import Gate, until
+from support import Gate, missing, tool, until
 from ws_client import handshake
 
 Serve = Callable[..., Running]
@@ -309,8 +308,7 @@ def test_websockets(serve: Serve) -> None:
 
 def test_curl(serve: Serve) -> None:
     """`--haproxy-protocol` sends version 1."""
-    if shutil.which("curl") is None:
-        pytest.skip("no curl here")
+    tool("curl")
     running = serve(site, proxy_protocol="required")
     url = f"http://127.0.0.1:{running.port}/who"
     answered = subprocess.run(
@@ -353,9 +351,7 @@ class Front:
 @pytest.fixture
 def haproxy(tmp_path: Path) -> Callable[[int, str], Front]:
     """Starts HAProxy before a port, with words for its `server` line."""
-    program = shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy")
-    if program is None:
-        pytest.skip("no haproxy here")
+    program = tool("haproxy")
 
     def start(port: int, words: str) -> Front:
         own = free_port()
@@ -398,10 +394,10 @@ def test_health_checks_of_haproxy(serve: Serve, haproxy: Callable[[int, str], Fr
 
 def test_nginx(serve: Serve, tmp_path: Path) -> None:
     """Its stream module sends version 1."""
-    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    program = tool("nginx")
     module = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
-    if program is None or not module.exists():
-        pytest.skip("no nginx with its stream module here")
+    if not module.exists():
+        missing(f"{module} is not installed")
     running = serve(site, proxy_protocol="required", trusted_proxies=["127.0.0.1"])
     port = free_port()
     settings = tmp_path / "nginx.conf"

@@ -6,14 +6,16 @@ import asyncio
 import gc
 import ssl
 import threading
+import warnings
 import weakref
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from certificates import Authority, names_of
+from certificates import Authority, expired, names_of
 from socketify import App, AppOptions
-from socketify.testing import Answer, TestServer
+from socketify.testing import Answer, TestServer, WebSocketSession
 from support import until
 
 
@@ -218,6 +220,125 @@ def test_letters_beyond_ascii(authority: Authority, default: AppOptions) -> None
 
     with TestServer(routes, options=default) as server:
         assert Site(authority, server).get("xn--bcher-kva.test", "xn--bcher-kva.test").text == "books"
+
+
+# ---- what goes with a name ------------------------------------------------------------------------------------------------
+
+
+class Named:
+    """A handler whose end can be seen."""
+
+    def __call__(self, *arguments: Any) -> None:
+        arguments[0].end("called")
+
+
+def test_handlers_go_with_their_name(authority: Authority, default: AppOptions) -> None:
+    """A-APP-22: so names may come and go for as long as the application runs."""
+    alive: weakref.WeakSet[Named] = weakref.WeakSet()
+
+    def made() -> Named:
+        handler = Named()
+        alive.add(handler)
+        return handler
+
+    with TestServer(lambda app: app.get("/", say("default")), options=default) as server:
+        app = server.app
+        for _ in range(50):
+            app.add_server_name("one.test")
+            app.domain("one.test").get("/", made())
+            app.domain("one.test").ws("/ws", {"open": made(), "message": made(), "upgrade": made()})
+            app.remove_server_name("one.test")
+        gc.collect()
+        assert len(alive) == 0
+        assert Site(authority, server).get("localhost", "localhost").text == "default"
+
+
+def test_requests_outlive_their_name(authority: Authority, default: AppOptions) -> None:
+    """A-APP-22: what has begun is finished by the handlers it began with, whatever is registered meanwhile."""
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    class Listener:
+        def __init__(self, text: str) -> None:
+            self.text = text
+            alive.add(self)
+
+    class Answers(Listener):
+        def __call__(self, res: Any, req: Any) -> None:
+            res.end(self.text)
+
+    class Echoes(Listener):
+        def __call__(self, ws: Any, message: Any, opcode: int) -> None:
+            ws.send(f"{self.text} {message}", 1)
+
+    def routes(app: App) -> None:
+        app.add_server_name("one.test", authority.options("one.test"))
+        app.domain("one.test").get("/", Answers("first"))
+        app.domain("one.test").ws("/ws", {"message": Echoes("first")})
+
+    context = authority.context()
+    with TestServer(routes, options=default) as server:
+        app = server.app
+        connection = server.connect(ssl_context=context, server_name="one.test")
+        with WebSocketSession(connection, "/ws", (), {}) as ws:
+            app.remove_server_name("one.test")
+            # These would take the numbers of what was freed.
+            app.add_server_name("two.test", authority.options("two.test"))
+            for place in range(4):
+                app.domain("two.test").get(f"/{place}", Answers("second"))
+                app.domain("two.test").ws(f"/ws/{place}", {"message": Echoes("second")})
+            gc.collect()
+            assert sorted(each.text for each in alive) == ["first"] + 8 * ["second"]
+            ws.send("hello")
+            assert ws.receive() == "first hello"
+        until(lambda: _swept(app) and all(each.text == "second" for each in alive), "the end of the last one")
+
+
+def _swept(app: App) -> bool:
+    """Has what was returned dropped, as whatever is registered does."""
+    app.remove_server_name("never.test")
+    gc.collect()
+    return True
+
+
+def test_a_warning_that_is_an_error_registers_nothing(tmp_path: Path, default: AppOptions) -> None:
+    """A-APP-21: all or nothing, also with ``-W error``."""
+    options = expired(tmp_path, "one.test")
+    app = App(default)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            # The second time says the same: the first has left nothing.
+            with pytest.raises(RuntimeWarning, match="has expired"):
+                app.add_server_name("one.test", options)
+    with pytest.warns(RuntimeWarning, match="has expired"):
+        app.add_server_name("one.test", options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        app.add_server_name("one.test", options)
+
+
+def test_a_name_asks_clients_for_what_the_application_does(authority: Authority) -> None:
+    """A-APP-21: a certificate of its own lets nobody in who was kept out; options that say so do."""
+    default = authority.options("localhost", ca_file_name=authority.file, client_cert="required")
+
+    def routes(app: App) -> None:
+        for name, wanted in {"same.test": None, "none.test": "none", "optional.test": "optional"}.items():
+            own = authority.options(name, client_cert=wanted)
+            if wanted == "optional":
+                own.ca_file_name = authority.file
+            app.add_server_name(name, own)
+            app.domain(name).get("/", say(name))
+
+    def get(name: str, client: str | None = None) -> str:
+        with server.connect(ssl_context=authority.context(client), server_name=name) as connection:
+            return connection.request("GET").text
+
+    with TestServer(routes, options=default) as server:
+        assert get("same.test", "alice") == "same.test"
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            get("same.test")
+        assert get("none.test") == "none.test"
+        assert get("optional.test") == "optional.test"
 
 
 # ---- names that are missing -----------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
 import socket
 import ssl
 import subprocess
@@ -15,6 +14,7 @@ import pytest
 from certificates import Authority, openssl, resumed
 from socketify import App, AppOptions
 from socketify.testing import TestServer
+from support import tool
 
 
 def routes(app: App) -> None:
@@ -278,8 +278,7 @@ def test_sessions_are_resumed(authority: Authority, version: ssl.TLSVersion, low
 
 def test_curl_verifies(authority: Authority) -> None:
     """Another client, with a library of its own to verify with."""
-    if (curl := shutil.which("curl")) is None:
-        pytest.skip("needs curl")
+    curl = tool("curl")
     with TestServer(routes, options=authority.options("localhost")) as server:
         arguments = ["--resolve", f"localhost:{server.port}:127.0.0.1", "--cacert", authority.file]
         done = subprocess.run(

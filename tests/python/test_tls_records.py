@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,7 +44,7 @@ def test_a_corked_answer_is_one_record(serve: Any, certificates: Certificates, k
             assert wire.client.pending == b""
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.needs("strace")
 def test_a_corked_answer_is_one_write(certificates: Certificates, tmp_path: Path) -> None:
     """I-S-04: and one system call sends it."""
     program = tmp_path / "program.py"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import ssl
+import threading
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from certificates import Authority, names_of, resumed
+from certificates import Authority, expired, names_of, resumed
 from command import APPLICATION, Project
 from socketify import App, AppOptions
 from socketify.testing import Connection, TestServer
@@ -84,6 +87,55 @@ def test_sessions_outlive_a_reload(authority: Authority, version: ssl.TLSVersion
             assert again.session_reused is True
 
 
+def test_a_warning_of_a_reload(
+    authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is raised as one, or logged where it would be an error: the certificates have been read all the same."""
+    options = authority.options("localhost")
+    late = expired(tmp_path, "late.test")
+    with TestServer(routes, options=options) as server:
+        replace(options, late)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert server.app.reload_certificates() is server.app
+        assert "has expired on 2002-03-04" in caplog.text
+        with pytest.warns(RuntimeWarning, match="has expired on 2002-03-04") as said:
+            server.app.reload_certificates()
+        # The line of whoever has called it.
+        assert said[0].filename == __file__
+
+
+def test_names_come_and_go_during_a_reload(authority: Authority, tmp_path: Path) -> None:
+    """Nobody who adds one waits for the files of the others, and what was removed stays away."""
+    options = authority.options("localhost")
+    slow = authority.options("slow.test")
+    with TestServer(routes, options=options) as server:
+        app = server.app
+        for name in ("gone.test", "again.test", "slow.test"):
+            app.add_server_name(name, slow if name == "slow.test" else authority.options(name))
+        key = Path(str(slow.key_file_name))
+        text = key.read_bytes()
+        key.unlink()
+        # Whoever reads this waits for whoever writes.
+        os.mkfifo(key)
+        reload = threading.Thread(target=app.reload_certificates)
+        reload.start()
+        with key.open("wb") as pipe:
+            # The reload is in the middle of it.
+            app.add_server_name("new.test", authority.options("new.test"))
+            app.remove_server_name("gone.test")
+            app.remove_server_name("again.test")
+            app.add_server_name("again.test", authority.options("other.test"))
+            assert shown(server, authority.context(), "new.test") == ["new.test"]
+            pipe.write(text)
+        reload.join(20)
+        assert not reload.is_alive()
+        assert shown(server, authority.context(), "new.test") == ["new.test"]
+        assert shown(server, authority.context(), "slow.test") == ["slow.test"]
+        assert shown(server, authority.context(), "gone.test") == ["localhost"]
+        assert shown(server, authority.context(), "again.test") == ["other.test"]
+
+
 # ---- SIGHUP -------------------------------------------------------------------------------------------------------------
 
 PROGRAM = """
@@ -96,6 +148,48 @@ app.get("/", lambda res, req: res.end("hello"))
 app.listen({{"host": "127.0.0.1", "port": 0}}, lambda config: app.loop.loop.call_soon(ready, config))
 app.run()
 say("after")
+"""
+
+
+#: An answer by the loop's thread.
+COROUTINE = """
+async def answer(res, req):
+    await asyncio.sleep(0)
+    res.end("a coroutine")
+
+class App(App):
+    def run(self):
+        self.get("/async", answer)
+        super().run()
+"""
+
+#: The program becomes a job of a terminal, which closes at SIGUSR1.
+IN_A_TERMINAL = """
+import fcntl, termios
+
+def wait(pid):
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+master, slave = os.openpty()
+if shell := os.fork():
+    os.close(slave)
+    signal.sigwait([signal.SIGUSR1])
+    os.close(master)
+    say("the terminal is gone")
+    wait(shell)
+os.close(master)
+os.setsid()
+fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+os.close(slave)
+if not {foreground}:
+    # A shell survives its terminal for as long as it waits here.
+    signal.signal(signal.SIGHUP, lambda *_: None)
+    if job := os.fork():
+        wait(job)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.setpgid(0, 0)
+say(os.getpid())
 """
 
 
@@ -132,6 +226,49 @@ def test_sighup_reads_anew(authority: Authority) -> None:
         until(lambda: certificate_at(authority, running.port) == ["new.test"], "the new certificate")
         running.signal(signal.SIGTERM)
         assert running.finish()[0] == 0
+
+
+def test_sighup_holds_up_nobody(authority: Authority) -> None:
+    """Reading takes as long as a disk does, while coroutines go on; who asks meanwhile gets another reading after it."""
+    options = authority.options("localhost")
+    certificate = Path(str(options.cert_file_name))
+    with program(options, COROUTINE) as running:
+        running.listening()
+        text = certificate.read_bytes()
+        certificate.unlink()
+        # Whoever reads this waits for whoever writes.
+        os.mkfifo(certificate)
+        running.signal(signal.SIGHUP)
+        with (
+            certificate.open("wb") as pipe,
+            Connection(("127.0.0.1", running.port), 20, authority.context()) as client,
+        ):
+            for _ in range(3):
+                assert client.request("GET", "/async").text == "a coroutine"
+            pipe.write(text)
+        line = running.process.stderr
+        assert line is not None
+        assert "have been read anew" in line.readline().decode()
+        running.signal(signal.SIGTERM)
+        assert running.finish()[0] == 0
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_sighup_after_the_terminal_has_gone(authority: Authority, foreground: bool) -> None:
+    """It ends what ran in the foreground of a terminal that has closed. What ran behind it reads anew."""
+    options = authority.options("localhost")
+    with program(options, IN_A_TERMINAL.format(foreground=foreground)) as running:
+        process = int(running.word())
+        running.listening()
+        running.signal(signal.SIGUSR1)
+        assert running.word() == "the terminal is gone"
+        if not foreground:
+            replace(options, authority.options("new.test"))
+            os.kill(process, signal.SIGHUP)
+            until(lambda: certificate_at(authority, running.port) == ["new.test"], "the new certificate")
+            os.kill(process, signal.SIGTERM)
+        code, _, err = running.finish()
+        assert (code, "Traceback" in err) == (0, False)
 
 
 def test_a_handler_of_the_program_has_the_say(authority: Authority) -> None:

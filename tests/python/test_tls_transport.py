@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import queue
-import shutil
 import ssl
 import struct
 import subprocess
@@ -58,7 +57,7 @@ def test_keep_alive_and_pipelining(
             assert [client.answer().body for _ in range(100)] == [b"hello"] * 100
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.needs("curl")
 @pytest.mark.parametrize("arguments", [[], ["--tls-max", "1.2"], ["--tlsv1.3"]])
 def test_curl(hello: Running, certificates: Certificates, arguments: list[str]) -> None:
     """It believes the certificate by its name and by its address."""
