@@ -37,7 +37,7 @@ listen = App.listen
 def elsewhere(self, where=None, handler=None):
     if getattr(where, "domain", None):
         where.domain = os.environ["EXAMPLE_SOCKET"]
-    elif where == 3000:
+    elif isinstance(where, int) and where:
         where = {"host": "127.0.0.1", "port": int(os.environ.get("EXAMPLE_PORT", 0))}
     elif where:
         where.port = 0
