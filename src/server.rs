@@ -27,7 +27,7 @@ mod websocket;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -66,6 +66,8 @@ pub struct Server {
     pub(crate) hub: Hub<Arc<connection::Connection>>,
     notes: Arc<notes::Notes>,
     connections: Mutex<HashMap<u64, Arc<connection::Connection>>>,
+    /// How many of those are streams of HTTP/2.
+    streams: AtomicUsize,
     numbers: AtomicU64,
     /// One permit an open socket.
     permits: Arc<Semaphore>,
@@ -111,6 +113,7 @@ impl Server {
             hub: Hub::default(),
             notes: Arc::default(),
             connections: Mutex::default(),
+            streams: AtomicUsize::new(0),
             numbers: AtomicU64::new(0),
             closing: AtomicBool::new(false),
             announced: AtomicBool::new(false),
@@ -229,9 +232,21 @@ impl Server {
         ended.then_some(jobs)
     }
 
-    /// How many connections are open.
+    /// How many connections are open. A stream of HTTP/2 is none.
     pub fn connection_count(&self) -> usize {
-        self.connections.lock().len()
+        let connections = self.connections.lock();
+        connections.len() - self.streams.load(Ordering::Relaxed)
+    }
+
+    /// How many streams of HTTP/2 are open that could not be answered at once.
+    pub fn stream_count(&self) -> usize {
+        let _counted = self.connections.lock();
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    /// Whether neither is open.
+    fn is_empty(&self) -> bool {
+        self.connections.lock().is_empty()
     }
 
     fn snapshot(&self) -> Vec<Arc<connection::Connection>> {
@@ -279,11 +294,18 @@ impl Server {
 
     /// Has timeouts and the end of the server reach a stream.
     fn enrol(&self, connection: &Arc<connection::Connection>) {
-        self.connections.lock().insert(connection.id, Arc::clone(connection));
+        let mut connections = self.connections.lock();
+        connections.insert(connection.id, Arc::clone(connection));
+        self.streams.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(crate) fn forget(&self, number: u64) {
-        let connection = self.connections.lock().remove(&number);
+        let mut connections = self.connections.lock();
+        let connection = connections.remove(&number);
+        if connection.as_ref().is_some_and(|connection| connection.is_stream()) {
+            self.streams.fetch_sub(1, Ordering::Relaxed);
+        }
+        drop(connections);
         drop(connection);
         if self.is_closing() {
             self.ended.notify_one();

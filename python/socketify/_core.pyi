@@ -1150,7 +1150,10 @@ class Server:
         """Whether the threads run."""
 
     def connection_count(self) -> int:
-        """How many connections are open."""
+        """How many connections are open. A stream of HTTP/2 is none."""
+
+    def stream_count(self) -> int:
+        """How many streams of HTTP/2 are open, without those that were answered at once."""
 
     def set_serializer(self, serializer: Any) -> None:
         """Sets what JSON goes through."""

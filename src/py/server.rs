@@ -212,7 +212,8 @@ impl Server {
         )?;
         for (name, value) in headers {
             let (name, value) = (message::field(&self.app, &name)?, message::field(&self.app, &value)?);
-            head.header(name.as_bytes()?, value.as_bytes()?)?;
+            let (name, value) = (name.as_bytes()?, value.as_bytes()?);
+            if self.config.http2 { head.header_of_stream(name, value) } else { head.header(name, value) }?;
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
         let constant = Constant::new(head, body, self.config.compression.as_deref());
@@ -455,9 +456,14 @@ impl Server {
         !matches!(*self.life.lock(), Life::Stopped)
     }
 
-    /// How many connections are open.
+    /// How many connections are open. A stream of HTTP/2 is none.
     fn connection_count(&self) -> usize {
         self.life.lock().serving().map_or(0, |server| server.connection_count())
+    }
+
+    /// How many streams of HTTP/2 are open, without those that were answered at once.
+    fn stream_count(&self) -> usize {
+        self.life.lock().serving().map_or(0, |server| server.stream_count())
     }
 
     /// Sets what JSON goes through.

@@ -138,7 +138,7 @@ pub(super) async fn sweep(server: Weak<Server>) {
 pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
     server.retire(false);
     let deadline = Instant::now() + grace;
-    while server.connection_count() > 0 {
+    while !server.is_empty() {
         if timeout_at(deadline, server.ended.notified()).await.is_err() {
             break;
         }

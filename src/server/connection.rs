@@ -181,6 +181,8 @@ pub(crate) struct State {
     pub(crate) fresh: bool,
     /// Of HTTP/2: streams are open.
     pub(crate) streaming: bool,
+    /// Of HTTP/2: nobody answers them any more, the client has only to take what is left.
+    pub(crate) answered: bool,
     /// The batch that will flush, if one has marked this connection.
     pub(crate) batch: u32,
     /// What speaks WebSocket here, from the handshake until user code has heard of the end.
@@ -268,6 +270,7 @@ impl Connection {
                 finished: false,
                 fresh: true,
                 streaming: false,
+                answered: false,
                 batch: batch::NONE,
                 socket: None,
                 log,
@@ -477,6 +480,7 @@ impl Connection {
             _ if state.blocked => (Waiting::Room, config.write_timeout),
             Phase::Closing => (Waiting::End, LINGER),
             Phase::Multiplexed if state.finished => (Waiting::End, LINGER),
+            Phase::Multiplexed if state.streaming && state.answered => (Waiting::Room, config.write_timeout),
             Phase::Multiplexed if state.streaming => return None,
             Phase::Head if !state.input.is_empty() => (Waiting::Head, config.header_timeout),
             Phase::Head | Phase::Multiplexed if state.fresh => (Waiting::Request, config.header_timeout),

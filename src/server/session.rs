@@ -80,7 +80,9 @@ fn advance(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
     let mut used = 0;
     while state.phase == Phase::Head && used < bytes.len() && state.out.len() < HIGH_WATER {
         let rest = &bytes[used..];
-        if state.fresh && connection.server.config.http2 && rest[0] == b'P' {
+        // Over TLS the handshake has said what is spoken (RFC 9113 section 3.3).
+        let may_begin = state.fresh && connection.secure.is_none() && connection.server.config.http2;
+        if may_begin && rest[0] == b'P' {
             match http2::begins(rest) {
                 None => {
                     state.searched = rest.len();

@@ -205,6 +205,38 @@ def test_too_many_headers_and_too_large_ones(serve: Serve) -> None:
         assert client.goaway is None or client.goaway.error_code != NO_ERROR
 
 
+def test_cookies_that_came_apart_count_as_one(serve: Serve) -> None:
+    """RFC 9113 8.2.3: a browser sends each in a field of its own; max_headers is 100."""
+    running = serve(lambda app: app.get("/", lambda res, req: res.end(req.get_header("cookie"))))
+    cookies = [f"c{n}=v" for n in range(150)]
+    with h2(running) as client:
+        answer = client.get("/", headers=[("cookie", cookie) for cookie in cookies])
+        assert (answer.status, bytes(answer.body).decode()) == (200, "; ".join(cookies))
+        others = [(f"x-{n}", "v") for n in range(100)]
+        assert client.get("/", headers=[*others, ("cookie", "a=b"), ("cookie", "c=d")]).status == 431
+
+
+def test_an_answer_is_sent_without_te(serve: Serve) -> None:
+    """It is a request's, and HTTP/2 has no other value of it than trailers (RFC 9113 8.2.2)."""
+    running = serve(lambda app: app.get("/", lambda res, req: res.write_header("TE", "gzip").end("ok")))
+    with h2(running) as client:
+        answer = client.get("/")
+        assert (answer.status, bytes(answer.body), answer.headers.get("te")) == (200, b"ok", None)
+
+
+def test_constant_answers_have_values_that_can_be_sent(serve: Serve) -> None:
+    """A control character in a value is found when the route is registered, unless HTTP/2 is switched off."""
+
+    def configure(app: App) -> None:
+        app.get("/", lambda res, req: res.end("ok"))
+        with pytest.raises(ValueError, match="control"):
+            app._server.add_constant("GET", "/bell", 200, [("X-Bell", "a\x07b")], b"")
+
+    running = serve(configure)
+    with h2(running) as client:
+        assert client.get("/").status == 200
+
+
 def test_streams_are_answered_in_any_order(serve: Serve) -> None:
     """One waits, the others do not wait for it."""
     release = threading.Event()

@@ -153,6 +153,22 @@ def test_an_idle_connection_is_closed_in_time(serve: Serve) -> None:
         assert client.goaway.last_stream_id == 1
 
 
+def test_closing_waits_for_no_preface(serve: Serve, authority: Authority) -> None:
+    """A client that has chosen HTTP/2 in its handshake and said nothing since has nothing to be answered."""
+    running = serve(
+        lambda app: None, options=authority.options("localhost"), header_timeout=600, shutdown_timeout=600
+    )
+    context = authority.context()
+    context.set_alpn_protocols(["h2"])
+    raw = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+    with context.wrap_socket(raw, server_hostname="localhost") as secure:
+        assert secure.recv(65536)
+        running.app.close()
+        while secure.recv(65536):
+            pass
+    running.join()
+
+
 # ---- clients that nobody here wrote --------------------------------------------------------------------------------------
 
 
@@ -218,6 +234,19 @@ def test_over_tls_it_is_chosen_in_the_handshake(serve: Serve, authority: Authori
             assert bytes(client.get("/", scheme="https").body) == b"Hello"
             answer = client.answer(client.request("/", "POST", scheme="https", body=body))
             assert bytes(answer.body) == body
+
+
+def test_over_tls_only_the_handshake_begins_it(serve: Serve, authority: Authority) -> None:
+    """RFC 9113 3.3: who has agreed on HTTP/1.1, or on nothing, speaks that, whatever its first bytes are."""
+    running = serve(lambda app: None, options=authority.options("localhost"))
+    for protocols in (["http/1.1"], []):
+        context = authority.context()
+        if protocols:
+            context.set_alpn_protocols(protocols)
+        raw = socket.create_connection(("127.0.0.1", running.port), timeout=20)
+        with context.wrap_socket(raw, server_hostname="localhost") as secure:
+            secure.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+            assert secure.recv(65536).startswith(b"HTTP/1.1 ")
 
 
 def test_over_tls_it_can_be_switched_off(serve: Serve, authority: Authority) -> None:

@@ -5,12 +5,14 @@ Rows: I-S-04, A-RES-27; RFC 9113 5.2, 8.1.
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from h2_client import H2Client
-from lanes import each_lane, options
+from lanes import each_lane, on, options
 from socketify import App
 from support import until
 
@@ -202,8 +204,9 @@ def test_a_client_that_reads_one_answer_only_gets_it(serve: Serve) -> None:
         assert len(client.answer(first).body) == 50_000
 
 
-def test_a_stream_that_is_not_read_is_reset_in_time(serve: Serve) -> None:
-    """write_timeout is a stream's own; the connection and its other streams live on."""
+@each_lane
+def test_a_stream_that_is_not_read_is_reset_in_time(serve: Serve, lane: str) -> None:
+    """write_timeout is a stream's own; the connection and its other streams live on. Nothing else wakes the sweeper."""
     aborted = threading.Event()
 
     def handler(res: Any, req: Any) -> None:
@@ -211,15 +214,83 @@ def test_a_stream_that_is_not_read_is_reset_in_time(serve: Serve) -> None:
         res.write(b"x" * 100_000)
 
     def configure(app: App) -> None:
-        app.get("/stuck", handler)
+        app.get("/stuck", on(lane, handler))
+        app.get("/waits", lambda res, req: res.on_aborted(lambda res: None))
         app.get("/", lambda res, req: res.end("ok"))
 
-    running = serve(configure, write_timeout=0.5)
+    running = serve(configure, write_timeout=0.5, **options(lane))
     with h2(running, window=10, acknowledge=False) as client:
+        client.request("/waits")
+        assert bytes(client.get("/").body) == b"ok"
         assert client.get("/stuck").reset == CANCEL
         assert aborted.wait(20)
         client.h2.increment_flow_control_window(100)
         assert bytes(client.get("/").body) == b"ok"
+
+
+def test_answers_that_wait_for_a_window_have_a_time(serve: Serve) -> None:
+    """All is answered, and then the client shuts its windows: what is left waits for write_timeout and no longer."""
+    count = 120
+    answered: list[int] = []
+
+    def handler(res: Any, req: Any) -> None:
+        res.end(b"x" * 30_000)
+        answered.append(1)
+
+    running = serve(
+        lambda app: app.get("/", handler), write_timeout=1, header_timeout=600, keep_alive_timeout=600
+    )
+    raw = socket.socket()
+    # So little that most of it stays with the server.
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(20)
+    raw.connect(("127.0.0.1", running.port))
+    with h2(running, window=1 << 30, acknowledge=False, sock=raw) as client:
+        client.h2.increment_flow_control_window(1 << 30)
+        client.until(lambda: client.settings)
+        for _ in range(count):
+            client.request("/", flush=False)
+        client.flush()
+        until(lambda: len(answered) == count, "the answers")
+        client.h2.update_settings({4: 0})
+        client.flush()
+        got = 0
+        # Pings do not keep it.
+        with contextlib.suppress(ConnectionError):
+            while piece := raw.recv(1 << 20):
+                got += len(piece)
+                client.h2.ping(b"12345678")
+                client.flush()
+        assert got < count * 30_000
+    until(lambda: running.app._server.connection_count() == 0, "the connection has gone")
+
+
+def test_unread_uploads_hold_up_no_other(serve: Serve) -> None:
+    """Many streams whose bodies nobody reads fill their own windows; another body still comes through."""
+    waiting: list[Any] = []
+
+    def stuck(res: Any, req: Any) -> None:
+        res.on_aborted(lambda res: None)
+        res.on_data(lambda res, chunk, last: None)
+        res.pause()
+        waiting.append(res)
+
+    async def read(res: Any, req: Any) -> None:
+        res.end(str(len((await res.get_data()).getvalue())))
+
+    def configure(app: App) -> None:
+        app.post("/stuck", stuck)
+        app.post("/", read)
+
+    running = serve(configure, body_buffer=16384)
+    with h2(running) as client:
+        client.until(lambda: 4 in client.settings)
+        window = client.settings[4]
+        for _ in range(20):
+            number = client.request("/stuck", "POST", end=False)
+            client.send(number, b"x" * window)
+        until(lambda: len(waiting) == 20, "the handlers")
+        assert client.answer(client.request("/", "POST", body=b"y" * MEBI)).body == str(MEBI).encode()
 
 
 def test_end_stream_goes_with_the_last_data(serve: Serve) -> None:

@@ -5,6 +5,7 @@ Rows: C-H-03, C-F-01, C-N-01..07, C-C-01, C-C-02, C-P-01.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import zlib
 from collections.abc import Callable
@@ -261,3 +262,49 @@ def test_closing_the_application_tells_its_sockets(serve: Serve) -> None:
         assert data.count(b"\x88\x02\x03\xe9") == 2
     running.join()
     assert [code for code, _ in told] == [1001, 1001]
+
+
+def test_small_messages_that_wait_end_nothing(serve: Serve) -> None:
+    """Ten thousand messages of ten bytes for a socket that is busy with the first: they wait, and other streams go on."""
+    got: list[int] = []
+    entered = threading.Event()
+    release = threading.Event()
+
+    async def message(ws: Any, message: Any, opcode: Any) -> None:
+        entered.set()
+        while not release.is_set():
+            await asyncio.sleep(0.001)
+        got.append(len(message))
+
+    def configure(app: App) -> None:
+        app.ws("/", {"message": message, "inbound_buffer": 1024})
+        app.get("/", lambda res, req: res.end("other"))
+
+    running = serve(configure)
+    with H2Client(running.port) as client:
+        socket = Socket(client)
+        small = frame(TEXT, b"0123456789")
+        client.send(socket.number, small)
+        assert entered.wait(20)
+        for _ in range(100):
+            for _ in range(100):
+                client.h2.send_data(socket.number, small)
+            client.flush()
+        assert bytes(client.get("/").body) == b"other"
+        release.set()
+        until(lambda: len(got) == 10_001, "all of the messages")
+        assert bytes(client.get("/").body) == b"other"
+
+
+def test_a_handshake_that_ends_its_stream_is_refused(serve: Serve) -> None:
+    """Nothing could ever be said on that socket: 400, and no listener hears of it."""
+    told: list[Any] = []
+    behavior = echo("def", told, open=lambda ws: told.append("open"))
+    running = serve(lambda app: app.ws("/", behavior))
+    with H2Client(running.port) as client:
+        client.until(lambda: client.settings)
+        pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/")]
+        pseudo.append((":authority", "example.org"))
+        number = client.request(pseudo=pseudo, headers=[("sec-websocket-version", "13")], end=True)
+        assert client.answer(number).status == 400
+        assert told == []

@@ -19,7 +19,7 @@ impl ResponseHead {
     }
 
     /// The head as fields, with `Date`, `Server` and the length that fits `body`; none of `Connection` and its like
-    /// (RFC 9113 section 8.2.2). `head_request`: the request was `HEAD`.
+    /// (RFC 9113 section 8.2.2), nor `TE`, which is a request's. `head_request`: the request was `HEAD`.
     pub fn to_stream(&self, head_request: bool, body: BodyKind, date: &[u8], server: &[u8]) -> Response<()> {
         let mut response = Response::new(());
         // There is no change of protocols, and what is no interim answer must not look like one (RFC 9113 section 8.6).
@@ -57,5 +57,6 @@ impl ResponseHead {
 fn is_of_the_connection(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::UPGRADE
+        || *name == header::TE
         || matches!(name.as_str(), "keep-alive" | "proxy-connection")
 }

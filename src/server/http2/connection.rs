@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, Wake, Waker};
 
 use ::http::Request;
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use smallvec::SmallVec;
 
 use crate::server::batch;
 use crate::server::connection::Connection;
-use crate::server::http2::bounds::{GivenUp, Watch, settings};
+use crate::server::http2::bounds::{Streams, Watch, settings};
 use crate::server::http2::request::{self, Young};
 use crate::server::http2::task::Task;
 use crate::server::http2::wire::Wire;
@@ -26,7 +26,7 @@ pub(crate) struct Http2 {
     stage: Stage,
     /// Streams that began when this was last polled.
     young: Vec<Young>,
-    given_up: Arc<GivenUp>,
+    streams: Arc<Streams>,
     watch: Watch,
     /// Where heads are put together.
     scratch: Vec<u8>,
@@ -35,6 +35,8 @@ pub(crate) struct Http2 {
     waker: Option<(Waker, Waker)>,
     /// Streams were open when this was last polled.
     streaming: bool,
+    /// They wait in `h2` alone, for the client to take what is left of them: so much had been written when they last moved.
+    leaving: Option<u64>,
 }
 
 enum Stage {
@@ -50,19 +52,21 @@ impl Http2 {
         connection.rearm(&state);
         drop(state);
         let reading = Arc::new(Mutex::new(std::mem::replace(reading, Reading::Gone)));
-        let wire = Wire::new(Arc::clone(connection), Arc::clone(&reading), early);
+        let streams = Streams::new(connection);
+        let wire = Wire::new(Arc::clone(connection), Arc::clone(&reading), early, Arc::clone(&streams));
         let handshake = settings(&connection.server.config).handshake(wire);
         Box::new(Self {
             connection: Arc::clone(connection),
             reading,
             stage: Stage::Preface(Box::new(handshake)),
             young: Vec::new(),
-            given_up: Arc::new(GivenUp::new()),
-            watch: Watch::new(),
+            streams,
+            watch: Watch::new(&connection.server.config),
             scratch: Vec::new(),
             goodbye: Goodbye::No,
             waker: None,
             streaming: false,
+            leaving: None,
         })
     }
 
@@ -72,13 +76,16 @@ impl Http2 {
         let context = &mut Context::from_waker(&waker);
         self.grow_up();
         if let Stage::Preface(handshake) = &mut self.stage {
-            match ready!(Pin::new(&mut **handshake).poll(context)) {
-                Ok(frames) => self.stage = Stage::Frames(Box::new(frames)),
-                Err(_) => return Poll::Ready(()),
+            match Pin::new(&mut **handshake).poll(context) {
+                Poll::Ready(Ok(frames)) => self.stage = Stage::Frames(Box::new(frames)),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                // Nothing has begun that would have to be answered.
+                Poll::Pending if self.is_over() => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
             }
         }
         let Stage::Frames(frames) = &mut self.stage else { return Poll::Ready(()) };
-        let flooded = self.watch.is_flooded(&self.given_up);
+        let flooded = self.watch.is_flooded(&self.streams);
         self.goodbye.say(&self.connection, frames, flooded);
         // All of them before the first is begun: what is answered at once leaves in one piece when this is polled again.
         let mut begun = SmallVec::<[_; 4]>::new();
@@ -95,7 +102,13 @@ impl Http2 {
             self.begin(stream, context);
         }
         self.note(streaming);
+        self.limit(streaming);
         Poll::Pending
+    }
+
+    /// Whether the connection is to end, or has been silent for too long.
+    fn is_over(&self) -> bool {
+        self.connection.server.is_closing() || self.connection.state.lock().finished
     }
 
     /// Gives the reading half back.
@@ -121,7 +134,7 @@ impl Http2 {
             if young.is_over() {
                 young.connection.release();
             } else {
-                tokio::spawn(Task::new(young, &self.given_up));
+                tokio::spawn(Task::new(young));
             }
         }
     }
@@ -129,14 +142,15 @@ impl Http2 {
     fn begin(&mut self, mut stream: (Request<RecvStream>, SendResponse<Bytes>), context: &mut Context<'_>) {
         if stream.1.poll_reset(context).is_ready() {
             // No handler has to run for what its client does not want any more.
-            self.given_up.add();
+            self.streams.add_unbegun();
             return;
         }
-        let young = request::begin(&self.connection, stream, &mut self.scratch, context);
+        let young =
+            request::begin(&self.connection, stream, self.streams.enter(), &mut self.scratch, context);
         if young.is_over() {
             young.connection.release();
         } else if young.needs_task() {
-            tokio::spawn(Task::new(young, &self.given_up));
+            tokio::spawn(Task::new(young));
         } else {
             self.young.push(young);
         }
@@ -149,12 +163,32 @@ impl Http2 {
             let mut state = self.connection.state.lock();
             state.fresh &= !streaming;
             state.streaming = streaming;
+            // A stream that has begun since the silence was found too long goes before that.
+            state.finished &= !(streaming && self.goodbye != Goodbye::Said);
             self.connection.rearm(&state);
             if !streaming && self.connection.server.is_closing() {
                 // The last answer has left.
                 drop(state);
                 self.connection.wake();
             }
+        }
+    }
+}
+
+impl Http2 {
+    /// Limits how long what nobody works on any more may wait in `h2`: its client has shut a window, or reads nothing.
+    fn limit(&mut self, streaming: bool) {
+        let written = self.streams.written();
+        let leaving = match self.leaving {
+            _ if !streaming || !self.streams.are_answered() => None,
+            Some(before) if written == before => return,
+            _ => Some(written),
+        };
+        if self.leaving != leaving {
+            self.leaving = leaving;
+            let mut state = self.connection.state.lock();
+            state.answered = leaving.is_some();
+            self.connection.rearm(&state);
         }
     }
 }

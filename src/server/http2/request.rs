@@ -12,6 +12,7 @@ use h2::server::SendResponse;
 use crate::http::head::Head;
 use crate::server::connection::{Connection, Phase};
 use crate::server::http2::StreamWriting;
+use crate::server::http2::bounds::Alive;
 use crate::server::session;
 use crate::server::stream::Writing;
 
@@ -21,6 +22,7 @@ pub(super) struct Young {
     pub(super) body: RecvStream,
     /// The client has sent all of it.
     pub(super) ended: bool,
+    pub(super) alive: Alive,
 }
 
 impl Young {
@@ -44,6 +46,7 @@ impl Young {
 pub(super) fn begin(
     parent: &Arc<Connection>,
     (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
+    alive: Alive,
     scratch: &mut Vec<u8>,
     context: &mut Context<'_>,
 ) -> Young {
@@ -59,6 +62,8 @@ pub(super) fn begin(
     match protocol {
         // RFC 9220 section 3 has 501 for a protocol that is not known.
         Some(protocol) if protocol.as_str() != "websocket" => session::refuse(&connection, &mut state, 501),
+        // Nothing could be said on such a socket, nor would its end ever come.
+        Some(_) if ended => session::refuse(&connection, &mut state, 400),
         _ => match Head::of_stream(&parts, ended, protocol.is_some(), &server.config.head, scratch) {
             Ok(head) => session::begin(&connection, &mut state, head, scratch),
             Err(refusal) => session::refuse(&connection, &mut state, refusal.status()),
@@ -66,5 +71,5 @@ pub(super) fn begin(
     }
     scratch.clear();
     connection.flush(state);
-    Young { connection, body, ended }
+    Young { connection, body, ended, alive }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use h2::RecvStream;
 
 use crate::server::connection::{Connection, Phase};
-use crate::server::http2::bounds::GivenUp;
+use crate::server::http2::bounds::Alive;
 use crate::server::http2::request::Young;
 use crate::server::session;
 
@@ -16,14 +16,30 @@ pub(super) struct Task {
     connection: Arc<Connection>,
     body: RecvStream,
     ended: bool,
-    given_up: Arc<GivenUp>,
+    alive: Alive,
 }
 
 impl Task {
-    pub(super) fn new(young: Young, given_up: &Arc<GivenUp>) -> Self {
-        let Young { connection, body, ended } = young;
+    pub(super) fn new(young: Young) -> Self {
+        let Young { connection, body, ended, mut alive } = young;
+        alive.set_waking();
         connection.server.enrol(&connection);
-        Self { connection, body, ended, given_up: Arc::clone(given_up) }
+        if connection.server.is_closing() {
+            // Those that were there have been told before.
+            connection.retire(false);
+        }
+        // The sweeper may have looked since the deadline was set.
+        connection.rearm(&connection.state.lock());
+        Self { connection, body, ended, alive }
+    }
+
+    /// The client does not want the stream any more. A socket ends so as often as not.
+    fn give_up(&self) {
+        let mut state = self.connection.state.lock();
+        if state.phase != Phase::Socket {
+            self.alive.give_up();
+        }
+        self.connection.lose(&mut state);
     }
 }
 
@@ -31,7 +47,8 @@ impl Future for Task {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { connection, body, ended, given_up } = self.get_mut();
+        let this = self.get_mut();
+        let Self { connection, body, ended, .. } = &mut *this;
         connection.register(context.waker());
         loop {
             let wants = connection.wants();
@@ -39,8 +56,7 @@ impl Future for Task {
                 return Poll::Ready(());
             }
             if connection.poll_reset(context).is_ready() {
-                given_up.add();
-                connection.lose(&mut connection.state.lock());
+                this.give_up();
                 return Poll::Ready(());
             }
             if wants.room {
@@ -84,8 +100,8 @@ impl Future for Task {
                     connection.end_of_stream();
                 }
                 Poll::Ready(Some(Err(_))) => {
-                    given_up.add();
-                    connection.lose(&mut connection.state.lock());
+                    this.give_up();
+                    return Poll::Ready(());
                 }
             }
         }

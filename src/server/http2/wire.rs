@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::server::connection::Connection;
 use crate::server::drive::with_scratch;
+use crate::server::http2::bounds::Streams;
 use crate::server::stream::{Reading, Writing};
 
 /// Both halves of a connection, and what was read before.
@@ -23,11 +24,17 @@ pub(super) struct Wire {
     early: Bytes,
     /// The client takes nothing at the moment.
     stalled: bool,
+    streams: Arc<Streams>,
 }
 
 impl Wire {
-    pub(super) fn new(connection: Arc<Connection>, reading: Arc<Mutex<Reading>>, early: Bytes) -> Self {
-        Self { connection, reading, early, stalled: false }
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        reading: Arc<Mutex<Reading>>,
+        early: Bytes,
+        streams: Arc<Streams>,
+    ) -> Self {
+        Self { connection, reading, early, stalled: false, streams }
     }
 
     fn poll_put(
@@ -111,7 +118,14 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_put(context, |socket| socket.try_write_vectored(slices))
+        let put = ready!(self.poll_put(context, |socket| socket.try_write_vectored(slices)));
+        // `h2` has the bytes of an answer in a slice of their own, behind one with all that goes before them. So what a client
+        // can have us say without taking any of them, as with pings, is not counted.
+        let before = slices.first().map_or(0, |slice| slice.len());
+        if let Ok(count @ 1..) = put {
+            self.streams.wrote(count.saturating_sub(before));
+        }
+        Poll::Ready(put)
     }
 
     fn is_write_vectored(&self) -> bool {

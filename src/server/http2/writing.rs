@@ -16,6 +16,8 @@ use crate::files::{Disk, File};
 
 /// Bytes of a file that are queued at a time.
 const SHARE: usize = 64 * 1024;
+/// Bytes that are asked for at a time: more than is ever given.
+const MOST: usize = 1 << 20;
 
 /// See the module.
 pub(crate) struct StreamWriting {
@@ -51,8 +53,12 @@ impl StreamWriting {
         if let (Stage::Open(respond), Some(head)) = (&mut half.stage, head) {
             half.stage = match respond.send_response(head, left == Some(0)) {
                 Ok(stream) if left != Some(0) => Stage::Sending(stream),
-                // Complete; or the stream has been reset, which whoever writes next is told.
-                _ => Stage::Over,
+                Ok(_) => Stage::Over,
+                // The stream has been reset, which whoever writes next is told; or the head cannot be sent, which the client is.
+                Err(_) => {
+                    respond.send_reset(Reason::INTERNAL_ERROR);
+                    Stage::Over
+                }
             };
         }
     }
@@ -84,12 +90,12 @@ impl StreamWriting {
 
     /// Queues bytes of a file, as many as flow control allows.
     pub(crate) fn send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
-        let mut half = self.half.lock();
-        let count = half.room(count.min(SHARE))?;
+        let count = self.half.lock().room(count.min(SHARE))?;
         let mut bytes = Vec::with_capacity(count);
-        // Whoever sends files has looked whether it is in memory.
+        // Whoever sends files has looked whether it is in memory. Should it wait all the same, nobody else does: there is one
+        // writer at a time, and what it has reserved stays.
         file.read(&mut bytes, offset, count, Disk::Wait);
-        if bytes.is_empty() { Ok(0) } else { half.send(bytes.into()) }
+        if bytes.is_empty() { Ok(0) } else { self.half.lock().send(bytes.into()) }
     }
 
     /// Waits for flow control to allow more.
@@ -139,6 +145,8 @@ impl Half {
     /// How much of `wanted` bytes may be queued: at least one.
     fn room(&mut self, wanted: usize) -> io::Result<usize> {
         let Stage::Sending(stream) = &mut self.stage else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        // `h2` counts in 32 bits, and would take 4 GiB for nothing.
+        let wanted = wanted.min(MOST);
         stream.reserve_capacity(wanted);
         match stream.capacity().min(wanted) {
             0 => Err(io::ErrorKind::WouldBlock.into()),
