@@ -76,7 +76,7 @@ impl App for Code {
             match job {
                 Job::Request(exchange) => Self::answer(&exchange),
                 Job::ServerName(name) => self.names.lock().push(name.name().to_owned()),
-                Job::Note(text) => self.notes.lock().push(text.into()),
+                Job::Note(note) => self.notes.lock().push(note.text().into()),
                 Job::Signal(..) | Job::Socket(_) => {}
             }
         }
