@@ -125,6 +125,8 @@ pub(crate) async fn read(server: &Server, stream: &Accepted, wanted: Wanted) -> 
     };
     match told {
         Ok(told) => Ok(Greeting { told, rest: bytes }),
+        // There need not be one, so its going is the protocol's business.
+        Err(Failure::Gone) if bytes.is_empty() && wanted == Wanted::Optional => Ok(Greeting::default()),
         Err(_) if bytes.is_empty() && wanted == Wanted::Optional => Err(Failure::None),
         Err(failure) => Err(failure),
     }
