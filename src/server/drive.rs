@@ -46,12 +46,22 @@ pub(super) struct Wants {
     /// The client speaks HTTP/2.
     multiplexed: bool,
     /// The client sends no more, and what it had sent is dealt with.
-    pub(super) ended: bool,
-    pub(super) room: bool,
-    pub(super) read: bool,
-    pub(super) parse: bool,
+    ended: bool,
+    room: bool,
+    read: bool,
+    parse: bool,
     /// A file that has had its share is to go on.
-    pub(super) file: bool,
+    file: bool,
+}
+
+/// What the task does next.
+pub(super) enum Step {
+    /// Something has changed: it looks again.
+    Again,
+    /// It takes what the client sends.
+    Read,
+    /// It waits to be woken.
+    Wait,
 }
 
 impl Future for Drive {
@@ -73,34 +83,10 @@ impl Future for Drive {
                 connection.part();
                 continue;
             }
-            if wants.room {
-                match connection.poll_room(context) {
-                    Poll::Ready(Ok(())) => {
-                        connection.room();
-                        continue;
-                    }
-                    Poll::Ready(Err(_)) => {
-                        connection.lose(&mut connection.state.lock());
-                        return Poll::Ready(());
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            if wants.file {
-                connection.flush(connection.state.lock());
-                // Others on this thread have their turn in between.
-                context.waker().wake_by_ref();
-            }
-            if wants.parse {
-                connection.received(b"");
-                continue;
-            }
-            if wants.ended {
-                connection.end_of_input();
-                continue;
-            }
-            if !wants.read {
-                return Poll::Pending;
+            match connection.attend(&wants, context) {
+                Step::Again => continue,
+                Step::Wait => return Poll::Pending,
+                Step::Read => {}
             }
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let read = reading.poll_read(context, scratch);
@@ -132,6 +118,37 @@ impl Drop for Drive {
 }
 
 impl Connection {
+    /// Does what is wanted before anything is read; the task of a stream does the same.
+    pub(super) fn attend(self: &Arc<Self>, wants: &Wants, context: &mut Context<'_>) -> Step {
+        if wants.room {
+            match self.poll_room(context) {
+                Poll::Ready(Ok(())) => {
+                    self.room();
+                    return Step::Again;
+                }
+                Poll::Ready(Err(_)) => {
+                    self.lose(&mut self.state.lock());
+                    return Step::Again;
+                }
+                Poll::Pending => {}
+            }
+        }
+        if wants.file {
+            self.flush(self.state.lock());
+            // Others on this thread have their turn in between.
+            context.waker().wake_by_ref();
+        }
+        if wants.parse {
+            self.received(b"");
+            return Step::Again;
+        }
+        if wants.ended {
+            self.end_of_input();
+            return Step::Again;
+        }
+        if wants.read { Step::Read } else { Step::Wait }
+    }
+
     pub(super) fn wants(&self) -> Wants {
         let state = self.state.lock();
         let read = !state.peer_closed

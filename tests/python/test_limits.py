@@ -282,6 +282,20 @@ def drip(client: Client, data: bytes, pause: float) -> threading.Thread:
     return thread
 
 
+def test_a_nul_behind_blank_lines(serve: Any) -> None:
+    """B-HT-18: where no PROXY preface may come it is no request, and needs no timeout to be told so."""
+    running = serve(
+        lambda app: app.get("/", lambda res, req: res.end("ok")), proxy_protocol="off", header_timeout=600
+    )
+    with running.client() as fresh, running.client() as used:
+        used.get()
+        for client in (fresh, used):
+            client.send(b"\r\n\r\n\0")
+            answer = client.answer()
+            assert (answer.status, answer.header("Connection")) == (400, "close")
+            assert gone(client)
+
+
 @pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\nHost: h\r\n", b"\r\n"])
 def test_header_timeout(serve: Any, start: bytes) -> None:
     """408 to whoever begins a request and stops, at first and on a connection that has served before."""

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use h2::RecvStream;
 
 use crate::server::connection::{Connection, Phase};
+use crate::server::drive::Step;
 use crate::server::http2::bounds::Alive;
 use crate::server::http2::request::Young;
 use crate::server::session;
@@ -59,34 +60,10 @@ impl Future for Task {
                 this.give_up();
                 return Poll::Ready(());
             }
-            if wants.room {
-                match connection.poll_room(context) {
-                    Poll::Ready(Ok(())) => {
-                        connection.room();
-                        continue;
-                    }
-                    Poll::Ready(Err(_)) => {
-                        connection.lose(&mut connection.state.lock());
-                        return Poll::Ready(());
-                    }
-                    Poll::Pending => {}
-                }
-            }
-            if wants.file {
-                connection.flush(connection.state.lock());
-                // Others on this thread have their turn in between.
-                context.waker().wake_by_ref();
-            }
-            if wants.parse {
-                connection.received(b"");
-                continue;
-            }
-            if wants.ended {
-                connection.end_of_input();
-                continue;
-            }
-            if !wants.read || *ended {
-                return Poll::Pending;
+            match connection.attend(&wants, context) {
+                Step::Again => continue,
+                Step::Read if !*ended => {}
+                Step::Read | Step::Wait => return Poll::Pending,
             }
             match body.poll_data(context) {
                 Poll::Pending => return Poll::Pending,
