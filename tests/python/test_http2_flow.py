@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from h2_client import H2Client
 from lanes import each_lane, on, options
 from socketify import App
@@ -228,6 +230,8 @@ def test_a_stream_that_is_not_read_is_reset_in_time(serve: Serve, lane: str) -> 
         assert bytes(client.get("/").body) == b"ok"
 
 
+# With so little room the kernel may hand out a few bytes at a time of what was sent before.
+@pytest.mark.timeout(240)
 def test_answers_that_wait_for_a_window_have_a_time(serve: Serve) -> None:
     """All is answered, and then the client shuts its windows: what is left waits for write_timeout and no longer."""
     count = 120
