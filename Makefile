@@ -94,7 +94,7 @@ help:  ## List the tasks (what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 picks another interpreter, 3.10 or newer (now: $(PYTHON), $(VERSION))."
-	@echo "  ARGS=... reaches test-rust, test-python, autobahn, bench, bench-core, fuzz-targets and soak: make test-python ARGS='-k cookies -x'"
+	@echo "  ARGS=... reaches test-rust, test-python, autobahn, bench, bench-core, fuzz-targets, soak and chaos: make test-python ARGS='-k cookies -x'"
 
 .PHONY: run
 run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PORT=8080 for another port)
@@ -135,6 +135,7 @@ lint-python: $(BUILT)
 	$(BIN)/ruff format --check python tests examples benches
 	$(BIN)/mypy --strict python/socketify
 	$(BIN)/mypy --strict examples tests/typing
+	$(BIN)/mypy --strict tests/chaos
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	cd benches/load && MYPYPATH=$(abspath python) $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --strict *.py apps/socketify_app.py
 	$(BIN)/python -m mypy.stubtest socketify._core
@@ -204,6 +205,10 @@ fuzz-targets: | needs-rust  ## A minute for each target in fuzz/ (SECONDS=n, ARG
 .PHONY: soak
 soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
 	$(BIN)/python tests/soak.py $(ARGS)
+
+.PHONY: chaos
+chaos: $(BUILT)  ## Random clients against random handlers for a minute (SECONDS=n, SEED=n, ARGS=...)
+	$(BIN)/python tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 .PHONY: clean
 clean:  ## Remove everything that these tasks have made

@@ -1,0 +1,44 @@
+"""What every client is given: where the server is, a generator of its own, and how it tells what it has seen."""
+
+from __future__ import annotations
+
+import random
+import ssl
+import threading
+from dataclasses import dataclass, field
+
+from wire import Pace, Wire
+
+
+@dataclass
+class Session:
+    """One conversation, which another run repeats from the same seed."""
+
+    seed: int
+    worker: str
+    number: int
+    port: int
+    #: How the server is trusted; None without TLS.
+    contexts: dict[str, ssl.SSLContext]
+    #: Set when the server is told to stop: then connections end.
+    stopping: threading.Event
+    wires: list[Wire] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.rng = random.Random(f"{self.seed}/{self.worker}/{self.number}")
+
+    def __str__(self) -> str:
+        return f"{self.worker}/{self.number}"
+
+    def name(self, index: int) -> str:
+        """The id of a request of this session."""
+        return f"{self.worker}.{self.number}.{index}"
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        return self.contexts.get("http/1.1")
+
+    def connect(self, pace: Pace | None = None, protocol: str = "http/1.1") -> Wire:
+        wire = Wire(self.port, self.contexts.get(protocol), pace or Pace(), protocol)
+        self.wires.append(wire)
+        return wire
