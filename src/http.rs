@@ -11,6 +11,7 @@
 //! - [`trust`]: which proxies are believed;
 //! - [`status`]: reason phrases;
 //! - [`query`]: percent-decoding and query strings;
+//! - [`location`]: where a client should go;
 //! - [`date`]: the `Date` header, formatted once a second.
 //!
 //! Where RFC 9112 lets a server be lenient, this one refuses: two parsers that disagree about where a message
@@ -22,6 +23,7 @@ pub mod date;
 pub mod encoding;
 pub mod forwarded;
 pub mod head;
+pub mod location;
 pub mod query;
 pub mod response;
 pub mod status;

@@ -460,7 +460,8 @@ class Response:
         """Completes the answer with a redirection.
 
         Args:
-            location: Where to, sent as it is.
+            location: Where to: a URL, or a path. What a URI has no place for, such as blanks and characters beyond ASCII, is
+                percent-encoded as UTF-8; what is encoded already stays (RFC 9110 section 10.2.2).
             status_code: 302 by default.
 
         Returns:

@@ -12,6 +12,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
 
+use crate::http::location;
 use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
@@ -339,7 +340,7 @@ impl Response {
             None => this.exchange.set_status(302)?,
         }
         let value = message::field(this.python()?, location)?;
-        this.exchange.add_header(b"Location", value.as_bytes()?)?;
+        this.exchange.add_header(b"Location", &location::encoded(value.as_bytes()?))?;
         this.finish_empty(false);
         Ok(slf)
     }

@@ -22,6 +22,7 @@ import pytest
 
 from client import Client
 from conftest import Running
+from h2_client import H2Client
 from lanes import LANES, RESUMED, TASK, THREAD, each_lane, on, options
 from socketify import App
 from socketify.status_codes import status_codes
@@ -1224,6 +1225,32 @@ def test_cookies_that_are_none(serve: Serve, arguments: tuple[Any, ...], kind: t
 
 
 # ---- redirect, render, cork -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("location", "sent"),
+    [
+        ("/café bar?q=€", "/caf%C3%A9%20bar?q=%E2%82%AC"),
+        ("/caf%C3%A9%20bar?q=%e2%82%ac#a%20b", "/caf%C3%A9%20bar?q=%e2%82%ac#a%20b"),
+        (
+            "https://user@[::1]:8080/a;b=(c)?d[]=e&f=*'!$,+~",
+            "https://user@[::1]:8080/a;b=(c)?d[]=e&f=*'!$,+~",
+        ),
+        ("/100%", "/100%25"),
+        ("/\\evil.example", "/%5Cevil.example"),
+        ('/<a>"^`{|}\t.', "/%3Ca%3E%22%5E%60%7B%7C%7D%09."),
+        (" /trimmed ", "/trimmed"),
+        (b"/caf\xe9", "/caf%E9"),
+        ("", ""),
+    ],
+)
+def test_location_is_a_uri(serve: Serve, location: str | bytes, sent: str) -> None:
+    """RFC 9110 section 10.2.2, RFC 3986 section 2: what a URI has no place for is encoded, and nothing twice."""
+    running = serve(lambda app: app.get("/", lambda res, req: res.redirect(location)))
+    with running.client() as client:
+        assert client.get().header("location") == sent
+    with H2Client(running.port) as h2:
+        assert h2.get().headers["location"] == sent
 
 
 def test_redirect_is_followed(serve: Serve) -> None:
