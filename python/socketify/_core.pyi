@@ -1089,7 +1089,7 @@ class Server:
         cache_control: str | None,
         precompressed: bool,
         hidden: bool,
-        types: tuple[dict[str, str], dict[str, str], list[str]],
+        types: tuple[dict[str, str], dict[str, str], dict[str, str]],
         domain: str | None = None,
     ) -> bool:
         """Registers a directory, whose names begin behind ``depth`` segments of a path. ``types`` are media types

@@ -90,20 +90,18 @@ def in_directory(file: str | os.PathLike[str], directory: str | os.PathLike[str]
     return os.path.realpath(file).startswith(root)
 
 
-def media_type(path: str) -> str | None:
-    """The media type that the name of a file tells; None when it tells none."""
+def media_type(path: str | os.PathLike[str]) -> tuple[str | None, str | None]:
+    """The media type that the name of a file tells, and the encoding that it is in; None for what it tells not."""
     # Reads the system's tables at its first use, which takes some milliseconds.
     import mimetypes
 
-    # The encoding that goes with a type is no part of it: the file is sent as it is.
-    kind, _ = mimetypes.guess_type(os.path.basename(path))
-    return kind
+    return mimetypes.guess_type(os.path.basename(path))
 
 
-def _types() -> tuple[dict[str, str], dict[str, str], list[str]]:
+def _types() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     """What ``mimetypes`` knows now, for the core to look up without Python."""
     import mimetypes
 
     if not mimetypes.inited:
         mimetypes.init()
-    return dict(mimetypes.types_map), dict(mimetypes.suffix_map), list(mimetypes.encodings_map)
+    return dict(mimetypes.types_map), dict(mimetypes.suffix_map), dict(mimetypes.encodings_map)

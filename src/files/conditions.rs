@@ -1,6 +1,7 @@
 //! Whether a file is sent, and which part of it: conditional requests and ranges (RFC 9110 sections 13 and 14).
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::ops::Range;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -83,47 +84,70 @@ pub enum Decision {
     Unsatisfiable,
 }
 
-/// Decides in the order of RFC 9110 section 13.2.2. `etag` and `modified`, in seconds since 1970, are those of the file.
-pub fn decide(asked: &Conditions<'_>, etag: &str, modified: u64, size: u64) -> Decision {
+/// What an answer says of the state of the file (RFC 9110 section 8.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validators<'a> {
+    /// `ETag`: strong, or with its `W/` weak.
+    pub etag: &'a [u8],
+    /// `Last-Modified`, in seconds since 1970; none where it is not said.
+    pub modified: Option<u64>,
+    /// No other content can have the same `Last-Modified` (RFC 9110 section 8.8.2.2).
+    pub is_dated: bool,
+}
+
+impl Validators<'_> {
+    /// The tag without its `W/`, and whether it is weak.
+    fn tag(&self) -> (&[u8], bool) {
+        self.etag.strip_prefix(b"W/").map_or((self.etag, false), |tag| (tag, true))
+    }
+
+    /// Whether `If-Range` names the file as it is now: by a strong tag, or by the very date we gave (RFC 9110 section
+    /// 13.1.5). A client joins what it has with what it gets, so what may be of another version is no match.
+    fn is_same(&self, known: &[u8]) -> bool {
+        let (tag, weak) = self.tag();
+        !weak && known == tag || self.is_dated && self.modified.is_some() && date(known) == self.modified
+    }
+}
+
+/// Decides in the order of RFC 9110 section 13.2.2.
+pub fn decide(asked: &Conditions<'_>, file: &Validators<'_>, size: u64) -> Decision {
     // What a handler of another method sends is the outcome of what it has done.
     if asked.other_method {
         return Decision::Whole;
     }
+    let (own, own_weak) = file.tag();
+    // Without a date of the file, conditions on it are ignored (RFC 9110 sections 13.1.3 and 13.1.4).
+    let compare = |since: Option<&[u8]>| Some(file.modified?.cmp(&since.and_then(date)?));
     if let Some(tags) = &asked.matches {
-        if !any_tag(tags, |tag, weak| !weak && tag == etag.as_bytes()) {
+        if !any_tag(tags, |tag, weak| !weak && !own_weak && tag == own) {
             return Decision::Failed;
         }
-    } else if asked.unmodified_since.and_then(date).is_some_and(|since| modified > since) {
+    } else if compare(asked.unmodified_since).is_some_and(Ordering::is_gt) {
         return Decision::Failed;
     }
     if let Some(tags) = &asked.none_match {
-        if any_tag(tags, |tag, _| tag == etag.as_bytes()) {
+        if any_tag(tags, |tag, _| tag == own) {
             return Decision::NotModified;
         }
-    } else if asked.modified_since.and_then(date).is_some_and(|since| modified <= since) {
+    } else if compare(asked.modified_since).is_some_and(Ordering::is_le) {
         return Decision::NotModified;
     }
     match asked.range {
-        Some(range) if asked.if_range.is_none_or(|known| is_same(known, etag, modified)) => {
+        Some(range) if asked.if_range.is_none_or(|known| file.is_same(known)) => {
             ranges(range, size).unwrap_or(Decision::Whole)
         }
         _ => Decision::Whole,
     }
 }
 
-/// Whether `If-Range` names the file as it is now; a date has to be the very one we gave (RFC 9110 section 13.1.5).
-fn is_same(known: &[u8], etag: &str, modified: u64) -> bool {
-    known == etag.as_bytes() || date(known) == Some(modified)
-}
-
 /// Seconds since 1970. What is no date is ignored (RFC 9110 section 13.1.3).
-fn date(text: &[u8]) -> Option<u64> {
+pub(crate) fn date(text: &[u8]) -> Option<u64> {
     let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
     Some(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
 }
 
 /// Whether `test` holds for a tag of the list, given with its quotes and whether it is weak; `*` is any.
-fn any_tag(list: &[u8], test: impl Fn(&[u8], bool) -> bool) -> bool {
+pub(crate) fn any_tag(list: &[u8], test: impl Fn(&[u8], bool) -> bool) -> bool {
     let mut rest = list;
     loop {
         while let [b' ' | b'\t' | b',', behind @ ..] = rest {
@@ -202,11 +226,14 @@ mod tests {
 
     use super::*;
 
-    const ETAG: &str = "\"5-1\"";
-    const THEN: u64 = 784_111_777;
+    const FILE: Validators<'_> = Validators { etag: b"\"5-1\"", modified: Some(784_111_777), is_dated: true };
 
     fn decided(headers: &str) -> Decision {
-        decide(&Conditions::read(b"GET", headers.as_bytes()), ETAG, THEN, 1000)
+        decided_of(&FILE, headers)
+    }
+
+    fn decided_of(file: &Validators<'_>, headers: &str) -> Decision {
+        decide(&Conditions::read(b"GET", headers.as_bytes()), file, 1000)
     }
 
     #[test]
@@ -241,9 +268,51 @@ mod tests {
             assert_eq!(decided(headers), decision, "{headers:?}");
         }
         let head = Conditions::read(b"HEAD", b"Range: bytes=0-4\r\n");
-        assert_eq!(decide(&head, ETAG, THEN, 1000), Decision::Whole);
+        assert_eq!(decide(&head, &FILE, 1000), Decision::Whole);
         let post = Conditions::read(b"POST", b"If-None-Match: *\r\nRange: bytes=0-4\r\n");
-        assert_eq!(decide(&post, ETAG, THEN, 1000), Decision::Whole);
+        assert_eq!(decide(&post, &FILE, 1000), Decision::Whole);
+    }
+
+    #[test]
+    fn a_weak_tag_names_no_bytes() {
+        let file = Validators { etag: b"W/\"5-1\"", ..FILE };
+        for (headers, decision) in [
+            ("If-None-Match: \"5-1\"\r\n", Decision::NotModified),
+            ("If-None-Match: W/\"5-1\"\r\n", Decision::NotModified),
+            ("If-Match: \"5-1\"\r\n", Decision::Failed),
+            ("If-Match: W/\"5-1\"\r\n", Decision::Failed),
+            ("If-Match: *\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: \"5-1\"\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: W/\"5-1\"\r\n", Decision::Whole),
+        ] {
+            assert_eq!(decided_of(&file, headers), decision, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_date_that_was_set_names_no_bytes() {
+        let file = Validators { is_dated: false, ..FILE };
+        for (headers, decision) in [
+            ("Range: bytes=0-4\r\nIf-Range: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: \"5-1\"\r\n", Decision::Part(0..5)),
+            ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::NotModified),
+        ] {
+            assert_eq!(decided_of(&file, headers), decision, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_date_only_tags_count() {
+        let file = Validators { modified: None, ..FILE };
+        for (headers, decision) in [
+            ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
+            ("If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
+            ("Range: bytes=0-4\r\nIf-Range: yesterday\r\n", Decision::Whole),
+            ("If-None-Match: \"5-1\"\r\n", Decision::NotModified),
+        ] {
+            assert_eq!(decided_of(&file, headers), decision, "{headers:?}");
+        }
     }
 
     #[test]
@@ -274,7 +343,7 @@ mod tests {
             assert_eq!(decided(&format!("Range: {range}\r\n")), decision, "{range}");
         }
         let empty = Conditions::read(b"GET", b"Range: bytes=0-\r\n");
-        assert_eq!(decide(&empty, ETAG, THEN, 0), Decision::Unsatisfiable);
+        assert_eq!(decide(&empty, &FILE, 0), Decision::Unsatisfiable);
     }
 
     proptest! {

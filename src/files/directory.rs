@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::file::{Disk, FLAGS, File, OpenError};
-use super::name;
+use super::name::{self, Name};
 use super::types::Types;
 use crate::http::encoding::{Accepted, Coding, Offer};
 
@@ -102,25 +102,20 @@ impl Directory {
 
     fn named(&self, path: &[u8], disk: Disk) -> Result<Named, OpenError> {
         let below = self.below(path);
-        let name = name::parse(below, self.options.hidden).ok_or(OpenError::Absent)?;
-        let is_directory = path.ends_with(b"/");
-        let Some(index) = &self.options.index else {
-            return self.open(&name, disk).map(|file| Named::File(file, name, None));
-        };
-        if is_directory {
-            let inside = name.join(&**index);
-            match self.open(&inside, disk) {
-                Ok(file) => return Ok(Named::File(file, inside, None)),
-                Err(OpenError::Absent) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match self.open(&name, disk) {
-            Ok(file) => Ok(Named::File(file, name, None)),
-            Err(OpenError::Absent) if !is_directory => {
-                self.open(&name.join(&**index), disk).map(|_| Named::WithoutSlash)
-            }
-            Err(error) => Err(error),
+        let Name { path: name, is_directory } =
+            name::parse(below, self.options.hidden).ok_or(OpenError::Absent)?;
+        let index = self.options.index.as_deref().map(|index| name.join(index));
+        match (is_directory && path.ends_with(b"/"), index) {
+            // No file has a slash behind it: it is a directory, of which its index can be had.
+            (true, None) => Err(OpenError::Absent),
+            (true, Some(inside)) => self.open(&inside, disk).map(|file| Named::File(file, inside, None)),
+            (false, index) => match (self.open(&name, disk), index) {
+                (Ok(file), _) => Ok(Named::File(file, name, None)),
+                (Err(OpenError::Absent), Some(inside)) => {
+                    self.open(&inside, disk).map(|_| Named::WithoutSlash)
+                }
+                (Err(error), _) => Err(error),
+            },
         }
     }
 

@@ -53,8 +53,11 @@ impl OpenError {
 pub struct File {
     descriptor: OwnedFd,
     size: u64,
-    /// Last modification, in seconds since 1970 and nanoseconds.
-    modified: (u64, u64),
+    inode: u64,
+    /// Last modification of the content, in seconds since 1970 and nanoseconds. Whoever writes a file may set it.
+    modified: (i64, u64),
+    /// Last change of the file, also by a rename. The system alone sets it.
+    changed: (i64, u64),
 }
 
 impl File {
@@ -81,8 +84,9 @@ impl File {
         Ok(Self {
             descriptor,
             size: u64::try_from(facts.st_size).unwrap_or_default(),
-            // A file from before 1970 counts as one of 1970.
-            modified: (u64::try_from(facts.st_mtime).unwrap_or_default(), facts.st_mtime_nsec),
+            inode: facts.st_ino,
+            modified: (facts.st_mtime, facts.st_mtime_nsec),
+            changed: (facts.st_ctime, facts.st_ctime_nsec),
         })
     }
 
@@ -91,15 +95,26 @@ impl File {
         self.size
     }
 
-    /// Seconds since 1970.
-    pub fn modified(&self) -> u64 {
-        self.modified.0
+    /// When the content was modified, in seconds since 1970; none for a time before that, which dates in HTTP cannot tell.
+    pub fn modified(&self) -> Option<u64> {
+        u64::try_from(self.modified.0).ok()
     }
 
-    /// Names this state of the file: whoever changes it changes its size or its time (RFC 9110 section 8.8.3).
+    /// Whether the time of the modification tells one content from another: it is that of the file's last change, and so
+    /// nobody has set it. Else many files may have it in turn, as those of reproducible builds do.
+    pub fn is_dated(&self) -> bool {
+        (0..=1).contains(&self.changed.0.saturating_sub(self.modified.0))
+    }
+
+    /// Names this state of the file (RFC 9110 section 8.8.3). Size and time of modification would not do for a strong one:
+    /// builds set the same time for each version, and copies keep it. Whoever writes into the file changes the time of its
+    /// last change, and whoever renames another over it the inode.
     pub fn etag(&self) -> String {
-        let (seconds, nanoseconds) = self.modified;
-        format!("\"{:x}-{seconds:x}-{nanoseconds:x}\"", self.size)
+        let ((modified, modified_part), (changed, changed_part)) = (self.modified, self.changed);
+        format!(
+            "\"{:x}-{modified:x}-{modified_part:x}-{:x}-{changed:x}-{changed_part:x}\"",
+            self.size, self.inode
+        )
     }
 
     /// Appends up to `count` bytes from `offset` on; says how many there were. Fewer than asked for: the file has ended.

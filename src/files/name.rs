@@ -7,14 +7,31 @@ use std::path::{Path, PathBuf};
 /// Site-wide files of other specifications, which is why they are public though they begin with a dot (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
-/// The file that `below` names, relative to the directory that is served: percent-decoded once, blank segments and a slash
-/// at the end left out. None for what names no file that may be served: a NUL, `.` and `..` whether encoded or not, an
-/// encoded slash, and hidden files unless `hidden`. The directory itself is an empty path.
-pub(super) fn parse(below: &[u8], hidden: bool) -> Option<PathBuf> {
+/// What `below` names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Name {
+    /// Relative to the directory that is served; empty for that directory itself.
+    pub(super) path: PathBuf,
+    /// It ends with a slash, or is empty: only a directory is named like this.
+    pub(super) is_directory: bool,
+}
+
+/// What `below` names: percent-decoded once. None for what names nothing that may be served: a NUL, `.` and `..` whether
+/// encoded or not, an encoded slash, and hidden files unless `hidden`.
+///
+/// An empty segment names nothing either. Routes tell `/a` from `//a`: if both were the same file, a route that guards
+/// `/a/*` could be passed by, and relative links in the file would lead elsewhere.
+pub(super) fn parse(below: &[u8], hidden: bool) -> Option<Name> {
     let mut path = PathBuf::new();
-    for (place, segment) in
-        below.split(|byte| *byte == b'/').filter(|segment| !segment.is_empty()).enumerate()
-    {
+    let (segments, is_directory) = match below {
+        [] => return Some(Name { path, is_directory: true }),
+        [segments @ .., b'/'] => (segments, true),
+        segments => (segments, false),
+    };
+    for (place, segment) in segments.split(|byte| *byte == b'/').enumerate() {
+        if segment.is_empty() {
+            return None;
+        }
         let name = decode(segment);
         if name.contains(&0) || name.contains(&b'/') || name == b"." || name == b".." {
             return None;
@@ -24,7 +41,7 @@ pub(super) fn parse(below: &[u8], hidden: bool) -> Option<PathBuf> {
         }
         path.push(Path::new(OsStr::from_bytes(&name)));
     }
-    Some(path)
+    Some(Name { path, is_directory })
 }
 
 /// Percent-decodes once; what is no escape stays as it is.
@@ -53,13 +70,16 @@ mod tests {
     use super::*;
 
     fn name(below: &str) -> Option<String> {
-        parse(below.as_bytes(), false).map(|path| path.to_string_lossy().into_owned())
+        parse(below.as_bytes(), false).map(|name| name.path.to_string_lossy().into_owned())
+    }
+
+    fn is_directory(below: &str) -> Option<bool> {
+        parse(below.as_bytes(), false).map(|name| name.is_directory)
     }
 
     #[test]
     fn names_below() {
         assert_eq!(name("a/b.txt").as_deref(), Some("a/b.txt"));
-        assert_eq!(name("//a///b.txt/").as_deref(), Some("a/b.txt"));
         assert_eq!(name("with%20blank%2etxt").as_deref(), Some("with blank.txt"));
         assert_eq!(name("").as_deref(), Some(""));
         assert_eq!(name("100%").as_deref(), Some("100%"));
@@ -67,7 +87,15 @@ mod tests {
         // Decoded once: this is a strange name, not a way out.
         assert_eq!(name("%252e%252e/a").as_deref(), Some("%2e%2e/a"));
         assert_eq!(name(".well-known/acme").as_deref(), Some(".well-known/acme"));
-        assert_eq!(parse(b".git/config", true), Some(".git/config".into()));
+        assert_eq!(parse(b".git/config", true).map(|name| name.path), Some(".git/config".into()));
+    }
+
+    #[test]
+    fn a_slash_at_the_end_names_a_directory() {
+        assert_eq!(is_directory(""), Some(true));
+        assert_eq!(is_directory("a/b/"), Some(true));
+        assert_eq!(name("a/b/").as_deref(), Some("a/b"));
+        assert_eq!(is_directory("a/b"), Some(false));
     }
 
     #[test]
@@ -89,6 +117,12 @@ mod tests {
             "a/.env",
             "%2eenv",
             "a/.well-known/b",
+            "/",
+            "/a",
+            "//a",
+            "a//b",
+            "a//",
+            "a/b.txt//",
         ] {
             assert_eq!(name(below), None, "{below}");
         }
@@ -97,7 +131,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_name_leads_out(below: Vec<u8>, hidden: bool) {
-            if let Some(path) = parse(&below, hidden) {
+            if let Some(Name { path, .. }) = parse(&below, hidden) {
                 prop_assert!(path.is_relative());
                 prop_assert!(path.components().all(|part| matches!(part, std::path::Component::Normal(_))));
                 prop_assert!(!path.as_os_str().as_bytes().contains(&0));

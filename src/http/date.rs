@@ -17,10 +17,14 @@ thread_local! {
     static CACHE: Cell<(u64, ImfFixdate)> = const { Cell::new((0, *b"Thu, 01 Jan 1970 00:00:00 GMT")) };
 }
 
+/// The present time in seconds since 1970. A clock set before that gives 1970.
+pub fn second() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// The present time (B-HT-24). Costs one reading of the clock, and the formatting once a second.
 pub fn now() -> ImfFixdate {
-    // A clock set before 1970 gives 1970.
-    let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let second = second();
     CACHE.with(|cache| {
         let (cached, text) = cache.get();
         if cached == second {

@@ -415,12 +415,12 @@ impl Response {
         path: PathBuf,
         content_type: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let content_type = match content_type {
+        let (kind, coding): (Option<String>, Option<String>) = match content_type {
             None => PyApp::helper(py, "static", "media_type")?.call1((&path,))?.extract()?,
-            given => given,
+            given => (given, None),
         };
         let future = self.python()?.create_future(py)?;
-        match py.detach(|| self.exchange.send_file(path, content_type.map(Into::into))) {
+        match py.detach(|| self.exchange.send_file(path, kind.map(Into::into), coding.map(Into::into))) {
             Sending::Done => {
                 self.release_if_over();
                 future.call_method1("set_result", (py.None(),))?;

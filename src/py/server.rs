@@ -233,17 +233,14 @@ impl Server {
         cache_control: Option<String>,
         precompressed: bool,
         hidden: bool,
-        types: (HashMap<String, String>, HashMap<String, String>, Vec<String>),
+        types: (HashMap<String, String>, HashMap<String, String>, HashMap<String, String>),
         domain: Option<&str>,
     ) -> PyResult<bool> {
         let boxed = |map: HashMap<String, String>| {
             map.into_iter().map(|(key, value)| (key.into(), value.into())).collect()
         };
-        let types = Types {
-            by_extension: boxed(types.0),
-            suffixes: boxed(types.1),
-            encodings: types.2.into_iter().map(Into::into).collect(),
-        };
+        let types =
+            Types { by_extension: boxed(types.0), suffixes: boxed(types.1), encodings: boxed(types.2) };
         let options = Options {
             index: index.map(Into::into),
             cache_control: cache_control.map(Into::into),

@@ -8,18 +8,21 @@
 mod sending;
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::app::Signal;
-use crate::files::conditions::{Conditions, Decision, decide};
+use crate::files::conditions::{self, Conditions, Decision, Validators, decide};
+use crate::files::types::Told;
 use crate::files::{Directory, Disk, File, Named, OpenError};
-use crate::http::date::imf_fixdate;
+use crate::http::date;
 use crate::http::encoding::Coding;
-use crate::http::response::Known;
+use crate::http::location;
+use crate::http::response::{Known, ResponseHead};
 use crate::server::connection::{Connection, Locked, State};
 use crate::server::exchange::Exchange;
 use crate::server::session;
@@ -34,11 +37,11 @@ const COPIED: u64 = 32 * 1024;
 /// How a file is to be described.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Description<'a> {
-    /// `Content-Type`, unless user code has given one.
-    pub(crate) kind: Option<&'a str>,
+    /// What the name tells of the content, unless user code has given a `Content-Type`.
+    pub(crate) told: Told<'a>,
     /// `Cache-Control`.
     pub(crate) cache_control: Option<&'a str>,
-    /// `Content-Encoding`.
+    /// `Content-Encoding` of what stands beside the file and is sent in its place.
     pub(crate) coding: Option<Coding>,
     /// The answer depends on `Accept-Encoding`.
     pub(crate) varies: bool,
@@ -86,8 +89,9 @@ fn give(
 ) -> Tried {
     match found {
         Ok(Named::File(file, name, coding)) => {
+            let name = name.file_name().and_then(OsStr::to_str);
             let description = Description {
-                kind: name.file_name().and_then(|name| directory.types.of(name.to_str()?)),
+                told: name.map_or_else(Told::default, |name| directory.types.of(name)),
                 cache_control: directory.options.cache_control.as_deref(),
                 coding,
                 varies: directory.options.precompressed,
@@ -101,7 +105,7 @@ fn give(
             let mark: &[u8] = if target.1.is_some() { b"?" } else { b"" };
             let location = [b"./", last, b"/", mark, target.1.unwrap_or_default()].concat();
             state.http.reply.head.clear();
-            let _ = state.http.reply.head.header(b"Location", &location);
+            let _ = state.http.reply.head.header(b"Location", &location::encoded(&location));
             plain(connection, state, 301);
             Tried::Answered
         }
@@ -145,10 +149,11 @@ fn respond(
     asked: &Conditions<'_>,
 ) {
     let etag = file.etag();
+    let modified = file.modified().map(|then| date::imf_fixdate(then.min(date::second())));
     let head = &mut state.http.reply.head;
     // Conditions and ranges are about a 200. User code that has chosen another status means the file as it is.
     let decision = match head.status() {
-        200 => decide(asked, &etag, file.modified(), file.size()),
+        200 => decide(asked, &validators(head, &file, etag.as_bytes()), file.size()),
         _ => Decision::Whole,
     };
     match decision {
@@ -162,11 +167,10 @@ fn respond(
     }
     // None of these can fail but a type or a Cache-Control that is no header value, which is left out. What user code has
     // written counts.
-    let modified = imf_fixdate(file.modified());
     let cache_control = description.cache_control.map(str::as_bytes);
     let vary = description.varies.then_some(&b"Accept-Encoding"[..]);
     for (name, value) in [
-        (&b"Last-Modified"[..], Some(&modified[..])),
+        (&b"Last-Modified"[..], modified.as_ref().map(|text| &text[..])),
         (b"ETag", Some(etag.as_bytes())),
         (b"Cache-Control", cache_control),
         (b"Vary", vary),
@@ -183,35 +187,15 @@ fn respond(
         state.http.reply.end_empty(state.out.tail(), server);
         return over(connection, state);
     }
-    if let Some(coding) = description.coding {
-        let _ = head.header(b"Content-Encoding", coding.name().as_bytes());
-    }
     let _ = head.header(b"Accept-Ranges", b"bytes");
-    let own_type = head.wrote(Known::ContentType);
+    describe(head, &description);
     let mut parts = VecDeque::new();
     match decision {
         Decision::Parts(ranges) => {
             head.replace_status(206);
-            let boundary = boundary();
-            if !own_type {
-                let value = format!("multipart/byteranges; boundary={boundary}");
-                let _ = head.header(b"Content-Type", value.as_bytes());
-            }
-            for (place, range) in ranges.into_iter().enumerate() {
-                let start = if place == 0 { "" } else { "\r\n" };
-                let mut between = format!("{start}--{boundary}\r\n").into_bytes();
-                if let Some(kind) = description.kind {
-                    let _ = write!(between, "Content-Type: {kind}\r\n");
-                }
-                let _ = write!(between, "Content-Range: {}\r\n\r\n", content_range(&range, file.size()));
-                parts.extend([Part::Bytes(between), Part::File(range)]);
-            }
-            parts.push_back(Part::Bytes(format!("\r\n--{boundary}--\r\n").into_bytes()));
+            parts = in_parts(head, ranges, file.size());
         }
         decision => {
-            if let (Some(kind), false) = (description.kind, own_type) {
-                let _ = head.header(b"Content-Type", kind.as_bytes());
-            }
             let range = if let Decision::Part(range) = decision {
                 head.replace_status(206);
                 let _ = head.header(b"Content-Range", content_range(&range, file.size()).as_bytes());
@@ -225,6 +209,55 @@ fn respond(
         }
     }
     send(connection, state, file, parts);
+}
+
+/// What the answer will say of the file's state. What user code has written counts: it is what a client will ask with.
+fn validators<'a>(head: &'a ResponseHead, file: &File, etag: &'a [u8]) -> Validators<'a> {
+    let etag = head.field(b"etag").unwrap_or(etag);
+    match head.field(b"last-modified") {
+        Some(given) => Validators { etag, modified: conditions::date(given), is_dated: false },
+        None => Validators { etag, modified: file.modified(), is_dated: file.is_dated() },
+    }
+}
+
+/// Says what the bytes are, and the coding they are in. What user code has written counts.
+fn describe(head: &mut ResponseHead, description: &Description<'_>) {
+    let told = &description.told;
+    let (mut kind, mut wrapped) = told.as_it_lies();
+    if let Some(given) = head.field(b"content-encoding") {
+        (kind, wrapped) = (told.inside(given), None);
+    }
+    if head.wrote(Known::ContentType) {
+        wrapped = None;
+    } else if let Some(kind) = kind {
+        let _ = head.header(b"Content-Type", kind.as_bytes());
+    }
+    // In the order in which they were applied (RFC 9110 section 8.4).
+    for coding in [wrapped, description.coding.map(Coding::name)].into_iter().flatten() {
+        let _ = head.header(b"Content-Encoding", coding.as_bytes());
+    }
+}
+
+/// Several ranges as one body (RFC 9110 section 14.6). Its type is the answer's; that of the file, whoever has given it, is
+/// said of each part.
+fn in_parts(head: &mut ResponseHead, ranges: Vec<Range<u64>>, size: u64) -> VecDeque<Part> {
+    let boundary = boundary();
+    let kind = head.take_content_type();
+    let _ = head.header(b"Content-Type", format!("multipart/byteranges; boundary={boundary}").as_bytes());
+    let mut parts = VecDeque::new();
+    for (place, range) in ranges.into_iter().enumerate() {
+        let start = if place == 0 { "" } else { "\r\n" };
+        let mut between = format!("{start}--{boundary}\r\n").into_bytes();
+        if let Some(kind) = &kind {
+            between.extend_from_slice(b"Content-Type: ");
+            between.extend_from_slice(kind);
+            between.extend_from_slice(b"\r\n");
+        }
+        let _ = write!(between, "Content-Range: {}\r\n\r\n", content_range(&range, size));
+        parts.extend([Part::Bytes(between), Part::File(range)]);
+    }
+    parts.push_back(Part::Bytes(format!("\r\n--{boundary}--\r\n").into_bytes()));
+    parts
 }
 
 fn content_range(range: &Range<u64>, size: u64) -> String {
@@ -306,8 +339,14 @@ pub enum Sending {
 }
 
 impl Exchange {
-    /// Answers with the file at `path`: 404 when there is none, 403 when it may not be read. `kind` is its media type.
-    pub fn send_file(self: &Arc<Self>, path: PathBuf, kind: Option<Box<str>>) -> Sending {
+    /// Answers with the file at `path`: 404 when there is none, 403 when it may not be read. `kind` is the media type
+    /// of its content, and `coding` what that is compressed with.
+    pub fn send_file(
+        self: &Arc<Self>,
+        path: PathBuf,
+        kind: Option<Box<str>>,
+        coding: Option<Box<str>>,
+    ) -> Sending {
         match self.current() {
             None if self.is_leaving() => return Sending::UnderWay,
             None => return Sending::Done,
@@ -320,21 +359,28 @@ impl Exchange {
                 let exchange = Arc::clone(self);
                 self.server().threads.first().spawn_blocking(move || {
                     let opened = File::open(&path, Disk::Wait).inspect(prime);
-                    exchange.send_opened(opened, kind.as_deref());
+                    exchange.send_opened(opened, &path, kind.as_deref(), coding.as_deref());
                 });
             }
-            opened => self.send_opened(opened, kind.as_deref()),
+            opened => self.send_opened(opened, &path, kind.as_deref(), coding.as_deref()),
         }
         if self.is_leaving() { Sending::UnderWay } else { Sending::Done }
     }
 
-    fn send_opened(self: &Arc<Self>, opened: Result<File, OpenError>, kind: Option<&str>) {
+    fn send_opened(
+        self: &Arc<Self>,
+        opened: Result<File, OpenError>,
+        path: &Path,
+        kind: Option<&str>,
+        coding: Option<&str>,
+    ) {
         let Some(mut state) = self.claimed() else { return };
         self.begin_as_is(&mut state, false);
         match opened {
             Ok(file) => {
                 let asked = Conditions::read(self.method(), self.header_block());
-                let description = Description { kind, ..Description::default() };
+                let told = Told::new(&path.to_string_lossy(), kind, coding);
+                let description = Description { told, ..Description::default() };
                 respond(self.connection(), &mut state, file, description, &asked);
             }
             Err(error) => {

@@ -43,6 +43,15 @@ impl ResponseHead {
         asked
     }
 
+    /// Takes `Content-Type` out; gives its first value.
+    pub(crate) fn take_content_type(&mut self) -> Option<Box<[u8]>> {
+        let given = self.field(b"content-type").map(Into::into);
+        if given.is_some() {
+            self.remove(b"content-type");
+        }
+        given
+    }
+
     /// Says that the answer depends on `Accept-Encoding` (RFC 9110 section 12.5.5).
     pub fn vary_on_encoding(&mut self) {
         const NAME: &[u8] = b"Accept-Encoding";
