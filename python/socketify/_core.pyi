@@ -762,6 +762,9 @@ class Response:
 
     def _reset(self) -> None:
         """Forgets the head that was not sent yet; cuts an answer that has begun."""
+    def _keep_header(self, key: Field, value: Payload) -> None:
+        """Sets a header that goes with whatever the answer is, an error included."""
+
 
     @type_check_only
     def __getattr__(self, name: str) -> Any: ...

@@ -99,8 +99,15 @@ class _MixedChain:
             data = member(res, req, data)
             if not data:
                 return data
-        res.run_async(self._rest(res, req, data))
+        res.run_async(self._finish(res, req, data))
         return None
+
+    async def _finish(self, res: Response, req: Request, data: Any) -> Any:
+        data = await self._rest(res, req, data)
+        # Called as a plain handler, the chain has returned long since: nobody else asks any more.
+        if req.get_yield():
+            req._go_on(res)
+        return data
 
 
 def _members(functions: tuple[Any, ...]) -> tuple[Middleware, ...]:

@@ -82,7 +82,7 @@ def request_id(
     def give_id(res: Response, req: Request, data: Any = None) -> Any:
         given = req.get_header(name) if trust else None
         chosen = given if given is not None and _ID.fullmatch(given) else make()
-        res.write_header(header, chosen)
+        res._keep_header(header, chosen)
         req.request_id = chosen
         _current.set(chosen)
         return data or chosen

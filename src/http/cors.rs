@@ -11,6 +11,9 @@ use super::response::{HeadError, ResponseHead};
 use super::{is_token_byte, list_members};
 use crate::router::{Kind, PatternError, Router};
 
+/// The header by which a handler that writes it has the say, in place of all lines of a policy.
+pub const NAME: &[u8] = b"Access-Control-Allow-Origin";
+
 /// An origin with one `*`, which stands for labels of a host name, or for a port.
 #[derive(Debug, Clone)]
 pub struct Wildcard {
@@ -113,24 +116,24 @@ impl Policy {
     /// The header lines for a request that comes from a page of `origin`.
     pub fn lines(&self, origin: Option<&[u8]>) -> Box<[u8]> {
         let mut lines = Vec::new();
-        let mut line = |name: &str, value: &[u8]| {
-            lines.extend_from_slice(name.as_bytes());
+        let mut line = |name: &[u8], value: &[u8]| {
+            lines.extend_from_slice(name);
             lines.extend_from_slice(b": ");
             lines.extend_from_slice(value);
             lines.extend_from_slice(b"\r\n");
         };
         if !self.any {
             // Without it a cache would give what one origin got to another.
-            line("Vary", b"Origin");
+            line(b"Vary", b"Origin");
         }
         let allowed = if self.any { Some(&b"*"[..]) } else { origin.filter(|origin| self.allows(origin)) };
         if let Some(allowed) = allowed {
-            line("Access-Control-Allow-Origin", allowed);
+            line(NAME, allowed);
             if self.credentials {
-                line("Access-Control-Allow-Credentials", b"true");
+                line(b"Access-Control-Allow-Credentials", b"true");
             }
             if !self.expose.is_empty() {
-                line("Access-Control-Expose-Headers", &self.expose);
+                line(b"Access-Control-Expose-Headers", &self.expose);
             }
         }
         lines.into()
@@ -150,7 +153,7 @@ impl Policy {
             return Ok(head);
         }
         head.set_status(204)?;
-        head.header(b"Access-Control-Allow-Origin", if self.any { b"*" } else { origin })?;
+        head.header(NAME, if self.any { b"*" } else { origin })?;
         if self.credentials {
             head.header(b"Access-Control-Allow-Credentials", b"true")?;
         }

@@ -6,10 +6,12 @@
 //! `Transfer-Encoding` is dropped, and [`ResponseHead::write_to`] writes the one that fits the body.
 
 mod coding;
+mod lasting;
 mod stream;
 
 use std::fmt;
 
+pub use self::lasting::Lasting;
 use super::head::parse_decimal;
 use super::{is_token_byte, list_members, status, trim_blanks};
 
@@ -51,8 +53,6 @@ pub enum Known {
     Server = 1 << 4,
     /// `Content-Type`.
     ContentType = 1 << 5,
-    /// `Access-Control-Allow-Origin`.
-    AllowOrigin = 1 << 6,
 }
 
 impl Known {
@@ -64,7 +64,6 @@ impl Known {
             12 => (b"content-type", Self::ContentType),
             14 => (b"content-length", Self::ContentLength),
             17 => (b"transfer-encoding", Self::TransferEncoding),
-            27 => (b"access-control-allow-origin", Self::AllowOrigin),
             _ => return None,
         };
         name.eq_ignore_ascii_case(expected).then_some(known)
@@ -261,9 +260,7 @@ impl ResponseHead {
             Some(Known::ContentLength) => self.declare_length(value)?,
             Some(Known::TransferEncoding) => {}
             Some(Known::Connection) => self.connection(name, value),
-            Some(Known::Date | Known::Server | Known::ContentType | Known::AllowOrigin) | None => {
-                self.append(name, &[value]);
-            }
+            Some(Known::Date | Known::Server | Known::ContentType) | None => self.append(name, &[value]),
         }
         self.written |= known.map_or(0, |known| known as u8);
         Ok(())
@@ -294,6 +291,11 @@ impl ResponseHead {
         if !others.is_empty() {
             self.append(name, &others);
         }
+    }
+
+    /// The header lines alone.
+    pub(crate) fn into_lines(self) -> Box<[u8]> {
+        self.fields.into()
     }
 
     /// Appends header lines, each with its CRLF, that are known to be valid.

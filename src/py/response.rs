@@ -793,6 +793,13 @@ impl Response {
     fn _reset(&self) {
         if !self.exchange.cut_if_started() {
             self.exchange.reset_head();
+    /// Sets a header that goes with whatever the answer is, an error included.
+    fn _keep_header(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let app = self.python()?;
+        let (name, value) = (message::field(app, key)?, message::field(app, value)?);
+        self.unless_over(self.exchange.keep_header(name.as_bytes()?, value.as_bytes()?).map_err(PyErr::from))
+    }
+
         }
     }
 

@@ -7,7 +7,7 @@ use ::http::Response;
 
 use crate::http::chunked::encode_chunk_header;
 use crate::http::date;
-use crate::http::response::{BodyKind, Known, RequestInfo, ResponseHead};
+use crate::http::response::{BodyKind, Lasting, RequestInfo, ResponseHead};
 use crate::server::exchange::Coder;
 
 /// How far the answer is.
@@ -52,8 +52,8 @@ const NOTHING: Place = Place { take: 0, suffix: b"" };
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) head: ResponseHead,
-    /// Header lines that go with whatever the answer is: they outlive a head that is reset.
-    pub(crate) cors: Option<Box<[u8]>>,
+    /// What goes with whatever the answer is, also where the head is reset.
+    pub(crate) lasting: Lasting,
     stage: Stage,
     asked: Asked,
     /// Body bytes accepted so far: what `get_write_offset` gives.
@@ -92,11 +92,7 @@ impl Reply {
     }
 
     fn begin(&mut self, out: &mut Vec<u8>, body: BodyKind, server: &[u8]) {
-        if let Some(lines) = self.cors.take()
-            && !self.head.wrote(Known::AllowOrigin)
-        {
-            self.head.append_lines(&lines);
-        }
+        self.lasting.complete(&mut self.head);
         let request = RequestInfo { head_request: self.asked.head_request, http10: self.asked.http10 };
         self.mute = !self.head.body_allowed(request.head_request);
         self.close |= self.head.wants_close();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::app::{Constant, Job, Lane, Signal, Target};
 use crate::files::conditions::Conditions;
-use crate::http::cors::Verdict;
+use crate::http::cors::{self, Verdict};
 use crate::http::head::{self, Framing, Head};
 use crate::http::status;
 use crate::router::{Match, Router};
@@ -137,7 +137,7 @@ pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head,
         None => None,
         Some(Verdict::Preflight(answer)) => Some(answer),
         Some(Verdict::Lines(lines)) => {
-            state.http.reply.cors = Some(lines);
+            state.http.reply.lasting.set(cors::NAME, lines);
             None
         }
     };

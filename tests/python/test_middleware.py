@@ -35,6 +35,9 @@ class FakeRequest:
     def preserve(self) -> None:
         self.preserved += 1
 
+    def get_yield(self) -> bool:
+        return False
+
 
 class FakeResponse:
     """A response that keeps what it shall run."""
@@ -408,6 +411,26 @@ def test_request_task_before_the_loop_runs() -> None:
 
 
 # ---- chains by hand ------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_that_yields_in_its_coroutine(serve: Callable[..., Any]) -> None:
+    """It hands the request on when it has ended, whether its first member is plain or not."""
+
+    def plain(res: Any, req: Any, data: Any) -> str:
+        return "on"
+
+    async def passes(res: Any, req: Any, data: Any) -> None:
+        await asyncio.sleep(0)
+        req.set_yield(True)
+
+    def configure(app: Any) -> None:
+        app.get("/mixed", middleware(plain, passes))
+        app.get("/coroutine", middleware(passes))
+        app.any("/*", lambda res, req: res.end("next"))
+
+    with serve(configure).client() as client:
+        assert client.get("/coroutine").body == b"next"
+        assert client.get("/mixed").body == b"next"
 
 
 def test_plain_chain_by_hand(serve: Callable[..., Any]) -> None:

@@ -9,13 +9,15 @@ import asyncio
 import io
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from h2_client import H2Client
 from lanes import THREAD, each_lane, on, options
-from socketify import App, RequestIdFilter, get_request_id, middleware, request_id
+from socketify import App, HTTPError, RequestIdFilter, get_request_id, middleware, request_id
 from support import until
 
 Serve = Callable[..., Any]
@@ -180,6 +182,130 @@ def test_a_plain_handler_may_return_something_to_await(serve: Serve) -> None:
     with serve(lambda app: app.get("/", chain)).client() as client:
         answer = client.get()
         assert answer.body.decode() == answer.header("x-request-id")
+
+
+@pytest.mark.parametrize("http2", [False, True])
+@each_lane
+def test_failures_are_answered_with_it(serve: Serve, lane: str, http2: bool) -> None:
+    """Failures are what users report, so that whatever the answer is, it has the id: once, though the head is begun anew."""
+    seen: dict[str, str] = {}
+
+    def remember(res: Any, req: Any, data: Any) -> Any:
+        seen[req.get_url()] = req.request_id
+        res.write_header("X-Lost", "1")
+        return data
+
+    def raises(res: Any, req: Any, data: Any) -> None:
+        raise RuntimeError("broken")
+
+    def refuses(res: Any, req: Any, data: Any) -> None:
+        raise HTTPError(403, headers=[("X-Why", "because")])
+
+    def passes(res: Any, req: Any, data: Any) -> None:
+        req.set_yield(True)
+
+    def absent(res: Any, req: Any, data: Any) -> None:
+        res.send_file("/nowhere")
+
+    def elsewhere(res: Any, req: Any, data: Any) -> None:
+        res.redirect("/")
+
+    def own(res: Any, req: Any, data: Any) -> None:
+        res.write_header("x-request-id", "own").end("")
+
+    def configure(app: App) -> None:
+        router = app.router("", request_id(), remember)
+        for path, handler in [
+            ("/raises", raises),
+            ("/refuses", refuses),
+            ("/passes", passes),
+            ("/absent", absent),
+            ("/elsewhere", elsewhere),
+            ("/own", own),
+        ]:
+            router.get(path)(on(lane, handler))
+
+    running = serve(configure, **options(lane))
+    for path, status in [
+        ("/raises", 500),
+        ("/refuses", 403),
+        ("/passes", 404),
+        ("/absent", 404),
+        ("/elsewhere", 302),
+        ("/own", 200),
+    ]:
+        if http2:
+            with H2Client(running.port) as h2:
+                stream = h2.get(path)
+                found = (stream.status, stream.headers.get("x-request-id"), stream.headers.get("x-lost"))
+        else:
+            with running.client() as client:
+                answer = client.get(path)
+                found = (answer.status, answer.header("x-request-id"), answer.header("x-lost"))
+        lost = "1" if path in ("/elsewhere", "/own") else None
+        assert found == (status, "own" if path == "/own" else seen[path], lost)
+
+
+def test_refusals_while_a_handler_waits(serve: Serve) -> None:
+    """A body that turns out to be too long, malformed or late is refused by the core, after the id was given."""
+
+    entered = threading.Semaphore(0)
+
+    async def handler(res: Any, req: Any, data: Any) -> None:
+        entered.release()
+        await req.body()
+        res.end("")
+
+    def configure(app: App) -> None:
+        app.router("", request_id()).post("/", max_body_size=5)(handler)
+
+    running = serve(configure, body_timeout=0.3)
+    for body, status in [(b"6\r\nabcdef\r\n", 413), (b"x\r\n", 400), (b"3\r\nabc\r\n", 408)]:
+        with running.client() as client:
+            client.request("POST", "/", "Transfer-Encoding: chunked")
+            assert entered.acquire(timeout=20)
+            answer = client.send(body).answer()
+            assert answer.status == status
+            assert re.fullmatch("[0-9a-f]{32}", answer.header("x-request-id") or "")
+
+
+def test_handshakes_are_answered_with_it(serve: Serve) -> None:
+    """Also an upgrade is an answer; one that fails is one that users report."""
+    give = request_id()
+
+    def upgrade(res: Any, req: Any, context: Any) -> None:
+        give(res, req)
+        if req.get_query("fail"):
+            raise HTTPError(403)
+        key = req.get_header("sec-websocket-key")
+        res.upgrade(key, "", "", context)
+
+    running = serve(
+        lambda app: app.ws("/", {"upgrade": upgrade, "message": lambda ws, message, opcode: None})
+    )
+    handshake = (
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+    for target, status in [("/", 101), ("/?fail=1", 403)]:
+        with running.client() as client:
+            answer = client.get(target, *handshake)
+            assert answer.status == status
+            assert re.fullmatch("[0-9a-f]{32}", answer.header("x-request-id") or "")
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b"])
+def test_an_id_stays_on_its_line(serve: Serve, value: str) -> None:
+    """What ``generate`` makes is checked as any value of a header is: the request fails, and nothing is injected."""
+
+    def configure(app: App) -> None:
+        app.router("", request_id(generate=lambda: value)).get("/")(lambda res, req, data: res.end(""))
+
+    with serve(configure).client() as client:
+        answer = client.get()
+        assert (answer.status, answer.header("x-request-id"), answer.header("x-evil")) == (500, None, None)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::http::cors::Policy;
-use crate::http::response::HeadError;
+use crate::http::cors::{self, Policy};
+use crate::http::response::{HeadError, ResponseHead};
 use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::exchange::{Attempt, Exchange};
 
@@ -87,10 +87,22 @@ impl Exchange {
 
     /// Adds a header.
     pub fn add_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
-        self.current().map_or(Ok(()), |mut state| {
-            let head = &mut state.http.reply.head;
-            if self.head.http2 { head.header_of_stream(name, value) } else { head.header(name, value) }
-        })
+        self.current().map_or(Ok(()), |mut state| self.add_to(&mut state.http.reply.head, name, value))
+    }
+
+    fn add_to(&self, head: &mut ResponseHead, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        if self.head.http2 { head.header_of_stream(name, value) } else { head.header(name, value) }
+    }
+
+    /// Sets a header that goes with whatever the answer is, also if the head is reset; one that is added by
+    /// [`Exchange::add_header`] goes in its place.
+    pub fn keep_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
+        let mut head = ResponseHead::default();
+        self.add_to(&mut head, name, value)?;
+        if let Some(mut state) = self.current() {
+            state.http.reply.lasting.set(name.to_vec(), head.into_lines());
+        }
+        Ok(())
     }
 
     /// Sets the header lines of cross-origin resource sharing, which go with whatever the answer is.
@@ -98,7 +110,7 @@ impl Exchange {
         let origin = self.header(b"origin");
         let lines = policy.lines(origin.as_deref());
         if let Some(mut state) = self.current() {
-            state.http.reply.cors = Some(lines);
+            state.http.reply.lasting.set(cors::NAME, lines);
         }
     }
 

@@ -109,7 +109,8 @@ pub(crate) fn open(
         .filter(|_| !handshake::breaks_compression(offer.user_agent))
         .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
     let mut http = std::mem::take(&mut state.http);
-    let head = &mut http.reply.head;
+    let reply = &mut http.reply;
+    let head = &mut reply.head;
     // None of them can fail: they are ours, or have been checked.
     if connection.is_stream() {
         head.replace_status(200);
@@ -127,6 +128,7 @@ pub(crate) fn open(
         agreed.write_to(&mut value);
         let _ = head.header(b"Sec-WebSocket-Extensions", &value);
     }
+    reply.lasting.complete(head);
     let name = server.config.server_name.as_bytes();
     if connection.is_stream() {
         // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
