@@ -748,8 +748,13 @@ class Response:
     def _ended(self) -> Future[None]:
         """A future that is done when the answer is complete or the client has gone."""
 
-    def _begin_stream(self, content_type: str, status: _Status | None, headers: _Headers | None) -> None:
-        """Sets what the head of a stream says."""
+    def _begin_stream(
+        self, content_type: str | None, status: _Status | None, headers: _Headers | None
+    ) -> None:
+        """Sets what the head of a stream says; None leaves the type open."""
+
+    def _end_stream_unseen(self) -> None:
+        """Completes the answer to ``HEAD`` where ``GET`` would get a stream."""
 
     def _resume_body(self) -> None:
         """Says that a piece of the body has been dealt with."""
@@ -757,14 +762,14 @@ class Response:
     def _apply_cors(self, policy: CorsPolicy) -> None:
         """Has the answer say which pages of other origins may read it."""
 
+    def _keep_header(self, key: Field, value: Payload) -> None:
+        """Sets a header that goes with whatever the answer is, an error included."""
+
     def _fail(self) -> None:
         """A 500 in place of what was not said yet; cuts an answer that has begun."""
 
     def _reset(self) -> None:
         """Forgets the head that was not sent yet; cuts an answer that has begun."""
-    def _keep_header(self, key: Field, value: Payload) -> None:
-        """Sets a header that goes with whatever the answer is, an error included."""
-
 
     @type_check_only
     def __getattr__(self, name: str) -> Any: ...

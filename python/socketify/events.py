@@ -144,7 +144,7 @@ class EventStream:
         self._response._begin_stream("text/event-stream", None, headers)
         self._open.__enter__()
         if self._is_head:
-            self._response.end_without_body()
+            self._response._end_stream_unseen()
             return self
         # The head leaves with the first bytes, and browsers wait for it to say that the stream is open.
         self._response.write(_NOTHING)

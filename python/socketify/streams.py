@@ -47,8 +47,9 @@ async def stream(
     begun = False
     try:
         if is_head:
-            response._begin_stream(kind or "application/octet-stream", status, headers)
-            response.end_without_body()
+            # The type may go with the first piece, which nobody makes: better none than another than GET would have.
+            response._begin_stream(kind, status, headers)
+            response._end_stream_unseen()
             return True
         with WhileOpen(response) as open_:
             count = 0

@@ -488,10 +488,11 @@ impl Response {
     }
 
     /// Sets what the head of a stream says; a type that was written before, or is among the headers, is the only one.
+    /// None for the type leaves it open.
     #[pyo3(signature = (content_type, status, headers))]
     fn _begin_stream(
         &self,
-        content_type: &str,
+        content_type: Option<&str>,
         status: Option<&Bound<'_, PyAny>>,
         headers: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<()> {
@@ -501,10 +502,18 @@ impl Response {
         if let Some(headers) = headers {
             self.unless_over(self.headers(headers))?;
         }
-        if !self.exchange.has_header(Known::ContentType) {
-            self.exchange.add_header(b"Content-Type", content_type.as_bytes())?;
+        if let Some(kind) = content_type
+            && !self.exchange.has_header(Known::ContentType)
+        {
+            self.exchange.add_header(b"Content-Type", kind.as_bytes())?;
         }
         Ok(())
+    }
+
+    /// Ends the answer to a HEAD request where GET would get a stream.
+    fn _end_stream_unseen(&self) {
+        self.exchange.end_pieces_unseen();
+        Listeners::finish(&self.exchange);
     }
 
     #[pyo3(signature = (keep_alive = 15.0, headers = None))]
@@ -784,6 +793,13 @@ impl Response {
         }
     }
 
+    /// Sets a header that goes with whatever the answer is, an error included.
+    fn _keep_header(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let app = self.python()?;
+        let (name, value) = (message::field(app, key)?, message::field(app, value)?);
+        self.unless_over(self.exchange.keep_header(name.as_bytes()?, value.as_bytes()?).map_err(PyErr::from))
+    }
+
     /// Says which pages of other origins may read this answer.
     fn _apply_cors(&self, policy: &CorsPolicy) {
         self.exchange.apply_cors(&policy.policy);
@@ -793,13 +809,6 @@ impl Response {
     fn _reset(&self) {
         if !self.exchange.cut_if_started() {
             self.exchange.reset_head();
-    /// Sets a header that goes with whatever the answer is, an error included.
-    fn _keep_header(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        let app = self.python()?;
-        let (name, value) = (message::field(app, key)?, message::field(app, value)?);
-        self.unless_over(self.exchange.keep_header(name.as_bytes()?, value.as_bytes()?).map_err(PyErr::from))
-    }
-
         }
     }
 

@@ -375,7 +375,7 @@ impl Exchange {
         coding: Option<&str>,
     ) {
         let Some(mut state) = self.claimed() else { return };
-        self.begin_as_is(&mut state, false);
+        self.begin_as_is(&mut state);
         match opened {
             Ok(file) => {
                 let asked = Conditions::read(self.method(), self.header_block());

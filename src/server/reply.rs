@@ -149,20 +149,33 @@ impl Reply {
         self.end(out, 0, server)
     }
 
+    /// The answer to a HEAD request of which only GET's would show how long it is: its head alone. `pieces`: GET would have
+    /// the body in pieces.
+    pub(crate) fn end_unseen(&mut self, out: &mut Vec<u8>, pieces: bool, server: &[u8]) -> Place {
+        if self.stage == Stage::Open {
+            let body = if pieces { self.kind_of_pieces() } else { BodyKind::UntilClose };
+            self.begin(out, body, server);
+        }
+        self.end(out, 0, server)
+    }
+
     /// `write`: a piece of the body.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, length: usize, server: &[u8]) -> Place {
         if length == 0 || self.is_done() {
             return NOTHING;
         }
         if self.stage == Stage::Open {
-            let body = match self.head.declared_length() {
-                Some(declared) => BodyKind::Sized(declared),
-                None if self.asked.http10 || self.asked.stream => BodyKind::UntilClose,
-                None => BodyKind::Chunked,
-            };
-            self.begin(out, body, server);
+            self.begin(out, self.kind_of_pieces(), server);
         }
         self.put(out, length)
+    }
+
+    fn kind_of_pieces(&self) -> BodyKind {
+        match self.head.declared_length() {
+            Some(declared) => BodyKind::Sized(declared),
+            None if self.asked.http10 || self.asked.stream => BodyKind::UntilClose,
+            None => BodyKind::Chunked,
+        }
     }
 
     /// `try_end` and `send_chunk`: the head of an answer of `total` bytes.

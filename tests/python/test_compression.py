@@ -304,6 +304,64 @@ def test_vary_is_merged_and_etags_get_weak(serve: Serve) -> None:
         assert bare.header("accept-ranges") == "bytes"
 
 
+def test_a_304_has_the_tag_that_its_200_would_have(serve: Serve) -> None:
+    """RFC 9110 section 15.4.5: a cache takes a 304 for none of its answers if it has none with that tag."""
+
+    def page(res: Any, req: Any) -> None:
+        res.write_header("ETag", '"v1"')
+        if (kind := req.get_query("type")) is not None:
+            res.write_header("Content-Type", kind)
+        if (req.get_header("if-none-match") or "").removeprefix("W/") in ('"v1"', "*", '"v0", W/"v1"'):
+            res.write_status(304).end_without_body()
+        else:
+            res.end(TEXT)
+
+    with serve(lambda app: app.get("/", page), compression=True).client() as client:
+        for query, accepted, known, tag, varies in [
+            ("", "gzip", 'W/"v1"', 'W/"v1"', True),
+            ("", "gzip", '"v0", W/"v1"', 'W/"v1"', True),
+            ("", "gzip", "*", 'W/"v1"', True),
+            # What the client has was not compressed: it was too small, or it was asked for without a coding.
+            ("", "gzip", '"v1"', '"v1"', True),
+            ("", "identity", 'W/"v1"', '"v1"', True),
+            ("?type=text/css", "gzip", 'W/"v1"', 'W/"v1"', True),
+            ("?type=image/png", "gzip", 'W/"v1"', '"v1"', False),
+        ]:
+            for method in ("GET", "HEAD"):
+                lines = (f"Accept-Encoding: {accepted}", f"If-None-Match: {known}")
+                client.request(method, f"/{query}", *lines)
+                answer = client.answer(method)
+                assert (answer.status, answer.header("etag")) == (304, tag), (query, lines)
+                assert answer.header("vary") == ("Accept-Encoding" if varies else None)
+                assert answer.header("content-encoding") is None
+
+
+def test_head_without_a_body_says_what_get_would(serve: Serve) -> None:
+    """A length that a HEAD handler declares is that of a body that GET would get compressed."""
+
+    def whole(res: Any, req: Any) -> None:
+        res.write_header("ETag", '"v1"').write_header("Content-Type", req.get_query("type"))
+        res.end(TEXT)
+
+    def head(res: Any, req: Any) -> None:
+        res.write_header("ETag", '"v1"').write_header("Content-Type", req.get_query("type"))
+        res.write_header("Content-Length", len(TEXT)).end_without_body()
+
+    def configure(app: App) -> None:
+        app.get("/", whole)
+        app.head("/", head)
+
+    with serve(configure, compression=True).client() as client:
+        for kind, accepted in [("text/css", "gzip"), ("image/png", "gzip"), ("text/css", "identity")]:
+            answers = []
+            for method in ("GET", "HEAD"):
+                client.request(method, f"/?type={kind}", f"Accept-Encoding: {accepted}")
+                answers.append(client.answer(method))
+            for name in ("etag", "vary", "content-type", "content-encoding"):
+                assert answers[0].header(name) == answers[1].header(name), (kind, accepted, name)
+            assert answers[1].header("content-length") in (None, answers[0].header("content-length"))
+
+
 # ---- bodies in pieces -----------------------------------------------------------------------------------------------
 
 

@@ -118,6 +118,46 @@ def test_head_request(serve: Serve) -> None:
     assert not made
 
 
+@pytest.mark.parametrize("version", ["1.1", "1.0"])
+@pytest.mark.parametrize("compression", [False, True])
+def test_head_says_what_get_would(serve: Serve, compression: bool, version: str) -> None:
+    """RFC 9110 section 9.3.2: each header as GET has it, or not at all. The type that goes with a piece is not known yet."""
+    source = ["number,square\n" * 100, "1,1\n"]
+
+    async def plain(res: Any, req: Any) -> None:
+        await res.stream(source)
+
+    async def typed(res: Any, req: Any) -> None:
+        res.write_header("ETag", '"v1"')
+        await res.stream(source, "text/csv", 201)
+
+    async def sized(res: Any, req: Any) -> None:
+        res.write_header("Content-Length", sum(map(len, source)))
+        await res.stream(source, "text/csv")
+
+    def configure(app: App) -> None:
+        app.get("/plain", plain)
+        app.get("/typed", typed)
+        app.get("/sized", sized)
+
+    running = serve(configure, compression=compression)
+    for path, left_out in [
+        ("/plain", {"content-type", "vary", "content-encoding"}),
+        ("/typed", set()),
+        ("/sized", set()),
+    ]:
+        answers = []
+        for method in ("GET", "HEAD"):
+            with running.client() as client:
+                client.request(method, path, "Accept-Encoding: gzip", version=version)
+                answers.append(client.answer(method))
+        get, head = ({**answer.headers, "status": [answer.status_line]} for answer in answers)
+        del get["date"], head["date"]
+        get.pop("connection", None), head.pop("connection", None)
+        assert {name: get[name] for name in get if name in head} == head
+        assert set(get) - set(head) <= left_out, path
+
+
 def test_http_1_0(serve: Serve) -> None:
     async def handler(res: Any, req: Any) -> None:
         await res.stream(numbers(3))

@@ -18,11 +18,11 @@ impl ResponseHead {
     /// Whether the body that follows may be compressed: its status has one, its type is worth it, and the user has not said
     /// otherwise. A 304 may, for its headers are those of the answer it stands for (RFC 9110 section 15.4.5).
     pub fn may_encode(&self, settings: &Compression, body: &[u8]) -> bool {
-        let admitted = match self.status() {
-            304 => true,
+        let admitted = match (self.status(), self.field(b"content-type")) {
+            (304, None) => true,
             // RFC 9110 section 14.2: ranges are of what was encoded, which this body may be a part of.
-            100..=199 | 204..=206 => false,
-            _ => settings.admits(self.field(b"content-type"), body),
+            (100..=199 | 204..=206, _) => false,
+            (_, kind) => settings.admits(kind, body),
         };
         admitted
             && !HeaderLines::new(&self.fields)
@@ -69,11 +69,16 @@ impl ResponseHead {
         self.append(b"Vary", &[&value]);
     }
 
-    /// The body goes out in `coding`: its length is another, its ranges are others, and it is not the same byte for byte
-    /// as what the user named with an `ETag` (RFC 9110 section 8.8.3.3).
+    /// The body goes out in `coding`: its length is another, its ranges are others, and so is what an `ETag` names.
     pub fn encoded(&mut self, coding: &str) {
         self.declared = None;
         self.remove(b"accept-ranges");
+        self.weaken_tag();
+        self.append(b"Content-Encoding", &[coding.as_bytes()]);
+    }
+
+    /// Makes an `ETag` of the user a weak one: what it names is not the same byte for byte (RFC 9110 section 8.8.3.3).
+    pub fn weaken_tag(&mut self) {
         if let Some(tag) = self.field(b"etag")
             && !tag.starts_with(b"W/")
         {
@@ -81,7 +86,6 @@ impl ResponseHead {
             self.remove(b"etag");
             self.append(b"ETag", &[&weak]);
         }
-        self.append(b"Content-Encoding", &[coding.as_bytes()]);
     }
 
     fn remove(&mut self, name: &[u8]) {

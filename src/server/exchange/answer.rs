@@ -153,10 +153,25 @@ impl Exchange {
             drop(guard);
             return self.end_encoded(settings, b"", close);
         }
-        self.begin_as_is(&mut guard, true);
+        let encoded = self.begin_empty(&mut guard);
         let state = &mut *guard;
         state.http.reply.close |= close;
-        let place = state.http.reply.end_empty(state.out.tail(), self.server_name());
+        let out = state.out.tail();
+        let place = if encoded {
+            state.http.reply.end_unseen(out, false, self.server_name())
+        } else {
+            state.http.reply.end_empty(out, self.server_name())
+        };
+        self.complete(guard, b"", place.suffix);
+        true
+    }
+
+    /// Ends the answer to a HEAD request whose body would go in pieces, which nobody has made.
+    pub fn end_pieces_unseen(&self) -> bool {
+        let Some(mut guard) = self.current() else { return false };
+        self.begin_pieces_unseen(&mut guard.http.reply);
+        let state = &mut *guard;
+        let place = state.http.reply.end_unseen(state.out.tail(), true, self.server_name());
         self.complete(guard, b"", place.suffix);
         true
     }
@@ -229,7 +244,7 @@ impl Exchange {
     /// Writes as much of `payload` as the kernel takes, of an answer of `total` bytes (0: the length of `payload`).
     pub fn try_end(&self, payload: &[u8], total: u64, close: bool) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
-        self.begin_as_is(&mut guard, false);
+        self.begin_as_is(&mut guard);
         let state = &mut *guard;
         state.http.reply.close |= close;
         let total = if total == 0 { payload.len() as u64 } else { total };
@@ -255,7 +270,7 @@ impl Exchange {
     /// Queues `payload` as part of an answer of `total` bytes. `taken` says whether there is room for more.
     pub fn send_chunk(&self, payload: &[u8], total: u64) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
-        self.begin_as_is(&mut guard, false);
+        self.begin_as_is(&mut guard);
         let state = &mut *guard;
         state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
         let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::files::conditions::any_tag;
 use crate::http::encoding::{Accepted, Compression, Encoder, Offer, encode};
+use crate::http::response::{Known, ResponseHead};
 use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
 use crate::server::reply::Reply;
@@ -39,14 +41,36 @@ impl Exchange {
             return None;
         }
         let accepted = Accepted::parse(self.header(b"accept-encoding").as_deref());
-        let small =
-            whole && (body.is_empty() || body.len() < settings.minimum && !accepted.refuses_identity());
-        let bodiless = head.status() == 304;
-        if small && !bodiless {
+        let not_modified = head.status() == 304;
+        let size = self.unseen_size(head, body).unwrap_or(body.len() as u64);
+        let small = size == 0 || size < settings.minimum as u64 && !accepted.refuses_identity();
+        if whole && small && !not_modified {
             return None;
         }
         head.vary_on_encoding();
-        accepted.choose(&settings.offers).filter(|_| !bodiless).map(|offer| (offer, accepted))
+        let offer = accepted.choose(&settings.offers)?;
+        if not_modified {
+            if self.may_hold_encoded(head) {
+                head.weaken_tag();
+            }
+            return None;
+        }
+        Some((offer, accepted))
+    }
+
+    /// The size of the body that GET would have, where a HEAD answer says it without a body.
+    fn unseen_size(&self, head: &ResponseHead, body: &[u8]) -> Option<u64> {
+        let told = body.is_empty() && self.method() == b"HEAD" && head.wrote(Known::ContentType);
+        head.declared_length().filter(|_| told)
+    }
+
+    /// Whether what a client asks about with a 304's `ETag` may be the compressed answer, which has a weak one. It may not
+    /// if the client names the strong one: that came with a body that was left alone.
+    fn may_hold_encoded(&self, head: &ResponseHead) -> bool {
+        let (Some(tag), Some(list)) = (head.field(b"etag"), self.header(b"if-none-match")) else {
+            return true;
+        };
+        any_tag(&list, |known, weak| weak && known == tag) || !any_tag(&list, |known, _| known == tag)
     }
 
     /// `end`, where the application compresses.
@@ -129,16 +153,31 @@ impl Exchange {
         }
     }
 
+    /// An answer in pieces to a HEAD request begins. Whether they are compressed depends on their type; where that is still
+    /// to be seen from them, the head says nothing of it.
+    pub(super) fn begin_pieces_unseen(&self, reply: &mut Reply) {
+        let Some(settings) = self.settings().filter(|_| !reply.is_started()) else { return };
+        if reply.head.wrote(Known::ContentType) {
+            self.begin_pieces(reply, settings, b"");
+        } else {
+            reply.head.take_identity();
+        }
+    }
+
+    /// An answer begins that has no body. True when that is because of HEAD, and GET would have one that is compressed.
+    pub(super) fn begin_empty(&self, state: &mut Locked<'_>) -> bool {
+        let Some(settings) = self.settings().filter(|_| !state.http.reply.is_started()) else { return false };
+        let decided = self.decide(&mut state.http.reply, settings, b"", true);
+        if let Some((offer, _)) = &decided {
+            state.http.reply.head.encoded(offer.coding.name());
+        }
+        decided.is_some()
+    }
+
     /// An answer begins that is sent as it is: what asked for just that goes out of the head.
-    pub(in crate::server) fn begin_as_is(&self, state: &mut Locked<'_>, empty: bool) {
-        if let Some(settings) = self.settings()
-            && !state.http.reply.is_started()
-        {
-            if empty {
-                self.decide(&mut state.http.reply, settings, b"", true);
-            } else {
-                state.http.reply.head.take_identity();
-            }
+    pub(in crate::server) fn begin_as_is(&self, state: &mut Locked<'_>) {
+        if self.compresses() && !state.http.reply.is_started() {
+            state.http.reply.head.take_identity();
         }
     }
 }
