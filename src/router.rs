@@ -84,12 +84,14 @@
 
 mod domains;
 mod hosts;
+mod live;
 mod params;
 mod pattern;
 mod tree;
 
 pub use self::domains::Domains;
 pub use self::hosts::{HostError, Hosts, names_an_address};
+pub use self::live::Live;
 pub use self::params::{Match, Params};
 pub use self::pattern::{MAX_SEGMENTS, Pattern, PatternError};
 

@@ -30,7 +30,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -47,10 +46,10 @@ use crate::app::{App, Job, Signal, Target};
 use crate::config::Config;
 use crate::net::Listener;
 use crate::pubsub::Hub;
-use crate::router::Domains;
+use crate::router::{Domains, Live};
 
-/// The routes of a server, replaced as a whole while it runs.
-pub type Routes = Arc<ArcSwap<Domains<Target>>>;
+/// The routes of a server, which may change while it runs.
+pub type Routes = Arc<Live<Domains<Target>>>;
 
 /// One server, from binding to the last closed connection.
 pub struct Server {

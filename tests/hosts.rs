@@ -167,3 +167,20 @@ fn a_domain_has_its_routes_alone() {
     assert_eq!(asked.get(), 4);
     assert!(domains.router_mut(Some("a:1")).is_err());
 }
+
+/// Names that come and go leave nothing behind that a search would look at.
+#[test]
+fn a_removed_name_leaves_the_others_as_they_are() {
+    let mut hosts = hosts(&["*.b.com", "*.c.com", "a.b.com"]);
+    assert_eq!(hosts.remove("*.b.com"), Some("*.b.com"));
+    assert_eq!(hosts.remove("*.b.com"), None);
+    assert_eq!(hosts.find(b"x.b.com"), None);
+    assert_eq!(hosts.find(b"x.c.com"), Some(&"*.c.com"));
+    *hosts.entry("*.b.com").unwrap() = "again";
+    assert_eq!(hosts.find(b"x.b.com"), Some(&"again"));
+    for name in ["*.b.com", "*.c.com", "a.b.com"] {
+        assert!(hosts.remove(name).is_some());
+    }
+    assert!(hosts.is_empty());
+    assert!(format!("{hosts:?}").contains("shapes: []"), "{hosts:?}");
+}

@@ -14,7 +14,6 @@ use std::sync::{Arc, Barrier, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use socketify::app::{App, Constant, HandlerId, Job, Lane, Signal, Target};
@@ -23,7 +22,7 @@ use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
 use socketify::http::response::ResponseHead;
 use socketify::net::{Endpoint, Listener};
-use socketify::router::{Kind, Router};
+use socketify::router::{Domains, Kind, Live, Router};
 use socketify::server::{Exchange, Server};
 
 use self::support::{Flag, PATIENCE, timed, until, with_threads};
@@ -174,7 +173,7 @@ impl Site {
         let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: false };
         let listener = Listener::bind(&endpoint).unwrap();
         let port = listener.port();
-        let routes = Arc::new(ArcSwap::from_pointee(self.router.into()));
+        let routes = Arc::new(Live::from(Domains::from(self.router)));
         let app: Arc<dyn App> = Arc::<Code>::clone(&code);
         let server = Server::start(config, app, routes, vec![listener]).unwrap();
         Served { server, code, port, event_loop: Some(event_loop) }

@@ -13,13 +13,12 @@ use std::sync::{Arc, Barrier, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
 use socketify::app::{App, Behavior, HandlerId, Job, Lane, Listener as To, Signal, Target};
 use socketify::config::{Config, SocketConfig};
 use socketify::net::{Endpoint, Listener};
-use socketify::router::{Kind, Router};
+use socketify::router::{Domains, Kind, Live, Router};
 use socketify::server::{self, Event, Exchange, SendError, SendStatus, Server, WebSocket};
 use socketify::websocket::OpCode;
 
@@ -285,7 +284,7 @@ impl Site {
         let listener = Listener::bind(&endpoint).unwrap();
         let port = listener.port();
         let app: Arc<dyn App> = Arc::<Code>::clone(&code);
-        let routes = Arc::new(ArcSwap::from_pointee(paths.into()));
+        let routes = Arc::new(Live::from(Domains::from(paths)));
         let server = Server::start(config, app, routes, vec![listener]).unwrap();
         Served { server, code, port, event_loop: Some(event_loop) }
     }

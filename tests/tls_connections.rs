@@ -10,7 +10,6 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, version};
@@ -19,7 +18,7 @@ use socketify::config::{Config, ProxyProtocol};
 use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
 use socketify::net::{Endpoint, Listener};
-use socketify::router::{Kind, Router};
+use socketify::router::{Domains, Kind, Live, Router};
 use socketify::server::{Exchange, Server};
 use socketify::tls::Certificates;
 
@@ -146,7 +145,7 @@ fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Ser
     let listener = Listener::bind(&endpoint).unwrap();
     let port = listener.port();
     let config = Config { certificates: Some(certificates), ..config };
-    let routes = Arc::new(ArcSwap::from_pointee(site.into()));
+    let routes = Arc::new(Live::from(Domains::from(site)));
     let server = Server::start(config, app, routes, vec![listener]).unwrap();
     Served { server, code, port, root: cert.der().clone() }
 }

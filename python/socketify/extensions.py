@@ -23,8 +23,8 @@ class AppExtension:
     it costs a request nothing, and nothing of it refers to the object.
 
     Attributes:
-        methods: ``(name, function)`` pairs in order of registration.
-        properties: ``(name, default)`` pairs in order of registration.
+        methods: ``(name, function)`` pairs in order of registration; of several with one name, the last.
+        properties: ``(name, default)`` pairs in the same way.
         empty: Whether there is nothing to add.
 
     Args:
@@ -63,7 +63,7 @@ class AppExtension:
         if not callable(func) or not isinstance(name, str) or not name.isidentifier():
             raise TypeError(f"an extension's method must be a function with a name, not {func!r}")
         self._add(name, _binding(func))
-        self.methods.append((name, func))
+        _put(self.methods, name, func)
         self.empty = False
         return func
 
@@ -83,7 +83,7 @@ class AppExtension:
             raise TypeError(f"an extension's property is named by a str, not {name!r}")
         if not any(name == method for method, _ in self.methods):
             self._add(name, _default(name, default_value))
-        self.properties.append((name, default_value))
+        _put(self.properties, name, default_value)
         self.empty = False
 
     def bind_methods(self, instance: Any) -> None:
@@ -112,6 +112,12 @@ class AppExtension:
                 self._class = made
             else:
                 setattr(self._class, name, attribute)
+
+
+def _put(pairs: list[tuple[str, Any]], name: str, value: Any) -> None:
+    """Adds a pair in place of an earlier one of that name, of which nothing is kept."""
+    pairs[:] = [pair for pair in pairs if pair[0] != name]
+    pairs.append((name, value))
 
 
 def _is_copied(default: object) -> bool:

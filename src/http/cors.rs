@@ -4,12 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-
 use super::head::{self, Head};
 use super::response::{HeadError, ResponseHead};
 use super::{is_token_byte, list_members};
-use crate::router::{Kind, PatternError, Router};
+use crate::router::{Kind, Live, PatternError, Router};
 
 /// The header by which a handler that writes it has the say, in place of all lines of a policy.
 pub const NAME: &[u8] = b"Access-Control-Allow-Origin";
@@ -55,29 +53,29 @@ pub struct Policy {
     pub private_network: bool,
 }
 
-/// The policies of a server by pattern of path, replaced as a whole while it runs. Most servers have none.
+/// The policies of a server by pattern of path, which may change while it runs. Most servers have none.
 #[derive(Clone, Default)]
-pub struct Policies(Arc<ArcSwapOption<Router<Arc<Policy>>>>);
+pub struct Policies(Arc<Live<Router<Arc<Policy>>>>);
 
 impl fmt::Debug for Policies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Policies").field(&self.0.load().as_ref().map_or(0, |router| router.len())).finish()
+        f.debug_tuple("Policies").field(&self.0.load().len()).finish()
     }
 }
 
 impl Policies {
     /// Sets the policy for all paths of a pattern, in place of an earlier one.
     pub fn insert(&self, pattern: &str, policy: &Arc<Policy>) -> Result<(), PatternError> {
-        let mut router = self.0.load().as_ref().map_or_else(Router::default, |router| (**router).clone());
-        router.insert(Kind::any(), pattern, Arc::clone(policy))?;
-        self.0.store(Some(Arc::new(router)));
-        Ok(())
+        self.0.change(|router| router.insert(Kind::any(), pattern, Arc::clone(policy))).map(drop)
     }
 
     /// What the policy for the path of this request says; none where none is set.
     pub fn judge(&self, head: &Head, bytes: &[u8]) -> Option<Verdict> {
         let router = self.0.load();
-        let found = router.as_ref()?.find(head.method(bytes), head.path(bytes))?;
+        if router.is_empty() {
+            return None;
+        }
+        let found = router.find(head.method(bytes), head.path(bytes))?;
         // All that it writes are headers that were checked before, or came as headers.
         found.value.judge(head, bytes).ok()
     }

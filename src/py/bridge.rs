@@ -22,7 +22,7 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::bridge::readers::Readers;
 use crate::py::classes::Classes;
-use crate::py::handlers::{Handler, Handlers, Held};
+use crate::py::handlers::{Handler, Handlers, Held, Returned};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
 use crate::server::{AccessQueue, Exchange};
@@ -73,6 +73,7 @@ pub(crate) struct PyApp {
     pub(super) application: Py<PyAny>,
     pub(super) hooks: Hooks,
     pub(super) handlers: RwLock<Handlers>,
+    returned: Arc<Returned>,
     serializer: RwLock<Py<PyAny>>,
     event_loop: RwLock<Option<Py<PyAny>>>,
     /// What extensions have replaced.
@@ -111,10 +112,12 @@ impl PyApp {
         let (wake_write, wake_read) = UnixStream::pair()?;
         wake_write.set_nonblocking(true)?;
         wake_read.set_nonblocking(true)?;
+        let handlers = Handlers::default();
         Ok(Self {
             application,
             hooks,
-            handlers: RwLock::default(),
+            returned: handlers.returned(),
+            handlers: RwLock::new(handlers),
             serializer: RwLock::new(serializer),
             event_loop: RwLock::new(None),
             classes: Classes::default(),
@@ -196,6 +199,9 @@ impl PyApp {
 
     /// Drops the handlers that nobody can come to any more.
     pub(super) fn sweep_handlers(&self) {
+        if !self.returned.any() {
+            return;
+        }
         let swept = self.handlers.write().sweep();
         drop(swept);
     }

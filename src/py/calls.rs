@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple};
 
-use crate::app::HandlerId;
 use crate::py::bridge::PyApp;
 use crate::py::classes::make;
 use crate::py::handlers::Handler;
@@ -45,9 +44,8 @@ impl PyApp {
                 return;
             }
         };
-        let mut id = exchange.handler();
         loop {
-            if self.call(py, exchange, id, &response, &request) {
+            if self.call(py, exchange, &response, &request) {
                 // On the loop: the task goes on with the request, and says itself if it yields.
                 return;
             }
@@ -63,7 +61,7 @@ impl PyApp {
             // They hold what carries them: taken back, or they would live for ever.
             drop(Listeners::take_carried(exchange));
             match next {
-                Some(Next::Here(next)) => id = next,
+                Some(Next::Here(_)) => {}
                 Some(Next::Answered) => {
                     Listeners::finish(exchange);
                     break;
@@ -106,20 +104,22 @@ impl PyApp {
         Ok((response, request))
     }
 
-    /// Calls one handler. True when a task has taken over.
+    /// Calls the handler of the route that the request is on. True when a task has taken over.
     fn call(
         &self,
         py: Python<'_>,
         exchange: &Arc<Exchange>,
-        id: HandlerId,
         response: &Py<Response>,
         request: &Py<Request>,
     ) -> bool {
+        let (id, lease) = exchange.take_handler();
         let found = self
             .handlers
             .read()
             .get(id)
             .map(|found| (found.callable.clone_ref(py), found.coroutine, context(py, found)));
+        // It may be replaced while it runs.
+        drop(lease);
         let Some((callable, coroutine, context)) = found else {
             exchange.close();
             return false;

@@ -1,15 +1,17 @@
 //! The handlers of an application, by number.
 //!
-//! Those of a domain may go while the application runs. Whoever may still come to one, a route, a request or a socket, holds its
-//! lease, and once the last of these is gone the number is returned. That may be under any lock and without the interpreter, and
-//! to drop a callable may run any code of its owner's: so it is kept until somebody registers or removes something.
+//! They may go while the application runs: a route is replaced, a domain removed. Whoever may still come to one, a route, a request
+//! that has not been handed to it or a socket, holds its lease, and once the last of these is gone the number is returned. That
+//! may be under any lock and without the interpreter, and to drop a callable may run any code of its owner's: so it is kept until
+//! somebody registers or removes something, or user code runs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
-use crate::app::{HandlerId, Lease};
+use crate::app::HandlerId;
 
 /// A registered handler.
 pub(super) struct Handler {
@@ -26,34 +28,51 @@ pub(super) struct Handlers {
     slots: Vec<Option<Handler>>,
     /// Slots without a handler.
     free: Vec<HandlerId>,
-    /// Numbers that nobody can come to any more.
-    returned: Arc<Mutex<Vec<HandlerId>>>,
+    returned: Arc<Returned>,
+}
+
+/// Numbers that nobody can come to any more.
+#[derive(Default)]
+pub(super) struct Returned {
+    ids: Mutex<Vec<HandlerId>>,
+    /// Whether there may be any: asked before each job.
+    any: AtomicBool,
+}
+
+impl Returned {
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    fn give(&self, ids: &mut Vec<HandlerId>) {
+        self.ids.lock().append(ids);
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    fn take(&self) -> Vec<HandlerId> {
+        self.any.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *self.ids.lock())
+    }
 }
 
 /// Handlers of one route. They are returned when it is dropped.
 pub(super) struct Held {
     ids: Vec<HandlerId>,
-    returned: Arc<Mutex<Vec<HandlerId>>>,
-}
-
-impl Held {
-    /// What a route keeps. One of the default router is never removed, and so needs nothing.
-    pub(super) fn lease(mut self, domain: Option<&str>) -> Option<Lease> {
-        if domain.is_none() {
-            self.ids.clear();
-            return None;
-        }
-        Some(Arc::new(self))
-    }
+    returned: Arc<Returned>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.returned.lock().append(&mut self.ids);
+        self.returned.give(&mut self.ids);
     }
 }
 
 impl Handlers {
+    /// Where the numbers of handlers go that nobody can come to any more.
+    pub(super) fn returned(&self) -> Arc<Returned> {
+        Arc::clone(&self.returned)
+    }
+
     /// Holds no handler yet.
     pub(super) fn hold(&self) -> Held {
         Held { ids: Vec::new(), returned: Arc::clone(&self.returned) }
@@ -85,7 +104,7 @@ impl Handlers {
 
     /// Takes out those that have been returned: to be dropped when no lock is held.
     pub(super) fn sweep(&mut self) -> Vec<Handler> {
-        let returned = std::mem::take(&mut *self.returned.lock());
+        let returned = self.returned.take();
         let mut swept = Vec::with_capacity(returned.len());
         for id in returned {
             if let Some(handler) = self.slots.get_mut(id as usize).and_then(Option::take) {

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyType};
 
-use crate::app::{Behavior, Constant, Listener as Listening, Target};
+use crate::app::{Behavior, Constant, Lease, Listener as Listening, Target};
 use crate::config::Config;
 use crate::files::types::Types;
 use crate::files::{Directory, Options};
@@ -26,7 +25,7 @@ use crate::py::cors::CorsPolicy;
 use crate::py::handlers::Handler;
 use crate::py::options::{config, socket_config};
 use crate::py::{message, outgoing, tls};
-use crate::router::{Domains, Hosts, Kind, Pattern};
+use crate::router::{Hosts, Kind, Pattern};
 use crate::server::{self, AccessQueue, Routes};
 
 /// The part of an application that is Rust.
@@ -34,9 +33,7 @@ use crate::server::{self, AccessQueue, Routes};
 pub(crate) struct Server {
     app: Arc<PyApp>,
     config: Config,
-    /// The routes as registered; copied to `live` when a running server must see them.
-    routes: Mutex<Domains<Target>>,
-    live: Routes,
+    routes: Routes,
     /// Bound, waiting for the start.
     bound: Mutex<Vec<Listener>>,
     /// Never held while the interpreter is waited for: whoever calls `close` waits for it with the interpreter in hand.
@@ -115,8 +112,7 @@ impl Server {
         Ok(Self {
             app: Arc::new(app),
             config: config(options)?,
-            routes: Mutex::default(),
-            live: Arc::new(ArcSwap::from_pointee(Domains::default())),
+            routes: Routes::default(),
             bound: Mutex::default(),
             life: Mutex::new(Life::Stopped),
             access: Mutex::new(
@@ -145,7 +141,7 @@ impl Server {
     ) -> PyResult<bool> {
         let Some(certificates) = &self.config.certificates else { return Ok(false) };
         // There is a router before anybody can come in under the name. The name has been checked: a certificate is known for it.
-        let route = || drop(self.change_routes(|routes| routes.router_mut(Some(name)).map(drop)));
+        let route = || drop(self.routes.change(|routes| routes.router_mut(Some(name)).map(drop)));
         let added = tls::add(py, certificates, name, options, self.config.http2, route)?;
         self.app.sweep_handlers();
         Ok(added)
@@ -156,7 +152,7 @@ impl Server {
         let Some(certificates) = &self.config.certificates else { return false };
         let removed = py.detach(|| {
             certificates.remove_and(name, || {
-                self.change_routes(|routes| routes.remove(name));
+                self.routes.change(|routes| routes.remove(name));
             })
         });
         self.app.sweep_handlers();
@@ -190,8 +186,9 @@ impl Server {
         let mut held = self.app.hold();
         let handler = Handler { callable: handler, coroutine, context: None };
         let (id, lane) = self.app.add_handler(handler, &mut held)?;
-        let lease = held.lease(domain);
-        self.put(domain, kind(method), pattern, Target::Handler { id, lane, max_body_size, lease })
+        let lease: Lease = Arc::new(held);
+        let target = Target::Handler { id, lane, max_body_size, lease: Some(lease) };
+        self.put(domain, &kind(method), pattern, target)
     }
 
     /// Registers an answer that never changes, which is given without Python.
@@ -217,7 +214,7 @@ impl Server {
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
         let constant = Constant::new(head, body, self.config.compression.as_deref());
-        self.put(domain, kind(method), pattern, Target::Constant(Arc::new(constant)))
+        self.put(domain, &kind(method), pattern, Target::Constant(Arc::new(constant)))
     }
 
     /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
@@ -248,7 +245,7 @@ impl Server {
             hidden,
         };
         let directory = Directory::new(&directory.extract::<PathBuf>()?, depth, options, types)?;
-        self.put(domain, Kind::Files, pattern, Target::Files(Arc::new(directory)))
+        self.put(domain, &Kind::Files, pattern, Target::Files(Arc::new(directory)))
     }
 
     /// Sets which pages of other origins may read what is answered below a pattern.
@@ -290,8 +287,8 @@ impl Server {
             subscription: add("subscription", None)?,
             lease: None,
         };
-        behavior.lease = held.lease(domain);
-        self.put(domain, Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
+        behavior.lease = Some(Arc::new(held));
+        self.put(domain, &Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
     }
 
     /// Publishes a message; whether anybody was subscribed.
@@ -375,14 +372,13 @@ impl Server {
             }
             self.begin_log(py)
                 .map_err(|error| PyOSError::new_err(format!("cannot start the access log: {error}")))?;
-            let (app, routes) = (Arc::clone(&self.app), Arc::clone(&self.live));
+            let (app, routes) = (Arc::clone(&self.app), Arc::clone(&self.routes));
             let server = server::Server::new(self.config.clone(), app, routes).map_err(cannot)?;
             *life = Life::Starting(Arc::clone(&server), None);
             server
         };
         self.app.set_event_loop(Some(event_loop));
         self.app.readers.are_there(notes);
-        self.live.store(Arc::new(self.routes.lock().clone()));
         let listeners = std::mem::take(&mut *self.bound.lock());
         let started = py.detach(|| server.serve(listeners));
         let mut life = self.life.lock();
@@ -564,21 +560,14 @@ impl Server {
         }
     }
 
-    fn put(&self, domain: Option<&str>, kind: Kind, pattern: &str, target: Target) -> PyResult<bool> {
+    fn put(&self, domain: Option<&str>, kind: &Kind, pattern: &str, target: Target) -> PyResult<bool> {
         let parsed = Pattern::parse(pattern).map_err(invalid)?;
-        self.change_routes(|routes| {
-            routes.router_mut(domain).map_err(invalid)?.insert(kind, pattern, target).map_err(invalid)
+        let replaced = self.routes.change(|routes| {
+            let router = routes.router_mut(domain).map_err(invalid)?;
+            router.insert(kind.clone(), pattern, target.clone()).map_err(invalid)
         })?;
+        drop((replaced, target));
+        self.app.sweep_handlers();
         Ok(parsed.is_reachable())
-    }
-
-    /// Changes the routes, and shows them to a server that runs.
-    fn change_routes<T>(&self, change: impl FnOnce(&mut Domains<Target>) -> T) -> T {
-        let mut routes = self.routes.lock();
-        let result = change(&mut routes);
-        if !matches!(*self.life.lock(), Life::Stopped) {
-            self.live.store(Arc::new(routes.clone()));
-        }
-        result
     }
 }

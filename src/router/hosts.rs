@@ -4,6 +4,7 @@
 //! requests: the server asks it with a `Host`, and TLS may ask one with a server name.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::net::Ipv6Addr;
 
@@ -60,8 +61,8 @@ impl Shape {
 pub struct Hosts<T> {
     /// By normalised name.
     values: HashMap<Box<[u8]>, T>,
-    /// The shapes of those names, each once, the more exact first.
-    shapes: Vec<Shape>,
+    /// The shapes of those names, each once with how many have it, the more exact first.
+    shapes: Vec<(Shape, usize)>,
 }
 
 impl<T> Default for Hosts<T> {
@@ -94,11 +95,17 @@ impl<T> Hosts<T> {
         T: Default,
     {
         let key = Self::normalise(name)?;
-        let shape = Shape::of(&key);
-        if let Err(place) = self.shapes.binary_search(&shape) {
-            self.shapes.insert(place, shape);
-        }
-        Ok(self.values.entry(key).or_default())
+        Ok(match self.values.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let shape = Shape::of(entry.key());
+                match self.shapes.binary_search_by_key(&shape, |(own, _)| *own) {
+                    Ok(place) => self.shapes[place].1 += 1,
+                    Err(place) => self.shapes.insert(place, (shape, 1)),
+                }
+                entry.insert(T::default())
+            }
+        })
     }
 
     /// The value registered under exactly this name; none also for a name that cannot be registered.
@@ -113,8 +120,16 @@ impl<T> Hosts<T> {
 
     /// Removes what is registered under exactly this name.
     pub fn remove(&mut self, name: &str) -> Option<T> {
-        // The shape stays: should no other name have it, a search looks once more in vain.
-        self.values.remove(&parse(name).ok()?)
+        let key = parse(name).ok()?;
+        let removed = self.values.remove(&key)?;
+        let shape = Shape::of(&key);
+        if let Ok(place) = self.shapes.binary_search_by_key(&shape, |(own, _)| *own) {
+            self.shapes[place].1 -= 1;
+            if self.shapes[place].1 == 0 {
+                self.shapes.remove(place);
+            }
+        }
+        Some(removed)
     }
 
     /// The value for a host, which may have a port: that of its very name, else that of the pattern which is exact
@@ -124,7 +139,7 @@ impl<T> Hosts<T> {
         let name = normalise(authority, &mut buffer)?;
         let labels = name.split(|byte| *byte == b'.').count();
         let is_address = is_address(name);
-        for shape in &self.shapes {
+        for (shape, _) in &self.shapes {
             if shape.labels != labels || (is_address && shape.wildcards != 0) {
                 continue;
             }

@@ -41,8 +41,8 @@ pub(crate) struct Stop {
     skipped: usize,
     /// What the handler may upgrade to, when it is the upgrade handler of a WebSocket route.
     behavior: Option<Arc<Behavior>>,
-    /// What keeps the handler, where it is not the behavior.
-    _lease: Option<Lease>,
+    /// What keeps the handler until it is called, where it is not the behavior.
+    lease: Option<Lease>,
 }
 
 impl Stop {
@@ -54,7 +54,7 @@ impl Stop {
         params: Params,
         skipped: usize,
     ) -> Self {
-        Self { handler, lane, params, skipped, behavior: None, _lease: lease }
+        Self { handler, lane, params, skipped, behavior: None, lease }
     }
 
     /// At the `skipped`th route, which has no handler.
@@ -75,7 +75,7 @@ impl Stop {
             params,
             skipped,
             behavior: Some(behavior),
-            _lease: None,
+            lease: None,
         }
     }
 }
@@ -288,6 +288,13 @@ impl Exchange {
     /// The handler of the current route.
     pub fn handler(&self) -> HandlerId {
         self.stop.lock().handler
+    }
+
+    /// The same for whoever calls it: the number stays the handler's for as long as what comes with it is kept, and no longer.
+    /// Whoever keeps the exchange does not keep the handler.
+    pub fn take_handler(&self) -> (HandlerId, Option<Lease>) {
+        let mut stop = self.stop.lock();
+        (stop.handler, stop.lease.take())
     }
 
     /// Asks for the next matching route, or takes that back.

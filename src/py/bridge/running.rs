@@ -188,6 +188,7 @@ impl PyApp {
     }
 
     fn run_job(&self, py: Python<'_>, job: Job, lane: Lane) {
+        self.sweep_handlers();
         match job {
             Job::Request(exchange) => {
                 guarded(&exchange, || self.serve(py, &exchange));
