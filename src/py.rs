@@ -7,6 +7,7 @@ mod classes;
 mod compression;
 mod convert;
 mod cors;
+mod futures;
 mod handlers;
 mod listeners;
 mod message;

@@ -182,12 +182,15 @@ class Request:
     def stream(self) -> AsyncIterator[bytes]:
         """Reads the body in pieces, each when it is asked for: meanwhile the client has to wait.
 
+        A wait for a piece may be cancelled, such as by a timeout: the same iterator goes on, and so does another of the
+        same request, where the one before stood. A body that was read whole before is one piece, for each iterator.
+
         Returns:
             An asynchronous iterator of pieces, none of them empty.
 
         Raises:
             ClientDisconnected: The body cannot become complete; raised by the iterator.
-            RuntimeError: Somebody else reads the body; raised by the iterator.
+            RuntimeError: Somebody else waits for the body; raised by the iterator.
         """
 
     def form(self, **limits: Unpack[_FormLimits]) -> FormReader:
@@ -703,7 +706,8 @@ class Response:
         """Gives a future of the whole body of the request.
 
         It may be asked for at any time before the answer is complete, and again. Empty without a body; what
-        had arrived when the client left.
+        had arrived when the client left; what is left, where pieces were read before. When all such futures were
+        cancelled nobody asks: the client has to wait, and whoever asks next goes on.
         """
 
     def get_text(self, encoding: str = "utf-8") -> Coroutine[Any, Any, str | None]:
@@ -742,8 +746,10 @@ class Response:
     def _whole_body(self) -> bytes | None:
         """The whole body if it has arrived and will not be cut short; raises where it was read in pieces."""
 
-    def _read_piece(self) -> tuple[bytes, bool] | Future[tuple[bytes, bool] | None] | None:
-        """The next piece of the body and whether it is the last; None when there will be none."""
+    def _read_piece(self) -> tuple[bytes, bool] | Future[None] | None:
+        """The next piece of the body and whether it is the last; None when there will be none; a future after which to ask
+        again.
+        """
 
     def _ended(self) -> Future[None]:
         """A future that is done when the answer is complete or the client has gone."""

@@ -102,7 +102,7 @@ class Multipart(AsyncIterator["Part"]):
             max_header_count=_MAX_HEADERS,
             max_segment_count=self.limits.max_fields + self.limits.max_files,
         )
-        self._reader = BodyReader(response)
+        self._reader = BodyReader(response, from_start=True)
         self._events: Iterator[Any] = iter(())
         self._fields = self._files = 0
         #: The number of the part whose bytes come next, and whether there are more of them.

@@ -95,7 +95,7 @@ async def read_json(response: Response, serializer: JsonSerializer) -> Any:
         raise BadRequest(f"the body is not JSON: {error}") from error
 
 
-def read_stream(response: Response) -> AsyncIterator[bytes]:
+def read_stream(response: Response) -> BodyReader:
     """Reads the body piece by piece: the client waits while nobody asks.
 
     Args:
@@ -104,25 +104,40 @@ def read_stream(response: Response) -> AsyncIterator[bytes]:
     Returns:
         An asynchronous iterator of pieces, none of them empty.
     """
-    return _pieces(BodyReader(response))
+    return BodyReader(response)
 
 
-async def _pieces(reader: BodyReader) -> AsyncIterator[bytes]:
-    while piece := await reader.read():
-        yield piece
+class BodyReader(AsyncIterator[bytes]):
+    """Reads a body piece by piece, each when it is asked for: as an asynchronous iterator, or by :meth:`read`.
 
-
-class BodyReader:
-    """Reads a body piece by piece, each when it is asked for.
+    It is no generator: one that was cancelled while it waited has ended, and its reader would take what it has for the whole
+    body. Here whoever asks again goes on; so does another reader of the same body. What somebody has read whole is one
+    piece, for each reader anew.
 
     Args:
         response: The response of the request that has the body.
+        from_start: Whether it is an error that pieces have been read before; what has arrived whole is then kept, so that
+            the body can be read again.
     """
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, from_start: bool = False) -> None:
         self._response = response
-        self._begun = False
+        self._from_start = from_start
         self._ended = False
+
+    def __aiter__(self) -> BodyReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Gives the next piece, at least one byte; see :meth:`read`."""
+        piece = await self.read()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def aclose(self) -> None:
+        """Ends this iterator. Another goes on where it stood."""
+        self._ended = True
 
     async def read(self) -> bytes:
         """Gives the next piece; ``b""`` at the end.
@@ -131,18 +146,19 @@ class BodyReader:
             ClientDisconnected: There is no end, since the client has left or was refused.
             RuntimeError: Somebody else reads the body.
         """
-        if not self._begun:
-            self._begun = True
-            # What is here already is kept, so that the body can be read again.
+        if self._from_start:
+            self._from_start = False
             if (whole := self._response._whole_body()) is not None:
                 self._ended = True
                 return whole
         while not self._ended:
             piece = self._response._read_piece()
-            if piece is not None and not isinstance(piece, tuple):
-                piece = await piece
             if piece is None:
                 _raise_gone(self._response)
+            if not isinstance(piece, tuple):
+                # It says that there is something. What was given in it would be lost with a cancellation that comes now.
+                await piece
+                continue
             data, self._ended = piece
             if data:
                 return data

@@ -3,6 +3,8 @@
 //! They hold the response that holds the exchange that holds them. The circle is cut when the answer is complete or the
 //! client is gone, one of which always comes.
 
+mod waits;
+
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -11,9 +13,10 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::app::{Lane, Signal};
 use crate::py::bridge::PyApp;
+use crate::py::futures::Crowd;
 use crate::py::request::Request;
 use crate::py::response::Response;
-use crate::server::{Exchange, Pull};
+use crate::server::Exchange;
 
 /// A callback and where it runs.
 pub(crate) struct Callback {
@@ -30,7 +33,7 @@ struct Inner {
     /// Futures of `get_data`.
     whole: Vec<Py<PyAny>>,
     /// Futures of `send_chunk` and `drain`, with what they give when there is room, and when there never will be.
-    room: Vec<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
+    room: Crowd<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
     /// Futures of `send_file`.
     sent: Vec<Py<PyAny>>,
     /// The body, once it has been read whole.
@@ -42,7 +45,7 @@ struct Inner {
     /// Pieces of the body have been handed out, so it cannot be had whole any more.
     in_pieces: bool,
     /// Futures that are done when the answer is complete or the client has gone.
-    ends: Vec<Py<PyAny>>,
+    ends: Crowd<Py<PyAny>>,
     /// The abort has been signalled: `aborted` is about to be called.
     aborting: bool,
     /// The objects of a request that moves to a handler of the other lane.
@@ -120,23 +123,6 @@ impl Listeners {
         drop(old);
     }
 
-    pub(crate) fn await_whole(&self, future: Py<PyAny>) {
-        self.inner.lock().whole.push(future);
-    }
-
-    pub(crate) fn await_room(&self, future: Py<PyAny>, room: Py<PyAny>, gone: Py<PyAny>) {
-        self.inner.lock().room.push((future, room, gone));
-    }
-
-    pub(crate) fn await_piece(&self, future: Py<PyAny>) {
-        let old = self.inner.lock().piece.replace(future);
-        drop(old);
-    }
-
-    pub(crate) fn await_end(&self, future: Py<PyAny>) {
-        self.inner.lock().ends.push(future);
-    }
-
     /// Whether pieces of the body have been handed out.
     pub(crate) fn is_in_pieces(&self) -> bool {
         self.inner.lock().in_pieces
@@ -145,18 +131,6 @@ impl Listeners {
     /// Whether the body that was kept is only what had arrived when the client left.
     pub(crate) fn is_partial(&self) -> bool {
         self.inner.lock().partial
-    }
-
-    /// A piece is about to be handed out to whoever asks. False when others read the body.
-    pub(crate) fn begin_pieces(&self) -> bool {
-        let mut inner = self.inner.lock();
-        let free = inner.data.is_none() && inner.whole.is_empty();
-        inner.in_pieces |= free;
-        free
-    }
-
-    pub(crate) fn await_sent(&self, future: Py<PyAny>) {
-        self.inner.lock().sent.push(future);
     }
 
     pub(crate) fn body(&self, py: Python<'_>) -> Option<Py<PyBytes>> {
@@ -265,13 +239,13 @@ impl Listeners {
             let old = (old, inner.response.take_if(|_| none_left));
             let (whole, room, others) = match lane {
                 Lane::Loop => {
-                    let mut others = std::mem::take(&mut inner.ends);
+                    let mut others = inner.ends.take();
                     others.extend(inner.piece.take());
                     // Others than those who wait for a file may be released while it leaves.
                     if !exchange.is_leaving() {
                         others.append(&mut inner.sent);
                     }
-                    (std::mem::take(&mut inner.whole), std::mem::take(&mut inner.room), others)
+                    (std::mem::take(&mut inner.whole), inner.room.take(), others)
                 }
                 Lane::Turn => Default::default(),
             };
@@ -331,7 +305,11 @@ impl Listeners {
             self.pulled(py, exchange, &future);
             return;
         }
-        let (Some(callable), Some(response)) = (callable, response) else { return };
+        let (Some(callable), Some(response)) = (callable, response) else {
+            // Whoever it was for has given up: the next to ask is told anew.
+            exchange.resume_body();
+            return;
+        };
         let Some((bytes, last)) = exchange.take_body() else { return };
         let old = {
             let mut inner = self.inner.lock();
@@ -355,37 +333,6 @@ impl Listeners {
         }
     }
 
-    /// Gives the next piece to whoever waits for it.
-    fn pulled(&self, py: Python<'_>, exchange: &Arc<Exchange>, future: &Py<PyAny>) {
-        let forget = || {
-            let mut inner = self.inner.lock();
-            // Meanwhile another may have come to wait.
-            inner.piece.take_if(|waiting| waiting.is(future))
-        };
-        let done = future.call_method0(py, pyo3::intern!(py, "done"));
-        if done.and_then(|done| done.is_truthy(py)).unwrap_or(true) {
-            // It was cancelled. What has come is for whoever asks next.
-            drop(forget());
-            exchange.stop_pulling();
-            return;
-        }
-        match exchange.pull() {
-            Pull::Piece(bytes, last) => {
-                drop(forget());
-                // This signal is dealt with, and no other is wanted before the next piece is asked for.
-                exchange.stop_pulling();
-                match (PyBytes::new(py, &bytes), last).into_pyobject(py) {
-                    Ok(piece) => PyApp::resolve(py, future, &piece.into_any().unbind()),
-                    Err(error) => error.write_unraisable(py, None),
-                }
-            }
-            // A signal for an earlier one, or paused: another comes.
-            Pull::Later => exchange.resume_body(),
-            // It hears so from the signal that is on its way.
-            Pull::Over => {}
-        }
-    }
-
     fn room(&self, py: Python<'_>, exchange: &Arc<Exchange>, lane: Lane) {
         let (callable, response, futures) = {
             let mut inner = self.inner.lock();
@@ -395,7 +342,7 @@ impl Listeners {
                 .filter(|data| data.lane == lane)
                 .map(|data| data.callable.clone_ref(py));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
-            let futures = if lane == Lane::Loop { std::mem::take(&mut inner.room) } else { Vec::new() };
+            let futures = if lane == Lane::Loop { inner.room.take() } else { Vec::new() };
             (callable, response, futures)
         };
         for (future, room, _) in futures {
@@ -413,16 +360,6 @@ impl Listeners {
         // is not, or it would be called for ever. There may be room again by now, with nobody left to say so.
         if !exchange.watch_writable() && exchange.take_refused() && !exchange.is_over() {
             exchange.server().signal(exchange, Signal::Writable);
-        }
-    }
-
-    fn resolve_whole(&self, py: Python<'_>, body: &Py<PyBytes>, futures: Vec<Py<PyAny>>) {
-        self.keep_body(body.clone_ref(py));
-        for future in futures {
-            match PyApp::bytes_io(py, body) {
-                Ok(buffer) => PyApp::resolve(py, &future, &buffer),
-                Err(error) => error.write_unraisable(py, Some(future.bind(py))),
-            }
         }
     }
 }

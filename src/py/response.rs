@@ -10,7 +10,7 @@ use std::thread::LocalKey;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyInt, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString, PyTuple};
 
 use crate::http::location;
 use crate::http::response::{HeadError, Known};
@@ -656,7 +656,7 @@ impl Response {
         if let Some(body) = self.take_now(py) {
             future.call_method1("set_result", (PyApp::bytes_io(py, &body)?,))?;
         } else if let Some(listeners) = Listeners::of(&self.exchange) {
-            listeners.await_whole(future.clone().unbind());
+            listeners.await_whole(&self.exchange, &future)?;
             if !self.exchange.read_whole() {
                 self.exchange.server().signal(&self.exchange, crate::app::Signal::Aborted);
             }
@@ -678,28 +678,36 @@ impl Response {
     fn _whole_body(&self, py: Python<'_>) -> PyResult<Option<Py<PyBytes>>> {
         match Listeners::of(&self.exchange) {
             Some(listeners) if listeners.is_in_pieces() => Err(PyRuntimeError::new_err(
-                "the body of this request has been read in pieces, so it cannot be had whole any more",
+                "the body of this request has been read in pieces, so it cannot be had whole any more: go on with stream()",
             )),
             Some(listeners) if listeners.is_partial() => Ok(None),
             _ => Ok(self.take_now(py)),
         }
     }
 
-    /// The next piece of the body: `(bytes, is_end)`, None when there will never be one, or a future of that.
+    /// The next piece of the body: `(bytes, is_end)`, None when there will never be one, or a future: when it is done, ask
+    /// again. What somebody has read whole is one piece.
     fn _read_piece<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let none = || py.None().into_bound(py);
         let Some(listeners) = Listeners::of(&self.exchange) else { return Ok(none()) };
-        if !listeners.begin_pieces() {
+        if !listeners.begin_pieces(py, &self.exchange) {
             return Err(PyRuntimeError::new_err(
-                "the body of this request is being read already, as a whole or by on_data()",
+                "the body of this request is being read already, as a whole, by on_data() or in another task: one at a time",
             ));
+        }
+        if let Some(body) = listeners.body(py) {
+            return if listeners.is_partial() {
+                Ok(none())
+            } else {
+                Ok((body, true).into_pyobject(py)?.into_any())
+            };
         }
         match self.exchange.pull() {
             Pull::Piece(bytes, last) => Ok((PyBytes::new(py, &bytes), last).into_pyobject(py)?.into_any()),
             Pull::Over => Ok(none()),
             Pull::Later => {
                 let future = self.python()?.create_future(py)?;
-                listeners.await_piece(future.clone().unbind());
+                listeners.await_piece(&self.exchange, &future)?;
                 if !self.exchange.read_pieces() {
                     self.exchange.server().signal(&self.exchange, crate::app::Signal::Aborted);
                 }
@@ -712,7 +720,7 @@ impl Response {
     fn _ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.python()?.create_future(py)?;
         if let Some(listeners) = Listeners::of(&self.exchange) {
-            listeners.await_end(future.clone().unbind());
+            listeners.await_end(py, future.clone().unbind());
             if self.exchange.is_over() || self.exchange.is_aborted() {
                 self.exchange.server().signal(&self.exchange, crate::app::Signal::Aborted);
             }
@@ -747,7 +755,7 @@ impl Response {
     fn render<'py>(
         slf: Slf<'py>,
         args: &Bound<'py, PyTuple>,
-        kwargs: Option<&Bound<'py, pyo3::types::PyDict>>,
+        kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Slf<'py>> {
         let (this, py) = (slf.get(), slf.py());
         if this.exchange.is_over() {
@@ -852,7 +860,7 @@ impl Response {
         gone: &Py<PyAny>,
     ) -> PyResult<()> {
         if let Some(listeners) = Listeners::of(&self.exchange) {
-            listeners.await_room(future.clone().unbind(), room.clone_ref(py), gone.clone_ref(py));
+            listeners.await_room(py, future.clone().unbind(), room.clone_ref(py), gone.clone_ref(py));
             if !self.exchange.watch_writable() {
                 let signal = if self.exchange.is_over() {
                     crate::app::Signal::Aborted

@@ -11,6 +11,7 @@ use crate::app::Lane;
 use crate::py::bridge::PyApp;
 use crate::py::classes::make;
 use crate::py::convert::text;
+use crate::py::futures::{Crowd, is_done};
 use crate::py::websocket::WebSocket;
 use crate::server::{self, Event};
 
@@ -35,8 +36,7 @@ struct Inner {
     released: bool,
 }
 
-#[derive(Default)]
-struct Rooms(Vec<Py<PyAny>>);
+type Rooms = Crowd<Py<PyAny>>;
 
 impl Attached {
     pub(crate) fn with(user_data: Py<PyAny>) -> Self {
@@ -88,13 +88,21 @@ impl Attached {
         Ok(inner.uuid.as_ref().unwrap_or(&made).clone_ref(py))
     }
 
-    pub(crate) fn await_room(&self, future: Py<PyAny>) {
-        self.inner.lock().rooms.get_or_insert_default().0.push(future);
+    pub(crate) fn await_room(&self, py: Python<'_>, future: Py<PyAny>) {
+        let mut crowd =
+            self.inner.lock().rooms.as_mut().map(|rooms| rooms.take_to_look()).unwrap_or_default();
+        crowd.retain(|future| !is_done(py, future));
+        let mut inner = self.inner.lock();
+        let rooms = inner.rooms.get_or_insert_default();
+        if !crowd.is_empty() {
+            rooms.bring_back(crowd);
+        }
+        rooms.push(future);
     }
 
     pub(crate) fn resolve_rooms(&self, py: Python<'_>) {
         let rooms = self.inner.lock().rooms.take();
-        for future in rooms.into_iter().flat_map(|rooms| rooms.0) {
+        for future in rooms.into_iter().flat_map(|mut rooms| rooms.take()) {
             PyApp::resolve(py, &future, &py.None());
         }
     }

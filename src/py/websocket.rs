@@ -226,7 +226,7 @@ impl WebSocket {
         let future = self.python()?.create_future(py)?;
         if let Some(attached) = Attached::of(&self.socket) {
             // Registered first: what happens in between finds it.
-            attached.await_room(future.clone().unbind());
+            attached.await_room(py, future.clone().unbind());
             if !self.socket.await_room() {
                 attached.resolve_rooms(py);
             }

@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard};
 
-pub use self::body::Pull;
+pub use self::body::{Demand, Pull};
 
 use crate::app::{Behavior, HandlerId, Lane, Lease, Listener, Signal, Target};
 use crate::files::conditions::Conditions;

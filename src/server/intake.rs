@@ -164,11 +164,16 @@ impl Intake {
     /// Hands over what has arrived to a reader that says each time when it is ready for more, and whether that was the last
     /// of it. None when nothing has: then it waits.
     pub(crate) fn pull(&mut self) -> Option<(Vec<u8>, bool)> {
-        if self.paused || (self.buffer.is_empty() && !self.is_complete()) {
+        if !self.is_readable() {
             return None;
         }
         self.stop_pieces();
         Some(self.take())
+    }
+
+    /// Whether there is something to pull: bytes, or the end.
+    pub(crate) fn is_readable(&self) -> bool {
+        !self.paused && (!self.buffer.is_empty() || self.is_complete())
     }
 
     /// Nobody waits for pieces at the moment.

@@ -18,6 +18,7 @@ from .messages import (
     Answer,
     Body,
     Buffer,
+    Lines,
     RequestOptions,
     Steps,
     encode_chunk,
@@ -203,10 +204,16 @@ class AsyncStream:
         self._connection = connection
         self._request = (method, path, options)
         self._body: Body
+        self._lines = Lines()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while piece := await self.read():
-            yield piece
+    def __aiter__(self) -> Self:
+        return self
+
+    # No generator: one that was cancelled while it waited has ended, and its body would seem complete.
+    async def __anext__(self) -> bytes:
+        if piece := await self.read():
+            return piece
+        raise StopAsyncIteration
 
     async def read(self) -> bytes:
         """The next bytes, as soon as there are any; nothing at the end of the body.
@@ -216,17 +223,14 @@ class AsyncStream:
             ConnectionError: The connection ended before the body did.
         """
         self._connection._begin()
-        return await self._connection._run(self._body.piece())
+        return await self._connection._run(self._body.next_piece())
 
-    async def lines(self) -> AsyncIterator[str]:
-        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like."""
-        rest = b""
-        async for piece in self:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield line.removesuffix(b"\r").decode()
-        if rest:
-            yield rest.decode()
+    def lines(self) -> AsyncIterator[str]:
+        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like.
+
+        After a timeout it goes on where it stood; so does another iterator of the same answer.
+        """
+        return _LineIterator(self, self._lines)
 
     async def close(self) -> None:
         """Closes the connection, whether the body has ended or not: the handler sees that its client has left."""
@@ -248,6 +252,19 @@ class AsyncStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class _LineIterator(AsyncIterator[str]):
+    def __init__(self, stream: AsyncStream, lines: Lines) -> None:
+        self._stream = stream
+        self._lines = lines
+
+    async def __anext__(self) -> str:
+        while (line := self._lines.next()) is None:
+            if self._lines.ended:
+                raise StopAsyncIteration
+            self._lines.feed(await self._stream.read())
+        return line
 
 
 class AsyncWebSocketSession:
@@ -363,10 +380,14 @@ class AsyncWebSocketSession:
         await self.connection.close()
         return self._closed  # type: ignore[return-value]
 
-    async def __aiter__(self) -> AsyncIterator[str | bytes]:
-        with contextlib.suppress(WebSocketClosed):
-            while True:
-                yield await self.receive()
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        try:
+            return await self.receive()
+        except WebSocketClosed:
+            raise StopAsyncIteration from None
 
     async def __aenter__(self) -> Self:
         return self if self.connection._writer is not None else await self.open()

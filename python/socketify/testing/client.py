@@ -17,6 +17,7 @@ from .messages import (
     Answer,
     Body,
     Buffer,
+    Lines,
     RequestOptions,
     Steps,
     encode_chunk,
@@ -204,10 +205,16 @@ class Stream:
         self._body = body
         self.status = answer.status
         self.headers = answer.headers
+        self._lines = Lines()
 
-    def __iter__(self) -> Iterator[bytes]:
-        while piece := self.read():
-            yield piece
+    def __iter__(self) -> Self:
+        return self
+
+    # No generator: one that has raised a TimeoutError has ended, and its body would seem complete.
+    def __next__(self) -> bytes:
+        if piece := self.read():
+            return piece
+        raise StopIteration
 
     def read(self) -> bytes:
         """The next bytes, as soon as there are any; nothing at the end of the body.
@@ -217,17 +224,14 @@ class Stream:
             ConnectionError: The connection ended before the body did.
         """
         self._connection._begin()
-        return self._connection._run(self._body.piece())
+        return self._connection._run(self._body.next_piece())
 
     def lines(self) -> Iterator[str]:
-        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like."""
-        rest = b""
-        for piece in self:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                yield line.removesuffix(b"\r").decode()
-        if rest:
-            yield rest.decode()
+        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like.
+
+        After a timeout it goes on where it stood; so does another iterator of the same answer.
+        """
+        return _LineIterator(self, self._lines)
 
     def close(self) -> None:
         """Closes the connection, whether the body has ended or not: the handler sees that its client has left."""
@@ -240,6 +244,19 @@ class Stream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _LineIterator(Iterator[str]):
+    def __init__(self, stream: Stream, lines: Lines) -> None:
+        self._stream = stream
+        self._lines = lines
+
+    def __next__(self) -> str:
+        while (line := self._lines.next()) is None:
+            if self._lines.ended:
+                raise StopIteration
+            self._lines.feed(self._stream.read())
+        return line
 
 
 class WebSocketSession:
@@ -339,10 +356,14 @@ class WebSocketSession:
         self.connection.close()
         return self._closed  # type: ignore[return-value]
 
-    def __iter__(self) -> Iterator[str | bytes]:
-        with contextlib.suppress(WebSocketClosed):
-            while True:
-                yield self.receive()
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str | bytes:
+        try:
+            return self.receive()
+        except WebSocketClosed:
+            raise StopIteration from None
 
     def __enter__(self) -> Self:
         return self

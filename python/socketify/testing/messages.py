@@ -7,8 +7,10 @@ input. So one parser serves a blocking socket and an asyncio stream.
 from __future__ import annotations
 
 import http.client
+import inspect
 import io
 import json as json_module
+from collections import deque
 from collections.abc import AsyncIterable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -20,6 +22,7 @@ __all__ = [
     "Answer",
     "Body",
     "Buffer",
+    "Lines",
     "RequestOptions",
     "Steps",
     "encode_chunk",
@@ -190,6 +193,7 @@ class Body:
             self._kind, self._left = "rest", 0
         self._ended = False
         self._begun = False
+        self._steps: Steps[bytes] | None = None
 
     @property
     def ends_connection(self) -> bool:
@@ -213,6 +217,12 @@ class Body:
         data = yield from self._buffer.some(self._left)
         self._left -= len(data)
         return data
+
+    def next_piece(self) -> Steps[bytes]:
+        """The steps of the next piece: those of the last call, where a timeout or a cancellation has left them half done."""
+        if self._steps is None or inspect.getgeneratorstate(self._steps) == inspect.GEN_CLOSED:
+            self._steps = self.piece()
+        return self._steps
 
     def whole(self) -> Steps[bytes]:
         parts = []
@@ -305,3 +315,31 @@ def encode_chunk(data: bytes) -> bytes:
 
 #: What ends a body in chunks.
 LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Lines:
+    """Lines of text in the pieces of a body, without their ends. What is no whole line yet stays for the next piece."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._ready: deque[str] = deque()
+        self._ended = False
+
+    def feed(self, piece: bytes) -> None:
+        """Takes the next piece; nothing is the end."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        self._ready.extend(line.removesuffix(b"\r").decode() for line in lines)
+        if not piece:
+            self._ended = True
+            if self._rest:
+                self._ready.append(self._rest.decode())
+                self._rest = b""
+
+    def next(self) -> str | None:
+        """The next line; None where a piece is needed first, and at the end."""
+        return self._ready.popleft() if self._ready else None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end was fed."""
+        return self._ended

@@ -4,6 +4,17 @@ use crate::server::exchange::Exchange;
 use crate::server::intake::Reader;
 use crate::server::session;
 
+/// What those who wait for the body want of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nobody waits: what comes is kept up to the bound, and then the client has to wait.
+    Nothing,
+    /// The next piece.
+    Pieces,
+    /// All of it.
+    Whole,
+}
+
 /// What became of asking for a piece of the body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pull {
@@ -113,6 +124,26 @@ impl Exchange {
         self.connection.rearm(&state);
         self.connection.wake();
         Pull::Piece(bytes, last)
+    }
+
+    /// Whether there is a piece for whoever pulls, or the end.
+    pub fn is_readable(&self) -> bool {
+        self.current().is_some_and(|state| state.http.intake.is_readable())
+    }
+
+    /// Somebody has given up waiting; `left` says what the others want. It is asked under the connection's lock, so that
+    /// nobody who comes meanwhile is forgotten, and must not take that.
+    pub fn reconsider(&self, left: impl FnOnce() -> Demand) {
+        let Some(mut state) = self.current() else { return };
+        state.http.intake.reader = match left() {
+            Demand::Nothing => Reader::None,
+            Demand::Pieces => Reader::Pieces,
+            Demand::Whole => Reader::Whole,
+        };
+        if state.http.intake.wants_signal() {
+            session::announce(&self.connection, &mut state);
+        }
+        self.connection.rearm(&state);
     }
 
     /// The [`Signal::Readable`](crate::app::Signal) for a piece has come, and nobody waits for it any more.
