@@ -12,15 +12,19 @@
 //! - [`status`]: reason phrases;
 //! - [`query`]: percent-decoding and query strings;
 //! - [`location`]: where a client should go;
+//! - [`form`]: urlencoded forms within limits;
+//! - [`cookies`]: the `Cookie` header;
 //! - [`date`]: the `Date` header, formatted once a second.
 //!
 //! Where RFC 9112 lets a server be lenient, this one refuses: two parsers that disagree about where a message
 //! ends is what request smuggling lives on (RFC 9112 section 11.2).
 
 pub mod chunked;
+pub mod cookies;
 pub mod cors;
 pub mod date;
 pub mod encoding;
+pub mod form;
 pub mod forwarded;
 pub mod head;
 pub mod location;

@@ -7,6 +7,7 @@ mod classes;
 mod compression;
 mod convert;
 mod cors;
+mod forms;
 mod futures;
 mod handlers;
 mod listeners;
@@ -25,11 +26,15 @@ mod websocket;
 mod core {
     #[pymodule_export]
     use super::{
-        cors::CorsPolicy, request::Request, response::Response, server::Server, websocket::WebSocket,
+        cors::CorsPolicy, forms::FormParser, request::Request, response::Response, server::Server,
+        websocket::WebSocket,
     };
 
     #[pymodule_export]
     use super::calls::isolate_handlers;
+
+    #[pymodule_export]
+    use super::forms::parse_cookies;
 
     /// Version of the core, which is that of the package.
     #[pymodule_export]

@@ -17,13 +17,49 @@ from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload
 from .options import AppOptions, OpCode, SendStatus
 from .parts import Multipart
 
-__all__ = ["CorsPolicy", "Request", "Response", "Server", "WebSocket", "__version__", "_isolate_handlers"]
+__all__ = [
+    "CorsPolicy",
+    "FormParser",
+    "Request",
+    "Response",
+    "Server",
+    "WebSocket",
+    "__version__",
+    "_isolate_handlers",
+    "parse_cookies",
+]
 
 __version__: Final[str]
 """Version of the core, which is that of the package."""
 
 def _isolate_handlers() -> None:
     """From now on what a plain handler sets in its ``contextvars`` context ends with it, in the whole process."""
+
+def parse_cookies(header: str, /) -> dict[str, str]:
+    """Gives the cookies of a ``Cookie`` header as they stand, quotes included; of several with one name the last."""
+
+@final
+class FormParser:
+    """Takes a form of the type ``application/x-www-form-urlencoded`` apart, in steps.
+
+    Args:
+        max_fields: How many fields it may have.
+        max_field_size: Bytes that a name, and a value, may have without percent escapes.
+    """
+
+    def __new__(cls, max_fields: int, max_field_size: int) -> Self: ...
+    def measure(self, body: bytes, budget: int, /) -> bool:
+        """Looks at the next ``budget`` bytes of the form; says whether they were the last.
+
+        Raises:
+            ValueError: The form goes beyond a limit.
+        """
+
+    def take(self, body: bytes, budget: int, /) -> list[tuple[bytes, bytes]]:
+        """Gives the fields that are in the next ``budget`` bytes, or the next one, without percent escapes."""
+
+    def is_done(self, body: bytes, /) -> bool:
+        """Says whether all fields have been taken."""
 
 _Status: TypeAlias = int | str | bytes
 _Headers: TypeAlias = Iterable[tuple[Field, Payload]]
@@ -39,6 +75,15 @@ class _PartLimits(TypedDict, total=False):
 @type_check_only
 class _FormLimits(_PartLimits, total=False):
     encoding: str
+
+@type_check_only
+class _JsonLimit(TypedDict, total=False):
+    max_size: int | None
+
+@type_check_only
+class _UrlencodedLimits(TypedDict, total=False):
+    max_fields: int
+    max_field_size: int
 
 @disjoint_base
 class Request:
@@ -168,14 +213,20 @@ class Request:
             ClientDisconnected: The body cannot become complete.
         """
 
-    def json(self) -> Coroutine[Any, Any, Any]:
-        """Reads the whole body as JSON in UTF-8, through the application's serializer.
+    def json(self, **limits: Unpack[_JsonLimit]) -> Coroutine[Any, Any, Any]:
+        """Reads the whole body as JSON in UTF-8, through the application's serializer. A byte order mark is skipped.
+
+        Args:
+            limits: ``max_size`` in bytes (default 16 MiB); None for no limit but ``max_body_size``. Parsing holds up the
+                loop, and what it makes takes a multiple of the body's memory.
 
         Returns:
             What the serializer's ``loads`` gives.
 
         Raises:
+            ValueError: ``max_size`` is no whole number from 0.
             BadRequest: The body is not JSON; an empty one is not.
+            ContentTooLarge: It is larger than ``max_size``.
             ClientDisconnected: The body cannot become complete.
         """
 
@@ -201,7 +252,8 @@ class Request:
         Args:
             limits: ``max_fields`` (default 1000) and ``max_files`` (100) of a form; ``max_field_size`` (1 MiB) and
                 ``max_file_size`` (no limit but ``max_body_size``) in bytes; ``max_header_bytes`` (4096) of a header
-                line of a part; ``encoding`` of fields for which the client names none (UTF-8).
+                line of a part; ``encoding`` of an urlencoded form, and of parts for which the client names none
+                (UTF-8).
 
         Returns:
             What to await for a :class:`~socketify.Form`, or to use as ``async with request.form() as form``, which
@@ -217,6 +269,8 @@ class Request:
 
     def multipart(self, **limits: Unpack[_PartLimits]) -> Multipart:
         """Reads a ``multipart/form-data`` body part by part, in constant memory.
+
+        Where parts were asked for before, it goes on with the next of them, within the limits of then.
 
         Args:
             limits: As for :meth:`form`, without ``encoding``.
@@ -713,13 +767,25 @@ class Response:
     def get_text(self, encoding: str = "utf-8") -> Coroutine[Any, Any, str | None]:
         """Reads the whole body of the request as text; None when it is not in that encoding."""
 
-    def get_json(self) -> Coroutine[Any, Any, Any]:
-        """Reads the whole body of the request as JSON in UTF-8; None when it is none."""
+    def get_json(self, **limits: Unpack[_JsonLimit]) -> Coroutine[Any, Any, Any]:
+        """Reads the whole body of the request as JSON in UTF-8; None when it is none. A byte order mark is skipped.
 
-    def get_form_urlencoded(self, encoding: str = "utf-8") -> Coroutine[Any, Any, dict[str, str] | None]:
+        Args:
+            limits: ``max_size`` in bytes (default 16 MiB), beyond which it is None too; None for no limit but
+                ``max_body_size``.
+        """
+
+    def get_form_urlencoded(
+        self, encoding: str = "utf-8", **limits: Unpack[_UrlencodedLimits]
+    ) -> Coroutine[Any, Any, dict[str, str] | None]:
         """Reads the whole body of the request as an HTML form: the last value of each field.
 
-        Blank values are left out. None when there are no fields, or the body is not in that encoding.
+        Blank values are left out. None when there are no fields, the body is not in that encoding, or the form goes
+        beyond a limit.
+
+        Args:
+            encoding: Encoding of the body and of its percent escapes.
+            limits: ``max_fields`` (default 1000); ``max_field_size`` (1 MiB), bytes of a name, and of a value.
         """
 
     def run_async(self, task: Coroutine[Any, Any, Any]) -> Self:

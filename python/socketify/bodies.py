@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+
+from .exceptions import ContentTooLarge
+from .limits import Limits
+from .reading import MAX_JSON_SIZE, check_size, decode, json_text
+from .urlencoded import decode_fields, is_text
 
 if TYPE_CHECKING:
     from ._core import Response
@@ -25,57 +29,76 @@ async def get_text(response: Response, encoding: str) -> str | None:
     Returns:
         The text; None when the body is not in that encoding or Python has no such encoding.
     """
-    return _decode(await _whole(response), encoding)
+    body = await _whole(response)
+    try:
+        return await decode(body, encoding)
+    except (ValueError, LookupError):
+        # Often the encoding is the one the client claims, so one that does not exist is no reason to fail
+        # either.
+        return None
 
 
-async def get_json(response: Response, serializer: JsonSerializer) -> Any:
+async def get_json(
+    response: Response, serializer: JsonSerializer, *, max_size: int | None = MAX_JSON_SIZE
+) -> Any:
     """Reads the whole body as JSON.
 
     Args:
         response: The response of the request that has the body.
-        serializer: Its ``loads`` gets the body as ``str``.
+        serializer: Its ``loads`` gets the body as ``str``, without a byte order mark.
+        max_size: Bytes of it; None for no limit but that of the body.
 
     Returns:
-        What ``loads`` gives; None when the body is not UTF-8, or ``loads`` fails in any way, as it does for
-        an empty body.
+        What ``loads`` gives; None when the body is larger or not UTF-8, or ``loads`` fails in any way, as it does
+        for an empty body.
     """
-    text = _decode(await _whole(response), "utf-8")
-    if text is None:
+    check_size(max_size)
+    body = await _whole(response)
+    if max_size is not None and len(body) > max_size:
         return None
     try:
-        return serializer.loads(text)
+        return serializer.loads(json_text(body))
     except Exception:
         # Serializers share no exception class, and a body that is not JSON is the client's mistake, not a
         # failure.
         return None
 
 
-async def get_form_urlencoded(response: Response, encoding: str) -> dict[str, str] | None:
+async def get_form_urlencoded(
+    response: Response,
+    encoding: str,
+    *,
+    max_fields: int = Limits.max_fields,
+    max_field_size: int = Limits.max_field_size,
+) -> dict[str, str] | None:
     """Reads the whole body as an HTML form (``application/x-www-form-urlencoded``).
 
     Args:
         response: The response of the request that has the body.
         encoding: Encoding of the body and of its percent escapes.
+        max_fields: How many fields there may be.
+        max_field_size: Bytes that a name, and a value, may have without percent escapes.
 
     Returns:
-        The fields by name; the last value wins and blank values are dropped. None when there are none, the
-        body is not in that encoding or Python has no such encoding. Percent escapes that are not in it become
-        U+FFFD.
+        The fields by name; the last value wins and blank values are dropped. None when there are none, when they go
+        beyond a limit, and when the body is not in that encoding or Python has no such encoding. Percent escapes
+        that are not in it become U+FFFD.
+
+    Raises:
+        ValueError: A limit is no whole number from 0.
     """
-    text = _decode(await _whole(response), encoding)
-    return dict(parse_qsl(text, encoding=encoding)) or None if text else None
+    limits = Limits(max_fields=max_fields, max_field_size=max_field_size)
+    body = await _whole(response)
+    if not await is_text(body, encoding):
+        return None
+    try:
+        pairs = await decode_fields(body, encoding, limits)
+    except ContentTooLarge:
+        return None
+    return {name: value for name, value in pairs if value} or None
 
 
 async def _whole(response: Response) -> bytes:
     body = response._take_body()
     # Most bodies have arrived when they are asked for: then there is no need to go through a future.
     return (await response.get_data()).getvalue() if body is None else body
-
-
-def _decode(body: bytes, encoding: str) -> str | None:
-    try:
-        return body.decode(encoding)
-    except (ValueError, LookupError):
-        # Often the encoding is the one the client claims, so one that does not exist is no reason to fail
-        # either.
-        return None

@@ -13,18 +13,19 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime, formatdate
 from http.cookies import CookieError, Morsel, SimpleCookie
+from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import quote
+
+from ._core import parse_cookies
 
 if TYPE_CHECKING:
     from ._core import Request
 
 __all__ = ["format_cookie", "get_cookie", "get_cookies"]
 
-# One `name=value` up to the next semicolon. A semicolon inside a quoted value belongs to the value, as
-# SimpleCookie has it. Blanks are stripped afterwards: patterns that skip them here take quadratic time on
-# long runs of blanks.
-_PAIR = re.compile(r'([^=;]*)(?:=[ \t]*("(?:[^\\"]|\\.)*"(?=[ \t]*(?:;|\Z))|[^;]*))?(?:;|\Z)')
+#: Cookies of which objects are made. Browsers send at most some hundreds; each object costs microseconds.
+_MOST = 1000
 _ESCAPE = re.compile(r"\\(?:([0-3][0-7][0-7])|(.))")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~:]+")
@@ -49,7 +50,7 @@ def get_cookies(request: Request) -> SimpleCookie | None:
 
     The header is parsed once and the result kept on the request. A pair that cannot be understood is left out
     and the others stay; of several pairs with one name the last wins. Quoted values are unquoted; percent
-    escapes are left as they are.
+    escapes are left as they are. What is beyond a thousand names is left out as well.
 
     Args:
         request: The request.
@@ -57,13 +58,16 @@ def get_cookies(request: Request) -> SimpleCookie | None:
     Returns:
         The cookies by name, each with its text in ``.value``; None when the request has no ``Cookie`` header.
     """
-    header = request.get_header("cookie")
-    if header is None:
-        return None
     cached = getattr(request, "_cookies", None)
     if isinstance(cached, SimpleCookie):
         return cached
-    jar = _parse(header)
+    values = _values(request)
+    if values is None:
+        return None
+    jar: SimpleCookie = SimpleCookie()
+    for name, value in islice(values.items(), _MOST):
+        if (morsel := _morsel(name, value)) is not None:
+            dict.__setitem__(jar, name, morsel)
     request._cookies = jar
     return jar
 
@@ -78,10 +82,12 @@ def get_cookie(request: Request, name: str | bytes) -> str | None:
     Returns:
         The value, unquoted but not percent-decoded; None when there is no such cookie.
     """
-    jar = get_cookies(request)
-    if jar is None:
+    values = _values(request)
+    if values is None:
         return None
-    morsel = jar.get(name.decode("utf-8", "replace") if isinstance(name, bytes) else name)
+    key = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    coded = values.get(key)
+    morsel = None if coded is None else _morsel(key, coded)
     return None if morsel is None else morsel.value
 
 
@@ -120,22 +126,23 @@ def format_cookie(name: str | bytes, value: object, options: Mapping[str, object
     return "; ".join(parts)
 
 
-def _parse(header: str) -> SimpleCookie:
-    jar: SimpleCookie = SimpleCookie()
-    for pair in _PAIR.finditer(header):
-        name, value = pair[1].strip(" \t"), pair[2]
-        if not name or value is None or _CONTROL.search(name) or _CONTROL.search(value):
-            continue
-        value = value.strip(" \t")
-        morsel: Morsel[str] = Morsel()
-        try:
-            # Not `jar[name] = value`: that refuses names which browsers do send, such as `path` or `a[0]`.
-            morsel.__setstate__({"key": name, "value": _unquote(value), "coded_value": value})  # type: ignore[attr-defined]
-        except CookieError:
-            # Newer versions of Python refuse values with escaped control characters.
-            continue
-        dict.__setitem__(jar, name, morsel)
-    return jar
+def _values(request: Request) -> dict[str, str] | None:
+    """The cookies as they stand in the header, kept on the request; None without a header."""
+    cached: dict[str, str] | None = getattr(request, "_cookie_values", None)
+    if cached is None and (header := request.get_header("cookie")) is not None:
+        cached = request._cookie_values = parse_cookies(header)
+    return cached
+
+
+def _morsel(name: str, value: str) -> Morsel[str] | None:
+    morsel: Morsel[str] = Morsel()
+    try:
+        # Not `jar[name] = value`: that refuses names which browsers do send, such as `path` or `a[0]`.
+        morsel.__setstate__({"key": name, "value": _unquote(value), "coded_value": value})  # type: ignore[attr-defined]
+    except CookieError:
+        # Newer versions of Python refuse values with escaped control characters.
+        return None
+    return morsel
 
 
 def _unquote(value: str) -> str:

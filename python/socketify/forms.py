@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
-from urllib.parse import parse_qsl
 
-from .exceptions import ContentTooLarge, UnsupportedMediaType
-from .parts import Limits, Multipart, Part
-from .reading import charset, media_type, read_body
+from .exceptions import BadRequest, UnsupportedMediaType
+from .limits import Limits
+from .parts import Multipart, Part
+from .reading import known_charset, media_type, named_charset, read_body
+from .urlencoded import STEP, decode_fields
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -79,6 +80,7 @@ class UploadedFile:
         self.content_type = part.content_type
         self.headers = part.headers
         self.size = 0
+        self._writing: asyncio.Future[int] | None = None
         self.file = cast("IO[bytes]", SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115 - it is closed with this
 
     async def read(self, size: int = -1) -> bytes:
@@ -126,9 +128,19 @@ class UploadedFile:
     def __repr__(self) -> str:
         return f"<UploadedFile {self.name!r} {self.filename!r} {self.size} bytes>"
 
-    async def _write(self, chunk: bytes) -> None:
+    def _write(self, chunk: bytes) -> None:
+        """Begins to write; :meth:`_written` has to be awaited before the next."""
         self.size += len(chunk)
-        await self._call(self.file.write, chunk)
+        if self.size <= _IN_MEMORY:
+            self.file.write(chunk)
+        else:
+            self._writing = asyncio.get_running_loop().run_in_executor(None, self.file.write, chunk)
+
+    async def _written(self) -> None:
+        """Waits for what is being written. Where that is cancelled, writing goes on, and can be waited for again."""
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+            self._writing = None
 
     async def _call(self, method: Any, argument: Any) -> Any:
         if self.size <= _IN_MEMORY:
@@ -172,7 +184,7 @@ class FormReader:
         request: The request.
         response: Its response.
         encoding: Encoding of fields for which the client names none. Default UTF-8.
-        limits: As for :class:`~socketify.parts.Limits`.
+        limits: As for :class:`~socketify.limits.Limits`.
     """
 
     def __init__(
@@ -212,7 +224,9 @@ class FormReader:
             return known
         kind, _ = media_type(self._request.get_header("content-type"))
         if kind == "application/x-www-form-urlencoded":
-            form = Form(self._pairs(await read_body(self._response)))
+            # In this type text is UTF-8, whatever its parameters say (URL Standard, section 5.1).
+            body = await read_body(self._response)
+            form = Form(await decode_fields(body, self._encoding, self._limits))
         elif kind == "multipart/form-data":
             form = await self._parts()
         else:
@@ -220,41 +234,94 @@ class FormReader:
                 "a form must be application/x-www-form-urlencoded or multipart/form-data, "
                 f"not {kind[:40] or 'of no type'}"
             )
+        # Somebody else may have waited for it too.
+        known = cast("Form | None", getattr(self._request, "_form", None))
+        if known is not None:
+            return known
         self._request._form = form
         return form
 
-    def _pairs(self, body: bytes) -> list[tuple[str, str]]:
-        limits = self._limits
-        if body.count(b"&") >= limits.max_fields and body:
-            raise ContentTooLarge(f"the form has more than {limits.max_fields} fields")
-        # Bytes that are not of the encoding become U+FFFD, as the URL standard has it.
-        text = body.decode(self._encoding, "replace")
-        pairs = parse_qsl(text, keep_blank_values=True, encoding=self._encoding, errors="replace")
-        for key, value in pairs:
-            if len(value) > limits.max_field_size or len(key) > limits.max_field_size:
-                raise ContentTooLarge(f"the field {key[:40]!r} has more than {limits.max_field_size} bytes")
-        return pairs
-
     async def _parts(self) -> Form:
-        fields: list[tuple[str, str]] = []
-        files: list[tuple[str, UploadedFile]] = []
+        reading: _Reading | None = getattr(self._request, "_form_reading", None)
+        if reading is None:
+            reading = _Reading(Multipart(self._request, self._response, **self._given), self._encoding)
+            self._request._form_reading = reading
+        return await reading.form()
+
+
+class _Reading:
+    """A multipart form that is being read, as far as that went: whoever waits for it may give up, and the next goes on."""
+
+    def __init__(self, source: Multipart, encoding: str) -> None:
+        self._source = source
+        self._encoding = encoding
+        self._one_at_a_time = asyncio.Lock()
+        #: Name, value, and the charset that the part names.
+        self._fields: list[tuple[str, bytes, str | None]] = []
+        self._files: list[tuple[str, UploadedFile]] = []
+        #: What has begun and is not there whole.
+        self._part: Part | None = None
+        self._file: UploadedFile | None = None
+        self._form: Form | None = None
+
+    async def form(self) -> Form:
+        """Reads what is left of it."""
+        async with self._one_at_a_time:
+            try:
+                while self._form is None:
+                    if self._part is not None or await self._next():
+                        await self._finish(cast("Part", self._part))
+                    else:
+                        self._form = Form(await self._texts(), self._files)
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                # The traceback would keep them for as long as anybody has it.
+                for _, file in self._files:
+                    file.close()
+                raise
+            return self._form
+
+    async def _next(self) -> bool:
         try:
-            async for part in Multipart(self._request, self._response, **self._given):
-                if not part.is_file:
-                    kind = part.headers.get("content-type")
-                    fields.append((part.name, await part.text(charset(kind) if kind else self._encoding)))
-                    continue
-                file = UploadedFile(part)
-                files.append((part.name, file))
-                async for chunk in part:
-                    await file._write(chunk)
-                await file.seek(0)
-                if not file.raw_filename and not file.size:
-                    # What a browser sends for a file input in which nothing was chosen.
-                    files.pop()
-        except BaseException:
-            # The traceback would keep them for as long as anybody has it.
-            for _, file in files:
-                file.close()
-            raise
-        return Form(fields, files)
+            self._part = await self._source.__anext__()
+        except StopAsyncIteration:
+            return False
+        if self._part.is_file:
+            self._file = UploadedFile(self._part)
+            self._files.append((self._part.name, self._file))
+        return True
+
+    async def _finish(self, part: Part) -> None:
+        """Reads what is left of a part."""
+        if (file := self._file) is None:
+            self._fields.append(
+                (part.name, await part.read(), named_charset(part.headers.get("content-type")))
+            )
+        else:
+            await file._written()
+            async for chunk in part:
+                file._write(chunk)
+                await file._written()
+            await file.seek(0)
+            if not file.raw_filename and not file.size:
+                # What a browser sends for a file input in which nothing was chosen.
+                self._files.pop()
+        self._part = self._file = None
+
+    async def _texts(self) -> list[tuple[str, str]]:
+        # RFC 7578 section 4.6: the charset of fields that name none themselves.
+        told = [value for name, value, _ in self._fields if name == "_charset_" and value]
+        usual = known_charset(told[-1][:100].decode("latin-1").strip()) if told else self._encoding
+        texts, since = [], 0
+        for name, value, named in self._fields:
+            encoding = known_charset(named) if named else usual
+            try:
+                texts.append((name, value.decode(encoding)))
+            except ValueError as error:
+                raise BadRequest(f"the field {name[:40]!r} is not valid {encoding}") from error
+            since += len(value)
+            if since > STEP:
+                since = 0
+                await asyncio.sleep(0)
+        return texts

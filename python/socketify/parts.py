@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
 from .exceptions import BadRequest, ContentTooLarge, UnsupportedMediaType
+from .limits import Limits
 from .reading import BodyReader, charset, media_type
+from .urlencoded import STEP
 
 if TYPE_CHECKING:
     from ._core import Request, Response
 
-__all__ = ["Limits", "Multipart", "Part"]
+__all__ = ["Multipart", "Part", "multipart", "safe_filename"]
 
 #: Header lines of a part. RFC 7578 section 4.8 knows three; clients add a few of their own.
 _MAX_HEADERS = 16
@@ -36,34 +38,24 @@ _EXTENDED = re.compile(
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a form may have. The whole body is limited by ``max_body_size`` of the application or the route.
+def multipart(request: Request, response: Response, **limits: Any) -> Multipart:
+    """Gives the parts of a request's body. Where some have been asked for before, the others, within the limits of then.
 
     Args:
-        max_fields: Fields that are no files. Default 1000.
-        max_files: Files. Default 100.
-        max_field_size: Bytes of a field. Default 1 MiB.
-        max_file_size: Bytes of a file; None, the default, for no limit but that of the body.
-        max_header_bytes: Bytes of a header line of a part, of which there may be 16. Default 4096.
+        request: The request.
+        response: Its response.
+        limits: As for :class:`~socketify.limits.Limits`.
 
     Raises:
-        ValueError: One of them is no whole number from 0.
+        ValueError: A limit is no whole number from 0. Others as for :class:`Multipart`.
     """
-
-    max_fields: int = 1000
-    max_files: int = 100
-    max_field_size: int = 1024 * 1024
-    max_file_size: int | None = None
-    max_header_bytes: int = 4096
-
-    def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is None and item.default is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ValueError(f"{item.name} must be a whole number from 0, not {value!r}")
+    begun: Multipart | None = getattr(request, "_multipart", None)
+    if begun is not None and begun.is_under_way:
+        Limits(**limits)
+        return begun
+    source = Multipart(request, response, **limits)
+    request._multipart = source
+    return source
 
 
 class Multipart(AsyncIterator["Part"]):
@@ -75,7 +67,7 @@ class Multipart(AsyncIterator["Part"]):
     Args:
         request: The request.
         response: Its response.
-        limits: As for :class:`Limits`.
+        limits: As for :class:`~socketify.limits.Limits`.
 
     Raises:
         UnsupportedMediaType: The body is of another type.
@@ -103,12 +95,14 @@ class Multipart(AsyncIterator["Part"]):
             max_segment_count=self.limits.max_fields + self.limits.max_files,
         )
         self._reader = BodyReader(response, from_start=True)
+        #: Bytes of the body that the parser has not been given, from this place on.
+        self._bytes, self._place = b"", 0
         self._events: Iterator[Any] = iter(())
         self._fields = self._files = 0
         #: The number of the part whose bytes come next, and whether there are more of them.
         self._number = 0
         self._open = False
-        self._ended = False
+        self._begun = self._ended = self._over = False
         self._name = ""
         self._limit: int | None = None
         self._received = 0
@@ -117,6 +111,11 @@ class Multipart(AsyncIterator["Part"]):
 
     def __aiter__(self) -> Multipart:
         return self
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it has begun and not ended."""
+        return self._begun and not self._over
 
     async def __anext__(self) -> Part:
         """Gives the next part.
@@ -130,6 +129,7 @@ class Multipart(AsyncIterator["Part"]):
             await self._chunk()
         segment = await self._event()
         if segment is None:
+            self._over = True
             raise StopAsyncIteration
         self._number += 1
         self._open = True
@@ -168,10 +168,10 @@ class Multipart(AsyncIterator["Part"]):
                     return event
                 if self._ended:
                     return None
-                chunk = await self._reader.read()
-                self._ended = not chunk
+                step = await self._step()
+                self._ended = not step
                 # Nothing means the end, which the parser refuses in the middle of a part.
-                self._events = self._parser.parse(chunk)
+                self._events = self._parser.parse(step)
         except self._library.MultipartError as error:
             limit, reason = isinstance(error, self._library.ParserLimitReached), str(error)
             # The parser keeps it, and its traceback would keep the parser.
@@ -179,6 +179,17 @@ class Multipart(AsyncIterator["Part"]):
         if limit:
             return self._fail(ContentTooLarge, f"the multipart body goes beyond a limit: {reason}")
         return self._fail(BadRequest, f"the multipart body is not well-formed: {reason}")
+
+    async def _step(self) -> bytes:
+        """The next bytes for the parser, nothing at the end. Others on the loop have their turn between two steps."""
+        if self._place < len(self._bytes):
+            await asyncio.sleep(0)
+        else:
+            self._begun = True
+            self._bytes, self._place = await self._reader.read(), 0
+        step = self._bytes[self._place : self._place + STEP]
+        self._place += len(step)
+        return step
 
     def _fail(self, kind: type[BadRequest] | type[ContentTooLarge], detail: str) -> NoReturn:
         self._failure = kind, detail
@@ -202,6 +213,9 @@ class Part(AsyncIterator[bytes]):
         self._source = source
         self._number = number
         self._over = False
+        #: Bytes that somebody has read who then gave up.
+        self._kept: deque[bytes] = deque()
+        self._is_cut = False
         self.headers: dict[str, str] = {name.lower(): value for name, value in segment.headerlist}
         self.name: str = segment.name
         self.raw_filename: str | None = segment.filename
@@ -228,6 +242,8 @@ class Part(AsyncIterator[bytes]):
             ContentTooLarge: The part is too large.
             ClientDisconnected: The body cannot become complete.
         """
+        if self._kept:
+            return self._kept.popleft()
         if self._over:
             raise StopAsyncIteration
         if self._number != self._source._number:
@@ -240,8 +256,18 @@ class Part(AsyncIterator[bytes]):
         return chunk
 
     async def read(self) -> bytes:
-        """Reads what is left of the part into memory; see ``max_field_size`` and ``max_file_size``."""
-        return b"".join([chunk async for chunk in self])
+        """Reads what is left of the part into memory; see ``max_field_size`` and ``max_file_size``.
+
+        Where it is cancelled, whoever reads next gets all the same.
+        """
+        chunks: list[bytes] = []
+        try:
+            async for chunk in self:
+                chunks.append(chunk)
+        except BaseException:
+            self._kept.extendleft(reversed(chunks))
+            raise
+        return b"".join(chunks)
 
     async def text(self, encoding: str | None = None) -> str:
         """Reads what is left of the part as text.
@@ -271,13 +297,21 @@ class Part(AsyncIterator[bytes]):
 
         Raises:
             OSError: The file cannot be written.
+            RuntimeError: Saving it was interrupted before, so that a part of it is in the file of then.
         """
+        if self._is_cut:
+            raise RuntimeError(
+                f"saving the part {self.name!r} was interrupted: its first bytes are in the file of then"
+            )
         file = await asyncio.to_thread(open, path, "wb")
         size = 0
         try:
             async for chunk in self:
                 await asyncio.to_thread(file.write, chunk)
                 size += len(chunk)
+        except BaseException:
+            self._is_cut = True
+            raise
         finally:
             await asyncio.to_thread(file.close)
         return size

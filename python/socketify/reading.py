@@ -5,19 +5,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .exceptions import BadRequest, ClientDisconnected, UnsupportedMediaType
+from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, UnsupportedMediaType
 
 if TYPE_CHECKING:
     from ._core import Request, Response
     from .handlers import JsonSerializer
 
-__all__ = ["BodyReader", "charset", "media_type", "read_body", "read_json", "read_stream", "read_text"]
+__all__ = [
+    "MAX_JSON_SIZE",
+    "BodyReader",
+    "charset",
+    "check_size",
+    "decode",
+    "json_text",
+    "known_charset",
+    "media_type",
+    "named_charset",
+    "read_body",
+    "read_json",
+    "read_stream",
+    "read_text",
+]
 
+#: Bytes of JSON that are parsed unless more are asked for: parsing holds up the loop, and takes a multiple of their memory.
+MAX_JSON_SIZE = 16 * 1024 * 1024
+#: Bytes of a body that are decoded in one go: some milliseconds in the slowest encoding.
+_DECODED_AT_ONCE = 256 * 1024
 #: A longer Content-Type is nobody's, and would take long to look through.
 _LONGEST_TYPE = 1024
 _PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*)')
@@ -69,23 +88,38 @@ async def read_text(request: Request, response: Response, encoding: str | None) 
     """
     if encoding is None:
         encoding = charset(request.get_header("content-type"))
-    return _decode(await read_body(response), encoding)
+    body = await read_body(response)
+    try:
+        return await decode(body, encoding)
+    except ValueError as error:
+        raise BadRequest(f"the body is not valid {encoding}") from error
 
 
-async def read_json(response: Response, serializer: JsonSerializer) -> Any:
+async def read_json(
+    response: Response, serializer: JsonSerializer, *, max_size: int | None = MAX_JSON_SIZE
+) -> Any:
     """Reads the whole body as JSON.
 
     Args:
         response: The response of the request that has the body.
-        serializer: Its ``loads`` gets the body as ``str``.
+        serializer: Its ``loads`` gets the body as ``str``, without a byte order mark.
+        max_size: Bytes of it; None for no limit but that of the body.
 
     Returns:
         What ``loads`` gives.
 
     Raises:
         BadRequest: The body is not UTF-8 (RFC 8259 section 8.1), or not JSON; an empty one is not.
+        ContentTooLarge: It has more bytes.
     """
-    text = _decode(await read_body(response), "utf-8")
+    check_size(max_size)
+    body = await read_body(response)
+    if max_size is not None and len(body) > max_size:
+        raise ContentTooLarge(f"the JSON has more than {max_size} bytes")
+    try:
+        text = json_text(body)
+    except ValueError as error:
+        raise BadRequest("the body is not valid utf-8") from error
     try:
         return serializer.loads(text)
     except MemoryError:
@@ -191,7 +225,20 @@ def charset(content_type: str | None) -> str:
     Raises:
         UnsupportedMediaType: It is no encoding that text on the web is in.
     """
-    named = media_type(content_type)[1].get("charset") or "utf-8"
+    return known_charset(named_charset(content_type) or "utf-8")
+
+
+def named_charset(content_type: str | None) -> str | None:
+    """Gives the ``charset`` of a ``Content-Type`` as it is; None where it names none."""
+    return media_type(content_type)[1].get("charset") or None
+
+
+def known_charset(named: str) -> str:
+    """Gives Python's name of a charset.
+
+    Raises:
+        UnsupportedMediaType: It is no encoding that text on the web is in.
+    """
     try:
         known = codecs.lookup(named).name
     except (LookupError, ValueError):
@@ -201,11 +248,43 @@ def charset(content_type: str | None) -> str:
     return known
 
 
-def _decode(body: bytes, encoding: str) -> str:
-    try:
+async def decode(body: bytes, encoding: str) -> str:
+    """Gives a body as text; others on the loop have their turn while a long one is decoded.
+
+    Raises:
+        ValueError: It is not in that encoding.
+        LookupError: Python has no such encoding.
+    """
+    if len(body) <= _DECODED_AT_ONCE:
         return body.decode(encoding)
-    except ValueError as error:
-        raise BadRequest(f"the body is not valid {encoding}") from error
+    # It raises for codecs that are not for text.
+    "".encode(encoding)
+    decoder = codecs.getincrementaldecoder(encoding)()
+    parts = []
+    for start in range(0, len(body), _DECODED_AT_ONCE):
+        end = start + _DECODED_AT_ONCE
+        parts.append(decoder.decode(body[start:end], end >= len(body)))
+        await asyncio.sleep(0)
+    return "".join(parts)
+
+
+def json_text(body: bytes) -> str:
+    """Gives JSON as text. A byte order mark in front is skipped, as RFC 8259 section 8.1 allows and browsers do.
+
+    Raises:
+        ValueError: It is not UTF-8.
+    """
+    return body.decode("utf-8-sig" if body.startswith(codecs.BOM_UTF8) else "utf-8")
+
+
+def check_size(max_size: int | None) -> None:
+    """Refuses what is no limit.
+
+    Raises:
+        ValueError: It is no whole number from 0.
+    """
+    if max_size is not None and (isinstance(max_size, bool) or not isinstance(max_size, int) or max_size < 0):
+        raise ValueError(f"max_size must be a whole number from 0, or None, not {max_size!r}")
 
 
 def _raise_gone(response: Response) -> NoReturn:

@@ -193,9 +193,10 @@ impl Request {
         PyApp::helper(slf.py(), "reading", "read_text")?.call1((slf, slf.get().answer(), encoding))
     }
 
-    fn json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+    #[pyo3(signature = (**limits))]
+    fn json<'py>(&self, py: Python<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = PyApp::of(&self.exchange).map(|app| app.serializer(py));
-        PyApp::helper(py, "reading", "read_json")?.call1((self.answer(), serializer))
+        PyApp::helper(py, "reading", "read_json")?.call((self.answer(), serializer), limits)
     }
 
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
@@ -212,7 +213,7 @@ impl Request {
         slf: &Bound<'py, Self>,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "parts", "Multipart")?.call((slf, slf.get().answer()), limits)
+        PyApp::helper(slf.py(), "parts", "multipart")?.call((slf, slf.get().answer()), limits)
     }
 
     fn preserve(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -733,14 +733,19 @@ impl Response {
         PyApp::helper(slf.py(), "bodies", "get_text")?.call1((slf, encoding))
     }
 
-    fn get_json(slf: Slf<'_>) -> PyResult<Bound<'_, PyAny>> {
+    #[pyo3(signature = (**limits))]
+    fn get_json<'py>(slf: Slf<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = slf.get().python()?.serializer(slf.py());
-        PyApp::helper(slf.py(), "bodies", "get_json")?.call1((slf, serializer))
+        PyApp::helper(slf.py(), "bodies", "get_json")?.call((slf, serializer), limits)
     }
 
-    #[pyo3(signature = (encoding = "utf-8"))]
-    fn get_form_urlencoded<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "bodies", "get_form_urlencoded")?.call1((slf, encoding))
+    #[pyo3(signature = (encoding = "utf-8", **limits))]
+    fn get_form_urlencoded<'py>(
+        slf: Slf<'py>,
+        encoding: &str,
+        limits: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        PyApp::helper(slf.py(), "bodies", "get_form_urlencoded")?.call((slf, encoding), limits)
     }
 
     // ---- others -------------------------------------------------------------------------------------------------

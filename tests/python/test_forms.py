@@ -256,6 +256,43 @@ def test_encodings_of_fields(client: Client) -> None:
     assert shown(client, part('; name="a"', b"\xe4") + END, path="/latin")["fields"] == [["a", "ä"]]
 
 
+def test_encoding_asked_for_is_that_of_parts_that_name_none(client: Client) -> None:
+    """A type without a charset names none; neither does that of the whole form, which has no such parameter."""
+    for lines in ((), ("Content-Type: text/plain",), ("Content-Type: text/plain; format=flowed",)):
+        body = part('; name="a"', b"\xe4", *lines) + END
+        assert shown(client, body, path="/latin")["fields"] == [["a", "ä"]]
+        assert post(client, body).status == 400
+        assert post(client, body, TYPE + "; charset=latin-1").status == 400
+    named = part('; name="a"', "ä".encode(), "Content-Type: text/plain; charset=utf-8") + END
+    assert shown(client, named, path="/latin")["fields"] == [["a", "ä"]]
+
+
+def test_charset_field(client: Client) -> None:
+    """RFC 7578 section 4.6: the field names the charset of those that name none, wherever it stands."""
+    told = part('; name="_charset_"', b"iso-8859-1")
+    fields = [
+        part('; name="a"', b"\xe4"),
+        part('; name="b"', "ü".encode(), "Content-Type: text/plain; charset=utf-8"),
+    ]
+    for order in ([told, *fields], [*fields, told]):
+        found = shown(client, b"".join(order) + END)["fields"]
+        assert sorted(found) == [["_charset_", "iso-8859-1"], ["a", "ä"], ["b", "ü"]]
+    empty = part('; name="_charset_"', b"") + part('; name="a"', "ä".encode()) + END
+    assert ["a", "ä"] in shown(client, empty)["fields"]
+    unknown = part('; name="_charset_"', b"klingon") + part('; name="a"', b"a") + END
+    assert post(client, unknown).status == 415
+
+
+def test_urlencoded_is_utf_8(client: Client) -> None:
+    """Whatever the client says, unless the handler says otherwise (URL standard); ``_charset_`` is a field like others."""
+    for kind in (URLENCODED, URLENCODED + "; charset=iso-8859-1"):
+        assert shown(client, b"a=%E4&_charset_=iso-8859-1", kind)["fields"] == [
+            ["a", "\ufffd"],
+            ["_charset_", "iso-8859-1"],
+        ]
+        assert shown(client, b"a=%E4&b=\xe4", kind, "/latin")["fields"] == [["a", "ä"], ["b", "ä"]]
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -573,7 +610,9 @@ def test_limits(client: Client, caplog: Any, path: str, body: bytes) -> None:
         ("/few-fields", b"a&b&c"),
         ("/short-fields", b"a=12345678901"),
         ("/short-fields", b"12345678901"),
-        ("/", b"&" * 1000),
+        ("/", b"a&" * 1001),
+        ("/short-fields", "a=äöüßéè".encode()),
+        ("/short-fields", b"a=%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4"),
     ],
 )
 def test_limits_of_urlencoded(client: Client, path: str, body: bytes) -> None:
@@ -588,7 +627,9 @@ def test_what_is_within_the_limits(client: Client) -> None:
         ["a", "1234567890"]
     ]
     assert shown(client, upload("a", "1", bytes(10)) + END, path="/short-files")["files"]
-    assert len(shown(client, b"a&b", URLENCODED, "/few-fields")["fields"]) == 2
+    for body in (b"a&b", b"a&b&", b"&&a&&b"):
+        assert len(shown(client, body, URLENCODED, "/few-fields")["fields"]) == 2
+    assert shown(client, "a=%C3%A4öüßé".encode(), URLENCODED, "/short-fields")["fields"] == [["a", "äöüßé"]]
 
 
 def test_whole_body_is_limited(serve: Serve) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import queue
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -20,6 +21,7 @@ from socketify.testing import AsyncTestServer, TestServer
 Serve = Callable[..., Any]
 
 FORM = "Content-Type: application/x-www-form-urlencoded"
+MULTIPART = "Content-Type: multipart/form-data; boundary=b"
 
 #: Everything that waits for a body to be whole.
 WHOLE: dict[str, Callable[[Any, Any], Awaitable[Any]]] = {
@@ -348,6 +350,102 @@ def test_error_is_told_again(serve: Serve) -> None:
         assert steps.heard() == "reading"
         client.reset()
     assert seen.get(timeout=20) == ["ClientDisconnected"] * 3
+
+
+# ---- forms ----------------------------------------------------------------------------------------------------------------
+
+
+def part(name: str, value: bytes, more: str = "") -> bytes:
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode() + value + b"\r\n"
+
+
+FILE = bytes(range(256)) * 2400
+PARTS = part("a", b"first") + part("f", FILE, '; filename="x"') + part("z", b"last" * 1000) + b"--b--\r\n"
+
+
+def test_form_that_is_waited_for_again(serve: Serve) -> None:
+    """Fields and files that have come are kept, wherever the body was interrupted; files on disk too."""
+    pytest.importorskip("multipart")
+    steps = Steps()
+
+    async def handler(res: Any, req: Any) -> None:
+        form, tries = None, 0
+        while form is None:
+            try:
+                form = await asyncio.wait_for(read(req), 0.02)
+            except asyncio.TimeoutError:
+                tries += 1
+                steps.said.put("late")
+        assert tries
+        file = form.files["f"]
+        res.end(json.dumps([form["a"], len(form["z"]), file.size, await file.read() == FILE]))
+
+    async def read(req: Any) -> Any:
+        return await req.form()
+
+    def late() -> None:
+        while not steps.said.empty():
+            steps.said.get()
+        assert steps.heard() == "late"
+
+    with serve(lambda app: app.post("/", handler)).client() as client:
+        for cuts in ((40, 70, 95), (80, 200_000, 500_000, len(PARTS) - 3000)):
+            begin(client, len(PARTS), MULTIPART)
+            for start, end in zip((0, *cuts), (*cuts, len(PARTS)), strict=True):
+                late()
+                client.send(PARTS[start:end])
+            assert json.loads(client.answer().body) == ["first", 4000, len(FILE), True]
+
+
+def test_two_wait_for_one_form(serve: Serve) -> None:
+    pytest.importorskip("multipart")
+
+    async def handler(res: Any, req: Any) -> None:
+        first, second = await asyncio.gather(*[read(req) for _ in range(2)])
+        assert first is second
+        res.end(first["a"])
+
+    async def read(req: Any) -> Any:
+        return await req.form()
+
+    with serve(lambda app: app.post("/", handler)).client() as client:
+        begin(client, len(PARTS), MULTIPART, sent=PARTS[:50])
+        assert client.send(PARTS[50:]).answer().body == b"first"
+
+
+def test_parts_with_a_timeout_for_each(serve: Serve) -> None:
+    """Of parts, and of the bytes in them, each goes on; parts that were left go on in another loop."""
+    pytest.importorskip("multipart")
+    steps = Steps()
+
+    async def patient(make: Callable[[], Awaitable[Any]]) -> Any:
+        async def wait() -> Any:
+            return await make()
+
+        while True:
+            try:
+                return await asyncio.wait_for(wait(), 0.02)
+            except asyncio.TimeoutError:
+                steps.said.put("late")
+
+    async def handler(res: Any, req: Any) -> None:
+        got = []
+        while True:
+            try:
+                one = await patient(lambda: req.multipart().__anext__())
+            except StopAsyncIteration:
+                break
+            got.append([one.name, len(await patient(one.read))])
+        res.end(json.dumps(got))
+
+    with serve(lambda app: app.post("/", handler)).client() as client:
+        begin(client, len(PARTS), MULTIPART)
+        for start in range(0, len(PARTS), 100_000):
+            while not steps.said.empty():
+                steps.said.get()
+            assert steps.heard() == "late"
+            client.send(PARTS[start : start + 100_000])
+        assert json.loads(client.answer().body) == [["a", 5], ["f", len(FILE)], ["z", 4000]]
 
 
 # ---- room -----------------------------------------------------------------------------------------------------------------

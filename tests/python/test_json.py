@@ -63,6 +63,10 @@ async def read(res: Any, req: Any) -> None:
     res.end(repr(await res.get_json()))
 
 
+async def read_or_raise(res: Any, req: Any) -> None:
+    res.end(repr(await req.json()))
+
+
 def configure(app: App, serializer: Any) -> None:
     if serializer is not None:
         app.json_serializer(serializer)
@@ -72,6 +76,8 @@ def configure(app: App, serializer: Any) -> None:
     app.get("/cookie", lambda res, req: res.set_cookie("a", "1").end(str(req.get_cookie("b"))))
     app.constant("/constant", VALUE)
     app.post("/read", read)
+    app.post("/read-or-raise", read_or_raise)
+    app.post("/read-by-def", lambda res, req: res.run_async(read(res, req)))
 
     def opened(ws: Any) -> None:
         ws.subscribe("topic")
@@ -132,11 +138,21 @@ def test_sockets(server: TestServer) -> None:
         (b"", None),
         (b"\xff", None),
         (b"null", None),
+        # A byte order mark is no part of the text (RFC 8259 section 8.1); a second one is no JSON.
+        (b"\xef\xbb\xbf[1]", [1]),
+        (b"\xef\xbb\xbf", None),
+        (b"\xef\xbb\xbf\xef\xbb\xbf[1]", None),
     ],
 )
 def test_bodies(server: TestServer, body: bytes, value: Any) -> None:
     """A-RES: None for what is no JSON, whatever the serializer raises."""
     assert server.post("/read", body=body).text == repr(value)
+    answer = server.post("/read-or-raise", body=body)
+    if value is None and body != b"null":
+        assert answer.status == 400
+    else:
+        assert answer.text == repr(value)
+    assert server.post("/read-by-def", body=body).text == repr(value)
 
 
 @pytest.mark.parametrize("name", ["json", "orjson"])
