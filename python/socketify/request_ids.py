@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["RequestIdFilter", "get_request_id", "request_id"]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: Headers that the server writes itself, which an id would break.
+_TAKEN = frozenset(
+    {"connection", "content-length", "content-type", "date", "server", "transfer-encoding", "upgrade"}
+)
 #: What is taken from a client: nothing that could mean something to a log, a shell or a page.
 _ID = re.compile(r"[0-9A-Za-z._:+/=@-]{1,128}")
 
@@ -67,11 +71,15 @@ def request_id(
         A middleware.
 
     Raises:
-        ValueError: The header has no name that a header may have.
+        ValueError: The header has no name that a header may have, or one whose value is the server's to write.
         TypeError: ``generate`` cannot be called.
     """
     if not isinstance(header, str) or not _TOKEN.fullmatch(header):
         raise ValueError(f"header must be the name of a header, not {header!r}")
+    if header.lower() in _TAKEN:
+        raise ValueError(
+            f"header must be one for an id, such as 'X-Request-ID', not {header!r}, which the server writes itself"
+        )
     if generate is not None and not callable(generate):
         raise TypeError(f"generate must be a function without arguments, not {generate!r}")
     make = generate or _random

@@ -315,6 +315,9 @@ def test_an_id_stays_on_its_line(serve: Serve, value: str) -> None:
         ({"header": "a b"}, ValueError),
         ({"header": "a\r\nb"}, ValueError),
         ({"header": 5}, ValueError),
+        ({"header": "Date"}, ValueError),
+        ({"header": "connection"}, ValueError),
+        ({"header": "Content-Length"}, ValueError),
         ({"generate": "id"}, TypeError),
     ],
 )
