@@ -78,6 +78,7 @@ $(TOOLS): requirements-dev.txt | needs-python
 # Folders count as well: a file that is gone changes the time of its folder.
 SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src python -name __pycache__ -prune -o \
 	\( -type d -o -name '*.rs' -o -name '*.py' -o -name '*.pyi' -o -name py.typed \) -print)
+PYTHON_SOURCES := python tests examples benches fuzz
 MATURIN = $(BIN)/maturin build --release --locked --interpreter $(BIN)/python
 
 # The stamp bears the time at which the build began: what is edited meanwhile is built the next time.
@@ -121,18 +122,27 @@ autobahn: $(BUILT)  ## All 517 cases of the Autobahn test suite, and those of co
 lint: lint-rust lint-python docs  ## Formatting, clippy, ruff, mypy, the stubs and the documentation's links, all without mercy
 
 .PHONY: lint-rust
-lint-rust: $(TOOLS) | needs-components
+lint-rust: $(TOOLS) format-rust | needs-components
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
+	cargo clippy --locked --all-targets --manifest-path benches/load/Cargo.toml --target-dir target -- -D warnings
+	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets --features python -- -D warnings
+
+# Fast enough for each commit: nothing is built.
+.PHONY: format-check format-rust
+format-check: $(TOOLS) format-rust  ## Whether Rust and Python are formatted; a hook of git calls it
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+format-rust: | needs-components
 	cargo fmt --check
 	cargo fmt --check --manifest-path benches/load/Cargo.toml
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
-	cargo clippy --locked --all-targets -- -D warnings
-	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets --features python -- -D warnings
 
 .PHONY: lint-python
 lint-python: export MYPYPATH := python
 lint-python: $(BUILT)
-	$(BIN)/ruff check python tests examples benches
-	$(BIN)/ruff format --check python tests examples benches
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/mypy --strict python/socketify
 	$(BIN)/mypy --strict examples tests/typing
 	$(BIN)/mypy --strict tests/chaos
@@ -172,7 +182,7 @@ bench-core: | needs-rust  ## Measure parts of the core with criterion
 	cargo bench --locked $(ARGS)
 
 .PHONY: fuzz
-fuzz: fuzz-properties fuzz-targets  ## Random input: fuzz-properties, then fuzz-targets
+fuzz: fuzz-properties fuzz-targets fuzz-python  ## Random input: fuzz-properties, fuzz-targets and fuzz-python
 
 .PHONY: fuzz-properties
 fuzz-properties: | needs-rust  ## The property tests of `cargo test` with 20 000 random cases each instead of 256 (CASES=n)
@@ -202,6 +212,25 @@ fuzz-targets: | needs-rust  ## A minute for each target in fuzz/ (SECONDS=n, ARG
 	    -max_total_time=$(or $(SECONDS),60) -timeout=10 -verbosity=0 -print_final_stats=1; \
 	done
 
+# Those parts that read bytes in Python. A failure prints the seed that shows it again (ARGS='--seed n').
+.PHONY: fuzz-python
+fuzz-python: $(BUILT)  ## A minute for the parsers that are Python: forms, multipart, cookies, types (SECONDS=n)
+	$(BIN)/python fuzz/python/parsers.py --seconds $(or $(SECONDS),60) $(ARGS)
+
+DENY_VERSION := 0.20.2
+PIP_AUDIT := .venv-audit/bin/pip-audit
+$(PIP_AUDIT): | needs-python
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+
+.PHONY: audit
+audit: $(PIP_AUDIT) | needs-rust  ## Licences and known faults of all dependencies (deny.toml); asks the databases of both languages
+	@cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked --version $(DENY_VERSION)
+	cargo deny --locked check
+	cargo deny --locked --manifest-path fuzz/Cargo.toml --config $(CURDIR)/deny.toml check advisories sources
+	$(PIP_AUDIT) --disable-pip --no-deps -r requirements-dev.txt
+	$(PIP_AUDIT) --disable-pip --no-deps -r requirements-docs.txt
+
 .PHONY: soak
 soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
 	$(BIN)/python tests/soak.py $(ARGS)
@@ -212,6 +241,6 @@ chaos: $(BUILT)  ## Random clients against random handlers for a minute (SECONDS
 
 .PHONY: clean
 clean:  ## Remove everything that these tasks have made
-	rm -rf .venv-[0-9]* .venv-autobahn .venv-docs target dist site .cache .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
+	rm -rf .venv-[0-9]* .venv-audit .venv-autobahn .venv-docs target dist site .cache .mypy_cache .ruff_cache .pytest_cache benches/.peers benches/load/target
 	rm -rf fuzz/target fuzz/corpus fuzz/artifacts fuzz/coverage
-	find python tests examples benches -name __pycache__ -prune -exec rm -rf {} +
+	find $(PYTHON_SOURCES) -name __pycache__ -prune -exec rm -rf {} +

@@ -12,7 +12,7 @@
 pub mod conditions;
 mod directory;
 mod file;
-mod name;
+pub mod name;
 pub mod types;
 
 pub(crate) use self::directory::Named;

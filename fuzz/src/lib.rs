@@ -1,4 +1,7 @@
-//! What several targets draw from their input: agreements on compression, and pieces of a wire.
+//! What targets share: agreements on compression and pieces of a wire, drawn from their input; a server, and its answers.
+
+pub mod answers;
+pub mod serving;
 
 use arbitrary::Arbitrary;
 use socketify::websocket::deflate::{Agreed, Compression, negotiate};

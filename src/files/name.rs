@@ -9,11 +9,11 @@ const WELL_KNOWN: &[u8] = b".well-known";
 
 /// What `below` names.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name {
+pub struct Name {
     /// Relative to the directory that is served; empty for that directory itself.
-    pub(super) path: PathBuf,
+    pub path: PathBuf,
     /// It ends with a slash, or is empty: only a directory is named like this.
-    pub(super) is_directory: bool,
+    pub is_directory: bool,
 }
 
 /// What `below` names: percent-decoded once. None for what names nothing that may be served: a NUL, `.` and `..` whether
@@ -21,7 +21,7 @@ pub(super) struct Name {
 ///
 /// An empty segment names nothing either. Routes tell `/a` from `//a`: if both were the same file, a route that guards
 /// `/a/*` could be passed by, and relative links in the file would lead elsewhere.
-pub(super) fn parse(below: &[u8], hidden: bool) -> Option<Name> {
+pub fn parse(below: &[u8], hidden: bool) -> Option<Name> {
     let mut path = PathBuf::new();
     let (segments, is_directory) = match below {
         [] => return Some(Name { path, is_directory: true }),
