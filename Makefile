@@ -146,6 +146,7 @@ lint-python: $(BUILT)
 	$(BIN)/mypy --strict python/socketify
 	$(BIN)/mypy --strict examples tests/typing
 	$(BIN)/mypy --strict tests/chaos
+	$(BIN)/mypy --strict fuzz/python
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	cd benches/load && MYPYPATH=$(abspath python) $(abspath $(BIN))/mypy --config-file ../../pyproject.toml --strict *.py apps/socketify_app.py
 	$(BIN)/python -m mypy.stubtest socketify._core
