@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use proptest::prelude::*;
-use socketify::app::{App, Constant, HandlerId, Job, Lane, Signal, Target};
+use socketify::app::{App, Behavior, Constant, HandlerId, Job, Lane, Signal, Target};
 use socketify::config::Config;
 use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
@@ -139,6 +139,13 @@ impl Site {
         let depth = route.matches('/').count();
         let directory = Directory::new(directory, depth, Options::default(), Types::default()).unwrap();
         self.router.insert(Kind::Files, &format!("{route}/*"), Target::Files(Arc::new(directory))).unwrap();
+        self
+    }
+
+    fn websocket(mut self, pattern: &str) -> Self {
+        self.router
+            .insert(Kind::WebSocket, pattern, Target::WebSocket(Arc::new(Behavior::default())))
+            .unwrap();
         self
     }
 
@@ -374,6 +381,48 @@ fn a_client_that_shuts_its_side_gets_all_it_asked_for() {
         assert_eq!(client.answer(), ok("/loop/2"));
         assert!(client.is_closed());
     }
+}
+
+/// Whatever a request asks for, and whoever refuses or answers it, its body is not the next request: that one is answered, or
+/// nothing is.
+#[test]
+fn a_body_is_never_the_next_request() {
+    const INNER: &str = "GET /loop/smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
+    let directory = std::env::temp_dir().join(format!("socketify-framing-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("file"), "file").unwrap();
+    let served = site().files("/files", &directory).websocket("/socket").serve(with_threads(2));
+    let framings = [
+        format!("Content-Length: {}\r\n\r\n{INNER}", INNER.len()),
+        format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{INNER}\r\n0\r\n\r\n", INNER.len()),
+        "\r\n".to_owned(),
+    ];
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let kinds = [
+        String::new(),
+        "Expect: 100-continue\r\n".to_owned(),
+        format!("{upgrade}{key}Sec-WebSocket-Version: 13\r\n"),
+        format!("{upgrade}{key}Sec-WebSocket-Version: 12\r\n"),
+        format!("{upgrade}Sec-WebSocket-Version: 13\r\n"),
+    ];
+    for method in ["GET", "POST", "OPTIONS"] {
+        for path in ["/turn/x", "/loop/x", "/constant", "/files/file", "/files/none", "/socket", "/nowhere"] {
+            for (kind, framing) in kinds.iter().flat_map(|kind| framings.iter().map(move |how| (kind, how))) {
+                let mut client = served.client();
+                let first = format!("{method} {path} HTTP/1.1\r\nHost: test\r\n{kind}{framing}");
+                client.send(first.as_bytes()).ask("/turn/next").stream.shutdown(Shutdown::Write).unwrap();
+                while client.receive() > 0 {}
+                let text = String::from_utf8_lossy(&client.pending).into_owned();
+                let answers = text.matches("HTTP/1.1 ").count() - text.matches("HTTP/1.1 100").count();
+                let ended = text.contains("Connection: close") || text.contains("HTTP/1.1 101");
+                assert_eq!(answers, if ended { 1 } else { 2 }, "{first}{text}");
+                assert_eq!(text.contains("/turn/next"), !ended, "{first}{text}");
+                assert!(!text.contains("smuggled"), "{first}{text}");
+            }
+        }
+    }
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 /// Files need no user code: here there is no route but theirs, and then one for what they do not have.

@@ -247,8 +247,9 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
         query: split.query.map(|query| range(target_start + query, target_end)),
         headers: range(target_end + " HTTP/1.1\r\n".len(), buf.len() - "\r\n".len()),
         version_minor: minor,
-        // RFC 9112 section 9.3: `close` wins; otherwise 1.1 persists, and 1.0 only when it says so.
-        keep_alive: !options.close && (minor == 1 || options.keep_alive),
+        // RFC 9112 section 9.3: `close` wins; otherwise 1.1 persists, and 1.0 only when it says so. What follows a CONNECT may be
+        // meant for the other end of a tunnel, and is no request of whoever asked for it.
+        keep_alive: !options.close && (minor == 1 || options.keep_alive) && method != "CONNECT",
         framing: fields.framing,
         // RFC 9110 section 10.1.1: ignored in HTTP/1.0, and pointless without a body to wait with.
         expect_continue: fields.expect && !matches!(fields.framing, Framing::None | Framing::Length(0)),

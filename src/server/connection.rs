@@ -20,6 +20,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::{Signal, Target};
+use crate::http::head::Framing;
 use crate::router::{Domains, Router};
 use crate::server::access::Log;
 use crate::server::exchange::Exchange;
@@ -27,7 +28,7 @@ use crate::server::files::Body;
 use crate::server::intake::Intake;
 use crate::server::output::Output;
 use crate::server::preface::Told;
-use crate::server::reply::Reply;
+use crate::server::reply::{Asked, Reply};
 use crate::server::stream::{Peer, Writing};
 use crate::server::tls::Secure;
 use crate::server::websocket::{self, Session};
@@ -89,7 +90,6 @@ pub(crate) enum Phase {
 pub(crate) struct Http(Option<Box<HttpParts>>);
 
 /// See [`Http`].
-#[derive(Default)]
 pub(crate) struct HttpParts {
     pub(crate) reply: Reply,
     pub(crate) intake: Intake,
@@ -101,7 +101,26 @@ pub(crate) struct HttpParts {
     pub(crate) file_leaves: bool,
 }
 
+impl HttpParts {
+    const fn new(reply: Reply) -> Self {
+        Self { reply, intake: Intake::NONE, file: None, claimed: false, file_leaves: false }
+    }
+}
+
 impl Http {
+    /// A request begins. The only place where a body begins, and so the one where it is framed.
+    pub(crate) fn begin(&mut self, framing: Framing, asked: Asked, limit: u64) {
+        let parts = &mut **self;
+        parts.claimed = false;
+        parts.reply = Reply::new(asked);
+        parts.intake = Intake::new(framing, limit);
+    }
+
+    /// HTTP is over on this connection: gives the answer that ends it. The request had no body.
+    pub(crate) fn end(&mut self) -> Reply {
+        self.0.take().map(|parts| parts.reply).unwrap_or_default()
+    }
+
     /// Whether an answer from a file waits to go on.
     pub(crate) fn has_file(&self) -> bool {
         self.0.as_ref().is_some_and(|parts| parts.file.is_some())
@@ -131,14 +150,14 @@ impl Deref for Http {
     type Target = HttpParts;
 
     fn deref(&self) -> &HttpParts {
-        static NONE: LazyLock<HttpParts> = LazyLock::new(HttpParts::default);
+        static NONE: LazyLock<HttpParts> = LazyLock::new(|| HttpParts::new(Reply::default()));
         self.0.as_deref().unwrap_or(&NONE)
     }
 }
 
 impl DerefMut for Http {
     fn deref_mut(&mut self) -> &mut HttpParts {
-        self.0.get_or_insert_default()
+        self.0.get_or_insert_with(|| Box::new(HttpParts::new(Reply::default())))
     }
 }
 
@@ -336,6 +355,13 @@ impl Connection {
         match &*self.writing.read() {
             Some((Writing::Stream(stream), _)) => stream.poll_reset(context),
             _ => Poll::Pending,
+        }
+    }
+
+    /// Asks the client for its body if it waits for that (RFC 9110 10.1.1), and somebody takes it. Whoever calls it flushes.
+    pub(crate) fn ask_for_body(&self, state: &mut State) {
+        if !state.http.intake.is_deferred() && state.http.reply.take_expectation() {
+            self.invite(state);
         }
     }
 

@@ -348,18 +348,16 @@ impl Exchange {
                     drop(state);
                     self.cut_if_started();
                 } else {
-                    self.finish_with(&mut state, session::give_up);
-                    self.connection.flush(state);
+                    self.finish_here(state, session::give_up);
                 }
                 return self.answered(here);
             };
             match found.value {
                 Target::Constant(constant) => {
                     drop(stop);
-                    self.finish_with(&mut state, |connection, state| {
+                    self.finish_here(state, |connection, state| {
                         session::give_constant(connection, state, constant, self.header_block());
                     });
-                    self.connection.flush(state);
                     return self.answered(here);
                 }
                 Target::Files(directory) => {
@@ -399,12 +397,33 @@ impl Exchange {
                     self.connection.flush(state);
                     return Next::Answered;
                 }
-                Target::Handler { id, lane, lease, .. } => {
+                Target::Handler { id, lane, lease, max_body_size } => {
+                    let limit = max_body_size.unwrap_or(server.config.max_body_size);
+                    let behind =
+                        (skipped + 1..).map_while(|place| routes?.nth(self.method(), self.path(), place));
+                    if !session::admit_on_route(&self.connection, &mut state, limit, behind) {
+                        drop(stop);
+                        self.connection.flush(state);
+                        return self.answered(here);
+                    }
                     let next = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
                     return self.move_on(state, stop, next, here);
                 }
             }
         }
+    }
+
+    /// The core answers, if it takes the body.
+    fn finish_here(
+        self: &Arc<Self>,
+        mut state: Locked<'_>,
+        act: impl FnOnce(&Arc<Connection>, &mut crate::server::connection::State),
+    ) {
+        let limit = self.connection.server.config.max_body_size;
+        if session::admit(&self.connection, &mut state, limit) {
+            self.finish_with(&mut state, act);
+        }
+        self.connection.flush(state);
     }
 
     /// The core has answered: the caller is told, or if it is the core, whoever holds the exchange.
@@ -426,10 +445,17 @@ impl Exchange {
         let stays = here && lane == stop.lane;
         *stop = next;
         drop(stop);
-        if stays {
-            return Next::Here(id);
+        self.connection.ask_for_body(&mut state);
+        let asked = !state.corked && state.has_output();
+        let next = if stays {
+            Next::Here(id)
+        } else {
+            session::dispatch(&self.connection, &mut state, Arc::clone(self), lane);
+            Next::Elsewhere
+        };
+        if asked {
+            self.connection.flush(state);
         }
-        session::dispatch(&self.connection, &mut state, Arc::clone(self), lane);
-        Next::Elsewhere
+        next
     }
 }

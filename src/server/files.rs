@@ -87,6 +87,11 @@ fn give(
     asked: &Conditions<'_>,
     found: Result<Named, OpenError>,
 ) -> Tried {
+    // What a file is asked for with is thrown away, but not without end.
+    let answers = matches!(found, Ok(_) | Err(OpenError::Exhausted));
+    if answers && !session::admit(connection, state, connection.server.config.max_body_size) {
+        return Tried::Answered;
+    }
     match found {
         Ok(Named::File(file, name, coding)) => {
             let name = name.file_name().and_then(OsStr::to_str);

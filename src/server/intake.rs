@@ -1,4 +1,8 @@
 //! The body of the request in progress: decoded, counted, and kept until somebody asks for it.
+//!
+//! A body is framed once, when its request begins and before anybody has decided who answers it: where it ends does not depend
+//! on that. Only how much of it is taken does. There is no way to make a body that is over, so nobody can forget one that is not
+//! and read its bytes as the next request.
 
 use crate::http::chunked::{ChunkError, ChunkedDecoder};
 use crate::http::head::Framing;
@@ -26,9 +30,8 @@ pub(crate) enum Reader {
     Discard,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Rest {
-    #[default]
     Done,
     Length(u64),
     Chunked(Box<ChunkedDecoder>),
@@ -37,15 +40,20 @@ enum Rest {
 }
 
 /// State of one request body.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Intake {
     rest: Rest,
     /// Received and not yet taken.
     buffer: Vec<u8>,
     /// Bytes received so far, after decoding.
     received: u64,
-    /// The most that will be taken.
+    /// The length that the client has given.
+    declared: Option<u64>,
+    /// The most that whoever answers takes.
     limit: u64,
+    /// That is not looked at yet: the request may go on to somebody who takes more.
+    deferred: bool,
     pub(crate) reader: Reader,
     /// The user asked to stop reading from the client.
     pub(crate) paused: bool,
@@ -56,16 +64,62 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    pub(crate) fn new(framing: Framing, limit: u64) -> Result<Self, IntakeError> {
-        let rest = match framing {
-            Framing::None | Framing::Length(0) => Rest::Done,
-            Framing::Length(length) if length > limit => return Err(IntakeError::TooLarge(limit)),
-            Framing::Length(length) => Rest::Length(length),
-            Framing::Chunked => Rest::Chunked(Box::default()),
-            Framing::Stream(Some(length)) if length > limit => return Err(IntakeError::TooLarge(limit)),
-            Framing::Stream(_) => Rest::Stream,
+    /// The body of no request.
+    pub(super) const NONE: Self = Self {
+        rest: Rest::Done,
+        buffer: Vec::new(),
+        received: 0,
+        declared: None,
+        limit: 0,
+        deferred: false,
+        reader: Reader::None,
+        paused: false,
+        signalled: false,
+        end_taken: false,
+    };
+
+    /// A body that begins. `limit` is the most that is taken of it if nobody says otherwise.
+    pub(super) fn new(framing: Framing, limit: u64) -> Self {
+        let (rest, declared) = match framing {
+            Framing::None | Framing::Length(0) => (Rest::Done, None),
+            Framing::Length(length) => (Rest::Length(length), Some(length)),
+            Framing::Chunked => (Rest::Chunked(Box::default()), None),
+            Framing::Stream(length) => (Rest::Stream, length),
         };
-        Ok(Self { rest, limit, ..Self::default() })
+        Self { rest, declared, limit, ..Self::NONE }
+    }
+
+    /// Whoever answers takes `limit` bytes of it.
+    pub(crate) fn admit(&mut self, limit: u64) -> Result<(), IntakeError> {
+        (self.limit, self.deferred) = (limit, false);
+        let known = self.declared.unwrap_or_default().max(self.received);
+        if known > limit { Err(IntakeError::TooLarge(limit)) } else { Ok(()) }
+    }
+
+    /// The present route takes `limit` bytes of it, and one behind it takes more: who reads first decides. Until then no more
+    /// than what may wait for a reader is taken.
+    pub(crate) fn defer(&mut self, limit: u64) {
+        (self.limit, self.deferred) = (limit, true);
+    }
+
+    /// What is decided now if it was not: somebody reads.
+    pub(crate) fn decide(&mut self) -> Result<(), IntakeError> {
+        if self.deferred { self.admit(self.limit) } else { Ok(()) }
+    }
+
+    /// How much a route has to take, as far as that is known: it says nothing more if it takes less than that.
+    /// None when all that may still come is within `limit`.
+    pub(crate) fn beyond(&self, limit: u64) -> Option<u64> {
+        match self.declared {
+            _ if self.is_complete() => (self.received > limit).then_some(self.received),
+            Some(declared) => (declared > limit).then_some(declared),
+            None => Some(limit.saturating_add(1).max(self.received)),
+        }
+    }
+
+    /// Whether it has not been decided how much is taken.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.deferred
     }
 
     /// Takes what belongs to the body from the front of `input`; says how many bytes that was.
@@ -75,7 +129,7 @@ impl Intake {
             Rest::Done => Ok(0),
             Rest::Stream => {
                 self.received += input.len() as u64;
-                if self.received > self.limit {
+                if self.received > self.limit && !self.deferred {
                     return Err(IntakeError::TooLarge(self.limit));
                 }
                 if keep {
@@ -87,6 +141,10 @@ impl Intake {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= count as u64;
                 self.received += count as u64;
+                // It has been looked at before, unless that was put off and nobody has read it.
+                if self.received > self.limit && !self.deferred {
+                    return Err(IntakeError::TooLarge(self.limit));
+                }
                 if keep {
                     self.buffer.extend_from_slice(&input[..count]);
                 }
@@ -97,13 +155,14 @@ impl Intake {
             }
             Rest::Chunked(decoder) => {
                 let (received, buffer) = (&mut self.received, &mut self.buffer);
+                let limit = if self.deferred { u64::MAX } else { self.limit };
                 let (count, done) = decoder.decode(input, &mut |piece: &[u8]| {
                     *received += piece.len() as u64;
-                    if keep && *received <= self.limit {
+                    if keep && *received <= limit {
                         buffer.extend_from_slice(piece);
                     }
                 })?;
-                if self.received > self.limit {
+                if self.received > limit {
                     return Err(IntakeError::TooLarge(self.limit));
                 }
                 if done {
@@ -190,6 +249,7 @@ impl Intake {
 
     /// Nobody will read it any more.
     pub(crate) fn discard(&mut self) {
+        self.deferred = false;
         self.reader = Reader::Discard;
         self.paused = false;
         self.buffer = Vec::new();

@@ -35,6 +35,8 @@ pub(crate) struct Asked {
     pub(crate) keep_alive: bool,
     /// The answer goes over a stream of HTTP/2.
     pub(crate) stream: bool,
+    /// The client waits to be asked for the body.
+    pub(crate) waits: bool,
 }
 
 /// What to do with the payload of a call.
@@ -77,6 +79,11 @@ impl Reply {
         Self { asked, close: !asked.keep_alive, ..Self::default() }
     }
 
+    /// Whether the client has to be asked for the body, which is done once.
+    pub(crate) fn take_expectation(&mut self) -> bool {
+        std::mem::take(&mut self.asked.waits)
+    }
+
     /// Whether the head has gone out.
     pub(crate) fn is_started(&self) -> bool {
         self.stage != Stage::Open
@@ -95,7 +102,8 @@ impl Reply {
         self.lasting.complete(&mut self.head);
         let request = RequestInfo { head_request: self.asked.head_request, http10: self.asked.http10 };
         self.mute = !self.head.body_allowed(request.head_request);
-        self.close |= self.head.wants_close();
+        // A client that was not asked for its body need not send it, and some go on with the next request (RFC 9110 10.1.1).
+        self.close |= self.head.wants_close() || self.asked.waits;
         self.stage = match body {
             BodyKind::Chunked => Stage::Chunked,
             BodyKind::UntilClose => Stage::UntilClose,

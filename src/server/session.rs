@@ -8,14 +8,14 @@ use std::sync::Arc;
 use crate::app::{Constant, Job, Lane, Signal, Target};
 use crate::files::conditions::Conditions;
 use crate::http::cors::{self, Verdict};
-use crate::http::head::{self, Framing, Head};
+use crate::http::head::{self, Head};
 use crate::http::status;
 use crate::router::{Match, Router};
 use crate::server::connection::{Connection, HIGH_WATER, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
 use crate::server::files::{self, Tried};
 use crate::server::http2;
-use crate::server::intake::{Intake, IntakeError};
+use crate::server::intake::IntakeError;
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket;
 
@@ -123,13 +123,15 @@ pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head,
     state.fresh = false;
     state.phase = Phase::Busy;
     state.current += 1;
-    state.http.claimed = false;
-    state.http.reply = Reply::new(Asked {
+    let asked = Asked {
         head_request: head.method(bytes) == b"HEAD",
         http10: head.version_minor == 0,
         keep_alive: head.keep_alive && !server.is_closing(),
         stream: head.http2,
-    });
+        waits: head.expect_continue,
+    };
+    // Before anybody decides who answers.
+    state.http.begin(head.framing, asked, server.config.max_body_size);
     if let Some(log) = &mut state.log {
         log.begin(&head, bytes, connection.client());
     }
@@ -161,7 +163,7 @@ pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head,
         return;
     }
     if let Some(answer) = preflight {
-        if begin_body(connection, state, head.framing, server.config.max_body_size) {
+        if admit(connection, state, server.config.max_body_size) {
             state.http.reply.head = answer;
             whole(connection, state, b"");
             connection.settle(state);
@@ -172,7 +174,7 @@ pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head,
     let found = routes.find(head.method(bytes), head.path(bytes));
     match found {
         Some(Match { value: Target::Files(_), .. }) => begin_files(connection, state, routes, head, bytes),
-        found => begin_at(connection, state, found, 0, head, bytes),
+        found => begin_at(connection, state, routes, found, 0, head, bytes),
     }
     connection.rearm(state);
 }
@@ -181,16 +183,15 @@ pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head,
 fn begin_at(
     connection: &Arc<Connection>,
     state: &mut State,
+    routes: &Router<Target>,
     found: Option<Match<'_, Target>>,
     skipped: usize,
     head: Head,
     bytes: &[u8],
 ) {
-    let limit = match found.as_ref().map(|found| found.value) {
-        Some(Target::Handler { max_body_size: Some(own), .. }) => *own,
-        _ => connection.server.config.max_body_size,
-    };
-    if !begin_body(connection, state, head.framing, limit) {
+    let limit = limit_of(connection, found.as_ref());
+    let behind = (skipped + 1..).map_while(|place| routes.nth(head.method(bytes), head.path(bytes), place));
+    if !admit_on_route(connection, state, limit, behind) {
         return;
     }
     match found {
@@ -203,11 +204,8 @@ fn begin_at(
             // Such routes are found by handshakes alone, or have been tried.
             Target::WebSocket(_) | Target::Files(_) => not_found(connection, state),
             Target::Handler { id, lane, lease, .. } => {
-                // A client that asked first sends its body only after this (RFC 9110 10.1.1). It leaves at once: the
-                // flush that follows every read comes before any handler's cork.
-                if head.expect_continue && head.framing != Framing::None {
-                    connection.invite(state);
-                }
+                // It leaves at once: the flush that follows every read comes before any handler's cork.
+                connection.ask_for_body(state);
                 let stop = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
                 let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
                 state.exchange = Some(Arc::clone(&exchange));
@@ -225,16 +223,12 @@ fn begin_files(
     head: Head,
     bytes: &[u8],
 ) {
-    // What a file is asked for with is thrown away. A handler behind it has a limit of its own.
-    if !begin_body(connection, state, head.framing, u64::MAX) {
-        return;
-    }
     let asked = Conditions::read(head.method(bytes), head.header_block(bytes));
     let mut skipped = 0;
     loop {
         let found = routes.nth(head.method(bytes), head.path(bytes), skipped);
         let Some(Match { value: Target::Files(directory), .. }) = found else {
-            begin_at(connection, state, found, skipped, head, bytes);
+            begin_at(connection, state, routes, found, skipped, head, bytes);
             return;
         };
         let target = (head.path(bytes), head.query(bytes));
@@ -242,10 +236,8 @@ fn begin_files(
             Tried::Answered => return,
             Tried::Absent => skipped += 1,
             Tried::Wait => {
-                let limit = connection.server.config.max_body_size;
-                if !begin_body(connection, state, head.framing, limit) {
-                    return;
-                }
+                // Who takes it, and how much, is known when the disk has answered.
+                state.http.intake.defer(connection.server.config.max_body_size);
                 let directory = Arc::clone(directory);
                 let stop = Stop::at_files(skipped, Lane::Turn);
                 let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
@@ -257,18 +249,35 @@ fn begin_files(
     }
 }
 
-/// The body of a request begins. False when it cannot be taken, which the client has been told.
-fn begin_body(connection: &Arc<Connection>, state: &mut State, framing: Framing, limit: u64) -> bool {
-    match Intake::new(framing, limit) {
-        Ok(intake) => {
-            state.http.intake = intake;
-            true
-        }
-        Err(error) => {
-            fail_body(connection, state, &error);
-            false
-        }
+/// How much of a body is taken on the way to `found`.
+fn limit_of(connection: &Connection, found: Option<&Match<'_, Target>>) -> u64 {
+    match found.map(|found| found.value) {
+        Some(Target::Handler { max_body_size: Some(own), .. }) => *own,
+        _ => connection.server.config.max_body_size,
     }
+}
+
+/// Whoever answers takes `limit` bytes of the body. False when it is more, which the client has been told.
+pub(crate) fn admit(connection: &Arc<Connection>, state: &mut State, limit: u64) -> bool {
+    let admitted = state.http.intake.admit(limit);
+    admitted.inspect_err(|error| fail_body(connection, state, error)).is_ok()
+}
+
+/// The same for a route that may pass the request on to those `behind` it, which are asked only where the body may be too large
+/// for this one: then it is refused if it is for them too, or when it is read here.
+pub(crate) fn admit_on_route<'a>(
+    connection: &Arc<Connection>,
+    state: &mut State,
+    limit: u64,
+    mut behind: impl Iterator<Item = Match<'a, Target>>,
+) -> bool {
+    if let Some(needed) = state.http.intake.beyond(limit)
+        && behind.any(|found| limit_of(connection, Some(&found)) >= needed)
+    {
+        state.http.intake.defer(limit);
+        return true;
+    }
+    admit(connection, state, limit)
 }
 
 /// Hands a request to where its handler runs.
@@ -322,9 +331,11 @@ pub(crate) fn announce(connection: &Connection, state: &mut State) {
 }
 
 /// The body cannot be taken: whoever was answering hears that the exchange is over, and the client why.
-fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeError) {
+pub(crate) fn fail_body(connection: &Arc<Connection>, state: &mut State, error: &IntakeError) {
     connection.abandon(state);
     match error {
+        // It has been answered, and what is left of it is thrown away no longer.
+        _ if is_answered(state) && state.http.reply.is_done() => connection.begin_closing(state),
         // The answer is already under way: it can only be cut.
         _ if state.http.reply.is_started() => {
             state.cut = true;

@@ -99,8 +99,10 @@ def test_connect_names_its_host_in_the_target(serve: Serve) -> None:
         app.connect("/*", text("default"))
         app.domain("example.com").connect("/*", text("example.com"))
 
-    with serve(configure).client() as client:
+    running = serve(configure)
+    with running.client() as client:
         assert ask(client, "x", "example.com:443", "CONNECT").body == b"example.com"
+    with running.client() as client:
         assert ask(client, "example.com", "example.org:443", "CONNECT").body == b"default"
 
 

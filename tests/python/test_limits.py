@@ -7,14 +7,17 @@ Timeouts here are short; what is asserted is that they happen, to whom and in wh
 from __future__ import annotations
 
 import asyncio
+import itertools
 import queue
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client import Client
+from h2_client import H2Client
 from socketify import App
 from support import until
 
@@ -135,6 +138,188 @@ def test_too_large_without_a_route_or_a_reader(serve: Any) -> None:
         client.send(b"POST /unread HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
         assert client.answer().body == b"unread"
         client.send(b"b\r\n01234567890\r\n0\r\n\r\n")
+        assert gone(client)
+
+
+@pytest.fixture
+def bounded(serve: Any, tmp_path: Path) -> Any:
+    """Everything that answers without a handler, where ten bytes of a body are taken."""
+    (tmp_path / "file").write_text("file")
+    (tmp_path / "large").write_bytes(bytes(200_000))
+    (tmp_path / "folder").mkdir()
+    # An absolute link is looked at where waiting for a disk does not matter.
+    (tmp_path / "slow").symlink_to(tmp_path / "file")
+
+    def configure(app: App) -> None:
+        app.static("/static", tmp_path)
+        app.constant("/constant", "constant", method=None)
+        app.ws("/socket", {"message": lambda ws, message, opcode: None})
+        app.cors("https://example.org")
+
+    return serve(configure, max_body_size=10)
+
+
+WITHOUT_HANDLERS = {
+    "file": ("GET", "/static/file", ()),
+    "head of a file": ("HEAD", "/static/file", ()),
+    "large file": ("GET", "/static/large", ()),
+    "file behind the disk": ("GET", "/static/slow", ()),
+    "file that is not modified": ("GET", "/static/file", ("If-None-Match: *",)),
+    "file that has changed": ("GET", "/static/file", ('If-Match: "x"',)),
+    "range beyond the end": ("GET", "/static/file", ("Range: bytes=100-",)),
+    "folder": ("GET", "/static/folder", ()),
+    "constant": ("POST", "/constant", ()),
+    "no route": ("POST", "/nowhere", ()),
+    "preflight": (
+        "OPTIONS",
+        "/constant",
+        ("Origin: https://example.org", "Access-Control-Request-Method: GET"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("method", "target", "lines"), WITHOUT_HANDLERS.values(), ids=list(WITHOUT_HANDLERS))
+@pytest.mark.parametrize("http2", [False, True])
+def test_too_large_for_what_needs_no_handler(
+    bounded: Any, method: str, target: str, lines: tuple[str, ...], http2: bool
+) -> None:
+    """S#120: what is only thrown away has the limit of the server."""
+    if http2:
+        headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
+        with H2Client(bounded.port) as client:
+            refused = client.request(target, method, headers=[*headers, ("content-length", "11")], end=False)
+            taken = client.request(
+                target, method, headers=[*headers, ("content-length", "10")], body=b"x" * 10
+            )
+            assert client.answer(refused).status == 413
+            assert client.answer(taken).status != 413
+        return
+    with bounded.client() as client:
+        client.request(method, target, *lines, body=b"x" * 10)
+        assert client.answer(method).status != 413
+        client.request(method, target, *lines, "Content-Length: 11")
+        answer = client.answer(method)
+        assert (answer.status, answer.header("Connection")) == (413, "close")
+        assert gone(client)
+    with bounded.client() as client:
+        client.request(method, target, *lines, "Transfer-Encoding: chunked")
+        assert client.answer(method).status != 413
+        client.send(b"b\r\n01234567890\r\n0\r\n\r\n" + AFTER)
+        assert gone(client)
+
+
+class Ways:
+    """The ways to a handler behind others, each of which has a limit of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def configure(self, app: App) -> None:
+        async def length(res: Any, req: Any) -> None:
+            res.end(str(len((await res.get_data()).getvalue())))
+
+        def plain_length(res: Any, req: Any) -> None:
+            seen: list[int] = []
+
+            def piece(res: Any, chunk: bytes, is_end: bool) -> None:
+                seen.append(len(chunk))
+                if is_end:
+                    res.end(str(sum(seen)))
+
+            res.on_data(piece)
+
+        def check(res: Any, req: Any) -> None:
+            req.set_yield(True)
+
+        async def slow_check(res: Any, req: Any) -> None:
+            await asyncio.sleep(0)
+            req.set_yield(True)
+
+        for name, first in ("plain", check), ("coroutine", slow_check):
+            for size, limit in ("small", 3), ("large", 1000):
+                for end, handler in ("plain", plain_length), ("coroutine", length):
+                    way = f"/{name}/{size}/{end}"
+                    app.any(f"{way}/:id", first)
+                    app.any(f"{way}/*", handler, max_body_size=limit)
+        app.any("/twice/:id", check, max_body_size=5)
+        app.any("/twice/*", length)
+        (self.folder / "nowhere").symlink_to(self.folder / "nothing")
+        app.static("/small", self.folder).any("/small/*", length, max_body_size=3)
+        app.static("/large", self.folder).any("/large/*", length, max_body_size=1000)
+        app.any("/reads/:id", length)
+        app.any("/reads/*", length, max_body_size=1000)
+        app.any("/answers/:id", lambda res, req: res.end("answers"))
+        app.any("/answers/*", length, max_body_size=1000)
+
+
+WAYS = [
+    *((f"/{first}/{size}/{end}/x", limit) for size, limit in (("small", 3), ("large", 1000))
+      for first, end in itertools.product(("plain", "coroutine"), repeat=2)),
+    ("/twice/x", 10),
+    # Not in memory what the folder has, and nothing there.
+    ("/small/nothing", 3), ("/large/nothing", 1000), ("/small/nowhere", 3), ("/large/nowhere", 1000),
+    ("/reads/x", 10),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("target", "limit"), WAYS)
+@pytest.mark.parametrize("framing", ["length", "chunked", "late", "expected", "http2"])
+def test_the_limit_is_that_of_the_route_that_reads(
+    serve: Any, tmp_path: Path, target: str, limit: int, framing: str
+) -> None:
+    """S#120: however the request comes there."""
+    running = serve(Ways(tmp_path).configure, max_body_size=10)
+    for size, status in (limit, 200), (limit + 1, 413):
+        body = b"x" * size
+        if framing == "http2":
+            with H2Client(running.port) as h2:
+                assert h2.get(target, body=body).status == status
+            continue
+        with running.client() as client:
+            if framing == "length":
+                client.request("GET", target, body=body)
+            elif framing == "chunked":
+                client.request("GET", target, "Transfer-Encoding: chunked")
+                client.send(b"%x\r\n%s\r\n0\r\n\r\n" % (size, body))
+            elif framing == "late":
+                client.request("GET", target, f"Content-Length: {size}")
+                if status == 200:
+                    client.send(body)
+            else:
+                client.request("GET", target, f"Content-Length: {size}", "Expect: 100-continue")
+                if status == 200:
+                    assert client.answer().status == 100
+                    client.send(body)
+            answer = client.answer()
+            while answer.status == 100:
+                # For the route before, which would have taken it.
+                answer = client.answer()
+            assert answer.status == status
+            if status == 200:
+                assert answer.body == str(size).encode()
+            else:
+                assert answer.header("Connection") == "close"
+
+
+def test_a_route_that_answers_need_not_take_the_body(serve: Any, tmp_path: Path) -> None:
+    """Whoever checks whether a client may send so much has the say before the limit."""
+    running = serve(Ways(tmp_path).configure, max_body_size=10)
+    with running.client() as client:
+        client.request("POST", "/answers/x", "Content-Length: 11")
+        assert client.answer().body == b"answers"
+        client.send(b"x" * 11 + AFTER)
+        assert gone(client)
+    with running.client() as client:
+        assert client.request("POST", "/answers/x", "Content-Length: 1001").answer().status == 413
+
+
+@pytest.mark.parametrize("target", ["/nowhere", "/constant", "/static/file", "/static/slow"])
+def test_an_answer_to_a_client_that_waits_to_be_asked_closes(bounded: Any, target: str) -> None:
+    """RFC 9110 10.1.1: it need not send the body then, and what it sends may be that or the next request."""
+    with bounded.client() as client:
+        client.request("GET", target, "Expect: 100-continue", "Content-Length: 3")
+        assert client.answer().header("Connection") == "close"
+        client.send(AFTER)
         assert gone(client)
 
 

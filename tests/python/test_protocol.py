@@ -295,7 +295,6 @@ ACCEPTED: list[tuple[str, bytes, bytes]] = [
     ("absolute form without Host", head(target="https://h:443/a", method="GET"), b"GET /a -"),
     ("absolute form without a path", head("Host: h", target="http://h", method="GET"), b"GET / -"),
     ("OPTIONS *", head("Host: h", target="*", method="OPTIONS"), b"server-wide"),
-    ("CONNECT", head("Host: h", target="h:443", method="CONNECT"), b"tunnel?"),
     # B-HT-05, B-HT-07, B-HT-08; I-A-22, I-A-32.
     ("empty Host", head("Host:", method="GET"), b"GET / -"),
     ("IPv6 Host", head("Host: [::1]:80", method="GET"), b"GET / -"),
@@ -335,6 +334,17 @@ def test_accepted(site: Any, raw: bytes, body: bytes, bytewise: bool) -> None:
         assert answer.body == body
         assert answer.header("Connection") is None
         assert client.get("/next").body == b"GET /next -"
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+def test_connect(site: Any, bytewise: bool) -> None:
+    """B-HT-03: a route may answer it, and it is the last on its connection."""
+    _, running = site()
+    with running.client() as client:
+        push(client, head("Host: h", target="h:443", method="CONNECT"), step=bytewise)
+        answer = client.answer()
+        assert (answer.status, answer.body, answer.header("Connection")) == (200, b"tunnel?", "close")
+        assert client.is_closed()
 
 
 @pytest.mark.parametrize(

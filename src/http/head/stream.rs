@@ -69,8 +69,9 @@ impl Head {
             version_minor: 1,
             // A stream has one request.
             keep_alive: false,
-            framing: if ended { Framing::None } else { Framing::Stream(length) },
-            expect_continue: fields.expect && !ended,
+            // What follows an extended CONNECT is no body, but what the tunnel carries.
+            framing: if ended || extended { Framing::None } else { Framing::Stream(length) },
+            expect_continue: fields.expect && !ended && !extended,
             upgrade: extended,
             http2: true,
         })

@@ -236,6 +236,7 @@ impl Exchange {
         if let Some(mut state) = self.current()
             && !state.http.reply.is_started()
         {
+            state.http.reply.take_expectation();
             self.connection.invite(&mut state);
             self.connection.flush(state);
         }

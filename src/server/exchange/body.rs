@@ -1,5 +1,6 @@
 //! The request's body, and what else user code may hear of.
 
+use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
 use crate::server::intake::Reader;
 use crate::server::session;
@@ -55,8 +56,28 @@ impl Exchange {
         self.read(Reader::Whole)
     }
 
+    /// The connection, locked, for whoever wants the body. It is refused now if the present route does not take it, and is asked
+    /// for if the client waits for that.
+    fn reading(&self) -> Option<Locked<'_>> {
+        let mut state = self.current()?;
+        if !state.http.intake.is_deferred() {
+            return Some(state);
+        }
+        if let Err(error) = state.http.intake.decide() {
+            session::fail_body(&self.connection, &mut state, &error);
+            self.connection.flush(state);
+            return None;
+        }
+        self.connection.ask_for_body(&mut state);
+        if state.has_output() && !state.corked {
+            self.connection.flush(state);
+            return self.current();
+        }
+        Some(state)
+    }
+
     fn read(&self, reader: Reader) -> bool {
-        let Some(mut state) = self.current() else { return false };
+        let Some(mut state) = self.reading() else { return false };
         state.http.intake.reader = reader;
         if state.http.intake.wants_signal() {
             session::announce(&self.connection, &mut state);
@@ -68,7 +89,7 @@ impl Exchange {
 
     /// The whole body, if it has arrived, without asking for a signal. Whoever reads pieces is told of its end.
     pub fn take_complete(&self) -> Option<Vec<u8>> {
-        let mut state = self.current()?;
+        let mut state = self.reading()?;
         if !state.http.intake.is_complete() {
             return None;
         }
@@ -119,7 +140,7 @@ impl Exchange {
     /// Takes what has arrived of the body, for whoever asks for each piece when it is ready for it: until it asks, nobody
     /// waits, and the client does. After [`Pull::Later`] it calls [`Exchange::read_pieces`].
     pub fn pull(&self) -> Pull {
-        let Some(mut state) = self.current() else { return Pull::Over };
+        let Some(mut state) = self.reading() else { return Pull::Over };
         let Some((bytes, last)) = state.http.intake.pull() else { return Pull::Later };
         self.connection.rearm(&state);
         self.connection.wake();

@@ -10,7 +10,6 @@ use crate::http::response::{BodyKind, RequestInfo};
 use crate::router::Params;
 use crate::server::connection::{Connection, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
-use crate::server::intake::Intake;
 use crate::server::session;
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::event::Event;
@@ -49,7 +48,6 @@ pub(crate) fn begin(
         }
         Handshake::Valid => {}
     }
-    state.http.intake = Intake::default();
     let Some(listener) = behavior.upgrade else {
         let block = head.header_block(bytes);
         let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
@@ -80,6 +78,9 @@ fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
 }
 
 /// Refuses a handshake (RFC 6455 4.4). Whoever calls it flushes. The connection goes on: nothing about its framing is in doubt.
+///
+/// It ends where the handshake had a body. No client sends one, and one who does hopes that it is taken for frames, or for the
+/// next request, by somebody on the way.
 pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
     if code == 426 {
         // Valid as they stand (RFC 9110 15.5.22); over HTTP/2 the first two are left out.
@@ -87,7 +88,7 @@ pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16)
         let _ = state.http.reply.head.header(b"Connection", b"Upgrade");
         let _ = state.http.reply.head.header(b"Sec-WebSocket-Version", b"13");
     }
-    state.http.intake = Intake::default();
+    state.http.reply.close |= !state.http.intake.is_complete();
     session::answer(connection, state, code);
     connection.settle(state);
 }
@@ -108,8 +109,8 @@ pub(crate) fn open(
         .as_ref()
         .filter(|_| !handshake::breaks_compression(offer.user_agent))
         .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
-    let mut http = std::mem::take(&mut state.http);
-    let reply = &mut http.reply;
+    debug_assert!(state.http.intake.is_complete(), "a handshake has no body");
+    let mut reply = state.http.end();
     let head = &mut reply.head;
     // None of them can fail: they are ours, or have been checked.
     if connection.is_stream() {
