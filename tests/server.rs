@@ -425,6 +425,33 @@ fn a_body_is_never_the_next_request() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// A client that sends no more gets the answers to all that it had sent, whatever answers them.
+#[test]
+fn a_client_that_sends_no_more_gets_every_answer() {
+    let served = site().route("/slow/*", Lane::Loop, |exchange| {
+        thread::sleep(Duration::from_millis(1));
+        echo(exchange);
+    });
+    let served = served.serve(with_threads(2));
+    let requests = [
+        ("/slow/x", ok("/slow/x")),
+        ("/turn/x", ok("/turn/x")),
+        ("/constant", ok("constant")),
+        ("/nowhere", (404, "Not Found".to_owned())),
+    ];
+    for choice in 0..requests.len().pow(4) {
+        let picked: Vec<_> =
+            (0..4).map(|place| &requests[choice / requests.len().pow(place) % requests.len()]).collect();
+        let mut client = served.client();
+        let wire: String = picked.iter().map(|(path, _)| request(path)).collect();
+        client.send(wire.as_bytes()).stream.shutdown(Shutdown::Write).unwrap();
+        for (_, answer) in &picked {
+            assert_eq!(&client.answer(), answer);
+        }
+        assert!(client.is_closed());
+    }
+}
+
 /// Files need no user code: here there is no route but theirs, and then one for what they do not have.
 #[test]
 fn files_are_served_without_user_code() {

@@ -431,9 +431,7 @@ impl Connection {
         state.exchange = None;
         state.log_answer();
         state.watch_writable = false;
-        // A client that sends no more may have sent further requests before.
-        let last = state.peer_closed && state.input.is_empty();
-        if state.http.reply.close || state.http.reply.is_short() || last {
+        if state.http.reply.close || state.http.reply.is_short() {
             state.cut |= state.http.reply.is_short();
             self.begin_closing(state);
             return;
@@ -441,7 +439,9 @@ impl Connection {
         state.http.intake.discard();
         if state.http.intake.is_complete() {
             state.phase = Phase::Head;
-            if !state.input.is_empty() {
+            // Requests that wait here, or are in the hands of whoever parses; or none, and the client sends no more: the task
+            // knows, once nobody parses.
+            if !state.input.is_empty() || state.peer_closed {
                 self.wake();
             }
         } else {

@@ -165,11 +165,13 @@ impl Connection {
             Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
             Phase::Busy | Phase::Multiplexed | Phase::Closing | Phase::Over => false,
         };
+        // What would be thrown away of a body that has been answered does not come any more.
+        let drained = state.peer_closed && session::is_draining(&state);
         let parse = idle && state.searched < state.input.len();
         Wants {
             over: state.phase == Phase::Over,
             multiplexed: state.phase == Phase::Multiplexed,
-            ended: idle && !parse && state.peer_closed,
+            ended: (idle && !parse && state.peer_closed) || drained,
             room: state.blocked,
             read,
             parse,
@@ -223,6 +225,9 @@ impl Connection {
             Phase::Head | Phase::Socket if state.searched < state.input.len() => {}
             // What was answered still has to leave.
             Phase::Head if state.is_sending() => self.begin_closing(&mut state),
+            Phase::Busy if session::is_draining(&state) && state.is_sending() => {
+                self.begin_closing(&mut state);
+            }
             Phase::Closing if state.is_sending() => {}
             _ => self.lose(&mut state),
         }

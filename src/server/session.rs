@@ -322,6 +322,11 @@ fn is_answered(state: &State) -> bool {
     state.exchange.is_none() && !state.http.file_leaves
 }
 
+/// Whether the answer is complete and the body is not.
+pub(crate) fn is_draining(state: &State) -> bool {
+    state.phase == Phase::Busy && is_answered(state) && !state.http.intake.is_complete()
+}
+
 /// Tells the reader of the body that there is something to take.
 pub(crate) fn announce(connection: &Connection, state: &mut State) {
     if let Some(exchange) = &state.exchange {
