@@ -452,6 +452,29 @@ fn a_client_that_sends_no_more_gets_every_answer() {
     }
 }
 
+/// A thread that still writes one answer takes along the next one, larger than what may wait: the request behind them goes on
+/// when that has left. As many pipelines as it takes for the threads to meet.
+#[test]
+fn a_pipeline_goes_on_when_another_thread_has_written() {
+    let large = "L".repeat(200_000);
+    let answer = large.clone();
+    let small = Site::default().route("/small", Lane::Loop, |exchange| {
+        let exchange = Arc::clone(exchange);
+        thread::spawn(move || exchange.end(b"small", false));
+    });
+    let served = small.route("/large", Lane::Turn, move |exchange| {
+        exchange.end(answer.as_bytes(), false);
+    });
+    let served = served.route("/last", Lane::Turn, echo).serve(with_threads(2));
+    let mut client = served.client();
+    for _ in 0..ROUNDS_OF_A_RACE / 20 {
+        client.ask("/small").ask("/large").ask("/last");
+        assert_eq!(client.answer(), ok("small"));
+        assert_eq!(client.answer(), ok(&large));
+        assert_eq!(client.answer(), ok("/last"));
+    }
+}
+
 /// Files need no user code: here there is no route but theirs, and then one for what they do not have.
 #[test]
 fn files_are_served_without_user_code() {

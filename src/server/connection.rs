@@ -190,6 +190,8 @@ pub(crate) struct State {
     pub(crate) corked: bool,
     /// User code asked to hear when there is room.
     pub(crate) watch_writable: bool,
+    /// The task goes on when less is queued: another thread is writing that.
+    pub(crate) held_up: bool,
     /// The client has shut its sending side.
     pub(crate) peer_closed: bool,
     /// Once the output has left, reset instead of waiting: the answer is incomplete and must look so.
@@ -284,6 +286,7 @@ impl Connection {
                 blocked: false,
                 corked: false,
                 watch_writable: false,
+                held_up: false,
                 peer_closed: false,
                 cut: false,
                 finished: false,

@@ -150,7 +150,9 @@ impl Connection {
     }
 
     pub(super) fn wants(&self) -> Wants {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        // Where the kernel has no room it is this task that waits for some. Otherwise somebody is writing, and wakes it.
+        state.held_up = state.phase == Phase::Head && state.out.len() >= HIGH_WATER && !state.blocked;
         let read = !state.peer_closed
             && match state.phase {
                 Phase::Head => state.out.len() < HIGH_WATER,

@@ -100,7 +100,7 @@ impl Connection {
                 continue;
             }
             match result {
-                Ok(true) if !state.has_output() && !self.owes() => break,
+                Ok(true) if !state.has_output() && !state.http.has_file() && !self.owes() => break,
                 // Others queued while we wrote, or the session has to answer: they count on us.
                 Ok(true) => {}
                 Ok(false) => {
@@ -209,7 +209,8 @@ impl Connection {
         }
         let count = payload.len() - rest.len();
         self.rearm(&state);
-        // Whoever queued while we wrote counts on us.
+        // Whoever queued while we wrote counts on us, and so does whoever waits for what has left.
+        self.after_flush(&mut state);
         self.flush(state);
         count
     }
@@ -223,6 +224,10 @@ impl Connection {
             if let Some(exchange) = &state.exchange {
                 self.server.app.signal(Arc::clone(exchange), Signal::Writable);
             }
+        }
+        if state.held_up && state.out.len() < HIGH_WATER {
+            state.held_up = false;
+            self.wake();
         }
         if state.phase == Phase::Socket && !state.blocked && state.out.is_empty() {
             websocket::has_room(self, state);
