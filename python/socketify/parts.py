@@ -30,7 +30,8 @@ __all__ = ["Multipart", "Part", "multipart", "safe_filename"]
 _MAX_HEADERS = 16
 #: RFC 2046 section 5.1.1 allows 70 characters; not every client counts.
 _BOUNDARY = re.compile(r"[!-~](?:[ -~]{0,254}[!-~])?")
-_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+#: One that is not closed reaches to the end: were it none, the search would begin anew at each quote in it.
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.?)*(?:"|\Z)', re.S)
 _EXTENDED = re.compile(
     r";[ \t]*filename\*[ \t]*=[ \t]*(utf-8|iso-8859-1)'[^']*'([!#$&+.^_`|~0-9A-Za-z%-]*)", re.I
 )

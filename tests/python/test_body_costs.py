@@ -15,9 +15,10 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from socketify import ContentTooLarge
+from socketify import ContentTooLarge, HTTPError
 from socketify.cookies import get_cookie, get_cookies
 from socketify.limits import Limits
+from socketify.parts import Multipart
 from socketify.reading import decode
 from socketify.urlencoded import decode_fields, is_text
 from support import Program
@@ -233,6 +234,60 @@ def test_limits_of_get_form_urlencoded(serve: Serve) -> None:
             answer = client.request("POST", f"/?limits={limits}", body=body).answer()
             assert json.loads(answer.body) == [expected]
         assert client.request("POST", '/?limits={"max_fields":-1}', body=b"a=1").answer().status == 500
+
+
+# ---- multipart ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "filler", ['\\"', '"', ';a="', 'a="";', ";", " ;", "=", "filename*", "; filename*=utf-8'", "\\"]
+)
+def test_heads_of_parts_take_linear_time(serve: Serve, filler: str) -> None:
+    """A hundred of them, each as long as one may be, are looked through in no time that others would notice."""
+    pytest.importorskip("multipart")
+
+    async def handler(res: Any, req: Any) -> None:
+        began = time.perf_counter()
+        count = 0
+        try:
+            async for _ in req.multipart():
+                count += 1
+        except HTTPError as error:
+            count = -error.status
+        res.end([count, time.perf_counter() - began])
+
+    head = f"--b\r\nContent-Disposition: form-data; {filler * (3900 // len(filler))}\r\n"
+    kind = f"Content-Type: text/plain; {filler * (1000 // len(filler))}\r\n"
+    body = f"{head}{kind}\r\n\r\n".encode() * 100 + b"--b--"
+    with serve(lambda app: app.post("/", handler)).client() as client:
+        client.request("POST", "/", "Content-Type: multipart/form-data; boundary=b", body=body)
+        count, took = json.loads(client.answer().body)
+    assert count in (100, -400)
+    assert took < 3
+
+
+def test_large_part_leaves_the_loop_to_others() -> None:
+    """A body that is here whole is given to the parser in steps."""
+    pytest.importorskip("multipart")
+    data = b"\r\n--c" * 800_000
+    body = b'--b\r\nContent-Disposition: form-data; name="a"; filename="f"\r\n\r\n' + data + b"\r\n--b--\r\n"
+
+    class Core:
+        """A request with a whole body, and its response."""
+
+        def get_header(self, name: str) -> str:
+            return "multipart/form-data; boundary=b"
+
+        def _whole_body(self) -> bytes:
+            return body
+
+    async def read() -> bytes:
+        core: Any = Core()
+        return b"".join([await part.read() async for part in Multipart(core, core)])
+
+    found, turns = turns_of(read)
+    assert found == data
+    assert turns > len(body) // (128 * 1024)
 
 
 # ---- JSON -----------------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Rows: I-S-04, A-RES-27; RFC 9113 5.2, 8.1.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -104,6 +105,21 @@ def test_an_answer_before_the_body_gives_the_body_up(serve: Serve) -> None:
         )
 
 
+def flood(client: H2Client, number: int) -> int:
+    """Sends until the window is used up and the server has given nothing back for a whole round trip; says how much."""
+    sent = 0
+    while True:
+        room = min(client.h2.local_flow_control_window(number), 16384)
+        if room:
+            client.h2.send_data(number, b"x" * room)
+            client.flush()
+            sent += room
+            continue
+        assert bytes(client.get("/").body) == b"other"
+        if client.h2.local_flow_control_window(number) == 0:
+            return sent
+
+
 def test_pause_holds_the_client_up(serve: Serve) -> None:
     """A body that nobody takes is bounded by body_buffer and the window of its stream; other streams go on."""
     responses: list[Any] = []
@@ -128,20 +144,53 @@ def test_pause_holds_the_client_up(serve: Serve) -> None:
     with h2(running) as client:
         number = client.request("/", "POST", end=False)
         until(lambda: responses, "the handler")
-        sent = 0
-        # Until the window is used up and the server has given nothing back for a whole round trip.
-        while True:
-            room = min(client.h2.local_flow_control_window(number), 16384)
-            if room:
-                client.h2.send_data(number, b"x" * room)
-                client.flush()
-                sent += room
-                continue
-            assert bytes(client.get("/").body) == b"other"
-            if client.h2.local_flow_control_window(number) == 0:
-                break
+        sent = flood(client, number)
         assert sent <= 256 * 1024 + 4 * 16384
         responses[0].resume()
+        client.send(number, b"y" * MEBI, end=True)
+        assert client.answer(number).body == str(sent + MEBI).encode()
+
+
+@pytest.mark.parametrize("way", ["get_data", "body", "stream"])
+def test_a_reader_that_gave_up_holds_the_client_up(serve: Serve, way: str) -> None:
+    """Nobody asks: the window is given back up to body_buffer, no timeout runs, and whoever asks next goes on."""
+    gave_up = threading.Event()
+    go_on = asyncio.Event()
+    ways = {
+        "get_data": lambda res, req: res.get_data(),
+        "body": lambda res, req: req.body(),
+        "stream": lambda res, req: req.stream().__anext__(),
+    }
+
+    async def give_up(res: Any, req: Any) -> None:
+        await ways[way](res, req)
+
+    async def handler(res: Any, req: Any) -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(give_up(res, req), 0.02)
+        gave_up.set()
+        await go_on.wait()
+        total = 0
+        async for piece in req.stream():
+            total += len(piece)
+        res.end(f"{total}")
+
+    def configure(app: App) -> None:
+        app.post("/", handler)
+        app.get("/", lambda res, req: res.end("other"))
+
+    running = serve(configure, body_buffer=16384, body_timeout=0.2)
+    with h2(running) as client:
+        number = client.request("/", "POST", end=False)
+        assert gave_up.wait(20)
+        sent = flood(client, number)
+        assert sent <= 256 * 1024 + 4 * 16384
+        # Longer than the timeout, during which the client is not late.
+        client.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.receive()
+        client.socket.settimeout(20)
+        running.app.loop.loop.call_soon_threadsafe(go_on.set)
         client.send(number, b"y" * MEBI, end=True)
         assert client.answer(number).body == str(sent + MEBI).encode()
 
