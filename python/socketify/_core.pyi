@@ -217,7 +217,7 @@ class Request:
         """Reads the whole body as JSON in UTF-8, through the application's serializer. A byte order mark is skipped.
 
         Args:
-            limits: ``max_size`` in bytes (default 16 MiB); None for no limit but ``max_body_size``. Parsing holds up the
+            limits: ``max_size`` in bytes (default 8 MiB); None for no limit but ``max_body_size``. Parsing holds up the
                 loop, and what it makes takes a multiple of the body's memory.
 
         Returns:
@@ -771,7 +771,7 @@ class Response:
         """Reads the whole body of the request as JSON in UTF-8; None when it is none. A byte order mark is skipped.
 
         Args:
-            limits: ``max_size`` in bytes (default 16 MiB), beyond which it is None too; None for no limit but
+            limits: ``max_size`` in bytes (default 8 MiB), beyond which it is None too; None for no limit but
                 ``max_body_size``.
         """
 

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: Bytes of JSON that are parsed unless more are asked for: parsing holds up the loop, and takes a multiple of their memory.
-MAX_JSON_SIZE = 16 * 1024 * 1024
+MAX_JSON_SIZE = 8 * 1024 * 1024
 #: Bytes of a body that are decoded in one go: some milliseconds in the slowest encoding.
 _DECODED_AT_ONCE = 256 * 1024
 #: A longer Content-Type is nobody's, and would take long to look through.

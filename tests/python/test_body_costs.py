@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -103,7 +104,7 @@ def test_hostile_form(kind: str, path: str, status: int, text: bytes) -> None:
             probing.join()
         assert peak(program) - before < 2.5 * len(body)
         assert spent < 2
-        assert slowest < 1
+        assert slowest < 3
 
 
 # ---- turns of the loop ----------------------------------------------------------------------------------------------------
@@ -191,6 +192,35 @@ def test_fields_are_those_of_parse_qsl(body: bytes) -> None:
     assert asyncio.run(decode_fields(body, "utf-8", MANY)) == expected
 
 
+def test_fields_of_any_bytes_are_those_of_parse_qsl() -> None:
+    random = Random(20_251)
+    pieces = [
+        b"&",
+        b"=",
+        b"+",
+        b"%",
+        b"%4",
+        b"%41",
+        b"%c3%a9",
+        b"%FF",
+        b"\xff",
+        "é😀".encode(),
+        b"a",
+        b";",
+        b" ",
+    ]
+
+    async def compare() -> None:
+        for _ in range(3000):
+            body = b"".join(random.choices(pieces, k=random.randrange(20)))
+            expected = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, errors="replace")
+            # A character whose bytes are escaped in part is decoded with its neighbours, which parse_qsl cannot do.
+            if "\ufffd" not in str(expected):
+                assert await decode_fields(body, "utf-8", MANY) == expected, body
+
+    asyncio.run(compare())
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "expected"),
     [
@@ -247,14 +277,14 @@ def test_heads_of_parts_take_linear_time(serve: Serve, filler: str) -> None:
     pytest.importorskip("multipart")
 
     async def handler(res: Any, req: Any) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         count = 0
         try:
             async for _ in req.multipart():
                 count += 1
         except HTTPError as error:
             count = -error.status
-        res.end([count, time.perf_counter() - began])
+        res.end([count, time.thread_time() - began])
 
     head = f"--b\r\nContent-Disposition: form-data; {filler * (3900 // len(filler))}\r\n"
     kind = f"Content-Type: text/plain; {filler * (1000 // len(filler))}\r\n"
@@ -309,9 +339,9 @@ def test_json_has_a_limit(serve: Serve) -> None:
             answer = client.request("POST", f"/{query}", body=body).answer()
             return json.loads(answer.body) if answer.status == 200 else (answer.status, answer.body)
 
-        usual = 16 * MEBIBYTE
+        usual = 8 * MEBIBYTE
         assert post(b'"' + b"a" * (usual - 2) + b'"') == [True, True]
-        assert post(b'"' + b"a" * (usual - 1) + b'"') == (413, b"the JSON has more than 16777216 bytes")
+        assert post(b'"' + b"a" * (usual - 1) + b'"') == (413, b"the JSON has more than 8388608 bytes")
         assert post(b"[12]", "?size=4") == [[12], [12]]
         assert post(b"[12]", "?size=3") == (413, b"the JSON has more than 3 bytes")
         assert post(b"[12]", "?size=none") == [[12], [12]]
@@ -336,27 +366,29 @@ class Head:
     ["a=1;" * 16_384, "".join(f"{n:x}=;" for n in range(11_000)), 'a="x";' * 10_922, 'a="x;' * 13_107],
 )
 def test_cookies_cost_little(header: str) -> None:
-    """64 KiB of them, the most that a head can have: some milliseconds, and a thousand objects."""
-    fastest = 1.0
+    """64 KiB of them, the most that a head can have: some milliseconds for one, and a thousand objects for all."""
+    one, all_ = [], []
     for _ in range(7):
         request: Any = Head(header + "; last=1")
-        began = time.perf_counter()
+        began = time.thread_time()
         assert get_cookie(request, "last") == "1"
+        one.append(time.thread_time() - began)
         jar = get_cookies(request)
-        fastest = min(fastest, time.perf_counter() - began)
+        all_.append(time.thread_time() - began)
         assert jar is not None
         assert len(jar) <= 1000
-    assert fastest < 0.03
+    assert min(one) < 0.02
+    assert min(all_) < 0.04
 
 
 def test_queries_cost_little(serve: Serve) -> None:
     """The same of a query."""
 
     async def handler(res: Any, req: Any) -> None:
-        began = time.perf_counter()
+        began = time.thread_time()
         queries = req.get_queries()
         last = req.get_query("last")
-        took = time.perf_counter() - began
+        took = time.thread_time() - began
         res.end([len(queries), last, took])
 
     with serve(lambda app: app.get("/", handler)).client() as client:
