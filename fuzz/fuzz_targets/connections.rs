@@ -202,6 +202,8 @@ fn next(bytes: &[u8]) -> Next {
 struct Walk<'a> {
     sent: &'a [u8],
     received: &'a [u8],
+    /// The client had shut its side before it looked for answers.
+    is_hasty: bool,
     /// No more answers may come.
     is_over: bool,
 }
@@ -267,11 +269,15 @@ impl Walk<'_> {
             (self.sent, self.received, self.is_over) = (b"", b"", true);
             return;
         }
-        let may_close = !facts.keep_alive || facts.may_be_refused || answer.status >= 400;
+        let rest = facts.whole.map_or(&b""[..], |(length, _)| &self.sent[length..]);
+        let is_last = self.is_hasty && matches!(next(rest), Next::Nothing | Next::Partial);
+        // In HTTP/1.0 nothing but the end ends a body whose length is not known.
+        let must_close = !facts.keep_alive || answer.until_close;
+        let may_close = is_last || must_close || facts.may_be_refused || answer.status >= 400;
         assert!(!answer.closes || may_close || facts.whole.is_none(), "{answer:?} ends {facts:?}");
         assert!(facts.keep_alive || answer.closes, "{answer:?} does not say that it is the last");
         self.is_over = answer.closes || facts.whole.is_none();
-        self.sent = &self.sent[facts.whole.map_or(self.sent.len(), |(length, _)| length)..];
+        self.sent = rest;
     }
 
     /// All answers have been looked at: what is left of the requests need not have one.
@@ -377,6 +383,6 @@ fuzz_target!(|input: Input<'_>| {
     if is_http2 {
         return;
     }
-    let mut walk = Walk { sent, received: &client.received, is_over: false };
+    let mut walk = Walk { sent, received: &client.received, is_hasty: input.is_hasty, is_over: false };
     while walk.step() {}
 });
