@@ -22,6 +22,13 @@ pub struct Config {
     /// Sockets open at the same time; at the limit accepting pauses, and new clients wait in the kernel's backlog.
     /// Default 65 536. Each idle connection costs about 1 KiB.
     pub max_connections: usize,
+    /// Requests in progress at the same time, those included that wait for their handler: beyond them 503 and close. A request
+    /// whose client has gone counts until its handler has ended, and not at all when that has not begun. None: 65 536, or
+    /// `max_connections` where that is more. What it costs is up to handlers.
+    pub max_requests: Option<usize>,
+    /// Bytes that the heads of all these requests take together: beyond them 503 and close. HTTP/2 makes 64 KiB of head from
+    /// 75 bytes. Default 128 MiB.
+    pub max_header_memory: usize,
     /// Bytes and lines of a request head: beyond them 431 and close. Default 64 KiB and 100 lines.
     pub head: HeadLimits,
     /// Bytes of a request body, counted as they arrive: beyond them 413 and close. A route may have its own.
@@ -74,12 +81,19 @@ pub enum ProxyProtocol {
     Required,
 }
 
+impl Config {
+    /// The default of `max_requests`, where there are not more connections.
+    pub const REQUESTS: usize = 65_536;
+}
+
 impl Default for Config {
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             io_threads: (cores / 2).clamp(1, 4),
             max_connections: 65_536,
+            max_requests: None,
+            max_header_memory: 128 * 1024 * 1024,
             head: HeadLimits::default(),
             max_body_size: 100 * 1024 * 1024,
             body_buffer: 64 * 1024,

@@ -15,6 +15,7 @@ mod http2;
 mod intake;
 mod notes;
 mod output;
+mod overload;
 mod preface;
 mod reply;
 mod session;
@@ -39,6 +40,7 @@ pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pendin
 pub use self::exchange::{Attempt, Demand, Exchange, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
 pub use self::notes::Note;
+pub use self::overload::Backlog;
 pub use self::tls::{Secure, ServerName};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
@@ -47,6 +49,7 @@ use crate::config::Config;
 use crate::net::Listener;
 use crate::pubsub::Hub;
 use crate::router::{Domains, Live};
+use crate::server::overload::Seat;
 
 /// The routes of a server, which may change while it runs.
 pub type Routes = Arc<Live<Domains<Target>>>;
@@ -59,6 +62,8 @@ pub struct Server {
     /// Where answers are told of, if anybody wants to hear.
     pub(crate) access: Option<Arc<AccessQueue>>,
     pub(crate) turn: turn::Turn,
+    /// What is in progress.
+    pub(crate) load: overload::Load,
     pub(crate) threads: threads::Threads,
     pub(crate) deadlines: deadlines::Deadlines,
     /// Topics of the sockets.
@@ -102,6 +107,7 @@ impl Server {
     pub fn new(config: Config, app: Arc<dyn App>, routes: Routes) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             threads: threads::Threads::new(config.io_threads)?,
+            load: overload::Load::new(&config),
             permits: Arc::new(Semaphore::new(config.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
             config,
             access: app.access_log(),
@@ -237,6 +243,11 @@ impl Server {
         connections.len() - self.streams.load(Ordering::Relaxed)
     }
 
+    /// How many requests are in progress, those that wait for their handler included.
+    pub fn request_count(&self) -> u64 {
+        self.load.requests()
+    }
+
     /// How many streams of HTTP/2 are open that could not be answered at once.
     pub fn stream_count(&self) -> usize {
         let _counted = self.connections.lock();
@@ -267,8 +278,9 @@ impl Server {
         permit: OwnedSemaphorePermit,
     ) -> Arc<connection::Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let seat = Some(Seat::new(permit));
         let connection =
-            connection::Connection::new(Arc::clone(self), number, peer, told, secure, writing, Some(permit));
+            connection::Connection::new(Arc::clone(self), number, peer, told, secure, writing, seat);
         self.connections.lock().insert(number, Arc::clone(&connection));
         connection
     }
@@ -287,7 +299,7 @@ impl Server {
             parent.told.clone(),
             parent.secure.clone(),
             writing,
-            None,
+            parent.seat(),
         )
     }
 

@@ -349,8 +349,14 @@ class Request:
     def is_ancient(self) -> bool:
         """Tells whether the request is HTTP/1.0."""
 
+    def _end(self) -> bool:
+        """Says that the coroutine that served this request has ended. True when it yielded: then :meth:`_go_on` follows."""
+
+    def _end_failed(self) -> None:
+        """Says that the coroutine that served this request has failed."""
+
     def _go_on(self, response: Response) -> None:
-        """Calls the next handler if this one, a coroutine that has ended, yielded."""
+        """Calls the next handler, since this one, a coroutine that has ended, yielded."""
 
     @type_check_only
     def __getattr__(self, name: str) -> Any: ...
@@ -837,6 +843,12 @@ class Response:
     def _keep_header(self, key: Field, value: Payload) -> None:
         """Sets a header that goes with whatever the answer is, an error included."""
 
+    def _begin_work(self) -> None:
+        """Says that something works on the answer that runs on when the handler has returned."""
+
+    def _end_work(self) -> None:
+        """Says that it has ended."""
+
     def _fail(self) -> None:
         """A 500 in place of what was not said yet; cuts an answer that has begun."""
 
@@ -1235,6 +1247,9 @@ class Server:
 
     def stream_count(self) -> int:
         """How many streams of HTTP/2 are open, without those that were answered at once."""
+
+    def request_count(self) -> int:
+        """How many requests are in progress, those that wait for their handler included."""
 
     def set_serializer(self, serializer: Any) -> None:
         """Sets what JSON goes through."""

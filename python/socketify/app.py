@@ -57,6 +57,9 @@ class App(Lifecycle, ServerNames, Routes):
         shutdown_timeout: Seconds that requests in progress have after :meth:`close` or a signal.
         io_threads: Threads that drive sockets. Default: half the cores, from 1 to 4.
         max_connections: Sockets open at a time; further clients wait. Default 65 536.
+        max_requests: Requests in progress at a time, those included that wait for their handler; further ones get 503.
+            Default 65 536, or ``max_connections`` where that is more.
+        max_header_memory: Bytes that the heads of these requests take together; further ones get 503. Default 128 MiB.
         max_header_bytes: Bytes of a request head; beyond them 431. Default 65 536.
         max_headers: Header lines of a request; beyond them 431. Default 100, at most 256.
         max_body_size: Bytes of a request body, counted as they arrive; beyond them 413. Default 100 MiB. A route may
@@ -110,6 +113,8 @@ class App(Lifecycle, ServerNames, Routes):
         shutdown_timeout: float = 5.0,
         io_threads: int | None = None,
         max_connections: int | None = None,
+        max_requests: int | None = None,
+        max_header_memory: int | None = None,
         max_header_bytes: int | None = None,
         max_headers: int | None = None,
         max_body_size: int | None = None,
@@ -151,6 +156,8 @@ class App(Lifecycle, ServerNames, Routes):
         limits = {
             "io_threads": io_threads,
             "max_connections": max_connections,
+            "max_requests": max_requests,
+            "max_header_memory": max_header_memory,
             "max_header_bytes": max_header_bytes,
             "max_headers": max_headers,
             "max_body_size": max_body_size,

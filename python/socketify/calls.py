@@ -32,12 +32,14 @@ async def _serve(app: Calls, handler: AsyncHandler, response: Response, request:
     """The task of one request."""
     try:
         await handler(response, request)
-        if request.get_yield():
+        if request._end():
             request._go_on(response)
     except Exception as error:
+        request._end_failed()
         app.trigger_error(error, response, None)
     except BaseException:
         # Cancelled: whoever waits for the answer must not wait for ever.
+        request._end_failed()
         response._fail()
         raise
     finally:
@@ -154,7 +156,19 @@ class Calls:
         self._spawn(task, response)
 
     def _spawn(self, task: Awaitable[Any], response: Response | None) -> None:
-        self._on_loop(lambda: self._keep(self.loop.loop.create_task(self._guard_awaitable(task, response))))
+        guard = self._guard_awaitable
+        if response is not None:
+            # Whoever answers later counts as the handler does.
+            response._begin_work()
+            guard = self._work
+        self._on_loop(lambda: self._keep(self.loop.loop.create_task(guard(task, response))))
+
+    async def _work(self, task: Awaitable[Any], response: Response | None) -> None:
+        try:
+            await self._guard_awaitable(task, response)
+        finally:
+            if response is not None:
+                response._end_work()
 
     def _on_loop(self, act: Callable[[], None]) -> None:
         loop = self.loop.loop

@@ -7,7 +7,6 @@ mod readers;
 mod running;
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,13 +24,7 @@ use crate::py::classes::Classes;
 use crate::py::handlers::{Handler, Handlers, Held, Returned};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
-use crate::server::{AccessQueue, Exchange};
-
-/// Something for the loop's thread.
-enum Posted {
-    Job(Job),
-    Drained,
-}
+use crate::server::{AccessQueue, Backlog, Exchange};
 
 /// Functions of `socketify.app` that the core calls back.
 pub(crate) struct Hooks {
@@ -84,7 +77,9 @@ pub(crate) struct PyApp {
     has_flusher: AtomicBool,
     /// `def` handlers run on the loop's thread too.
     everything_on_loop: bool,
-    queue: Mutex<VecDeque<Posted>>,
+    queue: Mutex<Backlog>,
+    /// The server has drained: told behind what is queued.
+    drained: AtomicBool,
     /// The loop is about to block, or blocks: a byte must be sent to wake it.
     sleeping: AtomicBool,
     wake_write: UnixStream,
@@ -125,6 +120,7 @@ impl PyApp {
             has_flusher: AtomicBool::new(false),
             everything_on_loop,
             queue: Mutex::default(),
+            drained: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
             wake_write,
             wake_read,
@@ -332,7 +328,7 @@ impl App for PyApp {
     }
 
     fn post(&self, job: Job) {
-        self.queue.lock().push_back(Posted::Job(job));
+        self.queue.lock().push(job);
     }
 
     fn posted(&self) {
@@ -342,15 +338,18 @@ impl App for PyApp {
     fn signal(&self, exchange: Arc<Exchange>, signal: Signal) {
         let Lanes { turn, event_loop } = Listeners::lanes(&exchange, signal);
         if turn {
+            exchange.begin_work();
             exchange.server().push(Job::Signal(Arc::clone(&exchange), signal));
         }
         if event_loop {
-            self.queue(Posted::Job(Job::Signal(exchange, signal)));
+            exchange.begin_work();
+            self.queue(Job::Signal(exchange, signal));
         }
     }
 
     fn drained(&self) {
-        self.queue(Posted::Drained);
+        self.drained.store(true, Ordering::SeqCst);
+        self.wake();
     }
 
     fn access_log(&self) -> Option<Arc<AccessQueue>> {

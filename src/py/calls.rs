@@ -31,16 +31,22 @@ impl PyApp {
         if exchange.is_aborted() && exchange.server().is_closing() {
             return;
         }
-        let objects = match Listeners::take_carried(exchange) {
-            Some(objects) => Ok(objects),
-            None => self.make_objects(py, exchange),
-        };
+        let carried = Listeners::take_carried(exchange);
+        // Whoever has passed it on has not ended.
+        let wanted = if carried.is_some() { !exchange.is_gone() } else { exchange.begin_work() };
+        if !wanted {
+            drop(carried);
+            exchange.end_work();
+            return;
+        }
+        let objects = carried.map_or_else(|| self.make_objects(py, exchange), Ok);
         let (response, request) = match objects {
             Ok(objects) => objects,
             // No memory: there is nobody to answer, and the client sees the connection end.
             Err(error) => {
                 error.write_unraisable(py, None);
                 exchange.close();
+                exchange.end_work();
                 return;
             }
         };
@@ -69,12 +75,13 @@ impl PyApp {
                 _ => break,
             }
         }
+        exchange.end_work();
         if !exchange.has_responded() {
             self.warn_if_silent(py, exchange, &response);
         }
     }
 
-    /// The coroutine of a request has ended: if it yielded, the next handler is called.
+    /// The coroutine of a request has ended, and yielded: the next handler is called.
     pub(crate) fn go_on(&self, py: Python<'_>, response: Py<Response>, request: Py<Request>) {
         let exchange = Arc::clone(request.get().exchange());
         if !exchange.is_yielded() {
@@ -89,8 +96,12 @@ impl PyApp {
             Some(Next::Answered) => {
                 drop(Listeners::take_carried(&exchange));
                 Listeners::finish(&exchange);
+                exchange.end_work();
             }
-            None => drop(Listeners::take_carried(&exchange)),
+            None => {
+                drop(Listeners::take_carried(&exchange));
+                exchange.end_work();
+            }
         }
     }
 

@@ -55,6 +55,9 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     let mut config = Config::default();
     config.io_threads = count(options, "io_threads", 1, config.io_threads)?.min(256);
     config.max_connections = count(options, "max_connections", 1, config.max_connections)?;
+    // None stands for the default, which no given number does.
+    config.max_requests = Some(count(options, "max_requests", 1, 0)?).filter(|given| *given > 0);
+    config.max_header_memory = count(options, "max_header_memory", 1, config.max_header_memory)?;
     config.head.max_bytes = count(options, "max_header_bytes", 1, config.head.max_bytes)?;
     config.head.max_headers = count(options, "max_headers", 1, config.head.max_headers)?.min(256);
     config.max_body_size = count(options, "max_body_size", 0, config.max_body_size)?;

@@ -229,7 +229,21 @@ impl Request {
         self.exchange.is_yielded()
     }
 
-    /// The coroutine that served this request has ended: if it yielded, the next handler is called.
+    /// The coroutine that served this request has ended. True when it yielded: then [`Request::_go_on`] follows.
+    fn _end(&self) -> bool {
+        let yielded = self.exchange.is_yielded();
+        if !yielded {
+            self.exchange.end_work();
+        }
+        yielded
+    }
+
+    /// The coroutine that served this request has failed.
+    fn _end_failed(&self) {
+        self.exchange.end_work();
+    }
+
+    /// The next handler is called.
     fn _go_on(slf: &Bound<'_, Self>, response: Py<Response>) {
         if let Some(app) = PyApp::of(&slf.get().exchange) {
             app.go_on(slf.py(), response, slf.clone().unbind());

@@ -794,6 +794,16 @@ impl Response {
         self.exchange.descriptor()
     }
 
+    /// Something works on the answer that runs on when the handler has returned.
+    fn _begin_work(&self) {
+        self.exchange.begin_work();
+    }
+
+    /// It has ended.
+    fn _end_work(&self) {
+        self.exchange.end_work();
+    }
+
     /// An error answer in place of what was not said yet.
     fn _fail(&self) {
         if !self.exchange.cut_if_started() {

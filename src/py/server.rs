@@ -459,6 +459,11 @@ impl Server {
         self.life.lock().serving().map_or(0, |server| server.stream_count())
     }
 
+    /// How many requests are in progress, those that wait for their handler included.
+    fn request_count(&self) -> u64 {
+        self.life.lock().serving().map_or(0, |server| server.request_count())
+    }
+
     /// Sets what JSON goes through.
     fn set_serializer(&self, serializer: Py<PyAny>) {
         self.app.set_serializer(serializer);

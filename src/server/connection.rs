@@ -17,9 +17,8 @@ use std::time::Duration;
 use ::http::Response;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard, RwLock};
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::{Signal, Target};
+use crate::app::Target;
 use crate::http::head::Framing;
 use crate::router::{Domains, Router};
 use crate::server::access::Log;
@@ -27,6 +26,7 @@ use crate::server::exchange::Exchange;
 use crate::server::files::Body;
 use crate::server::intake::Intake;
 use crate::server::output::Output;
+use crate::server::overload::Seat;
 use crate::server::preface::Told;
 use crate::server::reply::{Asked, Reply};
 use crate::server::stream::{Peer, Writing};
@@ -218,6 +218,13 @@ impl State {
         if self.blocked { self.out.len() + self.leaving + self.sealed } else { 0 }
     }
 
+    /// The request is no longer in progress: its answer is complete.
+    pub(crate) fn end_exchange(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.leave();
+        }
+    }
+
     /// Whether something is queued.
     pub(crate) fn has_output(&self) -> bool {
         !self.out.is_empty() || self.http.has_opening()
@@ -239,8 +246,8 @@ pub(crate) struct Connection {
     /// What was agreed on in the TLS handshake; none: plain text.
     pub(crate) secure: Option<Arc<Secure>>,
     /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
-    /// call that cannot block writes. With it goes the permit to have a socket open.
-    writing: RwLock<Option<(Writing, Option<OwnedSemaphorePermit>)>>,
+    /// call that cannot block writes. With it goes the right to have a socket open, unless somebody still works for it.
+    writing: RwLock<Option<(Writing, Option<Arc<Seat>>)>>,
     /// It is a stream of HTTP/2, with one request.
     stream: bool,
     waker: AtomicWaker,
@@ -260,7 +267,7 @@ impl Connection {
         told: Told,
         secure: Option<Arc<Secure>>,
         writing: Writing,
-        permit: Option<OwnedSemaphorePermit>,
+        seat: Option<Arc<Seat>>,
     ) -> Arc<Self> {
         let log = server.access.as_ref().map(Log::new);
         Arc::new(Self {
@@ -270,7 +277,7 @@ impl Connection {
             told,
             secure,
             stream: matches!(writing, Writing::Stream(_)),
-            writing: RwLock::new(Some((writing, permit))),
+            writing: RwLock::new(Some((writing, seat))),
             waker: AtomicWaker::new(),
             state: Mutex::new(State {
                 phase: Phase::Head,
@@ -417,9 +424,28 @@ impl Connection {
     pub(crate) fn release(&self) {
         let writing = self.writing.write().take();
         // A farewell that still waits leaves now or never.
-        if let Some((writing, _)) = writing {
+        if let Some((writing, seat)) = writing {
             let _ = writing.try_flush();
+            let mut state = self.state.lock();
+            if let Some(session) = &mut state.socket {
+                session.keep_seat(seat);
+            }
         }
+    }
+
+    /// The right to have a socket open, as long as there is one.
+    pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
+        self.writing.read().as_ref().and_then(|(_, seat)| seat.clone())
+    }
+
+    /// How many requests run for nobody that the client of this stream has given up, on whichever stream.
+    pub(crate) fn abandoned(&self) -> usize {
+        // Any other connection ends with the request that is given up.
+        if !self.stream {
+            return 0;
+        }
+        let writing = self.writing.read();
+        writing.as_ref().and_then(|(_, seat)| seat.as_ref()).map_or(0, |seat| seat.abandoned())
     }
 
     /// Has the task look at the state again.
@@ -431,7 +457,7 @@ impl Connection {
 
     /// The answer is complete: the next request may begin, or the connection ends.
     pub(crate) fn settle(self: &Arc<Self>, state: &mut State) {
-        state.exchange = None;
+        state.end_exchange();
         state.log_answer();
         state.watch_writable = false;
         if state.http.reply.close || state.http.reply.is_short() {
@@ -457,7 +483,7 @@ impl Connection {
     /// No further request is read; the connection ends when the output has left.
     pub(crate) fn begin_closing(self: &Arc<Self>, state: &mut State) {
         state.phase = Phase::Closing;
-        state.exchange = None;
+        state.end_exchange();
         drop(state.http.take_file());
         state.log_answer();
         state.http.intake.discard();
@@ -474,7 +500,7 @@ impl Connection {
             state.http.reply.coder = None;
             exchange.mark_aborted();
             exchange.keep_rest(state.http.intake.take_all());
-            self.server.app.signal(exchange, Signal::Aborted);
+            exchange.give_up(self.seat());
         }
     }
 

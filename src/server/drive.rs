@@ -102,7 +102,7 @@ impl Future for Drive {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => connection.end_of_input(),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => connection.lose(&mut connection.state.lock()),
+                Poll::Ready(Err(_)) => connection.vanish(),
             }
         }
     }
@@ -206,6 +206,15 @@ impl Connection {
         let mut state = self.state.lock();
         session::absorb(self, &mut state, bytes);
         self.flush(state);
+    }
+
+    /// The client has reset the connection.
+    fn vanish(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if let Some(session) = &mut state.socket {
+            session.forget_unheard();
+        }
+        self.lose(&mut state);
     }
 
     pub(super) fn end_of_input(self: &Arc<Self>) {

@@ -27,6 +27,7 @@ use crate::http::head::{self, Head, HeaderLines};
 use crate::router::Params;
 use crate::server::connection::{Connection, Locked};
 use crate::server::files::{self, Tried};
+use crate::server::overload::{Place, Seat};
 use crate::server::preface::Told;
 use crate::server::session;
 use crate::server::tls::Secure;
@@ -94,6 +95,8 @@ pub struct Exchange {
     /// The request head as it came.
     bytes: Box<[u8]>,
     stop: Mutex<Stop>,
+    /// Its place among the requests in progress.
+    place: Place,
     /// What had arrived of the body when the client went away.
     rest: Mutex<Vec<u8>>,
     /// User code asked for the next matching route.
@@ -112,6 +115,12 @@ impl std::fmt::Debug for Exchange {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let target = String::from_utf8_lossy(self.target());
         formatter.debug_struct("Exchange").field("target", &target).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -142,6 +151,7 @@ impl Exchange {
         head: Head,
         bytes: &[u8],
         stop: Stop,
+        place: Place,
     ) -> Arc<Self> {
         Arc::new(Self {
             connection,
@@ -149,6 +159,7 @@ impl Exchange {
             head,
             bytes: bytes.into(),
             stop: Mutex::new(stop),
+            place,
             rest: Mutex::default(),
             yielded: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -156,6 +167,38 @@ impl Exchange {
             responded: AtomicBool::new(false),
             user: OnceLock::new(),
         })
+    }
+
+    // ---- who works on it ------------------------------------------------------------------------------------------
+
+    /// Somebody works on the request from now on, until [`Exchange::end_work`]; both count. False when its client has gone
+    /// before anybody began: then nobody should.
+    pub fn begin_work(&self) -> bool {
+        self.place.begin()
+    }
+
+    /// Somebody who has called [`Exchange::begin_work`] has ended.
+    pub fn end_work(&self) {
+        self.place.end(&self.server().load);
+    }
+
+    /// Whether the client has gone, for good.
+    pub fn is_gone(&self) -> bool {
+        self.place.is_gone()
+    }
+
+    /// The client has gone: whoever works on the request hears so, and keeps the seat of the connection as long as that takes.
+    pub(crate) fn give_up(self: Arc<Self>, seat: Option<Arc<Seat>>) {
+        // What is queued to tell of it counts too.
+        self.place.begin();
+        self.place.give_up(&self.server().load, seat);
+        self.server().signal(&self, Signal::Aborted);
+        self.end_work();
+    }
+
+    /// The answer is complete.
+    pub(crate) fn leave(&self) {
+        self.place.leave(&self.server().load);
     }
 
     // ---- the request --------------------------------------------------------------------------------------------

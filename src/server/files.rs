@@ -140,6 +140,7 @@ fn over(connection: &Arc<Connection>, state: &mut State) {
     state.http.claimed = false;
     if let Some(exchange) = state.exchange.take() {
         exchange.mark_responded();
+        exchange.leave();
         connection.server.app.signal(exchange, Signal::Sent);
     }
     connection.settle(state);
@@ -323,6 +324,7 @@ fn cut(connection: &Arc<Connection>, state: &mut State) {
     state.http.file_leaves = true;
     if let Some(exchange) = state.exchange.take() {
         exchange.mark_responded();
+        exchange.leave();
         connection.server.app.signal(exchange, Signal::Sent);
     }
     connection.begin_closing(state);
@@ -361,11 +363,20 @@ impl Exchange {
         }
         match File::open(&path, Disk::Cached) {
             Err(OpenError::Wait) => {
-                let exchange = Arc::clone(self);
-                self.server().threads.first().spawn_blocking(move || {
+                let exchange = Arc::downgrade(self);
+                let asked = self.server().on_disk(move || {
+                    // Nobody waits for it when the client has gone.
+                    if exchange.strong_count() == 0 {
+                        return;
+                    }
                     let opened = File::open(&path, Disk::Wait).inspect(prime);
-                    exchange.send_opened(opened, &path, kind.as_deref(), coding.as_deref());
+                    if let Some(exchange) = exchange.upgrade() {
+                        exchange.send_opened(opened, &path, kind.as_deref(), coding.as_deref());
+                    }
                 });
+                if !asked {
+                    self.send_opened(Err(OpenError::Exhausted), Path::new(""), None, None);
+                }
             }
             opened => self.send_opened(opened, &path, kind.as_deref(), coding.as_deref()),
         }
@@ -410,8 +421,9 @@ impl Exchange {
     /// Looks for the file on the disk, and answers with it or passes the request on.
     pub(crate) fn find_file(self: &Arc<Self>, state: &mut State, directory: Arc<Directory>) {
         state.http.claimed = true;
-        let exchange = Arc::clone(self);
-        self.server().threads.first().spawn_blocking(move || {
+        let exchange = Arc::downgrade(self);
+        let asked = self.server().on_disk(move || {
+            let Some(exchange) = exchange.upgrade() else { return };
             let asked = Conditions::read(exchange.method(), exchange.header_block());
             let accepted = asked.accept_encoding.as_deref();
             let found = directory.find(exchange.path(), accepted, Disk::Wait);
@@ -434,6 +446,9 @@ impl Exchange {
                 }
             }
         });
+        if !asked {
+            answer_code(self.connection(), state, 503);
+        }
     }
 
     /// Whether a file is the answer, and is looked for, or on its way.

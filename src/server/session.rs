@@ -16,6 +16,7 @@ use crate::server::exchange::{Exchange, Stop};
 use crate::server::files::{self, Tried};
 use crate::server::http2;
 use crate::server::intake::IntakeError;
+use crate::server::overload;
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket;
 
@@ -204,10 +205,11 @@ fn begin_at(
             // Such routes are found by handshakes alone, or have been tried.
             Target::WebSocket(_) | Target::Files(_) => not_found(connection, state),
             Target::Handler { id, lane, lease, .. } => {
+                let Some(place) = overload::admit(connection, state, bytes.len()) else { return };
                 // It leaves at once: the flush that follows every read comes before any handler's cork.
                 connection.ask_for_body(state);
                 let stop = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
-                let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
+                let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop, place);
                 state.exchange = Some(Arc::clone(&exchange));
                 dispatch(connection, state, exchange, *lane);
             }
@@ -236,11 +238,12 @@ fn begin_files(
             Tried::Answered => return,
             Tried::Absent => skipped += 1,
             Tried::Wait => {
+                let Some(place) = overload::admit(connection, state, bytes.len()) else { return };
                 // Who takes it, and how much, is known when the disk has answered.
                 state.http.intake.defer(connection.server.config.max_body_size);
                 let directory = Arc::clone(directory);
                 let stop = Stop::at_files(skipped, Lane::Turn);
-                let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop);
+                let exchange = Exchange::new(Arc::clone(connection), state.current, head, bytes, stop, place);
                 state.exchange = Some(Arc::clone(&exchange));
                 exchange.find_file(state, directory);
                 return;
@@ -385,6 +388,9 @@ pub(crate) fn answer(connection: &Connection, state: &mut State, code: u16) {
     // Neither can fail: both are ours and valid. Were they not, the answer would still be well-formed.
     let _ = state.http.reply.head.set_status(code);
     let _ = state.http.reply.head.header(b"Content-Type", b"text/plain");
+    if code == 503 {
+        let _ = state.http.reply.head.header(b"Retry-After", overload::RETRY_AFTER);
+    }
     whole(connection, state, body);
 }
 

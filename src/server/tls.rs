@@ -29,14 +29,19 @@ pub struct Secure {
 pub struct ServerName {
     name: Box<str>,
     /// Dropped with it, which is what the handshake waits for.
-    _asked: oneshot::Sender<()>,
+    asked: oneshot::Sender<()>,
 }
 
 impl ServerName {
     /// A name to ask for, and what tells that the answer is there.
     pub(crate) fn ask(name: &str) -> (Self, oneshot::Receiver<()>) {
         let (asked, answered) = oneshot::channel();
-        (Self { name: name.into(), _asked: asked }, answered)
+        (Self { name: name.into(), asked }, answered)
+    }
+
+    /// Whether the client has gone that asked.
+    pub(crate) fn is_moot(&self) -> bool {
+        self.asked.is_closed()
     }
 
     /// The name, in lower case as the client sent it.

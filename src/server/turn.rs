@@ -3,7 +3,6 @@
 //! Whoever holds it runs what any thread has queued, so the others never wait for the interpreter; they go on with
 //! sockets.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +11,14 @@ use parking_lot::Mutex;
 
 use crate::app::{App, Job};
 use crate::server::batch::{self, Held};
+use crate::server::overload::Backlog;
 
 /// Jobs run before the holder looks at its sockets again.
 const BATCH: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Turn {
-    queue: Mutex<VecDeque<Job>>,
+    queue: Mutex<Backlog>,
     held: AtomicBool,
     /// What user code has sent in the present run.
     sent: Mutex<Option<Arc<Held>>>,
@@ -27,7 +27,7 @@ pub(crate) struct Turn {
 impl Turn {
     /// Queues a job; true when somebody has to be woken to run it.
     pub(crate) fn push(&self, job: Job) -> bool {
-        self.queue.lock().push_back(job);
+        self.queue.lock().push(job);
         !self.held.load(Ordering::SeqCst)
     }
 
@@ -50,7 +50,7 @@ impl Turn {
         let _batch = batch::open();
         *self.sent.lock() = Some(batch::held());
         let _release = Release(self);
-        let mut jobs = std::iter::from_fn(|| self.queue.lock().pop_front()).take(BATCH);
+        let mut jobs = std::iter::from_fn(|| self.queue.lock().pop()).take(BATCH);
         // Forbidden, and yet: the hook has said what panicked and where, and this thread with its sockets must live on.
         let _ = catch_unwind(AssertUnwindSafe(|| app.run(&mut jobs)));
         // What is published in the next run comes behind this, whichever thread holds the turn then.
@@ -68,7 +68,7 @@ impl Turn {
 
     /// Takes what is queued.
     pub(crate) fn take_all(&self) -> Vec<Job> {
-        std::mem::take(&mut *self.queue.lock()).into()
+        self.queue.lock().take()
     }
 }
 

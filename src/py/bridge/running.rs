@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pyo3::prelude::*;
 
 use crate::app::{Job, Lane};
-use crate::py::bridge::{Posted, PyApp};
+use crate::py::bridge::PyApp;
 use crate::py::listeners::Listeners;
 use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch};
 
@@ -36,8 +36,8 @@ thread_local! {
 }
 
 impl PyApp {
-    pub(super) fn queue(&self, posted: Posted) {
-        self.queue.lock().push_back(posted);
+    pub(super) fn queue(&self, job: Job) {
+        self.queue.lock().push(job);
         self.wake();
     }
 
@@ -83,19 +83,21 @@ impl PyApp {
         let mut ran = false;
         let mut since = Instant::now();
         for _ in 0..BATCH {
-            let Some(posted) = self.queue.lock().pop_front() else { break };
-            if ran {
-                flush_if_late(py, &mut since);
-            }
-            ran = true;
-            match posted {
-                Posted::Job(job) => self.run_job(py, job, Lane::Loop),
-                Posted::Drained => {
+            let next = self.queue.lock().pop();
+            let Some(job) = next else {
+                if self.drained.swap(false, Ordering::SeqCst) {
+                    ran = true;
                     if let Err(error) = self.hooks.drained.call0(py) {
                         error.write_unraisable(py, Some(self.application.bind(py)));
                     }
                 }
+                break;
+            };
+            if ran {
+                flush_if_late(py, &mut since);
             }
+            ran = true;
+            self.run_job(py, job, Lane::Loop);
         }
         self.flush_sent(py);
         ran
@@ -105,7 +107,7 @@ impl PyApp {
     pub(crate) fn arm(&self, py: Python<'_>) -> bool {
         self.flush_sent(py);
         self.sleeping.store(true, Ordering::SeqCst);
-        if self.queue.lock().is_empty() {
+        if self.queue.lock().is_empty() && !self.drained.load(Ordering::SeqCst) {
             return true;
         }
         self.sleeping.store(false, Ordering::SeqCst);
@@ -196,9 +198,10 @@ impl PyApp {
                     exchange.uncork();
                 }
             }
-            Job::Signal(exchange, signal) => guarded(&exchange, || {
-                Listeners::deliver(py, self, &exchange, signal, lane);
-            }),
+            Job::Signal(exchange, signal) => {
+                guarded(&exchange, || Listeners::deliver(py, self, &exchange, signal, lane));
+                exchange.end_work();
+            }
             // Dropped with the job, which is when the handshake goes on.
             Job::ServerName(asked) => self.ask_server_name(py, &asked),
             Job::Note(note) => {

@@ -156,7 +156,7 @@ impl Connection {
             Sent::Cold => {
                 let connection = Arc::clone(self);
                 let mut body = body;
-                self.server.threads.first().spawn_blocking(move || {
+                let asked = self.server.on_disk(move || {
                     body.warm();
                     let mut state = connection.state.lock();
                     if state.phase == Phase::Busy && state.current == body.number {
@@ -164,6 +164,9 @@ impl Connection {
                         connection.wake();
                     }
                 });
+                if !asked {
+                    super::cut(self, state);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::Shutdown;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::server::{Acceptor, UnbufferedServerConnection};
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use crate::app::{Job, Lane};
 use crate::net::Accepted;
 use crate::server::Server;
-use crate::server::drive::Drive;
+use crate::server::drive::{Drive, with_scratch};
 use crate::server::http2;
 use crate::server::preface::Greeting;
 use crate::server::stream::{Peer, Reading, Writing, split};
@@ -206,13 +207,20 @@ async fn select(
     if let (Some(lane), Some(name)) = (asks, &name)
         && !certificates.knows(name)
     {
-        let (question, answered) = ServerName::ask(name);
+        let (question, mut answered) = ServerName::ask(name);
         match lane {
             Lane::Turn => server.push(Job::ServerName(question)),
             Lane::Loop => server.post(Job::ServerName(question)),
         }
-        // It is never answered but by being dropped.
-        let _ = answered.await;
+        loop {
+            tokio::select! {
+                biased;
+                // It is never answered but by being dropped.
+                _ = &mut answered => break,
+                // A client that goes meanwhile takes its question along.
+                received = shaking.receive(), if shaking.input.len() < MOST => received?,
+            }
+        }
     }
     Ok(certificates.select(name.as_deref()))
 }
@@ -228,10 +236,17 @@ impl Shaking {
         if held >= MOST {
             return Err(Failure::Gone("its messages are too large".into()));
         }
-        self.input.resize(held + READ, 0);
-        let read = poll_fn(|context| self.reading.poll_read(context, &mut self.input[held..])).await;
-        self.input.truncate(held + *read.as_ref().unwrap_or(&0));
-        match read? {
+        let Self { reading, input, .. } = self;
+        let read = poll_fn(|context| {
+            with_scratch(|scratch| {
+                let read = reading.poll_read(context, &mut scratch[..READ]);
+                if let Poll::Ready(Ok(count)) = read {
+                    input.extend_from_slice(&scratch[..count]);
+                }
+                read
+            })
+        });
+        match read.await? {
             0 => Err(Failure::Gone("the client has gone".into())),
             _ => Ok(()),
         }

@@ -7,6 +7,7 @@ use crate::app::{Behavior, Lane};
 use crate::config::SocketConfig;
 use crate::pubsub::Topic;
 use crate::server::connection::{Connection, Phase, State};
+use crate::server::overload::Seat;
 use crate::server::websocket::ending::{Finish, end, finish, perform};
 use crate::server::websocket::event::Event;
 use crate::server::websocket::timers::Timers;
@@ -55,6 +56,8 @@ pub(crate) struct Session {
     pub(super) finish: Option<Box<Finish>>,
     /// A fragmented message is being sent; what else is sent waits here until it is complete.
     pub(super) fragments: Option<Box<super::send::Fragments>>,
+    /// The place of the connection, which is gone: kept until user code has dealt with what came before.
+    seat: Option<Arc<Seat>>,
 }
 
 impl Session {
@@ -81,6 +84,7 @@ impl Session {
             pongs: 0,
             finish: None,
             fragments: None,
+            seat: None,
         }
     }
 
@@ -133,8 +137,32 @@ impl Session {
     /// Whatever is sent from now on and whatever has come is pointless; false when it had ended before.
     pub(super) fn cut(&mut self) -> bool {
         self.finish = None;
-        self.events.retain(|event| !event.is_moot());
+        let load = &mut self.load;
+        self.events.retain(|event| {
+            let kept = !event.is_moot();
+            *load = load.saturating_sub(if kept { 0 } else { event.weight() });
+            kept
+        });
         self.is_open()
+    }
+
+    /// The client has reset its connection: nobody waits for what it sent last. Whoever has said goodbye before is believed.
+    pub(crate) fn forget_unheard(&mut self) {
+        if self.finish.is_none() {
+            self.cut();
+        }
+    }
+
+    /// The connection is gone, its place among the connections is not before user code has dealt with what came of it.
+    pub(crate) fn keep_seat(&mut self, seat: Option<Arc<Seat>>) {
+        self.seat = seat;
+        self.give_seat_back();
+    }
+
+    fn give_seat_back(&mut self) {
+        if self.seat.is_some() && self.is_settled() && !self.is_open() {
+            self.seat = None;
+        }
     }
 
     /// Bytes that wait for the client, `outside` of them beyond what the kernel has taken.
@@ -241,6 +269,7 @@ impl Session {
     /// Counts an event as dealt with; true when reading may go on.
     pub(super) fn finish(&mut self, weight: usize) -> bool {
         self.load = self.load.saturating_sub(weight);
+        self.give_seat_back();
         let resumes = self.paused && self.load <= self.config().inbound_buffer / 2;
         self.paused &= !resumes;
         resumes
@@ -254,6 +283,7 @@ impl Session {
             Some(_) => self.requeue(handle),
             None => {
                 self.scheduled = false;
+                self.give_seat_back();
                 // Most sockets are idle most of the time: their queue takes its room when it is needed.
                 self.events = VecDeque::new();
             }

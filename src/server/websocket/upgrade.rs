@@ -10,6 +10,7 @@ use crate::http::response::{BodyKind, RequestInfo};
 use crate::router::Params;
 use crate::server::connection::{Connection, Phase, State};
 use crate::server::exchange::{Exchange, Stop};
+use crate::server::overload;
 use crate::server::session;
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::event::Event;
@@ -61,7 +62,8 @@ pub(crate) fn begin(
         return false;
     };
     let stop = Stop::at_upgrade(listener, params.clone(), Arc::clone(behavior), 0);
-    let exchange = Exchange::new(Arc::clone(connection), state.current, head.clone(), bytes, stop);
+    let Some(place) = overload::admit(connection, state, bytes.len()) else { return false };
+    let exchange = Exchange::new(Arc::clone(connection), state.current, head.clone(), bytes, stop, place);
     state.exchange = Some(Arc::clone(&exchange));
     session::dispatch(connection, state, exchange, listener.lane);
     false
@@ -142,7 +144,7 @@ pub(crate) fn open(
         log.opened();
     }
     // HTTP is over on this connection, and so is every exchange.
-    state.exchange = None;
+    state.end_exchange();
     state.corked = false;
     state.searched = 0;
     state.phase = Phase::Socket;

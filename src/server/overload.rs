@@ -1,0 +1,297 @@
+//! What may wait, and what happens when too much does: the one place that counts it. `docs/limits.md` tells users the same.
+//!
+//! | what waits | bound | at the bound |
+//! |---|---|---|
+//! | connections | `max_connections`, by [`Seat`]s | nobody is accepted: clients wait in the kernel |
+//! | requests in progress, queued ones included | `max_requests`, and `max_header_memory` for their heads, by [`Place`]s | 503 with `Retry-After`, closed |
+//! | requests of one connection whose clients have given them up and whose handlers still run | `max_concurrent_streams` | 503 |
+//! | jobs for the turn and for the loop | what they are of: requests, sockets, handshakes (a [`Backlog`] each) | |
+//! | messages of a socket | `inbound_buffer` | its socket is not read |
+//! | questions for server names | the connections in their handshake | |
+//! | notes | `notes::MOST` | dropped and counted |
+//! | files that the disk has to be asked for | [`DISK`] | 503 |
+//!
+//! What is dropped first is the work of clients that have gone. A request that waits is held by its connection alone, and a
+//! queue knows it by a [`Weak`]: when the client goes, the request goes at once, with its head, and whoever comes to its turn
+//! finds nothing. What has begun runs on, as `on_aborted` has it, and keeps its seat until its handler has ended: a client
+//! cannot have more work done by leaving than by staying.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::app::Job;
+use crate::config::Config;
+use crate::server::Server;
+use crate::server::connection::{Connection, State};
+use crate::server::exchange::Exchange;
+use crate::server::session;
+
+/// Where the count of requests begins in the word that counts them and their bytes.
+const COUNT: u32 = 40;
+const BYTES: u64 = (1 << COUNT) - 1;
+/// Entries of a queue, below which nobody looks for those that have come to nothing.
+const SWEEP: usize = 1024;
+/// Pieces of work that wait for the disk.
+const DISK: usize = 4096;
+/// Seconds after which a client that was turned away may come again.
+pub(crate) const RETRY_AFTER: &[u8] = b"1";
+
+// ---- connections --------------------------------------------------------------------------------------------------------
+
+/// The right to have a socket open. Held by the connection, its streams, and by what runs for a client that has gone.
+pub(crate) struct Seat {
+    _permit: OwnedSemaphorePermit,
+    /// Requests whose client has given them up and whose handlers still run.
+    abandoned: AtomicUsize,
+}
+
+impl Seat {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Arc<Self> {
+        Arc::new(Self { _permit: permit, abandoned: AtomicUsize::new(0) })
+    }
+
+    /// How many of its requests run for nobody.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+/// A seat that is kept by what runs for a client that has gone.
+struct Kept(Arc<Seat>);
+
+impl Kept {
+    fn new(seat: Arc<Seat>) -> Self {
+        seat.abandoned.fetch_add(1, Ordering::Relaxed);
+        Self(seat)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.abandoned.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// ---- requests -----------------------------------------------------------------------------------------------------------
+
+/// Counts what is in progress on one server.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// Requests, and the bytes that they take: one addition counts both.
+    requests: AtomicU64,
+    most: u64,
+    most_bytes: u64,
+    /// Pieces of work that wait for the disk.
+    disk: AtomicUsize,
+}
+
+impl Load {
+    pub(crate) fn new(config: &Config) -> Self {
+        let default = config.max_connections.max(Config::REQUESTS);
+        let most = config.max_requests.unwrap_or(default) as u64;
+        Self {
+            requests: AtomicU64::new(0),
+            // Both fit their part of the word with room to spare for those that are about to be turned away.
+            most: most.min((1 << 23) - 1),
+            most_bytes: (config.max_header_memory as u64).min(BYTES / 2),
+            disk: AtomicUsize::new(0),
+        }
+    }
+
+    /// Counts a request; none when there are too many.
+    fn enter(&self, head: usize) -> Option<u64> {
+        let weight = (1 << COUNT) | (head as u64).min(u64::from(u32::MAX));
+        let after = self.requests.fetch_add(weight, Ordering::Relaxed) + weight;
+        // One at least is let in, however large: its size has a limit of its own.
+        if after >> COUNT > self.most || (after & BYTES > self.most_bytes && after >> COUNT > 1) {
+            self.requests.fetch_sub(weight, Ordering::Relaxed);
+            return None;
+        }
+        Some(weight)
+    }
+
+    /// Requests in progress.
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed) >> COUNT
+    }
+}
+
+/// The client has gone.
+const GONE: u32 = 1 << 30;
+/// The request counts no longer.
+const LEFT: u32 = 1 << 31;
+
+/// The place of a request among those in progress: from its head until its answer is complete, or, when its client goes before,
+/// until nobody works on it any more.
+pub(crate) struct Place {
+    weight: u64,
+    /// How many work on it (a handler that runs, an event that is queued), and the two flags above.
+    state: AtomicU32,
+    seat: Mutex<Option<Kept>>,
+}
+
+impl Place {
+    /// Somebody works on the request from now on. False when its client has gone, and nobody has begun.
+    pub(crate) fn begin(&self) -> bool {
+        let before = self.state.fetch_add(1, Ordering::AcqRel);
+        before & GONE == 0 || before & !(GONE | LEFT) > 0
+    }
+
+    /// The client has gone.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state.load(Ordering::Acquire) & GONE != 0
+    }
+
+    /// Somebody has ended.
+    pub(crate) fn end(&self, load: &Load) {
+        let before = self.state.fetch_sub(1, Ordering::AcqRel);
+        if before & GONE != 0 && before & !(GONE | LEFT) == 1 {
+            self.leave(load);
+            drop(self.seat.lock().take());
+        }
+    }
+
+    /// The client goes. `seat` is kept as long as somebody works on the request.
+    pub(crate) fn give_up(&self, load: &Load, seat: Option<Arc<Seat>>) {
+        if self.state.load(Ordering::Acquire) & !(GONE | LEFT) > 0 {
+            // First kept and then told, so that whoever ends now finds it.
+            *self.seat.lock() = seat.map(Kept::new);
+        }
+        let before = self.state.fetch_or(GONE, Ordering::AcqRel);
+        if before & !(GONE | LEFT) == 0 {
+            self.leave(load);
+            drop(self.seat.lock().take());
+        }
+    }
+
+    /// The answer is complete, or nobody is left who could want one.
+    pub(crate) fn leave(&self, load: &Load) {
+        if self.state.fetch_or(LEFT, Ordering::AcqRel) & LEFT == 0 {
+            load.requests.fetch_sub(self.weight, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
+pub(crate) fn admit(connection: &Arc<Connection>, state: &mut State, head: usize) -> Option<Place> {
+    let server = &connection.server;
+    if connection.abandoned() < server.config.max_concurrent_streams as usize
+        && let Some(weight) = server.load.enter(head)
+    {
+        return Some(Place { weight, state: AtomicU32::new(0), seat: Mutex::new(None) });
+    }
+    session::refuse(connection, state, 503);
+    None
+}
+
+// ---- queues -------------------------------------------------------------------------------------------------------------
+
+/// A queue of jobs, which lets go of what has come to nothing.
+#[derive(Default)]
+pub struct Backlog {
+    queue: VecDeque<Waiting>,
+    /// How many there were when all were last looked at.
+    swept: usize,
+}
+
+impl std::fmt::Debug for Backlog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Backlog").field("length", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+enum Waiting {
+    /// Its connection holds it, as long as there is a client.
+    Request(Weak<Exchange>),
+    Job(Job),
+}
+
+impl Waiting {
+    fn is_moot(&self) -> bool {
+        match self {
+            Self::Request(exchange) => exchange.strong_count() == 0,
+            Self::Job(Job::ServerName(asked)) => asked.is_moot(),
+            Self::Job(_) => false,
+        }
+    }
+}
+
+impl Backlog {
+    /// Queues a job.
+    pub fn push(&mut self, job: Job) {
+        if self.queue.len() >= SWEEP.max(2 * self.swept) {
+            self.queue.retain(|waiting| !waiting.is_moot());
+            self.swept = self.queue.len();
+        }
+        self.queue.push_back(match job {
+            Job::Request(exchange) => Waiting::Request(Arc::downgrade(&exchange)),
+            job => Waiting::Job(job),
+        });
+    }
+
+    /// Takes the first job that somebody still wants.
+    pub fn pop(&mut self) -> Option<Job> {
+        loop {
+            let Some(waiting) = self.queue.pop_front() else {
+                // A burst is over: its room is given back.
+                if self.queue.capacity() > SWEEP {
+                    *self = Self::default();
+                }
+                return None;
+            };
+            match waiting {
+                Waiting::Request(exchange) => {
+                    if let Some(exchange) = exchange.upgrade() {
+                        return Some(Job::Request(exchange));
+                    }
+                }
+                Waiting::Job(job) if matches!(&job, Job::ServerName(asked) if asked.is_moot()) => {}
+                Waiting::Job(job) => return Some(job),
+            }
+        }
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Takes all jobs that somebody still wants.
+    pub fn take(&mut self) -> Vec<Job> {
+        std::iter::from_fn(|| self.pop()).collect()
+    }
+}
+
+// ---- the disk -----------------------------------------------------------------------------------------------------------
+
+/// One piece of work that waits for the disk, or is done there.
+struct Disk(Arc<Server>);
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        self.0.load.disk.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Server {
+    /// Has `work` done where it may wait for the disk. False when too much waits there, or no thread can be made: it may not
+    /// be done then, and whoever wants it has to say so to the client.
+    pub(crate) fn on_disk(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) -> bool {
+        if self.load.disk.fetch_add(1, Ordering::Relaxed) >= DISK {
+            self.load.disk.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        let counted = Disk(Arc::clone(self));
+        let work = move || {
+            let _counted = counted;
+            work();
+        };
+        // The pool panics when the system gives it no first thread.
+        let spawn = || drop(self.threads.first().spawn_blocking(work));
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(spawn)).is_ok()
+    }
+}

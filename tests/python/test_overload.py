@@ -1,0 +1,372 @@
+"""More is asked than can be done: work of clients that have gone costs nothing, what waits is bounded, others are served."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from h2_client import H2Client
+from socketify import App
+from support import Gate, until
+from tls_client import Certificates, TlsClient, genuine_hello
+
+Serve = Callable[..., Any]
+
+#: A head of 60 KB.
+PAD = "X-Pad: " + "a" * 60_000
+#: Seconds in which an honest client is answered whatever the others do. Far more than it takes: it tells a hang.
+PROMPT = 5.0
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def block(path: bytes, extra: bytes = b"") -> bytes:
+    """A GET in HPACK, without Huffman codes."""
+    return b"\x82\x86\x04" + bytes([len(path)]) + path + b"\x01\x01x" + extra
+
+
+#: A field of 4000 bytes that goes into the table of HPACK, and the byte that stands for it from then on.
+LARGE_FIELD = b"\x40\x03pad\x7f\xa1\x1e" + b"a" * 4000
+AGAIN = b"\xbe"
+
+
+def memory(pid: int | None = None) -> int:
+    """Bytes that a process has in memory."""
+    with open(f"/proc/{pid or os.getpid()}/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def requests(running: Any) -> int:
+    return int(running.app._server.request_count())
+
+
+class Blocked:
+    """An application whose first plain handler, or the loop, stands until the gate opens."""
+
+    def __init__(self, serve: Serve, **options: Any) -> None:
+        self.gate = Gate()
+        self.ran: list[str] = []
+        self.running = serve(self.routes, **options)
+        self.blocker = self.running.client()
+
+    def routes(self, app: App) -> None:
+        def block(res: Any, req: Any) -> None:
+            self.gate.pass_through()
+            res.end("blocked")
+
+        async def block_loop(res: Any, req: Any) -> None:
+            block(res, req)
+
+        def plain(res: Any, req: Any) -> None:
+            self.ran.append(req.get_url())
+            res.end("plain")
+
+        async def coroutine(res: Any, req: Any) -> None:
+            plain(res, req)
+
+        app.get("/block", block).get("/block-loop", block_loop)
+        app.get("/def", plain).get("/async", coroutine)
+
+    def begin(self, kind: str) -> None:
+        self.blocker.request("GET", "/block" if kind == "def" else "/block-loop")
+        self.gate.arrived()
+
+    def end(self) -> None:
+        self.gate.open()
+        assert self.blocker.answer().body == b"blocked"
+        self.blocker.close()
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+def test_what_clients_left_behind_is_never_run(serve: Serve, kind: str) -> None:
+    """Requests that wait for their handler go with their clients, and so does their memory."""
+    blocked = Blocked(serve)
+    blocked.begin(kind)
+    before = memory()
+    for _ in range(20):
+        clients = [blocked.running.client() for _ in range(100)]
+        for client in clients:
+            client.request("GET", "/" + kind, PAD)
+        until(lambda: requests(blocked.running) >= 100, "all wait")
+        for client in clients:
+            client.reset()
+        until(lambda: requests(blocked.running) == 1, "they count no more")
+    # 2000 heads of 60 KB are 120 MB.
+    assert memory() - before < 40 << 20
+    with blocked.running.client() as honest:
+        honest.request("GET", "/" + kind)
+        until(lambda: requests(blocked.running) == 2, "the honest one waits")
+        began = time.monotonic()
+        blocked.end()
+        assert honest.answer().body == b"plain"
+        assert time.monotonic() - began < PROMPT
+    assert blocked.ran == ["/" + kind]
+
+
+@pytest.mark.parametrize("kind", ["def", "async"])
+@pytest.mark.parametrize("how", ["streams", "connections"])
+def test_what_streams_left_behind_is_never_run(serve: Serve, kind: str, how: str) -> None:
+    """The same over HTTP/2, where a head of 60 KB costs its client 30 bytes."""
+    blocked = Blocked(serve)
+    blocked.begin(kind)
+    path = b"/" + kind.encode()
+    before = memory()
+    for _ in range(8):
+        with socket.create_connection(("127.0.0.1", blocked.running.port), 20) as sock:
+            sock.sendall(PREFACE + frame(4) + frame(1, 5, 1, block(path, LARGE_FIELD)))
+            numbers = range(3, 201, 2)
+            for number in numbers:
+                sock.sendall(frame(1, 5, number, block(path, AGAIN * 15)))
+            until(lambda: requests(blocked.running) == 101, "all wait")
+            if how == "streams":
+                for number in (1, *numbers):
+                    sock.sendall(frame(3, 0, number, struct.pack(">I", 8)))
+                until(lambda: requests(blocked.running) == 1, "they count no more")
+        until(lambda: requests(blocked.running) == 1, "they count no more")
+    assert memory() - before < 20 << 20
+    with H2Client(blocked.running.port) as honest:
+        number = honest.request(path.decode())
+        until(lambda: requests(blocked.running) == 2, "the honest one waits")
+        blocked.end()
+        assert honest.answer(number).status == 200
+    assert blocked.ran == [path.decode()]
+
+
+def test_requests_in_progress_are_bounded(serve: Serve) -> None:
+    """One more gets 503, with the advice to come again; whoever waits is served."""
+    blocked = Blocked(serve, max_requests=3)
+    blocked.begin("def")
+    with blocked.running.client() as first, blocked.running.client() as second:
+        first.request("GET", "/def")
+        second.request("GET", "/async")
+        # The loop is free: it has been answered, and counts no more.
+        assert second.answer().body == b"plain"
+        second.request("GET", "/def")
+        until(lambda: requests(blocked.running) == 3, "all places are taken")
+        for target in ("/def", "/async"):
+            with blocked.running.client() as third:
+                answer = third.get(target)
+                assert (answer.status, answer.header("Retry-After"), answer.header("Connection")) == (
+                    503,
+                    "1",
+                    "close",
+                )
+                assert third.rest() == b""
+        with H2Client(blocked.running.port) as multiplexed:
+            stream = multiplexed.get("/def")
+            assert stream.status == 503
+            # What no handler answers has its answer.
+            assert multiplexed.get("/nothing").status == 404
+        blocked.end()
+        assert first.answer().body == second.answer().body == b"plain"
+    until(lambda: requests(blocked.running) == 0, "nothing is in progress")
+
+
+def test_heads_of_requests_in_progress_are_bounded(serve: Serve) -> None:
+    """However many there may be, their heads take only so much."""
+    blocked = Blocked(serve, max_header_memory=150_000)
+    blocked.begin("def")
+    inside = [blocked.running.client().request("GET", "/def", PAD) for _ in range(2)]
+    until(lambda: requests(blocked.running) == 3, "two large heads wait")
+    with blocked.running.client() as third:
+        assert third.get("/def", PAD).status == 503
+    with blocked.running.client() as small:
+        small.request("GET", "/def")
+        until(lambda: requests(blocked.running) == 4, "a small one still has room")
+        blocked.end()
+        assert small.answer().body == b"plain"
+    for client in inside:
+        assert client.answer().body == b"plain"
+        client.close()
+
+
+@pytest.mark.parametrize("how", ["coroutine", "returned", "run_async"])
+def test_coroutines_of_clients_that_have_gone_keep_their_place(serve: Serve, how: str) -> None:
+    """They run on, as `on_aborted` has it; but no client can have more of them by leaving than by staying."""
+    running_now = 0
+    most = 0
+    gates: list[asyncio.Event] = []
+
+    async def wait() -> None:
+        nonlocal running_now, most
+        running_now += 1
+        most = max(most, running_now)
+        await gates[0].wait()
+        running_now -= 1
+
+    def configure(app: App) -> None:
+        async def coroutine(res: Any, req: Any) -> None:
+            await wait()
+
+        def returned(res: Any, req: Any) -> Any:
+            return wait()
+
+        def spawned(res: Any, req: Any) -> None:
+            res.run_async(wait())
+
+        app.on_start(lambda: gates.append(asyncio.Event()))
+        app.get("/", {"coroutine": coroutine, "returned": returned, "run_async": spawned}[how])
+        app.get("/fine", lambda res, req: res.end("fine"))
+
+    running = serve(configure, max_connections=10)
+    for _ in range(10):
+        client = running.client()
+        reached = running_now + 1
+        client.request()
+        until(lambda reached=reached: running_now == reached, "it runs")
+        client.reset()
+    with running.client() as honest:
+        honest.request("GET", "/fine")
+        honest.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            honest.receive()
+        honest.socket.settimeout(20)
+        running.app.loop.loop.call_soon_threadsafe(gates[0].set)
+        assert honest.answer().body == b"fine"
+    assert most == 10
+    until(lambda: running_now == 0, "all have ended")
+
+
+def test_streams_that_were_given_up_are_bounded_while_their_handlers_run(serve: Serve) -> None:
+    """A connection has as many of them as it may have open; then it is told to come again."""
+    entered = 0
+    gates: list[asyncio.Event] = []
+
+    def configure(app: App) -> None:
+        async def wait(res: Any, req: Any) -> None:
+            nonlocal entered
+            entered += 1
+            await gates[0].wait()
+            res.end("late")
+
+        app.on_start(lambda: gates.append(asyncio.Event()))
+        app.get("/", wait)
+
+    running = serve(configure, max_concurrent_streams=4)
+    with H2Client(running.port) as client:
+        for turn in range(4):
+            number = client.request("/")
+            until(lambda turn=turn: entered == turn + 1, "the handler runs")
+            client.h2.reset_stream(number, 8)
+            # The second is answered when the reset has been dealt with.
+            assert client.get("/none").status == client.get("/none").status == 404
+        assert requests(running) == 4
+        assert client.get("/").status == 503
+        running.app.loop.loop.call_soon_threadsafe(gates[0].set)
+        until(lambda: requests(running) == 0, "all have ended")
+        assert client.get("/").status == 200
+    assert entered == 5
+
+
+def test_objects_that_are_kept_hold_no_place(serve: Serve) -> None:
+    """Whoever keeps a response whose client has gone, and works on it no more, keeps nobody out."""
+    kept: list[Any] = []
+
+    def configure(app: App) -> None:
+        async def coroutine(res: Any, req: Any) -> None:
+            kept.append(res)
+
+        async def failing(res: Any, req: Any) -> None:
+            kept.append(res)
+            res.write("begun")
+            raise ValueError("as planned")
+
+        app.get("/def", lambda res, req: kept.append(res)).get("/async", coroutine).get("/failing", failing)
+        app.get("/fine", lambda res, req: res.end("fine"))
+        app.set_error_handler(lambda error, res, req: None)
+
+    running = serve(configure, max_connections=2, max_requests=2)
+    for turn, target in enumerate(["/def", "/async", "/failing"] * 3):
+        client = running.client()
+        client.request("GET", target)
+        until(lambda turn=turn: len(kept) == turn + 1, "the handler has run")
+        client.reset()
+        with running.client() as honest:
+            assert honest.get("/fine").body == b"fine"
+    assert requests(running) == 0
+
+
+def test_sockets_that_have_gone_keep_their_place_until_all_is_told(serve: Serve) -> None:
+    """What a client that resets has sent last is dropped; its end is told, and counts until then."""
+    gate = Gate()
+    heard: list[str] = []
+
+    def configure(app: App) -> None:
+        def message(ws: Any, message: Any, opcode: Any) -> None:
+            heard.append(message)
+            if message == "first":
+                gate.pass_through()
+
+        app.ws("/ws", {"message": message, "close": lambda ws, code, reason: heard.append("close")})
+        app.get("/", lambda res, req: res.end("fine"))
+
+    running = serve(configure, max_connections=3)
+    stays = running.websocket("/ws")
+    stays.send_text("first")
+    gate.arrived()
+    gone = []
+    for _ in range(2):
+        client = running.client()
+        client.send(
+            b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        client.until(b"\r\n\r\n")
+        client.send(b"\x81\x84\0\0\0\0lost" * 100)
+        gone.append(client)
+    until(lambda: running.app._server.connection_count() == 3, "all are in")
+    time.sleep(0.05)
+    for client in gone:
+        client.reset()
+    until(lambda: running.app._server.connection_count() == 1, "they are gone")
+    with running.client() as honest:
+        honest.request("GET", "/")
+        honest.socket.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            honest.receive()
+        honest.socket.settimeout(20)
+        gate.open()
+        assert honest.answer().body == b"fine"
+    until(lambda: heard.count("close") == 2, "their ends are told")
+    assert "lost" not in heard
+    stays.close()
+
+
+def test_questions_of_clients_that_have_gone_are_not_asked(serve: Serve, certificates: Certificates) -> None:
+    """User code is asked for the server names of clients that still wait."""
+    gate = Gate()
+    asked: list[str] = []
+
+    def configure(app: App) -> None:
+        app.missing_server_name(asked.append)
+
+        def block(res: Any, req: Any) -> None:
+            gate.pass_through()
+            res.end("blocked")
+
+        app.get("/block", block).get("/", lambda res, req: res.end("fine"))
+
+    running = serve(configure, options=certificates.options())
+    context = certificates.context()
+    with TlsClient(running.port, context) as blocker:
+        del asked[:]
+        blocker.request("GET", "/block")
+        gate.arrived()
+        hello = genuine_hello(context)
+        for _ in range(50):
+            client = running.client()
+            client.send(hello)
+            client.reset()
+        gate.open()
+        assert blocker.answer().body == b"blocked"
+    assert len(asked) <= 1
