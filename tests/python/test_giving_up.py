@@ -81,7 +81,7 @@ class Steps:
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_nobody_asks_any_more(serve: Serve, name: str) -> None:
-    """Beyond ``body_buffer`` the client has to wait, and ``body_timeout`` is not for a body that nobody reads."""
+    """Beyond ``body_buffer`` the client has to wait."""
     steps = Steps()
     size = 48 * 1024 * 1024
 
@@ -93,16 +93,33 @@ def test_nobody_asks_any_more(serve: Serve, name: str) -> None:
             total += len(piece)
         res.end(f"{total}")
 
-    running = serve(lambda app: app.post("/", handler), body_timeout=0.3, body_buffer=65_536)
+    running = serve(lambda app: app.post("/", handler), body_buffer=65_536)
     with running.client() as client:
         begin(client, size, FORM)
         assert steps.heard() == "gave up"
-        # It waits longer for the client than the timeout is.
         taken = client.flood(bytes(size))
         assert taken < 24 * 1024 * 1024, "the body was taken while nobody asked"
         steps.go_on()
         client.send(bytes(size - taken))
         assert client.answer().body == b"%d" % size
+
+
+@pytest.mark.parametrize("name", ["get_data", "stream"])
+def test_no_timeout_for_a_body_that_nobody_reads(serve: Serve, name: str) -> None:
+    """``body_timeout`` is for clients that are late, and this one is not."""
+    steps = Steps()
+
+    async def handler(res: Any, req: Any) -> None:
+        await give_up(WHOLE[name](res, req))
+        await asyncio.sleep(2.5)
+        steps.said.put("asks again")
+        res.end(b"".join([piece async for piece in req.stream()]))
+
+    running = serve(lambda app: app.post("/", handler), body_timeout=1.5)
+    with running.client() as client:
+        begin(client, 5)
+        assert steps.heard() == "asks again"
+        assert client.send(b"hello").answer().body == b"hello"
 
 
 def test_one_of_two_gives_up(serve: Serve) -> None:
