@@ -138,8 +138,11 @@ class Server:
         if known.REPLACED_HANDLERS:
             names.remove("replaced handlers")
         left = [f"{name}: {state[name]}" for name in names if state[name] != 0]
-        if state["open"]:
-            left.append(f"open: {state['open names']}")
+        left += [
+            f"{name}: {state[name]}"
+            for name in ("open names", "running names", "tasks")
+            if left and state[name]
+        ]
         now = self.descriptors()
         # What threads wait with is made on first need; the rest has to be what it was.
         waits = {kind: count for kind, count in now.items() if kind.startswith("anon_inode:")}

@@ -17,7 +17,7 @@ class Counts:
         #: What has gone wrong, in words.
         self.faults: list[str] = []
         #: Handlers that have been called and have not come to their end.
-        self.running = 0
+        self.running: Counter[str] = Counter()
         self.requests = 0
         self.aborted = 0
         #: Sockets that were opened and not closed, and what their close listener is to hear.
@@ -41,14 +41,16 @@ class Counts:
 
     # ---- requests -------------------------------------------------------------------------------------------------------
 
-    def entered(self) -> None:
+    def entered(self, url: str) -> None:
         with self._lock:
-            self.running += 1
+            self.running[url] += 1
             self.requests += 1
 
-    def left(self) -> None:
+    def left(self, url: str) -> None:
         with self._lock:
-            self.running -= 1
+            self.running[url] -= 1
+            if not self.running[url]:
+                del self.running[url]
 
     def watched(self, name: str) -> Callable[[Any], None]:
         """A listener for ``on_aborted`` that may be called once."""

@@ -82,25 +82,27 @@ class Handlers:
 
     def plain(self, way: Way) -> Callable[[Response, Request], None]:
         def handler(res: Response, req: Request) -> None:
-            self.counts.entered()
+            url = req.get_url()
+            self.counts.entered(url)
             try:
                 job = Job(res, req)
                 self._watch(job)
                 way(job)
             finally:
-                self.counts.left()
+                self.counts.left(url)
 
         return handler
 
     def asynchronous(self, way: Way) -> Callable[[Response, Request], Any]:
         async def handler(res: Response, req: Request) -> None:
-            self.counts.entered()
+            url = req.get_url()
+            self.counts.entered(url)
             try:
                 job = Job(res, req)
                 self._watch(job)
                 await way(job)
             finally:
-                self.counts.left()
+                self.counts.left(url)
 
         return handler
 

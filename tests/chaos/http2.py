@@ -14,7 +14,7 @@ import h2.settings
 
 from asks import REFUSED, Ask, Expected, final_ask, handled_ask, random_ask
 from session import Session
-from wire import Ended, Gone, Wire, Wrong, random_pace
+from wire import Ended, Gone, Hang, Wire, Wrong, random_pace
 
 
 @dataclass
@@ -169,6 +169,17 @@ class Connection:
         if stream.expected.extent == "whole" and not (code == 0 and stream.status):
             raise Wrong(f"an answer to {self._where(number, stream)}", f"RST_STREAM with {code}")
 
+    def state(self) -> str:
+        """What has not come."""
+        going = [
+            f"{self._where(number, stream)} ({stream.status}, {len(stream.body)} bytes came, {len(stream.rest)} not sent, "
+            f"{stream.held} of its window kept back)"
+            for number, stream in self.streams.items()
+            if not stream.over
+        ]
+        windows = f"{self.h2.outbound_flow_control_window} and {self.h2.inbound_flow_control_window} in the windows"
+        return f"open: {going}, waiting: {len(self.waiting)}, pings: {self.pings}, {windows}"
+
     def _where(self, number: int, stream: Stream) -> str:
         return f"stream {number}, {stream.ask.method} {stream.ask.target}"
 
@@ -201,6 +212,8 @@ def run(session: Session) -> None:
         try:
             wire.pump(connection.advance, what="all streams")
             _goodbye(session, wire, connection)
+        except Hang as hang:
+            raise Hang("an answer on each stream", f"{hang.got}; {connection.state()}") from None
         except Gone:
             if rng.random() < 0.6:
                 wire.reset()

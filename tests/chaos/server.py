@@ -7,6 +7,7 @@ live, which takes a while; ``stopping``, which says that it will be ended.
 
 from __future__ import annotations
 
+import asyncio
 import faulthandler
 import gc
 import json
@@ -91,7 +92,8 @@ class Program:
         return {
             "faults": faults,
             "requests": counts.requests,
-            "running": counts.running,
+            "running": len(counts.running),
+            "running names": list(counts.running)[:5],
             "aborted": counts.aborted,
             "opened": counts.opened,
             "open": len(counts.open),
@@ -101,6 +103,7 @@ class Program:
             "replaced handlers": counts.handlers - self.changer.distinct,
             "registered": counts.registered,
             "objects": self._objects() if objects else 0,
+            "tasks": [str(task) for task in asyncio.all_tasks(self.app.loop.loop)][:5] if objects else [],
         }
 
     @staticmethod

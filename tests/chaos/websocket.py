@@ -52,10 +52,11 @@ class Subscription:
 class Socket:
     """A WebSocket on a connection: it sends words and checks all that comes."""
 
-    def __init__(self, wire: Wire, rng: random.Random, name: str, *, compressed: bool = False) -> None:
+    def __init__(self, session: Session, wire: Wire, *, compressed: bool = False) -> None:
         self.wire = wire
-        self.rng = rng
-        self.name = name
+        self.rng = session.rng
+        self.name = session.name(0)
+        self.stopping = session.stopping
         self.compressed = compressed
         #: Why it has ended: the payload of the server's close frame.
         self.closing: bytes | None = None
@@ -333,7 +334,7 @@ def run(session: Session) -> None:
     if path != "/ws/limited" and pace.slow:
         pace = Pace()
     with session.connect(pace) as wire:
-        socket = Socket(wire, rng, session.name(0), compressed=rng.random() < 0.4)
+        socket = Socket(session, wire, compressed=rng.random() < 0.4)
         socket.lossy = path == "/ws/limited"
         try:
             socket.open(path, expected)
@@ -403,6 +404,8 @@ def _until_closed(socket: Socket, payload: bytes | None) -> None:
     if payload is not None:
         wire.pump(lambda: socket.closing is not None, what="a close frame")
         closing = socket.closing or b""
+        if closing.startswith(struct.pack("!H", 1001)) and socket.stopping.is_set():
+            raise Ended("1001")
         if closing != payload and not (payload == struct.pack("!H", 1002) and closing.startswith(payload)):
             raise Wrong(f"a close frame with {payload!r}", repr(closing))
     wire.pump(lambda: wire.end is not None, what="the end of the connection")
