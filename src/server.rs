@@ -36,7 +36,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use self::access::{Entry, Queue as AccessQueue, Traffic, What};
-pub use self::batch::{Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch};
+pub use self::batch::{
+    Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch,
+    set_prompt as set_batch_prompt,
+};
 pub use self::exchange::{Attempt, Demand, Exchange, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
 pub use self::notes::Note;

@@ -128,6 +128,8 @@ struct Batches {
     depth: Cell<u32>,
     /// This thread drives sockets when its batch is over, and wakes their tasks then.
     leads: Cell<bool>,
+    /// Nobody says when the batch is over: see [`set_prompt`].
+    prompt: Cell<bool>,
 }
 
 thread_local! {
@@ -140,7 +142,7 @@ thread_local! {
             has_published: AtomicBool::new(false),
             wakers: Mutex::default(),
         };
-        Batches { held: Arc::new(held), depth: Cell::new(0), leads: Cell::new(false) }
+        Batches { held: Arc::new(held), depth: Cell::new(0), leads: Cell::new(false), prompt: Cell::new(false) }
     };
 }
 
@@ -177,12 +179,18 @@ pub(crate) fn held() -> Arc<Held> {
 /// Leaves a task to be woken at the end of this thread's batch. False when there is none: wake it now.
 pub(crate) fn wake_later(waker: &Waker) -> bool {
     BATCHES.with(|batches| {
-        let later = batches.depth.get() > 0;
+        let later = batches.depth.get() > 0 && !batches.prompt.get();
         if later {
             batches.held.wakers.lock().push(waker.clone());
         }
         later
     })
+}
+
+/// Whether tasks are woken at once on this thread, although a batch is open. For the thread of a loop that does not ask before
+/// it sleeps: it is told of what is sent to sockets, but not of each answer that wakes a task.
+pub fn set_prompt(prompt: bool) {
+    BATCHES.with(|batches| batches.prompt.set(prompt));
 }
 
 /// This thread drives sockets from now on, or no more: it wakes with [`wake_left`] what a batch has left to be woken.

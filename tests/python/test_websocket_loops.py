@@ -18,6 +18,7 @@ import pytest
 
 from client import Client
 from conftest import Running
+from h2_client import H2Client
 from socketify import App, OpCode
 from support import Program, until
 from ws_client import PONG, TEXT, Frame, WebSocketClient, connect, frame
@@ -495,3 +496,51 @@ def test_an_answer_from_a_timer_or_a_task_leaves_at_once(start: Start) -> None:
             assert client.get("/future").body == b"future"
             assert client.get("/cork").body == b"corked"
             assert client.get("/timer").body == b"timer"
+
+
+# ---- answers on streams of HTTP/2 ---------------------------------------------------------------------------------------
+
+
+def test_an_answer_on_a_stream_leaves_at_once(start: Start) -> None:
+    """Whoever gives it: a task after it has waited, a callback or a timer of the loop. Nothing else happens on the
+    connection that would take it along."""
+
+    async def task(res: Any, req: Any) -> None:
+        await asyncio.sleep(0.001)
+        res.end("task")
+
+    def callback(res: Any, req: Any) -> None:
+        asyncio.get_running_loop().call_soon(res.end, "callback")
+
+    def timer(res: Any, req: Any) -> None:
+        asyncio.get_running_loop().call_later(0.001, res.end, "timer")
+
+    async def pieces(res: Any, req: Any) -> None:
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+            res.write("piece ")
+        await asyncio.sleep(0.001)
+        res.end("")
+
+    async def failing(res: Any, req: Any) -> None:
+        await asyncio.sleep(0.001)
+        raise LookupError
+
+    def configure(app: App) -> None:
+        for handler in (task, callback, timer, pieces, failing):
+            app.get(f"/{handler.__name__}", handler)
+        app.set_error_handler(lambda error, res, req: res.send("failed", status=500))
+
+    running = start(configure)
+    bodies = {
+        "task": b"task",
+        "callback": b"callback",
+        "timer": b"timer",
+        "pieces": b"piece " * 3,
+        "failing": b"failed",
+    }
+    with H2Client(running.port) as client:
+        client.socket.settimeout(PROMPT)
+        for _ in range(5):
+            for path, body in bodies.items():
+                assert client.get(f"/{path}").body == body

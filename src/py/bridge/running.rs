@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use crate::app::{Job, Lane};
 use crate::py::bridge::PyApp;
 use crate::py::listeners::Listeners;
-use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch};
+use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch, set_batch_prompt};
 
 /// Requests and events run in one turn of the loop before it looks at its other sources.
 const BATCH: usize = 64;
@@ -80,6 +80,7 @@ impl PyApp {
         LOOP_BATCH.with_borrow_mut(|batch| {
             batch.get_or_insert_with(open_batch);
         });
+        set_batch_prompt(false);
         let mut ran = false;
         let mut since = Instant::now();
         for _ in 0..BATCH {
@@ -100,6 +101,8 @@ impl PyApp {
             self.run_job(py, job, Lane::Loop);
         }
         self.flush_sent(py);
+        // A loop that does not come here before it sleeps leaves nobody behind to be woken.
+        set_batch_prompt(self.has_flusher.load(Ordering::Relaxed));
         ran
     }
 
@@ -159,6 +162,7 @@ impl PyApp {
     pub(crate) fn leave_loop(&self, py: Python<'_>) {
         self.flush_sent(py);
         drop(LOOP_BATCH.take());
+        set_batch_prompt(false);
         PLACE.set(None);
     }
 
