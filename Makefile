@@ -103,7 +103,7 @@ run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PO
 
 .PHONY: test
 test: override ARGS :=
-test: lint test-rust test-python  ## Everything that must pass: lint, cargo test, build, pytest
+test: lint test-rust test-python test-chaos  ## Everything that must pass: lint, cargo test, build, pytest, a minute of chaos
 	@echo "make test: all of it passed, on Python $(VERSION)."
 
 .PHONY: test-rust
@@ -239,6 +239,11 @@ soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
 .PHONY: chaos
 chaos: $(BUILT)  ## Random clients against random handlers for a minute (SECONDS=n, SEED=n, ARGS=...)
 	$(BIN)/python tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+# Four servers: with TLS and without, ended when all is calm and under load.
+.PHONY: test-chaos
+test-chaos: $(BUILT)
+	$(BIN)/python tests/chaos/run.py --seconds 60 --round 15 --seed 0
 
 .PHONY: clean
 clean:  ## Remove everything that these tasks have made

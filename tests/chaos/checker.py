@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import known
 from wire import Wrong
 
 #: Seconds after the load within which all has to be as it was before, unless something else is said.
@@ -135,8 +134,6 @@ class Server:
     def _left(self) -> list[str]:
         state = self.ask("count")
         names = ["running", "open", "subscribed", "subscribers", "replaced handlers", "objects"]
-        if known.REPLACED_HANDLERS:
-            names.remove("replaced handlers")
         left = [f"{name}: {state[name]}" for name in names if state[name] != 0]
         left += [
             f"{name}: {state[name]}"

@@ -6,7 +6,6 @@ import random
 import re
 from collections.abc import Generator
 
-import known
 from asks import LEAVE, Ask, Expected, final_ask, handled_ask, random_ask
 from session import Session
 from wire import Ended, Gone, Hang, Pace, Wire, Wrong, random_pace
@@ -179,10 +178,8 @@ class Reader:
         if length is not None and chunked is not None:
             raise Wrong(f"one framing in the answer to {where}", str(fields))
         if ask.method == "HEAD":
-            # Nobody knows how long a stream is going to be.
-            known = expected.body is not None and ask.way != "iterable"
-            if length is not None and known and int(length) != len(expected.body or b""):
-                raise Wrong(f"the length of GET, {len(expected.body or b'')}, to {where}", length)
+            if length is not None and expected.body is not None and int(length) != len(expected.body):
+                raise Wrong(f"the length of GET, {len(expected.body)}, to {where}", length)
             return b""
         if length is not None:
             return (yield from self._exactly(int(length)))
@@ -223,7 +220,7 @@ def run(session: Session) -> None:
     """One connection from its beginning to its end."""
     rng = session.rng
     deed = rng.choices(["whole", "half close", "vanish", "lone"], [8, 2, 3, 2])[0]
-    if deed == "half close" and (session.context is not None or known.HALF_CLOSED_PIPELINES):
+    if deed == "half close" and session.context is not None:
         deed = "whole"
     if deed == "lone":
         _lone(session)

@@ -53,7 +53,9 @@ class Connection:
         )
         self.h2.initiate_connection()
         if self.rng.random() < 0.3:
-            window = self.rng.choice([self.thrift + 10, self.thrift + 1000, 1 << 20])
+            # Every answer in some hundred pieces at most.
+            least = max(10, max(ask.size for ask in asks) // 300)
+            window = self.rng.choice([self.thrift + least, self.thrift + 1000 + least, 1 << 20])
             self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.wire.on_data = self._feed
         self.pings = 0
@@ -177,7 +179,9 @@ class Connection:
             for number, stream in self.streams.items()
             if not stream.over
         ]
-        windows = f"{self.h2.outbound_flow_control_window} and {self.h2.inbound_flow_control_window} in the windows"
+        windows = (
+            f"{self.h2.outbound_flow_control_window} and {self.h2.inbound_flow_control_window} in the windows"
+        )
         return f"open: {going}, waiting: {len(self.waiting)}, pings: {self.pings}, {windows}"
 
     def _where(self, number: int, stream: Stream) -> str:
