@@ -44,7 +44,8 @@
 //! 1. `WebSocket` routes before all others.
 //! 2. At each segment from the left: equal text, then parameters, then wildcards.
 //! 3. Parameters of different names at the same place: in the order of registration. So with `*` texts.
-//! 4. Within one pattern: the route for files, then the route for the method, then the route for any method.
+//! 4. Within one pattern: the route for files, then the route for the method, then the route for any method, and for `HEAD` at last
+//!    the route for `GET`: what it is asked for has the headers of that (RFC 9110 section 9.3.2).
 //!
 //! ```
 //! use socketify::router::{Kind, Router};
@@ -70,15 +71,10 @@
 //! router.insert(Kind::method("GET"), "/page", "page")?;
 //! let tries = |method: &'static [u8]| router.all(method, b"/page").map(|found| *found.value);
 //! assert!(tries(b"GET").eq(["page", "files", "get", "any"]));
-//! assert!(tries(b"HEAD").eq(["files", "any"]));
+//! assert!(tries(b"HEAD").eq(["page", "files", "any", "get"]));
 //! assert!(tries(b"POST").eq(["any"]));
-//! router.remove(&Kind::any(), "/*");
-//! let tries = router.all(b"HEAD", b"/page").map(|found| *found.value);
-//! assert!(tries.eq(["files", "page", "get"]));
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
-//!
-//! A `HEAD` request that no route for `HEAD` or any method matches is given the routes for `GET`, after those for files.
 //!
 //! [`Domains`] has a router for each domain, chosen by the host a request is for before any of the above.
 
@@ -170,6 +166,11 @@ impl Kind {
             Self::Http(Methods::Only(_)) => 1,
             Self::Http(Methods::Any) => 2,
         }
+    }
+
+    /// Whether it is the route for `GET`.
+    fn is_of_get(&self) -> bool {
+        matches!(self, Self::Http(Methods::Only(own)) if **own == *"GET")
     }
 
     /// Handshakes have a tree of their own, so the method tells nothing about them.
@@ -331,14 +332,6 @@ impl<T> Router<T> {
     /// ```
     pub fn nth(&self, method: &[u8], path: &[u8], skip: usize) -> Option<Match<'_, T>> {
         let mut search = Search::new(method, path, skip)?;
-        if let Some(route) = search.run(&self.http) {
-            return Some(Match::new(route, search));
-        }
-        // Routes for HEAD that all passed the request on have still matched it; files that are not there have not.
-        if method != b"HEAD" || search.has_matched() {
-            return None;
-        }
-        let mut search = Search::new(b"GET", path, search.left())?.without_files();
         search.run(&self.http).map(|route| Match::new(route, search))
     }
 

@@ -179,10 +179,8 @@ pub(super) struct Search<'p> {
     method: &'p [u8],
     /// Candidates still to pass over.
     skip: usize,
-    /// Whether routes for files count.
-    files: bool,
-    /// Whether a route was passed over that is not for files.
-    matched: bool,
+    /// Whether routes for `GET` count too, behind the others of their pattern.
+    head: bool,
     /// What the parameters between the root and the current node have taken; grows and shrinks with the walk.
     captures: Captures,
 }
@@ -198,29 +196,13 @@ impl<'p> Search<'p> {
                 return None;
             }
         }
-        Some(Self { path, method, skip, files: true, matched: false, captures: Captures::new() })
+        Some(Self { path, method, skip, head: method == b"HEAD", captures: Captures::new() })
     }
 
-    /// The candidate, or `None` when there are no more than `skip`; [`Search::left`] then tells how many were
-    /// missing.
+    /// The candidate, or `None` when there are no more than `skip`.
     pub(super) fn run<'r, T>(&mut self, root: &'r Node<T>) -> Option<&'r Route<T>> {
         let start = usize::from(self.path.first() == Some(&b'/'));
         self.descend(root, start)
-    }
-
-    /// Leaves routes for files out.
-    pub(super) fn without_files(self) -> Self {
-        Self { files: false, ..self }
-    }
-
-    /// Whether a route was passed over that is not for files.
-    pub(super) fn has_matched(&self) -> bool {
-        self.matched
-    }
-
-    /// How many of the candidates to pass over have not been seen.
-    pub(super) fn left(&self) -> usize {
-        self.skip
     }
 
     /// What the parameters of the route that [`Search::run`] found have taken.
@@ -282,16 +264,13 @@ impl<'p> Search<'p> {
 
     /// The routes of `node` itself, by rank.
     fn pick<'r, T>(&mut self, node: &'r Node<T>) -> Option<&'r Route<T>> {
-        for route in node.routes.iter().filter(|route| route.kind.accepts(self.method)) {
-            let is_files = route.kind == Kind::Files;
-            if is_files && !self.files {
-                continue;
-            }
+        let own = node.routes.iter().filter(|route| route.kind.accepts(self.method));
+        let of_get = node.routes.iter().filter(|route| self.head && route.kind.is_of_get());
+        for route in own.chain(of_get) {
             if self.skip == 0 {
                 return Some(route);
             }
             self.skip -= 1;
-            self.matched |= !is_files;
         }
         None
     }

@@ -7,12 +7,14 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from conftest import Running
+from h2_client import H2Client
 from lanes import LANES, LOOP, RESUMED, TASK, THREAD, each_lane, on, options
 from socketify import App
 
@@ -422,15 +424,47 @@ def test_head_falls_back_to_get(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("method", ["head", "any"])
 def test_head_has_its_own(serve: Serve, method: str) -> None:
-    """DEC-11: not where a HEAD or `any` route matches, however unspecific."""
+    """DEC-19: where a HEAD or `any` route has the same pattern."""
 
     def configure(app: App) -> None:
         app.get("/x", lambda res, req: res.write_header("By", "get").end("get"))
-        getattr(app, method)("/*", lambda res, req: res.write_header("By", method).end("other"))
+        getattr(app, method)("/x", lambda res, req: res.write_header("By", method).end("other"))
 
     with serve(configure).client() as client:
         assert client.request("HEAD", "/x").answer("HEAD").header("by") == method
         assert client.get("/x").header("by") == "get"
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_head_goes_where_get_goes(serve: Serve, tmp_path: Path, http2: bool) -> None:
+    """DEC-19: a page for what is not there, or a less exact HEAD route, is not in the way."""
+    (tmp_path / "file").write_text("file")
+
+    def configure(app: App) -> None:
+        app.get("/users", text("users")).constant("/health", "up")
+        app.head("/x/:id", lambda res, req: res.write_header("By", "head").end_without_body())
+        app.get("/x/me", text("me"))
+        app.static("/files", tmp_path)
+        app.any("/*", lambda res, req: res.write_status(404).end("Nothing here"))
+
+    running = serve(configure)
+    expected = {"/users": 200, "/health": 200, "/x/me": 200, "/x/you": 404, "/files/file": 200, "/none": 404}
+    for path, status in expected.items():
+        heads = []
+        for method in ("GET", "HEAD"):
+            if http2:
+                with H2Client(running.port) as h2:
+                    stream = h2.get(path, method=method)
+                    heads.append(
+                        (stream.status, stream.headers.get("content-length"), "by" in stream.headers)
+                    )
+            else:
+                with running.client() as client:
+                    answer = client.request(method, path).answer(method)
+                    heads.append((answer.status, answer.header("content-length"), "by" in answer.headers))
+        assert heads[0][0] == status
+        # What has a HEAD route of its own.
+        assert heads[1] == ((200, "0", True) if path == "/x/you" else heads[0]), path
 
 
 @pytest.mark.parametrize("lanes", MIXES, ids=" and ".join)
