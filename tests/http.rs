@@ -234,7 +234,20 @@ mod request_head {
             ("Content-Length: 18446744073709551616\r\n", Refusal::InvalidLength),
             ("Transfer-Encoding: identity\r\n", Refusal::TransferEncoding),
             ("Transfer-Encoding:\r\n", Refusal::TransferEncoding),
-            ("Transfer-Encoding: gzip, chunked\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: gzip, chunked\r\n", Refusal::UnknownCoding),
+            ("Transfer-Encoding: gzip;level=1 ,Chunked\r\n", Refusal::UnknownCoding),
+            ("Transfer-Encoding: gzip\r\nX: y\r\nTransfer-Encoding: chunked\r\n", Refusal::UnknownCoding),
+            ("Transfer-Encoding: identity, chunked\r\n", Refusal::UnknownCoding),
+            ("Transfer-Encoding: gzip\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: chunked, gzip\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: chunked, gzip, chunked\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: , chunked\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: chunked,\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: gzip,, chunked\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding:\r\nTransfer-Encoding: chunked\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: g(z, chunked\r\n", Refusal::TransferEncoding),
+            ("Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", Refusal::LengthAndEncoding),
+            ("Content-Length: 5\r\nTransfer-Encoding: gzip, chunked\r\n", Refusal::LengthAndEncoding),
             ("Transfer-Encoding: chunked, identity\r\n", Refusal::TransferEncoding),
             ("Transfer-Encoding: xchunked\r\n", Refusal::TransferEncoding),
             ("Transfer-Encoding: chunked;q=1\r\n", Refusal::TransferEncoding),
@@ -262,7 +275,75 @@ mod request_head {
         for (lines, refusal) in cases {
             let input = format!("POST / HTTP/1.1\r\nHost: h\r\n{lines}\r\n");
             assert_eq!(refused(&input), refusal, "{input:?}");
-            assert_eq!(refusal.status(), 400);
+            assert_eq!(refusal.status(), if refusal == Refusal::UnknownCoding { 501 } else { 400 });
+        }
+    }
+
+    /// RFC 9112 section 3.2, RFC 3986 section 3.2: a host and a port, wherever one may stand.
+    #[test]
+    fn hosts() {
+        let good = [
+            "example.org",
+            "example.org:8080",
+            "example.org:",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:1.2.3.4]:",
+            "a%41b",
+            "a_b~c",
+            "xn--bcher-kva.example",
+            "a!$&'()*+,;=b",
+            "[v1.a:b]",
+            "%c3%bc",
+        ];
+        let bad = [
+            "a:b:c",
+            "a:port",
+            "a:80x",
+            "a:-1",
+            "a:+1",
+            "a: 80",
+            "[::1",
+            "[::1]x",
+            "[::1]80",
+            "[]",
+            "[a]",
+            "[::1%25eth0]",
+            "[1.2.3.4]",
+            "[v.a]",
+            "[v1.]",
+            "[vx.a]",
+            "::1",
+            "::",
+            "a%zz",
+            "a%4",
+            "a%",
+            "a]",
+            "a[b]",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@a",
+            "a b",
+            "a\\b",
+            "\u{fc}",
+        ];
+        for (host, valid) in good.map(|host| (host, true)).into_iter().chain(bad.map(|host| (host, false))) {
+            let read = |input: String| parse(input.as_bytes(), &LIMITS);
+            let own = read(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            assert_eq!(own.map(|_| ()), if valid { Ok(()) } else { Err(Refusal::InvalidHost) }, "{host}");
+            let absolute = read(format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n"));
+            // There some of them say something else.
+            if !host.contains(['/', '?', ' ']) {
+                assert_eq!(absolute.is_ok(), valid, "{host}");
+            }
+            let tunnel = read(format!("CONNECT {host}:443 HTTP/1.1\r\nHost: a\r\n\r\n"));
+            assert_eq!(
+                tunnel.is_ok(),
+                valid && !host.rsplit(']').next().unwrap_or_default().contains(':'),
+                "{host}"
+            );
         }
     }
 
@@ -474,7 +555,7 @@ mod response_head {
     fn framing() {
         let own = &[("Content-Length", "9")][..];
         let foreign = &[("Transfer-Encoding", "gzip")][..];
-        let cases: [(u16, Headers<'_>, RequestInfo, BodyKind, &str); 24] = [
+        let cases: [(u16, Headers<'_>, RequestInfo, BodyKind, &str); 25] = [
             (200, &[], PLAIN, BodyKind::Empty, "Content-Length: 0\r\n"),
             (200, &[], PLAIN, BodyKind::Sized(0), "Content-Length: 0\r\n"),
             (200, &[], PLAIN, BodyKind::Sized(u64::MAX), "Content-Length: 18446744073709551615\r\n"),
@@ -487,7 +568,8 @@ mod response_head {
             (200, own, PLAIN, BodyKind::Sized(5), "Content-Length: 5\r\n"),
             (200, own, PLAIN, BodyKind::Empty, "Content-Length: 0\r\n"),
             (200, own, HEAD, BodyKind::Empty, "Content-Length: 9\r\n"),
-            (200, own, HEAD, BodyKind::Sized(0), "Content-Length: 9\r\n"),
+            (200, own, HEAD, BodyKind::Sized(0), "Content-Length: 0\r\n"),
+            (200, own, HEAD, BodyKind::Sized(5), "Content-Length: 5\r\n"),
             (200, &[], HEAD, BodyKind::Empty, "Content-Length: 0\r\n"),
             (200, &[], HEAD, BodyKind::Sized(5), "Content-Length: 5\r\n"),
             (200, &[], HEAD, BodyKind::UntilClose, ""),

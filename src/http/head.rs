@@ -14,10 +14,12 @@ use std::ops::Range;
 use httparse::{Request, Status};
 use memchr::{memchr, memchr_iter};
 
+use self::codings::Codings;
 use self::refusal::refusal;
 use self::target::Target;
 use super::{is_token_byte, list_members, trim_blanks};
 
+mod codings;
 mod lines;
 mod refusal;
 mod stream;
@@ -236,6 +238,7 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
     if minor == 1 && !fields.host && !split.has_authority {
         return Err(Refusal::MissingHost);
     }
+    let framing = fields.framing()?;
     let options = fields.connection;
     let target_start = start + method.len() + 1;
     let target_end = target_start + target.len();
@@ -250,9 +253,9 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
         // RFC 9112 section 9.3: `close` wins; otherwise 1.1 persists, and 1.0 only when it says so. What follows a CONNECT may be
         // meant for the other end of a tunnel, and is no request of whoever asked for it.
         keep_alive: !options.close && (minor == 1 || options.keep_alive) && method != "CONNECT",
-        framing: fields.framing,
+        framing,
         // RFC 9110 section 10.1.1: ignored in HTTP/1.0, and pointless without a body to wait with.
-        expect_continue: fields.expect && !matches!(fields.framing, Framing::None | Framing::Length(0)),
+        expect_continue: fields.expect && !matches!(framing, Framing::None | Framing::Length(0)),
         // RFC 9110 section 7.8: Upgrade counts only with its connection option, and never in HTTP/1.0.
         upgrade: minor == 1 && options.upgrade && fields.upgrade,
         http2: false,
@@ -263,6 +266,7 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
 #[derive(Default)]
 struct Fields {
     framing: Framing,
+    codings: Codings,
     connection: ConnectionOptions,
     host: bool,
     expect: bool,
@@ -315,13 +319,15 @@ impl Fields {
 
     /// RFC 9110 section 8.6: repeats, as lines or as a list, are taken only if all say the same.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
+        if self.codings.any() {
+            return Err(Refusal::LengthAndEncoding);
+        }
         for member in value.split(|&byte| byte == b',') {
             let length = parse_decimal(trim_blanks(member)).ok_or(Refusal::InvalidLength)?;
             match self.framing {
                 Framing::None => self.framing = Framing::Length(length),
                 Framing::Length(earlier) if earlier == length => {}
-                Framing::Length(_) => return Err(Refusal::ConflictingLengths),
-                Framing::Chunked | Framing::Stream(_) => return Err(Refusal::LengthAndEncoding),
+                _ => return Err(Refusal::ConflictingLengths),
             }
         }
         Ok(())
@@ -331,15 +337,15 @@ impl Fields {
         if minor == 0 {
             return Err(Refusal::EncodingInOldVersion);
         }
-        match self.framing {
-            Framing::Length(_) => Err(Refusal::LengthAndEncoding),
-            Framing::None if value.eq_ignore_ascii_case(b"chunked") => {
-                self.framing = Framing::Chunked;
-                Ok(())
-            }
-            // RFC 9112 section 6.1: "A sender MUST NOT apply the chunked transfer coding more than once".
-            Framing::None | Framing::Chunked | Framing::Stream(_) => Err(Refusal::TransferEncoding),
+        if self.framing != Framing::None {
+            return Err(Refusal::LengthAndEncoding);
         }
+        self.codings.read(value)
+    }
+
+    /// How the body is framed, once all lines have been read.
+    fn framing(&self) -> Result<Framing, Refusal> {
+        Ok(if self.codings.is_chunked()? { Framing::Chunked } else { self.framing })
     }
 }
 

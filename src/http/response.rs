@@ -433,8 +433,8 @@ impl ResponseHead {
             (304, _) => self.declared,
             // RFC 9110 section 15.3.6: 205 has no content, and framing has to say so.
             (205, _) => Some(0),
-            // RFC 9110 section 9.3.2: HEAD gets the length GET would get, whatever was passed to `end`.
-            _ if head_request && self.declared.is_some() => self.declared,
+            // RFC 9110 section 8.6: no other length than GET would get. Of a body that nobody has made only the user knows it.
+            (_, BodyKind::Empty) if head_request => Some(self.declared.unwrap_or_default()),
             (_, BodyKind::Empty) => Some(0),
             (_, BodyKind::Sized(length)) => Some(length),
             (_, BodyKind::Chunked | BodyKind::UntilClose) => None,

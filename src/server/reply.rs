@@ -127,13 +127,8 @@ impl Reply {
     /// `end`: the whole body, or the last of it.
     pub(crate) fn end(&mut self, out: &mut Vec<u8>, length: usize, server: &[u8]) -> Place {
         if self.stage == Stage::Open {
-            // What the user declared counts only where it can be true: a HEAD answer may name the length of a body it
-            // does not have.
-            let body = match self.head.declared_length() {
-                Some(declared) if length == 0 && self.asked.head_request => BodyKind::Sized(declared),
-                _ => BodyKind::Sized(length as u64),
-            };
-            self.begin(out, body, server);
+            // Whatever the user declared: this is the body, or would be that of GET.
+            self.begin(out, BodyKind::Sized(length as u64), server);
         }
         let place = self.put(out, length);
         let suffix: &'static [u8] = match (self.stage, self.mute, place.take) {

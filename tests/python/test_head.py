@@ -67,6 +67,11 @@ def site(root: Path) -> Callable[[App], None]:
         raise HTTPError(409)
 
     def configure(app: App) -> None:
+        # Whoever writes a wrong length: a GET does not send it either.
+        app.get("/wrong", lambda res, req: res.write_header("Content-Length", 999).end("hi"))
+        app.get("/wrong-empty", lambda res, req: res.write_header("Content-Length", 999).end(""))
+        app.constant("/wrong-constant", "hi", headers=[("Content-Length", "999")])
+        app.constant("/wrong-nothing", "", headers=[("Content-Length", "999")])
         app.get("/end", lambda res, req: res.write_header("ETag", '"v1"').end(TEXT))
         app.get("/bytes", lambda res, req: res.end(b"\0" * 2000))
         app.get("/send", lambda res, req: res.send({"text": TEXT}, status=201, headers=[("X-Own", "1")]))
@@ -104,6 +109,10 @@ def root(tmp_path: Path) -> Path:
 
 
 PATHS = {
+    "/wrong": 200,
+    "/wrong-empty": 200,
+    "/wrong-constant": 200,
+    "/wrong-nothing": 200,
     "/end": 200,
     "/bytes": 200,
     "/send": 201,

@@ -161,6 +161,10 @@ def test_requests_read_as_those_of_http_1(serve: Serve) -> None:
         ),
         ([(":method", "GET"), (":scheme", "http"), (":path", "/")], [("host", "a")], 200),
         ([(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "u@a")], [], 400),
+        ([(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "[::1]:80")], [], 200),
+        ([(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a:port")], [], 400),
+        ([(":method", "GET"), (":scheme", "http"), (":path", "/")], [("host", "::1")], 400),
+        ([(":method", "GET"), (":scheme", "http"), (":path", "/")], [("host", "[::1]x")], 400),
         ([(":method", "GET"), (":scheme", "http"), (":path", "*"), (":authority", "a")], [], 400),
         (
             [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "a")],

@@ -117,7 +117,10 @@ REFUSED: list[tuple[str, bytes, int]] = [
     ("length of 65 bits", head("Host: h", "Content-Length: 18446744073709551616"), 400),
     ("encoding identity", head("Host: h", "Transfer-Encoding: identity"), 400),
     ("empty encoding", head("Host: h", "Transfer-Encoding:"), 400),
-    ("encoding gzip, chunked", head("Host: h", "Transfer-Encoding: gzip, chunked"), 400),
+    ("encoding gzip, chunked", head("Host: h", "Transfer-Encoding: gzip, chunked"), 501),
+    ("encoding gzip and chunked lines", head("Host: h", "Transfer-Encoding: gzip", "Transfer-Encoding: chunked"), 501),
+    ("empty element before chunked", head("Host: h", "Transfer-Encoding: , chunked"), 400),
+    ("empty element behind chunked", head("Host: h", "Transfer-Encoding: chunked,"), 400),
     ("encoding chunked, identity", head("Host: h", "Transfer-Encoding: chunked, identity"), 400),
     ("chunked twice", head("Host: h", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), 400),
     ("chunked and identity lines", head("Host: h", "Transfer-Encoding: chunked", "Transfer-Encoding: identity"), 400),
@@ -186,6 +189,12 @@ REFUSED: list[tuple[str, bytes, int]] = [
     ("absolute with a user", head("Host: h", target="http://u@h/"), 400),
     ("CONNECT with a path", head("Host: h", method="CONNECT", target="/"), 400),
     ("CONNECT without a port", head("Host: h", method="CONNECT", target="h"), 400),
+    # RFC 9112 3.2, RFC 3986 3.2.
+    *((f"host {host}", head(f"Host: {host}"), 400) for host in ("a:b:c", "a:port", "[::1", "[::1]x", "::1", "a%zz")),
+    *(
+        (f"absolute with the host {host}", head("Host: h", target=f"http://{host}/"), 400)
+        for host in ("a:port", "[::1", "::1")
+    ),
     # RFC 9110 10.1.1.
     ("unknown expectation", head("Host: h", "Expect: tea", "Content-Length: 5"), 417),
 ]  # fmt: skip

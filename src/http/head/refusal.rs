@@ -40,7 +40,7 @@ pub enum Refusal {
     /// More than one `Host` (RFC 9112 section 3.2).
     #[error("more than one Host")]
     DuplicateHost,
-    /// `Host` has bytes no host and port can have (RFC 9112 section 3.2).
+    /// `Host` is no host, with or without a port (RFC 9112 section 3.2).
     #[error("malformed Host")]
     InvalidHost,
     /// `Content-Length` beside `Transfer-Encoding` (RFC 9112 section 6.3 item 3).
@@ -52,9 +52,12 @@ pub enum Refusal {
     /// `Content-Length` that is no decimal number below 2^64 (RFC 9110 section 8.6).
     #[error("malformed Content-Length")]
     InvalidLength,
-    /// `Transfer-Encoding` other than one `chunked` (RFC 9112 section 6.3 item 4).
-    #[error("Transfer-Encoding other than chunked")]
+    /// `Transfer-Encoding` that does not end in one `chunked`, or is no list of codings (RFC 9112 section 6.3 item 4).
+    #[error("Transfer-Encoding that does not end in chunked, or is malformed")]
     TransferEncoding,
+    /// `Transfer-Encoding` with codings besides `chunked` (RFC 9112 section 6.1).
+    #[error("Transfer-Encoding with another coding than chunked")]
+    UnknownCoding,
     /// `Transfer-Encoding` in HTTP/1.0, which does not know it (RFC 9112 section 6.1).
     #[error("Transfer-Encoding in HTTP/1.0")]
     EncodingInOldVersion,
@@ -81,7 +84,7 @@ impl Refusal {
         match self {
             Self::Expectation => 417,
             Self::TooManyBytes { .. } | Self::TooManyHeaders { .. } => 431,
-            Self::MethodTooLong => 501,
+            Self::MethodTooLong | Self::UnknownCoding => 501,
             Self::Version => 505,
             _ => 400,
         }

@@ -1,5 +1,6 @@
 //! The request target: its four forms, and the path and query in it (RFC 9112 section 3.2).
 
+use std::net::Ipv6Addr;
 use std::ops::Range;
 
 use memchr::{memchr, memchr2, memrchr};
@@ -87,11 +88,51 @@ pub(super) fn authority<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]>
     }
 }
 
-/// Whether all bytes may stand in `uri-host [ ":" port ]` (RFC 3986 section 3.2.2).
+/// Whether it is `uri-host [ ":" port ]` (RFC 3986 section 3.2.2): a name, which may be empty, or an address; the port has digits
+/// only, or none.
 pub(crate) fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'.' | b'-' | b':' | b'_' | b'~' | b'%' | b'[' | b']')
-            || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
-    })
+    let mut at = match value {
+        [b'[', literal @ ..] => match memchr(b']', literal) {
+            Some(end) if is_literal(&literal[..end]) => return is_port(&literal[end + 1..]),
+            _ => return false,
+        },
+        _ => 0,
+    };
+    while let Some(&byte) = value.get(at) {
+        at += match byte {
+            b':' => return is_port(&value[at..]),
+            b'%' if value[at..].iter().skip(1).take(2).filter(|byte| byte.is_ascii_hexdigit()).count()
+                == 2 =>
+            {
+                3
+            }
+            byte if is_name_byte(byte) => 1,
+            _ => return false,
+        };
+    }
+    true
+}
+
+/// Unreserved characters and sub-delimiters.
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'.' | b'-' | b'_' | b'~')
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
+
+/// What may stand behind a host.
+fn is_port(rest: &[u8]) -> bool {
+    matches!(rest, [] | [b':', ..]) && rest.iter().skip(1).all(u8::is_ascii_digit)
+}
+
+/// What may stand in brackets: an address of IPv6, or of a version to come.
+fn is_literal(value: &[u8]) -> bool {
+    if let [b'v' | b'V', rest @ ..] = value {
+        let dot = memchr(b'.', rest).unwrap_or_default();
+        return dot > 0
+            && rest[..dot].iter().all(u8::is_ascii_hexdigit)
+            && rest.len() > dot + 1
+            && rest[dot + 1..].iter().all(|&byte| byte == b':' || is_name_byte(byte));
+    }
+    std::str::from_utf8(value).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
