@@ -19,6 +19,7 @@ mod overload;
 mod preface;
 mod reply;
 mod session;
+mod stack;
 mod stream;
 mod threads;
 mod tls;
@@ -44,6 +45,7 @@ pub use self::exchange::{Attempt, Demand, Exchange, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
 pub use self::notes::Note;
 pub use self::overload::Backlog;
+pub use self::stack::stack_size;
 pub use self::tls::{Secure, ServerName};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 

@@ -20,7 +20,7 @@ use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::server::{Server, batch};
+use crate::server::{Server, batch, stack_size};
 
 /// How often the standby looks at the leaders.
 const TICK: Duration = Duration::from_millis(1);
@@ -60,7 +60,11 @@ impl Threads {
     pub(crate) fn new(count: usize) -> io::Result<Self> {
         let shard = || {
             // The event interval is tokio's default doubled: a burst of connections is read before user code runs.
-            let runtime = Builder::new_current_thread().enable_all().event_interval(128).build()?;
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(128)
+                .thread_stack_size(stack_size())
+                .build()?;
             Ok(Shard {
                 handle: runtime.handle().clone(),
                 runtime: Mutex::new(Some(Arc::new(runtime))),
@@ -160,7 +164,8 @@ pub(crate) fn start(server: &Arc<Server>) -> io::Result<()> {
             let app = Arc::clone(&server.app);
             app.on_thread(&mut || run(&server, first));
         };
-        handles.push(thread::Builder::new().name(format!("socketify-io-{index}")).spawn(body)?);
+        let thread = thread::Builder::new().name(format!("socketify-io-{index}")).stack_size(stack_size());
+        handles.push(thread.spawn(body)?);
     }
     Ok(())
 }
