@@ -2,6 +2,7 @@
 
 mod access_log;
 mod bridge;
+mod calling;
 mod calls;
 mod classes;
 mod compression;
@@ -29,9 +30,6 @@ mod core {
         cors::CorsPolicy, forms::FormParser, request::Request, response::Response, server::Server,
         websocket::WebSocket,
     };
-
-    #[pymodule_export]
-    use super::calls::isolate_handlers;
 
     #[pymodule_export]
     use super::forms::parse_cookies;

@@ -25,15 +25,11 @@ __all__ = [
     "Server",
     "WebSocket",
     "__version__",
-    "_isolate_handlers",
     "parse_cookies",
 ]
 
 __version__: Final[str]
 """Version of the core, which is that of the package."""
-
-def _isolate_handlers() -> None:
-    """From now on what a plain handler sets in its ``contextvars`` context ends with it, in the whole process."""
 
 def parse_cookies(header: str, /) -> dict[str, str]:
     """Gives the cookies of a ``Cookie`` header as they stand, quotes included; of several with one name the last."""

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ._core import _isolate_handlers
-
 if TYPE_CHECKING:
     from ._core import Request, Response
 
@@ -84,8 +82,6 @@ def request_id(
         raise TypeError(f"generate must be a function without arguments, not {generate!r}")
     make = generate or _random
     name = header.lower()
-    # Plain handlers share their threads' contexts otherwise, and the next request would be logged with this one's id.
-    _isolate_handlers()
 
     def give_id(res: Response, req: Request, data: Any = None) -> Any:
         given = req.get_header(name) if trust else None

@@ -10,7 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::server::{AccessQueue, Entry, What};
+use crate::py::calling::call_with;
+use crate::server::{AccessQueue, Entry, What, stack_size};
 
 /// How long the end of a server waits for entries to be written down.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -48,9 +49,10 @@ impl Writer {
         let body = move || {
             let _guard = guard;
             // Attached once, so that the thread keeps its Python state: see the design notes on what another costs.
-            Python::attach(|py| {
+            let _ = Python::try_attach(|py| {
                 while let Some((entries, dropped)) = py.detach(|| queue.take()) {
-                    let result = batch(py, &entries).and_then(|batch| write.call1(py, (batch, dropped)));
+                    let result = batch(py, &entries)
+                        .and_then(|batch| call_with(write.bind(py), &(batch, dropped).into_pyobject(py)?));
                     if let Err(error) = result {
                         error.write_unraisable(py, Some(write.bind(py)));
                     }
@@ -58,7 +60,8 @@ impl Writer {
                 drop(write);
             });
         };
-        let thread = thread::Builder::new().name("socketify-access-log".into()).spawn(body)?;
+        let thread = thread::Builder::new().name("socketify-access-log".into()).stack_size(stack_size());
+        let thread = thread.spawn(body)?;
         Ok(Self { queue: entries, ended, thread, process: std::process::id() })
     }
 

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -20,6 +21,7 @@ use pyo3::types::{PyBytes, PyDict, PyType};
 
 use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::bridge::readers::Readers;
+use crate::py::calling::{Scope, call, call_with};
 use crate::py::classes::Classes;
 use crate::py::handlers::{Handler, Handlers, Held, Returned};
 use crate::py::listeners::{Lanes, Listeners};
@@ -69,6 +71,8 @@ pub(crate) struct PyApp {
     returned: Arc<Returned>,
     serializer: RwLock<Py<PyAny>>,
     event_loop: RwLock<Option<Py<PyAny>>>,
+    /// The context that the application was started in. User code starts in a copy of it, and never in what other left behind.
+    context: ArcSwapOption<Py<PyAny>>,
     /// What extensions have replaced.
     pub(super) classes: Classes,
     /// Has the loop flush soon, where it does not ask before each sleep.
@@ -115,6 +119,7 @@ impl PyApp {
             handlers: RwLock::new(handlers),
             serializer: RwLock::new(serializer),
             event_loop: RwLock::new(None),
+            context: ArcSwapOption::empty(),
             classes: Classes::default(),
             flusher: RwLock::new(None),
             has_flusher: AtomicBool::new(false),
@@ -160,6 +165,7 @@ impl PyApp {
         if let Some(event_loop) = self.event_loop.try_read() {
             visit.call(event_loop.as_ref())?;
         }
+        visit.call(self.context.load().as_deref())?;
         if let Some(handler) = self.missing_server_name.try_read() {
             visit.call(handler.as_ref().map(|handler| &handler.callable))?;
         }
@@ -175,7 +181,8 @@ impl PyApp {
         let slots = [&self.event_loop, &self.flusher];
         let held = slots.map(|slot| slot.write().take());
         let asked = self.missing_server_name.write().take();
-        drop((handlers, held, asked));
+        let context = self.context.swap(None);
+        drop((handlers, held, asked, context));
     }
 
     // ---- handlers -----------------------------------------------------------------------------------------------
@@ -208,8 +215,8 @@ impl PyApp {
     }
 
     pub(crate) fn is_coroutine(&self, py: Python<'_>, callable: &Py<PyAny>) -> bool {
-        let answer = self.hooks.is_coroutine.call1(py, (callable,));
-        answer.and_then(|answer| answer.is_truthy(py)).unwrap_or(false)
+        let answer = call(self.hooks.is_coroutine.bind(py), [callable.bind(py)]);
+        answer.and_then(|answer| answer.is_truthy()).unwrap_or(false)
     }
 
     pub(crate) fn set_serializer(&self, serializer: Py<PyAny>) {
@@ -224,6 +231,17 @@ impl PyApp {
     pub(crate) fn set_event_loop(&self, event_loop: Option<Py<PyAny>>) {
         let old = std::mem::replace(&mut *self.event_loop.write(), event_loop);
         drop(old);
+    }
+
+    /// Remembers the context that the application is started in.
+    pub(crate) fn remember_context(&self, context: Py<PyAny>) {
+        let old = self.context.swap(Some(Arc::new(context)));
+        drop(old);
+    }
+
+    /// The context of a request, or of an event, while this lives.
+    pub(crate) fn scope<'py>(&self, py: Python<'py>) -> PyResult<Scope<'py>> {
+        Scope::of(py, self.context.load().as_deref())
     }
 
     /// Makes objects of a subclass of theirs from now on.
@@ -255,10 +273,11 @@ impl PyApp {
         let py = value.py();
         let serializer = self.serializer(py);
         let dumps = pyo3::intern!(py, "dumps");
-        let text = match serializer.call_method1(dumps, (value,)) {
+        let encode = |value: &Bound<'py, PyAny>| call(&serializer.getattr(dumps)?, [value]);
+        let text = match encode(value) {
             Err(error) if error.is_instance_of::<PyTypeError>(py) => {
                 let plain = Self::helper(py, "json_sets", "without_sets")?.call1((value, &error))?;
-                serializer.call_method1(dumps, (plain,))?
+                encode(&plain)?
             }
             other => other?,
         };
@@ -286,18 +305,13 @@ impl PyApp {
     }
 
     /// Logs an exception of a callback that has nobody else to tell.
-    pub(crate) fn log_callback(
-        py: Python<'_>,
-        what: &str,
-        error: &PyErr,
-        callable: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        Self::helper(py, "errors", "log_callback")?.call1((
-            what,
-            error.clone_ref(py).into_value(py),
-            callable,
-        ))?;
-        Ok(())
+    pub(crate) fn log_callback(py: Python<'_>, what: &str, error: &PyErr, callable: &Bound<'_, PyAny>) {
+        let value = error.clone_ref(py).into_value(py);
+        let logged = Self::helper(py, "errors", "log_callback")
+            .and_then(|log| call_with(&log, &(what, value, callable).into_pyobject(py)?));
+        if let Err(error) = logged {
+            error.write_unraisable(py, Some(callable));
+        }
     }
 
     pub(crate) fn bytes_io(py: Python<'_>, body: &Py<PyBytes>) -> PyResult<Py<PyAny>> {
@@ -324,7 +338,8 @@ impl PyApp {
 
 impl App for PyApp {
     fn run(&self, jobs: &mut dyn Iterator<Item = Job>) {
-        Python::attach(|py| self.run_jobs(py, jobs));
+        // None where the interpreter has ended, while a handler kept this thread: there is nothing left to run them.
+        let _ = Python::try_attach(|py| self.run_jobs(py, jobs));
     }
 
     fn post(&self, job: Job) {
@@ -367,7 +382,7 @@ impl App for PyApp {
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what
     /// the call does. The loop is set as the running one, so that handlers find it (design.md, threads).
     fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
-        Python::attach(|py| {
+        let _ = Python::try_attach(|py| {
             let set = |event_loop: Option<&Py<PyAny>>| {
                 let result = py
                     .import("asyncio.events")

@@ -1,31 +1,22 @@
 //! Handlers are called here, on whichever thread the seam chose, and what they return or raise is dealt with.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyTuple};
 
 use crate::py::bridge::PyApp;
+use crate::py::calling::{Scope, call, call_with};
 use crate::py::classes::make;
 use crate::py::handlers::Handler;
-use crate::py::listeners::Listeners;
+use crate::py::listeners::{Callback, Carried, Listeners};
 use crate::py::request::Request;
 use crate::py::response::Response;
 use crate::server::{Exchange, Next};
 
-/// Whether plain handlers run in a context of their own each. They do once something sets variables there.
-static ISOLATED: AtomicBool = AtomicBool::new(false);
-
-/// From now on what a plain handler sets in its `contextvars` context ends with it, in all applications of the process.
-#[pyfunction]
-#[pyo3(name = "_isolate_handlers")]
-pub(super) fn isolate_handlers() {
-    ISOLATED.store(true, Ordering::Relaxed);
-}
-
 impl PyApp {
-    /// Runs the handlers of a request on this thread.
+    /// Runs the handlers of a request on this thread, all in one context, which nobody else sees.
     pub(super) fn serve(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
         // Cut by the end of the server before it was its turn: working it off would hold up the end for nobody.
         if exchange.is_aborted() && exchange.server().is_closing() {
@@ -39,9 +30,14 @@ impl PyApp {
             exchange.end_work();
             return;
         }
-        let objects = carried.map_or_else(|| self.make_objects(py, exchange), Ok);
-        let (response, request) = match objects {
-            Ok(objects) => objects,
+        let begun = match carried {
+            Some(Carried { response, request, context }) => {
+                Scope::of(py, context.as_ref()).map(|scope| (response, request, scope))
+            }
+            None => self.begin(py, exchange),
+        };
+        let (response, request, _scope) = match begun {
+            Ok(begun) => begun,
             // No memory: there is nobody to answer, and the client sees the connection end.
             Err(error) => {
                 error.write_unraisable(py, None);
@@ -58,7 +54,7 @@ impl PyApp {
             if exchange.is_yielded()
                 && let Some(listeners) = Listeners::of(exchange)
             {
-                listeners.carry(response.clone_ref(py), request.clone_ref(py));
+                listeners.carry(py, response.clone_ref(py), request.clone_ref(py));
             }
             let next = exchange.next();
             if next == Some(Next::Elsewhere) {
@@ -88,7 +84,7 @@ impl PyApp {
             return;
         }
         if let Some(listeners) = Listeners::of(&exchange) {
-            listeners.carry(response, request);
+            listeners.carry(py, response, request);
         }
         match exchange.next() {
             Some(Next::Here(_)) => self.serve(py, &exchange),
@@ -105,14 +101,15 @@ impl PyApp {
         }
     }
 
-    fn make_objects(
+    /// What the handlers of a request are given, and the context that they run in.
+    fn begin<'py>(
         &self,
-        py: Python<'_>,
+        py: Python<'py>,
         exchange: &Arc<Exchange>,
-    ) -> PyResult<(Py<Response>, Py<Request>)> {
+    ) -> PyResult<(Py<Response>, Py<Request>, Scope<'py>)> {
         let response = make(py, &self.classes.response, Response::new(Arc::clone(exchange)))?;
         let request = make(py, &self.classes.request, Request::new(Arc::clone(exchange)))?;
-        Ok((response, request))
+        Ok((response, request, self.scope(py)?))
     }
 
     /// Calls the handler of the route that the request is on. True when a task has taken over.
@@ -135,58 +132,24 @@ impl PyApp {
             exchange.close();
             return false;
         };
-        // What a plain function sets in its context is to end with it: the next request runs on the same thread.
-        if !coroutine && ISOLATED.load(Ordering::Relaxed) {
-            match self.call_isolated(py, exchange, &callable, context, response, request) {
-                Ok(()) => {}
-                Err(error) => self.fail(py, exchange, &error, Some(response), Some(request)),
-            }
-            return false;
-        }
-        let result = match (coroutine, context) {
-            (true, None) => self.hooks.start.bind(py).call1((&callable, response, request)),
-            (true, Some(context)) => self.hooks.start.bind(py).call1((&callable, response, request, context)),
-            (false, None) => callable.bind(py).call1((response, request)),
-            (false, Some(context)) => callable.bind(py).call1((response, request, context)),
+        let (callable, response, request) = (callable.bind(py), response.bind(py), request.bind(py));
+        let result = match (coroutine, context.as_ref().map(|context| context.bind(py))) {
+            (true, None) => call(self.hooks.start.bind(py), [callable, response, request]),
+            (true, Some(context)) => call(self.hooks.start.bind(py), [callable, response, request, context]),
+            (false, None) => call(callable, [response, request]),
+            (false, Some(context)) => call(callable, [response, request, context]),
         };
         match result {
             Ok(_) if coroutine => true,
             Ok(value) => {
-                self.take_returned(py, exchange, &value, response, None);
+                self.take_returned(py, exchange, &value, response.as_unbound());
                 false
             }
             Err(error) => {
-                self.fail(py, exchange, &error, Some(response), Some(request));
+                self.fail(py, exchange, &error, Some(response.as_unbound()), Some(request.as_unbound()));
                 false
             }
         }
-    }
-
-    /// Calls a plain handler, and what hears of its failure, in a copy of the thread's context.
-    fn call_isolated(
-        &self,
-        py: Python<'_>,
-        exchange: &Arc<Exchange>,
-        callable: &Py<PyAny>,
-        third: Option<Py<PyAny>>,
-        response: &Py<Response>,
-        request: &Py<Request>,
-    ) -> PyResult<()> {
-        let scope = py.import("contextvars")?.call_method0("copy_context")?;
-        let run = pyo3::intern!(py, "run");
-        let result = match third {
-            None => scope.call_method1(run, (callable, response, request)),
-            Some(third) => scope.call_method1(run, (callable, response, request, third)),
-        };
-        match result {
-            Ok(value) => self.take_returned(py, exchange, &value, response, Some(&scope)),
-            Err(error) => {
-                Self::clear(exchange);
-                let value = error.into_value(py);
-                scope.call_method1(run, (&self.hooks.fail, value, response, request))?;
-            }
-        }
-        Ok(())
     }
 
     /// What a failed handler had half said is cut or forgotten.
@@ -197,14 +160,13 @@ impl PyApp {
         }
     }
 
-    /// A plain function may return something to await (A-CALL-02); `scope` is the context that it ran in, if not the thread's.
+    /// A plain function may return something to await (A-CALL-02).
     fn take_returned(
         &self,
         py: Python<'_>,
         exchange: &Arc<Exchange>,
         value: &Bound<'_, PyAny>,
         response: &Py<Response>,
-        scope: Option<&Bound<'_, PyAny>>,
     ) {
         if value.is_none() || value.is_instance_of::<Response>() {
             return;
@@ -212,39 +174,36 @@ impl PyApp {
         if !value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false) {
             return;
         }
-        let spawned = match scope {
-            None => self.hooks.spawn.bind(py).call1((value, response)),
-            Some(scope) => scope.call_method1(pyo3::intern!(py, "run"), (&self.hooks.spawn, value, response)),
-        };
-        if let Err(error) = spawned {
+        if let Err(error) = call(self.hooks.spawn.bind(py), [value, response.bind(py)]) {
             self.fail(py, exchange, &error, Some(response), None);
         }
     }
 
-    /// Calls a callback of an exchange; its failure is the handler's.
+    /// Calls a callback of an exchange, in a copy of the context that it was registered in; its failure is the handler's.
     pub(crate) fn call_back<'py>(
         &self,
         py: Python<'py>,
         exchange: &Arc<Exchange>,
         response: &Py<Response>,
-        callable: &Py<PyAny>,
+        callback: &Callback,
         arguments: PyResult<Bound<'py, PyTuple>>,
         what: &str,
     ) {
-        match arguments.and_then(|arguments| callable.bind(py).call1(arguments)) {
+        let callable = callback.callable.bind(py);
+        let scope = callback.scope(py);
+        let called = scope.as_ref().map_err(|error| error.clone_ref(py));
+        match called.and_then(|_| call_with(callable, &arguments?)) {
             // Nobody is left to answer, so what fails there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
                 let logged = Self::helper(py, "errors", "logged")
                     .and_then(|logged| logged.call1((value, what, callable)));
                 match logged {
-                    Ok(value) => self.take_returned(py, exchange, &value, response, None),
+                    Ok(value) => self.take_returned(py, exchange, &value, response),
                     Err(error) => error.write_unraisable(py, None),
                 }
             }
-            Ok(value) => self.take_returned(py, exchange, &value, response, None),
-            Err(error) if what == "on_aborted" => {
-                let _ = Self::log_callback(py, what, &error, callable.bind(py));
-            }
+            Ok(value) => self.take_returned(py, exchange, &value, response),
+            Err(error) if what == "on_aborted" => Self::log_callback(py, what, &error, callable),
             Err(error) => self.fail(py, exchange, &error, Some(response), None),
         }
     }
@@ -255,16 +214,22 @@ impl PyApp {
         py: Python<'_>,
         exchange: &Arc<Exchange>,
         response: &Py<Response>,
-        callable: &Py<PyAny>,
+        callback: &Callback,
         chunk: &Bound<'_, PyBytes>,
         last: bool,
     ) {
-        if let Err(error) = self.hooks.feed.call1(py, (callable, response, chunk, last)) {
+        let last = PyBool::new(py, last);
+        let fed = callback.scope(py).and_then(|_scope| {
+            let arguments = [callback.callable.bind(py), response.bind(py), chunk, last.as_any()];
+            call(self.hooks.feed.bind(py), arguments)
+        });
+        if let Err(error) = fed {
             self.fail(py, exchange, &error, Some(response), None);
         }
     }
 
-    /// A handler failed: what it had half said is cut, and the application's error handler speaks.
+    /// A handler failed: what it had half said is cut, and the application's error handler speaks. Whatever becomes of that, the
+    /// client gets an answer.
     pub(crate) fn fail(
         &self,
         py: Python<'_>,
@@ -276,7 +241,16 @@ impl PyApp {
         Self::clear(exchange);
         // `into_value` ties the traceback to the exception; before Python 3.12 they are apart.
         let value = error.clone_ref(py).into_value(py);
-        if let Err(error) = self.hooks.fail.call1(py, (value, response, request)) {
+        let none = py.None();
+        let arguments = [
+            value.bind(py).as_any(),
+            response.map_or(none.bind(py), |response| response.bind(py).as_any()),
+            request.map_or(none.bind(py), |request| request.bind(py).as_any()),
+        ];
+        if let Err(error) = call(self.hooks.fail.bind(py), arguments) {
+            if let Some(response) = response {
+                response.get().fail(py);
+            }
             error.write_unraisable(py, Some(self.application.bind(py)));
         }
     }
@@ -289,7 +263,7 @@ impl PyApp {
             return;
         }
         let path = crate::py::convert::text(py, exchange.path());
-        let logged = Self::helper(py, "errors", "log_silent").and_then(|log| log.call1((path,)));
+        let logged = Self::helper(py, "errors", "log_silent").and_then(|log| call(&log, [&path]));
         if let Err(error) = logged {
             error.write_unraisable(py, None);
         }

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 use pyo3::{PyClass, PyTypeInfo};
 
+use crate::py::calling::call;
 use crate::py::request::Request;
 use crate::py::response::Response;
 use crate::py::websocket::WebSocket;
@@ -79,7 +80,7 @@ pub(crate) fn make<T: Replaceable + Into<PyClassInitializer<T>>>(
 ) -> PyResult<Py<T>> {
     let Some(class) = class.get() else { return Py::new(py, content) };
     T::next().set(Some(content));
-    let made = class.bind(py).call0();
+    let made = call(class.bind(py), []);
     // Still there when it failed before it was taken.
     drop(T::next().take());
     Ok(made?.cast_into::<T>()?.unbind())

@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::app::{Lane, Signal};
 use crate::py::bridge::PyApp;
+use crate::py::calling::{Scope, call_with, current_context};
 use crate::py::futures::Crowd;
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -22,6 +23,26 @@ use crate::server::Exchange;
 pub(crate) struct Callback {
     pub(crate) callable: Py<PyAny>,
     pub(crate) lane: Lane,
+    /// The context that it was registered in.
+    pub(crate) context: Py<PyAny>,
+}
+
+impl Callback {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { callable: self.callable.clone_ref(py), lane: self.lane, context: self.context.clone_ref(py) }
+    }
+
+    /// What it is called in: a copy each time, since two threads cannot be in one context.
+    pub(crate) fn scope<'py>(&self, py: Python<'py>) -> PyResult<Scope<'py>> {
+        Scope::of(py, Some(&self.context))
+    }
+}
+
+/// The objects of a request that moves to a handler of the other lane, and a copy of the context that its handlers run in.
+pub(crate) struct Carried {
+    pub(crate) response: Py<Response>,
+    pub(crate) request: Py<Request>,
+    pub(crate) context: Option<Py<PyAny>>,
 }
 
 #[derive(Default)]
@@ -48,8 +69,7 @@ struct Inner {
     ends: Crowd<Py<PyAny>>,
     /// The abort has been signalled: `aborted` is about to be called.
     aborting: bool,
-    /// The objects of a request that moves to a handler of the other lane.
-    carried: Option<(Py<Response>, Py<Request>)>,
+    carried: Option<Carried>,
 }
 
 impl Inner {
@@ -142,12 +162,14 @@ impl Listeners {
         drop(old);
     }
 
-    pub(crate) fn carry(&self, response: Py<Response>, request: Py<Request>) {
-        let old = self.inner.lock().carried.replace((response, request));
+    pub(crate) fn carry(&self, py: Python<'_>, response: Py<Response>, request: Py<Request>) {
+        // Without memory for a context the request goes on in a clean one.
+        let context = current_context(py).ok();
+        let old = self.inner.lock().carried.replace(Carried { response, request, context });
         drop(old);
     }
 
-    pub(crate) fn take_carried(exchange: &Exchange) -> Option<(Py<Response>, Py<Request>)> {
+    pub(crate) fn take_carried(exchange: &Exchange) -> Option<Carried> {
         Self::existing(exchange)?.inner.lock().carried.take()
     }
 
@@ -255,14 +277,7 @@ impl Listeners {
         drop(old);
         if let (Some(callback), Some(response)) = (callback, &response) {
             let arguments = (response.clone_ref(py),);
-            app.call_back(
-                py,
-                exchange,
-                response,
-                &callback.callable,
-                arguments.into_pyobject(py),
-                "on_aborted",
-            );
+            app.call_back(py, exchange, response, &callback, arguments.into_pyobject(py), "on_aborted");
         }
         if !whole.is_empty() {
             let body = self.body(py).unwrap_or_else(|| PyBytes::new(py, &exchange.take_rest()).unbind());
@@ -277,14 +292,14 @@ impl Listeners {
     }
 
     fn readable(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
-        let (callable, response, waits, pieces, piece, kept) = {
+        let (callback, response, waits, pieces, piece, kept) = {
             let inner = self.inner.lock();
-            let callable =
-                inner.data.as_ref().filter(|data| data.lane == lane).map(|data| data.callable.clone_ref(py));
+            let callback =
+                inner.data.as_ref().filter(|data| data.lane == lane).map(|data| data.clone_ref(py));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let kept = inner.body.as_ref().map(|body| body.clone_ref(py));
             let piece = inner.piece.as_ref().map(|future| future.clone_ref(py));
-            (callable, response, !inner.whole.is_empty(), inner.data.is_some(), piece, kept)
+            (callback, response, !inner.whole.is_empty(), inner.data.is_some(), piece, kept)
         };
         if waits {
             let taken = if lane == Lane::Loop { exchange.take_whole(pieces) } else { None };
@@ -305,7 +320,7 @@ impl Listeners {
             self.pulled(py, exchange, &future);
             return;
         }
-        let (Some(callable), Some(response)) = (callable, response) else {
+        let (Some(callback), Some(response)) = (callback, response) else {
             // Whoever it was for has given up: the next to ask is told anew.
             exchange.resume_body();
             return;
@@ -321,40 +336,38 @@ impl Listeners {
         let chunk = kept.map_or_else(|| PyBytes::new(py, &bytes), |body| body.into_bound(py));
         drop(bytes);
         match lane {
-            Lane::Loop if app.is_coroutine(py, &callable) => {
+            Lane::Loop if app.is_coroutine(py, &callback.callable) => {
                 // The next piece comes when the coroutine has ended: pieces never overlap, and a slow reader slows the client.
-                app.feed(py, exchange, &response, &callable, &chunk, last);
+                app.feed(py, exchange, &response, &callback, &chunk, last);
             }
             _ => {
                 let arguments = (response.clone_ref(py), chunk, last);
-                app.call_back(py, exchange, &response, &callable, arguments.into_pyobject(py), "on_data");
+                app.call_back(py, exchange, &response, &callback, arguments.into_pyobject(py), "on_data");
                 exchange.resume_body();
             }
         }
     }
 
     fn room(&self, py: Python<'_>, exchange: &Arc<Exchange>, lane: Lane) {
-        let (callable, response, futures) = {
+        let (callback, response, futures) = {
             let mut inner = self.inner.lock();
-            let callable = inner
-                .writable
-                .as_ref()
-                .filter(|data| data.lane == lane)
-                .map(|data| data.callable.clone_ref(py));
+            let callback =
+                inner.writable.as_ref().filter(|data| data.lane == lane).map(|data| data.clone_ref(py));
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let futures = if lane == Lane::Loop { inner.room.take() } else { Vec::new() };
-            (callable, response, futures)
+            (callback, response, futures)
         };
         for (future, room, _) in futures {
             PyApp::resolve(py, &future, &room);
         }
         exchange.take_refused();
-        let (Some(callable), Some(response)) = (callable, response) else { return };
+        let (Some(callback), Some(response)) = (callback, response) else { return };
         let arguments: PyResult<Bound<'_, PyTuple>> =
             (response.clone_ref(py), exchange.write_offset()).into_pyobject(py);
-        let accepted = arguments.and_then(|arguments| callable.bind(py).call1(arguments)?.is_truthy());
+        let callable = callback.callable.bind(py);
+        let accepted = callback.scope(py).and_then(|_scope| call_with(callable, &arguments?)?.is_truthy());
         if let Err(error) = &accepted {
-            let _ = PyApp::log_callback(py, "on_writable", error, callable.bind(py));
+            PyApp::log_callback(py, "on_writable", error, callable);
         }
         // Not everything was taken: once there is room again the callback is called again. A callback that wrote nothing
         // is not, or it would be called for ever. There may be room again by now, with nobody left to say so.

@@ -10,6 +10,7 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::http::query;
 use crate::py::bridge::PyApp;
+use crate::py::calling::call;
 use crate::py::classes::Replaceable;
 use crate::py::convert::{text, truth};
 use crate::py::message;
@@ -116,8 +117,8 @@ impl Request {
         }
         for (name, value) in slf.get().exchange.headers() {
             let name = text(py, &name.to_ascii_lowercase());
-            if let Err(error) = handler.call1((name, text(py, value))) {
-                PyApp::log_callback(py, "for_each_header", &error, handler)?;
+            if let Err(error) = call(handler, [&name, &text(py, value)]) {
+                PyApp::log_callback(py, "for_each_header", &error, handler);
             }
         }
         Ok(slf)

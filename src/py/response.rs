@@ -16,6 +16,7 @@ use crate::http::location;
 use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
+use crate::py::calling::{call, current_context};
 use crate::py::classes::Replaceable;
 use crate::py::convert::{address_bytes, address_text, text, truth};
 use crate::py::cors::CorsPolicy;
@@ -150,7 +151,7 @@ impl Response {
         let app = self.python()?;
         let callable = handler.clone().unbind();
         let lane = app.lane(app.is_coroutine(py, &callable));
-        Ok(Some(Callback { callable, lane }))
+        Ok(Some(Callback { callable, lane, context: current_context(py)? }))
     }
 
     fn attempted(&self, attempt: Attempt) {
@@ -464,7 +465,7 @@ impl Response {
             return Ok(slf);
         }
         let outermost = this.exchange.cork();
-        let result = callback.call1((&slf,));
+        let result = call(callback, [&slf]);
         if outermost {
             this.exchange.uncork();
         }
@@ -804,8 +805,13 @@ impl Response {
         self.exchange.end_work();
     }
 
-    /// An error answer in place of what was not said yet.
-    fn _fail(&self) {
+    /// An error answer in place of what was not said yet. On the loop it leaves at the end of the turn, whatever user code, such
+    /// as what logs, does until then.
+    #[pyo3(name = "_fail")]
+    pub(crate) fn fail(&self, py: Python<'_>) {
+        if let Some(app) = PyApp::of(&self.exchange) {
+            app.cork(py, &self.exchange);
+        }
         if !self.exchange.cut_if_started() {
             self.exchange.reset_head();
             let text = status::reason(500).map_or("", |_| "Internal Error");

@@ -20,6 +20,7 @@ use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener, UNIX_MODE, refuse_strangers};
 use crate::py::access_log::Writer;
 use crate::py::bridge::{Hooks, PyApp};
+use crate::py::calling::current_context;
 use crate::py::convert::truth;
 use crate::py::cors::CorsPolicy;
 use crate::py::handlers::Handler;
@@ -365,6 +366,7 @@ impl Server {
     #[pyo3(signature = (event_loop, notes = false))]
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>, notes: bool) -> PyResult<()> {
         let cannot = |error| PyOSError::new_err(format!("cannot start the server: {error}"));
+        let context = current_context(py)?;
         let server = {
             let mut life = self.life.lock();
             if !matches!(*life, Life::Stopped) {
@@ -378,6 +380,7 @@ impl Server {
             server
         };
         self.app.set_event_loop(Some(event_loop));
+        self.app.remember_context(context);
         self.app.readers.are_there(notes);
         let listeners = std::mem::take(&mut *self.bound.lock());
         let started = py.detach(|| server.serve(listeners));

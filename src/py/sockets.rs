@@ -9,6 +9,7 @@ use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
+use crate::py::calling::{call, call_with};
 use crate::py::classes::make;
 use crate::py::convert::text;
 use crate::py::futures::{Crowd, is_done};
@@ -166,12 +167,13 @@ impl PyApp {
         let mut taken = false;
         if let Some((callable, coroutine)) = found {
             let called = attached.object(py, self, socket).and_then(|object| {
+                let _scope = self.scope(py)?;
                 if coroutine {
                     let arguments = arguments(py, &object, event)?;
-                    let task = (&callable, arguments, &object, weight, last);
-                    return self.hooks.event.bind(py).call1(task).map(|_| ());
+                    let task = (&callable, arguments, &object, weight, last).into_pyobject(py)?;
+                    return call_with(self.hooks.event.bind(py), &task).map(|_| ());
                 }
-                call(py, &callable, &object, event).and_then(|value| self.follow(py, &value))
+                tell_plain(py, callable.bind(py), &object, event).and_then(|value| self.follow(py, &value))
             });
             match called {
                 Ok(()) => taken = coroutine,
@@ -192,7 +194,7 @@ impl PyApp {
             return Ok(());
         }
         if value.hasattr(pyo3::intern!(py, "__await__"))? {
-            self.hooks.spawn.call1(py, (value, py.None()))?;
+            call(self.hooks.spawn.bind(py), [value, py.None().bind(py)])?;
         }
         Ok(())
     }
@@ -201,24 +203,25 @@ impl PyApp {
 fn report(py: Python<'_>, error: &PyErr, callable: &Py<PyAny>) {
     let value = error.clone_ref(py).into_value(py);
     let logged = PyApp::helper(py, "errors", "log_event")
-        .and_then(|log| log.call1((value, callable.bind(py))).map(drop));
+        .and_then(|log| call(&log, [value.bind(py).as_any(), callable.bind(py)]).map(drop));
     if let Err(error) = logged {
         error.write_unraisable(py, None);
     }
 }
 
-fn call<'py>(
+fn tell_plain<'py>(
     py: Python<'py>,
-    callable: &Py<PyAny>,
+    callable: &Bound<'py, PyAny>,
     socket: &Py<WebSocket>,
     event: Event,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let callable = callable.bind(py);
     // The two that come all the time go without a tuple in between.
     match event {
-        Event::Text(bytes) => callable.call1((socket, message(py, &bytes), opcode(py, true)?)),
-        Event::Binary(bytes) => callable.call1((socket, PyBytes::new(py, &bytes), opcode(py, false)?)),
-        event => callable.call1(arguments(py, socket, event)?),
+        Event::Text(bytes) => call(callable, [socket.bind(py), &message(py, &bytes), opcode(py, true)?]),
+        Event::Binary(bytes) => {
+            call(callable, [socket.bind(py), &PyBytes::new(py, &bytes), opcode(py, false)?])
+        }
+        event => call_with(callable, &arguments(py, socket, event)?),
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyString};
 use rustls::ProtocolVersion;
 use zeroize::Zeroizing;
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
+use crate::py::calling::call;
 use crate::py::handlers::Handler;
 use crate::server::{Secure, ServerName};
 use crate::tls::{Certificates, Error, Settings, ciphers, subject};
@@ -133,7 +134,8 @@ impl PyApp {
         let Some(callable) = found else { return };
         let callable = callable.bind(py);
         let ask = || -> PyResult<()> {
-            let value = callable.call1((asked.name(),))?;
+            let _scope = self.scope(py)?;
+            let value = call(callable, [PyString::new(py, asked.name()).as_any()])?;
             if value.hasattr(pyo3::intern!(py, "__await__"))? {
                 let logged = Self::helper(py, "errors", "logged")?;
                 let awaitable = logged.call1((value, "missing_server_name", callable))?;
@@ -143,7 +145,7 @@ impl PyApp {
         };
         // A panic has been reported by the hook.
         if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(ask)) {
-            let _ = Self::log_callback(py, "missing_server_name", &error, callable);
+            Self::log_callback(py, "missing_server_name", &error, callable);
         }
     }
 }

@@ -13,6 +13,7 @@ use pyo3::types::PyBytes;
 
 use crate::pubsub::Subscribed;
 use crate::py::bridge::PyApp;
+use crate::py::calling::call;
 use crate::py::classes::{Replaceable, make};
 use crate::py::convert::{address_bytes, address_text, truth};
 use crate::py::message::{self, Payload};
@@ -214,10 +215,10 @@ impl WebSocket {
             return Ok(slf);
         }
         let batch = open_batch();
-        let result = callback.call1((&slf,));
+        let result = call(callback, [&slf]);
         drop(batch);
         if let Err(error) = result {
-            PyApp::log_callback(py, "cork", &error, callback)?;
+            PyApp::log_callback(py, "cork", &error, callback);
         }
         Ok(slf)
     }
@@ -317,7 +318,7 @@ impl WebSocket {
         }
         for name in this.get_topics() {
             if let Err(error) = handler.call1((name,)) {
-                PyApp::log_callback(py, "for_each_topic", &error, handler)?;
+                PyApp::log_callback(py, "for_each_topic", &error, handler);
             }
         }
         Ok(slf)

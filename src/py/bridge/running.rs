@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use crate::app::{Job, Lane};
 use crate::py::bridge::PyApp;
+use crate::py::calling::call;
 use crate::py::listeners::Listeners;
 use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch, set_batch_prompt};
 
@@ -88,7 +90,7 @@ impl PyApp {
             let Some(job) = next else {
                 if self.drained.swap(false, Ordering::SeqCst) {
                     ran = true;
-                    if let Err(error) = self.hooks.drained.call0(py) {
+                    if let Err(error) = call(self.hooks.drained.bind(py), []) {
                         error.write_unraisable(py, Some(self.application.bind(py)));
                     }
                 }
@@ -209,8 +211,9 @@ impl PyApp {
             // Dropped with the job, which is when the handshake goes on.
             Job::ServerName(asked) => self.ask_server_name(py, &asked),
             Job::Note(note) => {
-                let told = self.hooks.note.call1(py, (note.text(),));
-                match told.and_then(|reads| reads.extract(py)) {
+                let text = PyString::new(py, note.text());
+                let told = self.scope(py).and_then(|_scope| call(self.hooks.note.bind(py), [text.as_any()]));
+                match told.and_then(|reads| reads.extract()) {
                     Ok(reads) => self.readers.are_there(reads),
                     Err(error) => error.write_unraisable(py, Some(self.application.bind(py))),
                 }
