@@ -12,7 +12,7 @@ from asyncio import Task, current_task
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import ClientDisconnected, HTTPError, answer_failed
+from .exceptions import ClientDisconnected, HTTPError, answer_failed, meant
 from .handlers import is_async
 
 if TYPE_CHECKING:
@@ -105,30 +105,21 @@ class Calls:
     def _handler_failed(
         self, error: BaseException, response: Response | None, request: Request | None
     ) -> None:
+        error = meant(error)
         handler = self.error_handler
         # SystemExit and the like are no failure that a handler could explain; on this thread they can only be told.
         if handler is None or not isinstance(error, Exception):
-            if isinstance(error, HTTPError) and response is not None:
-                try:
-                    answer_failed(error, response)
-                except Exception as second:
-                    # A header of it cannot be sent.
-                    self._error_handler_failed(second, response)
-                return
-            if isinstance(error, ClientDisconnected):
-                logger.debug("a client left before its request was complete: %s", error)
-                if response is not None:
-                    response._fail()
-                return
-            logger.error("Uncaught Exception: %s", error, exc_info=error)
-            if response is not None:
-                response._fail()
+            self._answer(error, response)
             return
         try:
             result = handler(error, response, request)
         except Exception as second:
             self._error_handler_failed(second, response)
             return
+        except BaseException:
+            if response is not None:
+                response._fail()
+            raise
         if inspect.isawaitable(result):
             self._on_loop(lambda: self._keep(self.loop.loop.create_task(self._report(result, response))))
 
@@ -137,12 +128,34 @@ class Calls:
             await result
         except Exception as error:
             self._error_handler_failed(error, response)
+        except BaseException:
+            if response is not None:
+                response._fail()
+            raise
+
+    # Everywhere the client gets its answer first, and then it is logged: what logs may fail too.
+
+    def _answer(self, error: BaseException, response: Response | None) -> None:
+        """What becomes of an error that no error handler is asked about."""
+        if isinstance(error, HTTPError) and response is not None:
+            try:
+                answer_failed(error, response)
+            except Exception as second:
+                # A header of it cannot be sent.
+                self._error_handler_failed(second, response)
+            return
+        if response is not None:
+            response._fail()
+        if isinstance(error, ClientDisconnected):
+            logger.debug("a client left before its request was complete: %s", error)
+        else:
+            logger.error("Uncaught Exception: %s", error, exc_info=error)
 
     @staticmethod
     def _error_handler_failed(error: BaseException, response: Response | None) -> None:
-        logger.error("The error handler failed: %s", error, exc_info=error)
         if response is not None:
             response._fail()
+        logger.error("The error handler failed: %s", error, exc_info=error)
 
     # ---- tasks ------------------------------------------------------------------------------------------------------
 
@@ -260,9 +273,12 @@ class Calls:
     def _feed(
         self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool
     ) -> None:
+        async def call() -> None:
+            await handler(response, chunk, is_end)
+
         async def feed() -> None:
             try:
-                await self._guard_awaitable(handler(response, chunk, is_end), response)
+                await self._guard_awaitable(call(), response)
             finally:
                 response._resume_body()
 

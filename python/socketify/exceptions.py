@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import builtins
+import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import logger
 from .status_codes import status_codes
@@ -19,6 +21,7 @@ __all__ = [
     "HTTPError",
     "UnsupportedMediaType",
     "answer_failed",
+    "meant",
 ]
 
 
@@ -83,10 +86,32 @@ def answer_failed(error: HTTPError, response: Response) -> None:
         error: The error.
         response: Its head has been reset.
     """
-    if error.status >= 500:
-        logger.error("a handler answered with %s: %s", error.status, error, exc_info=error)
     status: int | str = error.status if error.status in status_codes else f"{error.status} Error"
     response.send(error.detail, "text/plain; charset=utf-8", status, error.headers)
+    if error.status >= 500:
+        logger.error("a handler answered with %s: %s", error.status, error, exc_info=error)
+
+
+def meant(error: BaseException) -> BaseException:
+    """What a failure stands for: a task group wraps what its task has raised, and the client is to get the same answer.
+
+    Args:
+        error: Anything that was raised.
+
+    Returns:
+        The :class:`HTTPError` or :class:`ClientDisconnected` that is alone in a group, or in a group in it; else ``error``.
+    """
+    inner = error
+    while isinstance(inner, _groups()) and len(inner.exceptions) == 1:
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, (HTTPError, ClientDisconnected)) else error
+
+
+def _groups() -> Any:
+    """The class of exception groups, or nothing that anything is an instance of."""
+    # Before Python 3.11 libraries take theirs from this package; an error cannot be one while nobody has.
+    before = getattr(sys.modules.get("exceptiongroup"), "BaseExceptionGroup", ())
+    return getattr(builtins, "BaseExceptionGroup", before)
 
 
 def _phrase(status: int) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .calls import Calls
+from .endings import end_executor, end_generators, end_tasks
 from .link import quiet
 from .options import AppListenOptions, listen_options
 from .ports import reason
@@ -252,16 +253,12 @@ class Lifecycle(Calls):
             self.loop.loop.stop()
 
     def _finish(self) -> None:
-        try:
-            self._run_hook(self._shutdown_hook)
-        finally:
-            self._end_threads()
-        tasks = [task for task in self._tasks if not task.done()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            # A task may refuse to be cancelled; it does not keep the process.
-            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1))
+        # Each of them whatever the others raise; the last one here comes first.
+        with contextlib.ExitStack() as ends:
+            for end in (end_executor, end_generators, end_tasks):
+                ends.callback(end, self.loop.loop, _PATIENCE)
+            ends.callback(self._end_threads)
+            ends.callback(self._run_hook, self._shutdown_hook)
 
     def _end_threads(self) -> None:
         if not self._server.join(_PATIENCE):

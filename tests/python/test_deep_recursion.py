@@ -135,7 +135,10 @@ def test_what_the_core_encodes_itself_is_an_error_of_the_handler() -> None:
         with server.client() as client:
             answer = client.request("POST", "/echo", body=body).answer()
             # Up to Python 3.12 it is too deep; from then on it comes back.
-            assert (answer.status, answer.body) in ((500, b"RecursionError"), (200, body.replace(b":", b": ")))
+            assert (answer.status, answer.body) in (
+                (500, b"RecursionError"),
+                (200, body.replace(b":", b": ")),
+            )
         with server.client() as client:
             answer = client.get("/let-out")
             assert (answer.status, answer.body) == (500, b"RecursionError")

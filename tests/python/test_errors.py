@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import logging
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from socketify import App
+from socketify import App, HTTPError
 from support import Program, until
 
 Serve = Callable[..., Any]
@@ -729,3 +731,134 @@ def test_no_warning_where_an_answer_may_still_come(serve: Serve, caplog: Any, ki
             kept.pop().end("later")
         assert client.answer().body == b"later"
     assert messages(caplog, logging.WARNING) == []
+
+
+# ---- the client first -------------------------------------------------------------------------------------------------
+
+
+class Broken(logging.Handler):
+    """What logs may fail as well, in the worst way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise Severe
+
+
+@pytest.fixture
+def broken_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """A log that raises. Gives what Python could tell nobody of."""
+    told: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    handler = Broken()
+    logging.getLogger("socketify").addHandler(handler)
+    yield told
+    logging.getLogger("socketify").removeHandler(handler)
+
+
+def raises(res: Any, req: Any) -> None:
+    raise LookupError
+
+
+async def raises_later(res: Any, req: Any) -> None:
+    await asyncio.sleep(0)
+    raise LookupError
+
+
+def answers_503(res: Any, req: Any) -> None:
+    raise HTTPError(503)
+
+
+def raises_in_data(res: Any, req: Any) -> None:
+    res.on_data(lambda res, chunk, last: 1 / 0)
+
+
+@pytest.mark.parametrize("place", ["io", "loop"])
+@pytest.mark.parametrize("handler", [raises, raises_later, answers_503, raises_in_data])
+def test_the_client_is_answered_whatever_becomes_of_the_log(
+    serve: Serve, broken_log: list[Any], place: str, handler: Any
+) -> None:
+    def configure(app: App) -> None:
+        app.loop.loop.set_exception_handler(lambda loop, context: None)
+        app.any("/", handler)
+        app.get("/next", lambda res, req: res.end("next"))
+
+    running = serve(configure, sync_handlers=place)
+    with running.client() as client:
+        answer = client.request("POST", "/", body=b"x").answer()
+        assert answer.status == (503 if handler is answers_503 else 500)
+        assert client.get("/next").body == b"next"
+
+
+@pytest.mark.parametrize("place", ["io", "loop"])
+@pytest.mark.parametrize("handler", [raises, raises_later, raises_in_data])
+@pytest.mark.parametrize("kind", ["def", "async", "async, later"])
+def test_the_client_is_answered_whatever_the_error_handler_raises(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, place: str, handler: Any, kind: str
+) -> None:
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)
+
+    def failed(error: Any, res: Any, req: Any) -> None:
+        raise Severe
+
+    async def failed_later(error: Any, res: Any, req: Any) -> None:
+        if kind == "async, later":
+            await asyncio.sleep(0)
+        raise Severe
+
+    def configure(app: App) -> None:
+        app.loop.loop.set_exception_handler(lambda loop, context: None)
+        app.set_error_handler(failed if kind == "def" else failed_later)
+        app.any("/", handler)
+        app.get("/next", lambda res, req: res.end("next"))
+
+    running = serve(configure, sync_handlers=place)
+    with running.client() as client:
+        assert client.request("POST", "/", body=b"x").answer().status == 500
+        assert client.get("/next").body == b"next"
+
+
+def test_a_data_callback_that_cannot_be_called_is_answered(serve: Serve, caplog: Any) -> None:
+    async def takes_nothing() -> None: ...
+
+    running = serve(lambda app: app.post("/", lambda res, req: res.on_data(takes_nothing)))
+    with running.client() as client:
+        assert client.request("POST", "/", body=b"x").answer().status == 500
+
+
+# ---- groups -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="exception groups are of Python 3.11")
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("kind", ["one", "nested", "two", "another"])
+def test_a_group_with_one_http_error_stands_for_it(serve: Serve, caplog: Any, kind: str, own: bool) -> None:
+    """As a task group raises it. With several in it nobody could say which is meant."""
+    group: Any = getattr(builtins, "ExceptionGroup")  # noqa: B009 - it is not of every version
+    errors = {
+        "one": lambda: group("tasks", [HTTPError(403)]),
+        "nested": lambda: group("tasks", [group("inner", [HTTPError(403)])]),
+        "two": lambda: group("tasks", [HTTPError(403), HTTPError(404)]),
+        "another": lambda: group("tasks", [LookupError()]),
+    }
+
+    async def handler(res: Any, req: Any) -> None:
+        raise errors[kind]()
+
+    def plain(res: Any, req: Any) -> None:
+        raise errors[kind]()
+
+    def failed(error: Any, res: Any, req: Any) -> None:
+        res.write_status(error.status if isinstance(error, HTTPError) else 500).end(type(error).__name__)
+
+    def configure(app: App) -> None:
+        app.get("/async", handler)
+        app.get("/def", plain)
+        if own:
+            app.set_error_handler(failed)
+
+    running = serve(configure)
+    for path in ("/async", "/def"):
+        with running.client() as client:
+            answer = client.get(path)
+            assert answer.status == (403 if kind in ("one", "nested") else 500)
+            if own:
+                assert answer.body == (b"HTTPError" if answer.status == 403 else b"ExceptionGroup")

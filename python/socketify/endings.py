@@ -1,0 +1,71 @@
+"""How a loop ends that is ours: tasks, asynchronous generators and the threads of its executor, as ``asyncio.run`` has it.
+
+Each is given a while, and does not keep the process. The loop itself goes on to exist: an application may run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any
+
+__all__ = ["end_executor", "end_generators", "end_tasks"]
+
+_Loop = asyncio.AbstractEventLoop
+
+
+def end_tasks(loop: _Loop, patience: float) -> None:
+    """Cancels what is left of tasks, whoever has made them, and lets them clean up.
+
+    Args:
+        loop: The loop, which does not run.
+        patience: How many seconds they have.
+    """
+    if tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.wait(tasks, timeout=patience))
+
+
+def end_generators(loop: _Loop, patience: float) -> None:
+    """Closes asynchronous generators that somebody has begun and not ended, so that their ``finally`` runs.
+
+    Args:
+        loop: The loop, which does not run.
+        patience: How many seconds they have.
+    """
+    with contextlib.suppress(asyncio.TimeoutError):
+        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), patience))
+    if hasattr(loop, "_asyncgens_shutdown_called"):
+        # Else those of the next run would be warned of.
+        loop._asyncgens_shutdown_called = False
+
+
+def end_executor(loop: _Loop, patience: float) -> None:
+    """Waits for what ``asyncio.to_thread`` and the like have begun, with the loop running, which it may need.
+
+    Args:
+        loop: The loop, which does not run.
+        patience: How many seconds that may take; what is left then is waited for by the interpreter at its end.
+    """
+    # `loop.shutdown_default_executor` would have the next run without one. Other loops do not show theirs.
+    executor: Any = getattr(loop, "_default_executor", None)
+    if executor is None:
+        return
+    loop._default_executor = None  # type: ignore[attr-defined]
+    ended = asyncio.Event()
+
+    def wait() -> None:
+        executor.shutdown(wait=True)
+        with contextlib.suppress(RuntimeError):
+            # The loop is closed: nobody waits any more.
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, name="socketify-executor", daemon=True).start()
+
+    async def hear() -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(ended.wait(), patience)
+
+    loop.run_until_complete(hear())
