@@ -28,8 +28,8 @@ mod websocket;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -138,7 +138,8 @@ impl Server {
         for listener in listeners {
             self.listen(listener)?;
         }
-        runtime.spawn(accept::sweep(Arc::downgrade(self)));
+        let server = Arc::downgrade(self);
+        runtime.spawn(accept::keep_up(move || accept::sweep(Weak::clone(&server))));
         threads::start(self)?;
         Ok(())
     }
@@ -150,7 +151,8 @@ impl Server {
             let _inside = runtime.enter();
             listener.into_acceptor()?
         };
-        runtime.spawn(accept::serve(Arc::clone(self), acceptor));
+        let (server, acceptor) = (Arc::clone(self), Arc::new(acceptor));
+        runtime.spawn(accept::keep_up(move || accept::serve(Arc::clone(&server), Arc::clone(&acceptor))));
         Ok(())
     }
 

@@ -51,13 +51,23 @@ class AccessLog:
         Args:
             entries: What has ended, in that order.
             dropped: How many entries there was no room for.
+
+        Raises:
+            Exception: What a filter or a handler raised first. All other entries have been logged.
         """
         if dropped:
             logger.warning("access log: %d records were dropped, since logging could not keep up", dropped)
         if not self.logger.isEnabledFor(logging.INFO):
             return
+        failure: Exception | None = None
         for entry in entries:
-            self.logger.handle(self._record(entry))
+            try:
+                self.logger.handle(self._record(entry))
+            except Exception as error:
+                # A filter or a handler of the application failed for this record, which says nothing of the others.
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def _record(self, entry: Entry) -> logging.LogRecord:
         (event, created, duration, peer), (method, path, version), answer, client, traffic = entry

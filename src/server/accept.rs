@@ -15,8 +15,21 @@ use crate::server::preface::{self, Failure, Greeting, Wanted};
 use crate::server::stream::{Loose, split};
 use crate::server::tls;
 
+/// How long a task that has panicked rests before it begins anew, so that one that always does spins nowhere.
+const REST: Duration = Duration::from_millis(100);
+
+/// Runs a task that the server cannot do without, and begins it anew when it panics; the hook has told of that.
+pub(super) async fn keep_up<T>(mut begin: impl FnMut() -> T)
+where
+    T: Future<Output = ()> + Send + 'static,
+{
+    while tokio::spawn(begin()).await.is_err_and(|error| error.is_panic()) {
+        sleep(REST).await;
+    }
+}
+
 /// Accepts until the server closes.
-pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
+pub(super) async fn serve(server: Arc<Server>, acceptor: Arc<Acceptor>) {
     let mut pause = Duration::from_millis(1);
     loop {
         let stop = server.stop_accepting.notified();
@@ -150,4 +163,23 @@ pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
         sleep(Duration::from_millis(1)).await;
     }
     server.app.drained();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_task_that_panics_begins_anew() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let task = || {
+            let begun = Arc::clone(&begun);
+            async move { assert!(begun.fetch_add(1, Ordering::SeqCst) >= 2, "as planned") }
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(keep_up(task));
+        assert_eq!(begun.load(Ordering::SeqCst), 3);
+    }
 }

@@ -514,3 +514,30 @@ def test_it_runs_again(serve: Serve, records: Records) -> None:
         visitor.join()
         assert len(records.all) == turn
     app.dispose()
+
+
+def test_a_filter_that_raises_loses_its_own_record_only(
+    serve: Serve, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was answered beside it is logged, and the fault is told."""
+    told: list[Any] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda fault: told.append(str(fault.exc_value)))
+
+    def judge(record: Any) -> bool:
+        if record.path == "/bad":
+            raise ValueError("a filter of the application")
+        return True
+
+    target = logging.getLogger("socketify.access")
+    target.addFilter(judge)
+    try:
+        app = serve(lambda app: app.get("/*", lambda res, req: res.end("")), access_log=True)
+        with app.client() as client:
+            for path in ("/first", "/bad", "/last"):
+                client.get(path)
+            assert [record.path for record in records.wait(2)] == ["/first", "/last"]
+        until(lambda: told, "the fault is told")
+        app.stop()
+    finally:
+        target.removeFilter(judge)
+    assert told == ["a filter of the application"]
