@@ -155,6 +155,8 @@ struct Facts {
     is_head: bool,
     keep_alive: bool,
     upgrade: bool,
+    /// The client asks before it sends the body, so nobody knows whether it comes after an answer that did not invite it.
+    expects: bool,
     path: Vec<u8>,
     /// Bytes of head and body, and those of the body's data; none when the body is not whole.
     whole: Option<(usize, u64)>,
@@ -192,6 +194,7 @@ fn next(bytes: &[u8]) -> Next {
         is_head: head.method(bytes) == b"HEAD",
         keep_alive: head.keep_alive,
         upgrade: head.upgrade,
+        expects: head.expect_continue,
         may_be_refused: is_broken || data > limit,
         whole: length.map(|length| (head.len + length, data)),
         path,
@@ -273,7 +276,8 @@ impl Walk<'_> {
         let is_last = self.is_hasty && matches!(next(rest), Next::Nothing | Next::Partial);
         // In HTTP/1.0 nothing but the end ends a body whose length is not known.
         let must_close = !facts.keep_alive || answer.until_close;
-        let may_close = is_last || must_close || facts.may_be_refused || answer.status >= 400;
+        let may_close =
+            is_last || must_close || facts.expects || facts.may_be_refused || answer.status >= 400;
         assert!(!answer.closes || may_close || facts.whole.is_none(), "{answer:?} ends {facts:?}");
         assert!(facts.keep_alive || answer.closes, "{answer:?} does not say that it is the last");
         self.is_over = answer.closes || facts.whole.is_none();
