@@ -232,7 +232,9 @@ def _pipeline(session: Session, deed: str) -> None:
     rng = session.rng
     asks = [random_ask(rng, session.name(i)) for i in range(rng.choice([1, 2, 3, rng.randrange(1, 15)]))]
     if deed == "half close":
-        asks = [ask for ask in asks if ask.way not in LEAVE]
+        asks = [ask for ask in asks if ask.way not in LEAVE] or [
+            handled_ask(rng, session.name(0), "plain", "end")
+        ]
     final = deed == "whole" and rng.random() < 0.4
     if final:
         asks.append(final_ask(rng, session.name(len(asks))))
