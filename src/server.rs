@@ -24,6 +24,7 @@ mod stream;
 mod threads;
 mod tls;
 mod turn;
+mod waits;
 mod websocket;
 
 use std::collections::HashMap;

@@ -308,6 +308,10 @@ fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: 
     }
     // What else the request brings is of no use to anybody.
     state.http.intake.discard();
+    if !state.http.intake.is_complete() {
+        // The task may have left the socket alone because nobody took what had come.
+        connection.wake();
+    }
     state.watch_writable = false;
     if let Some(exchange) = &state.exchange {
         exchange.mark_responded();

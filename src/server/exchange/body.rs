@@ -165,6 +165,8 @@ impl Exchange {
             session::announce(&self.connection, &mut state);
         }
         self.connection.rearm(&state);
+        // Those who are left may want more than it was that gave up.
+        self.connection.wake();
     }
 
     /// The [`Signal::Readable`](crate::app::Signal) for a piece has come, and nobody waits for it any more.
