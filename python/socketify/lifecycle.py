@@ -44,12 +44,18 @@ _running: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    for app in list(_running):
-        app._server.close(0)
-        app.loop.stop()
-        # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
-        app._ended.wait(_PATIENCE)
-        app.dispose()
+    # Each of them whatever the others raise.
+    with contextlib.ExitStack() as ends:
+        for app in list(_running):
+            ends.callback(_stop, app)
+
+
+def _stop(app: Lifecycle) -> None:
+    app._server.close(0)
+    app.loop.stop()
+    # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
+    app._ended.wait(_PATIENCE)
+    app.dispose()
 
 
 def _options_of(given: socket.socket) -> AppListenOptions:
@@ -246,8 +252,10 @@ class Lifecycle(Calls):
 
     def _stop_serving(self) -> None:
         if self.loop.is_foreign:
-            self._run_hook(self._shutdown_hook)
-            self._end_threads()
+            try:
+                self._run_hook(self._shutdown_hook)
+            finally:
+                self._end_threads()
         elif self._serving:
             # Else a second signal was faster, and the loop runs the shutdown hook.
             self.loop.loop.stop()
@@ -327,6 +335,9 @@ class Lifecycle(Calls):
             return lambda: None
         loop = self.loop.loop
         previous = {number: signal.getsignal(number) for number in self._stop_signals}
+        # What a program in the background was told to ignore stays ignored: Ctrl+C there is for another.
+        if previous.get(signal.SIGINT) is signal.SIG_IGN:
+            del previous[signal.SIGINT]
         for number in previous:
             loop.add_signal_handler(number, self._on_signal)
         hangup = signal.getsignal(signal.SIGHUP)
@@ -337,10 +348,15 @@ class Lifecycle(Calls):
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
         def restore() -> None:
-            for number, handler in previous.items():
-                loop.remove_signal_handler(number)
-                if handler is not None:
-                    signal.signal(number, handler)
+            # In between the system's own would be in place, which ends the process: a signal that comes now waits.
+            blocked = signal.pthread_sigmask(signal.SIG_BLOCK, previous)
+            try:
+                for number, handler in previous.items():
+                    loop.remove_signal_handler(number)
+                    if handler is not None:
+                        signal.signal(number, handler)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
         return restore
 

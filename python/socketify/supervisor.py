@@ -126,8 +126,9 @@ class Supervisor:
         if self._watcher is not None:
             self._selector.register(self._watcher.descriptor, selectors.EVENT_READ)
         for number in _HANDLED:
-            # Whoever started us with nohup does not want us to hear of the terminal's end.
-            if not (number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN):
+            # Whoever started us with nohup does not want us to hear of the terminal's end, and whoever did so in the
+            # background not of its Ctrl+C.
+            if not (number in (signal.SIGHUP, signal.SIGINT) and signal.getsignal(number) is signal.SIG_IGN):
                 signal.signal(number, quiet)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._places[0].due = 0.0

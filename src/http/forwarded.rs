@@ -221,11 +221,17 @@ fn is_port(port: &str) -> bool {
     }
 }
 
-/// The name of a URI scheme in lower case (RFC 3986 section 3.1).
+/// The name of a URI scheme in lower case (RFC 3986 section 3.1). Some proxies name that of the WebSocket, `wss`; what a request
+/// comes with is HTTP (RFC 9110 section 4.2, RFC 6455 section 3), as `Forwarded` has it: `proto` is as in `X-Forwarded-Proto`
+/// and `Host` (RFC 7239 section 5.4).
 fn scheme(value: &[u8]) -> Option<String> {
     let valid = value.first().is_some_and(u8::is_ascii_alphabetic)
         && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
-    text(value).filter(|_| valid).map(|scheme| scheme.to_ascii_lowercase())
+    text(value).filter(|_| valid).map(|scheme| match scheme.to_ascii_lowercase().as_str() {
+        "ws" => "http".to_owned(),
+        "wss" => "https".to_owned(),
+        other => other.to_owned(),
+    })
 }
 
 /// What may stand in a `Host` header, which is what it was.

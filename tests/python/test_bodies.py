@@ -17,6 +17,7 @@ import pytest
 
 from client import Client
 from socketify import App
+from support import until
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 LARGE = bytes(range(256)) * 20_000
@@ -398,7 +399,7 @@ def test_on_data_that_fails(serve: Any, is_async: bool, caplog: Any) -> None:
 
     with Site(serve, handler).client() as client:
         assert post(client, b"abc").answer().status == 500
-    assert "no data, please" in caplog.text
+    until(lambda: "no data, please" in caplog.text, "it is logged, which comes after the answer")
 
 
 def test_what_is_not_callable_is_ignored(serve: Any) -> None:

@@ -1061,6 +1061,23 @@ def test_a_handler_that_polls_for_ever_is_interrupted() -> None:
         assert "in stuck" in errors
 
 
+def test_a_ctrl_c_that_was_ignored_stays_ignored() -> None:
+    """As for what a shell has put into the background; SIGTERM ends it."""
+    source = """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    app = App()
+    app.get("/", lambda res, req: res.end("hello"))
+    app.listen({"host": "127.0.0.1", "port": 0}, ready)
+    app.run()
+    """
+    with Program(source) as program:
+        program.listening().signal(signal.SIGINT)
+        with program.client() as client:
+            assert client.get("/").body == b"hello"
+        program.signal(signal.SIGTERM)
+        assert program.finish() == (0, "", "")
+
+
 def test_the_signal_handlers_of_the_program_come_back() -> None:
     source = """
     app = App()

@@ -14,6 +14,16 @@ fn address(block: &str) -> Option<String> {
 }
 
 #[test]
+fn the_scheme_of_a_websocket_is_that_of_its_request() {
+    for (said, scheme) in
+        [("wss", "https"), ("WSS", "https"), ("ws", "http"), ("https", "https"), ("wsx", "wsx")]
+    {
+        let origin = read("10.0.0.1", &format!("Forwarded: for=192.0.2.7;proto={said}"));
+        assert_eq!(origin.scheme.as_deref(), Some(scheme), "{said}");
+    }
+}
+
+#[test]
 fn the_first_from_the_right_that_is_not_trusted_is_the_client() {
     for (header, client) in [
         ("Forwarded: for=192.0.2.7", Some("192.0.2.7")),
