@@ -100,6 +100,26 @@ impl Listener {
         }
     }
 
+    /// Takes a connection that waits; none when none does. The socket must not block. Call it inside a runtime.
+    pub(crate) fn take(&self) -> io::Result<Option<Accepted>> {
+        let taken = match self {
+            Self::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                Ok(Accepted::Tcp(TcpStream::from_std(stream)?, peer))
+            }),
+            Self::Unix(listener) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                Ok(Accepted::Unix(UnixStream::from_std(stream)?))
+            }),
+        };
+        match taken {
+            Ok(accepted) => Ok(Some(accepted)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Registers the socket with the runtime of the calling context.
     pub(crate) fn into_acceptor(self) -> io::Result<Acceptor> {
         match self {
@@ -157,6 +177,14 @@ impl Accepted {
 }
 
 impl Acceptor {
+    /// Gives the socket back.
+    pub(crate) fn into_listener(self) -> io::Result<Listener> {
+        match self {
+            Self::Tcp(listener) => listener.into_std().map(Listener::Tcp),
+            Self::Unix(listener) => listener.into_std().map(Listener::Unix),
+        }
+    }
+
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {

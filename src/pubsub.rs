@@ -55,6 +55,7 @@ mod members;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -106,6 +107,8 @@ pub struct Hub<S> {
     topics: RwLock<HashTable<Room<S>>>,
     /// Keys for the names and, in large topics, for the ids.
     keys: RandomState,
+    /// How often a subscription was taken back.
+    departures: AtomicU64,
 }
 
 /// A topic and its members, of which there is at least one.
@@ -117,7 +120,11 @@ struct Room<S> {
 
 impl<S> Default for Hub<S> {
     fn default() -> Self {
-        Self { topics: RwLock::new(HashTable::new()), keys: RandomState::new() }
+        Self {
+            topics: RwLock::new(HashTable::new()),
+            keys: RandomState::new(),
+            departures: AtomicU64::new(0),
+        }
     }
 }
 
@@ -198,6 +205,8 @@ impl<S> Hub<S> {
             let mut topics = self.topics.write();
             let removed = self.remove(&mut topics, topic, id);
             if removed.is_some() {
+                // Before the subscriber knows: whoever delivers under a lock that `forget` takes has the number.
+                self.departures.fetch_add(1, Ordering::Relaxed);
                 forget();
             }
             removed
@@ -283,6 +292,24 @@ impl<S> Hub<S> {
     /// ```
     pub fn count(&self, topic: &[u8]) -> usize {
         self.with_members(topic, <[_]>::len)
+    }
+
+    /// How often [`unsubscribe_with`](Hub::unsubscribe_with) has taken a subscription back. Whoever delivers to subscribers after
+    /// [`publish`](Hub::publish) has given them looks before it and again before each of them: as long as the number is the same,
+    /// nobody has left.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// # let hub = Hub::default();
+    /// hub.subscribe(b"news", 1, (), |_| true);
+    /// let before = hub.departures();
+    /// hub.unsubscribe(b"news", 2);
+    /// assert_eq!(hub.departures(), before);
+    /// hub.unsubscribe(b"news", 1);
+    /// assert_ne!(hub.departures(), before);
+    /// ```
+    pub fn departures(&self) -> u64 {
+        self.departures.load(Ordering::Relaxed)
     }
 
     /// How many topics have a subscriber.

@@ -81,6 +81,8 @@ pub struct Server {
     numbers: AtomicU64,
     /// One permit an open socket.
     permits: Arc<Semaphore>,
+    /// Sockets that are accepted on, and clients that have been accepted and have no connection yet.
+    arriving: AtomicUsize,
     closing: AtomicBool,
     /// A task that will wake the event loop is queued.
     announced: AtomicBool,
@@ -126,6 +128,7 @@ impl Server {
             connections: Mutex::default(),
             streams: AtomicUsize::new(0),
             numbers: AtomicU64::new(0),
+            arriving: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             stop_accepting: Notify::new(),
@@ -152,8 +155,7 @@ impl Server {
             let _inside = runtime.enter();
             listener.into_acceptor()?
         };
-        let (server, acceptor) = (Arc::clone(self), Arc::new(acceptor));
-        runtime.spawn(accept::keep_up(move || accept::serve(Arc::clone(&server), Arc::clone(&acceptor))));
+        runtime.spawn(accept::serve(Arc::clone(self), acceptor));
         Ok(())
     }
 

@@ -1046,8 +1046,8 @@ class WebSocket:
             TypeError: The serializer takes no such message.
         """
 
-    def get_topics(self) -> list[str]:
-        """Gives the topics of the socket in no particular order, without those that are not UTF-8."""
+    def get_topics(self) -> list[str | Any]:
+        """Gives the topics of the socket in no particular order: each as ``str``, or as ``bytes`` where it is not UTF-8."""
 
     def for_each_topic(self, handler: Callable[[str], object]) -> Self:
         """Calls a function for each topic of the socket, which may subscribe and unsubscribe.

@@ -450,7 +450,10 @@ def _reload(parser: _Parser, settings: Settings, given: dict[str, object]) -> in
 def _supervise(settings: Settings, claimed: Claim, count: int, watcher: Watcher | None = None) -> int:
     from .supervisor import Supervisor
 
-    outcome = Supervisor(count, lambda secure: _print_line(settings, claimed.config, secure), watcher).run()
+    def announce(secure: bool) -> None:
+        _print_line(settings, claimed.config, secure)
+
+    outcome = Supervisor(count, announce, claimed, watcher).run()
     if not isinstance(outcome, Link):
         return outcome
     # From here on this is a worker.
@@ -459,6 +462,7 @@ def _supervise(settings: Settings, claimed: Claim, count: int, watcher: Watcher 
         settings,
         claimed.where,
         lambda app, _config: link.ready(app.shutdown_timeout, app.is_ssl),
+        opening=claimed.listen,
         interrupt=False,
     )
     if status:

@@ -82,6 +82,8 @@ class Lifecycle(Calls):
         self._start_hook: Hook | None = None
         self._shutdown_hook: Hook | None = None
         self._started = False
+        # Has sockets listen that the command line passes on: not before the hook has run.
+        self._opening: Callable[[], object] | None = None
         # Signals received in this run.
         self._signals = 0
         # Those that end a run. The worker of a supervisor leaves Ctrl+C, which the terminal sends to both, to it.
@@ -133,6 +135,8 @@ class Lifecycle(Calls):
             self._run_hook(self._start_hook)
         try:
             if given is not None:
+                if self._opening is not None:
+                    self._opening()
                 port = self._server.adopt(os.dup(given.fileno()))
             elif options.fd is not None:
                 port = self._server.adopt(os.dup(options.fd))

@@ -16,29 +16,77 @@ _BACKLOG = 4096
 
 
 class Claim:
-    """An address that nobody else can take while this lives.
+    """An address that nobody else can take while this lives, and the sockets that workers serve there.
+
+    Either all workers take the same ones; or each place of a worker has one of its own, among which the system divides the
+    connections. A place keeps its socket when its worker changes, and with it the connections that nobody has accepted yet.
+
+    Args:
+        held: Sockets that are open as long as this lives.
+        config: The address itself, with the real port.
+        backlog: None when ``held`` are what all workers serve. Else they serve sockets of their places, for which the system
+            keeps so many connections.
 
     Attributes:
-        where: What a worker passes to ``App.listen``.
         config: The address itself, with the real port.
+        where: In a worker, what it serves.
     """
 
     def __init__(
-        self,
-        held: list[socket.socket],
-        where: AppListenOptions | list[socket.socket],
-        config: AppListenOptions,
+        self, held: list[socket.socket], config: AppListenOptions, backlog: int | None = None
     ) -> None:
         self._held = held
-        self.where = where
+        self._backlog = backlog
+        self._places: dict[int, socket.socket] = {}
         self.config = config
+        self.where = [] if backlog is not None else held
+
+    def open(self, place: int) -> None:
+        """Sees to a socket for a place. It does not listen before a worker does: nobody waits for one that may never serve.
+
+        Raises:
+            OSError: There can be none.
+        """
+        if self._backlog is not None and place not in self._places:
+            held = self._held[0]
+            address = held.getsockname()
+            self._places[place] = _bind(held.family, address[0], address[1], share=True)
+
+    def give_up(self, place: int) -> None:
+        """Closes the socket of a place that has no worker for a while: new connections go to the other places."""
+        if (opened := self._places.pop(place, None)) is not None:
+            opened.close()
+
+    def keep(self, place: int) -> None:
+        """In a new worker: keeps the socket of its place, and lets go of the others."""
+        if self._backlog is not None:
+            self.where = [self._places.pop(place)]
+            self._let_go()
+
+    def listen(self) -> None:
+        """In a worker that is about to serve: the socket of its place listens from now on, if it has not before."""
+        if self._backlog is not None:
+            self.where[0].listen(self._backlog)
+
+    def stop(self) -> None:
+        """Lets go of all sockets that listen: nobody can connect when the last worker has let go of them, too."""
+        self._let_go()
+        if self._backlog is None:
+            for held in self._held:
+                held.close()
+
+    def _let_go(self) -> None:
+        for opened in self._places.values():
+            opened.close()
+        self._places.clear()
 
     def __enter__(self) -> Claim:
         return self
 
     def __exit__(self, *_: object) -> None:
         """This process lets go of it; those that were forked have it still."""
-        for held in self._held:
+        self._let_go()
+        for held in [*self._held, *self.where]:
             held.close()
 
 
@@ -59,7 +107,7 @@ def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
             sockets = [socket.socket(fileno=os.dup(-1 if descriptor is None else descriptor))]
         except OSError as error:
             raise RuntimeError(f"Failed to listen on descriptor {descriptor}: {error.strerror}") from error
-    return Claim(sockets, sockets, _described(sockets[-1]))
+    return Claim(sockets, _described(sockets[-1]))
 
 
 def _described(held: socket.socket) -> AppListenOptions:
@@ -78,9 +126,10 @@ def claim(
         host: Name or address; empty for every interface.
         port: 0 for any free one.
         path: Path of a Unix socket, in place of both. A stale file there is replaced.
-        shared: True for several workers: each opens a socket of its own on the port, and the system divides the connections
-            among them. False for one worker after the other: they take one socket that listens meanwhile, so that nobody is
-            refused between two of them. A Unix socket cannot be opened twice, so it is always one that all of them take.
+        shared: True for several workers: the place of each has a socket of its own on the port, and the system divides the
+            connections among them. False for one worker after the other: they take one socket that listens meanwhile, so
+            that nobody is refused between two of them. A Unix socket cannot be opened twice, so it is always one that all
+            of them take.
         mode: Permissions of a Unix socket; None for 0700.
         backlog: Connections that the system keeps until they are accepted.
 
@@ -93,22 +142,13 @@ def claim(
     try:
         if path is not None:
             held = _unix(path, 0o700 if mode is None else mode, backlog)
-            return Claim([held], [held], AppListenOptions(domain=path))
+            return Claim([held], AppListenOptions(domain=path))
         held = _tcp(host, port, shared, backlog)
     except OSError as error:
         where = f"domain {path}" if path is not None else f"port {port} of host {host or 'any'}"
         raise RuntimeError(f"Failed to listen on {where}: {reason(error)}") from error
     address = held.getsockname()
-    if shared:
-        # The address and not the name, which may have another one by the time a worker looks it up.
-        where_each = AppListenOptions(host=_any_or(address[0], host), port=address[1], backlog=backlog)
-        return Claim([held], where_each, AppListenOptions(host=host, port=address[1]))
-    return Claim([held], [held], AppListenOptions(host=host, port=address[1]))
-
-
-def _any_or(address: str, host: str) -> str:
-    """An empty host stays empty: the core listens on both families for it."""
-    return address if host else ""
+    return Claim([held], AppListenOptions(host=host, port=address[1]), backlog if shared else None)
 
 
 def _tcp(host: str, port: int, shared: bool, backlog: int) -> socket.socket:

@@ -20,6 +20,7 @@ from .terminal import has_terminal, is_foreground
 from .worker import FAILURE, complain
 
 if TYPE_CHECKING:
+    from .ports import Claim
     from .reloader import Watcher
 
 __all__ = ["Supervisor", "respawn_delay"]
@@ -68,7 +69,8 @@ class _Worker:
 class _Place:
     """One of the workers that there are to be, whichever process it is at the moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.worker: _Worker | None = None
         # The one that is to take its place, while that starts.
         self.successor: _Worker | None = None
@@ -83,6 +85,7 @@ class Supervisor:
     Args:
         count: How many.
         announce: Called once, when the first worker serves, with whether it speaks TLS.
+        claimed: The sockets that they serve, which outlive each of them.
         watcher: With one, there is a single worker, which is replaced when files change, and not when it ends.
         patience: Seconds that a worker has to end, beyond those of its application.
     """
@@ -91,10 +94,12 @@ class Supervisor:
         self,
         count: int,
         announce: Callable[[bool], object],
+        claimed: Claim,
         watcher: Watcher | None = None,
         patience: float = _PATIENCE,
     ) -> None:
-        self._places = [_Place() for _ in range(1 if watcher else count)]
+        self._places = [_Place(number) for number in range(1 if watcher else count)]
+        self._claimed = claimed
         self._announce = announce
         self._watcher = watcher
         self._patience = _SHORT_PATIENCE if watcher else patience
@@ -161,6 +166,7 @@ class Supervisor:
         return None
 
     def _spawn(self, place: _Place) -> Link | None:
+        self._claimed.open(place.number)
         status, report = os.pipe()
         flush()
         parent = os.getpid()
@@ -176,6 +182,7 @@ class Supervisor:
         if pid == 0:
             os.close(status)
             self._let_go()
+            self._claimed.keep(place.number)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
@@ -253,6 +260,8 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             self._code = code
+            # Workers take what waits there already; whoever comes now is to be refused, and not to wait for nobody.
+            self._claimed.stop()
         for worker in self._workers.values():
             if self._stops > 2:
                 os.kill(worker.pid, signal.SIGKILL)
@@ -358,6 +367,9 @@ class Supervisor:
         delay = respawn_delay(place.failures)
         place.failures += 1
         place.due = now + delay
+        if delay:
+            # Those who wait for this place would wait for too long; the next ones find others.
+            self._claimed.give_up(place.number)
         if worker is not None:
             self._say(worker, code, f"starting another{f' in {delay:g} seconds' if delay else ''}")
 

@@ -184,17 +184,19 @@ def _behavior(spec: str) -> Mapping[str, Any]:
 
 def serve(
     settings: Settings,
-    where: AppListenOptions | socket.socket | list[socket.socket],
+    where: AppListenOptions | list[socket.socket],
     ready: Callable[[App, AppListenOptions], object],
     *,
+    opening: Callable[[], object] | None = None,
     interrupt: bool = True,
 ) -> int:
     """Serves until a signal or :meth:`App.close`.
 
     Args:
         settings: What to serve.
-        where: Where to listen; of several sockets, on each.
+        where: Where to listen; of several sockets, on each. They are closed when the application has them.
         ready: Called with the application and where it listens, just before it serves.
+        opening: Called when the application has started, for sockets that do not listen yet.
         interrupt: Whether SIGINT ends it. A supervisor hears Ctrl+C too, and passes it on in its own way.
 
     Returns:
@@ -216,11 +218,16 @@ def serve(
         app = prepare(settings)
         if not interrupt:
             app._stop_signals = (signal.SIGTERM,)
+        app._opening = opening
         try:
             *others, last = where if isinstance(where, list) else [where]
             for other in others:
                 app.listen(other)
             app.listen(last, announce)
+            if isinstance(where, list):
+                # Else nobody would be refused when the application accepts no more.
+                for opened in where:
+                    opened.close()
         except RuntimeError as error:
             # An error of an `on_start` hook goes to the error handler: this one is of the socket.
             complain(str(error))

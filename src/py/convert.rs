@@ -13,6 +13,14 @@ pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     }
 }
 
+/// The name of a topic: text where it is UTF-8, else its bytes, which both name the topic again.
+pub(crate) fn topic<'py>(py: Python<'py>, name: &[u8]) -> Bound<'py, PyAny> {
+    match std::str::from_utf8(name) {
+        Ok(text) => PyString::new(py, text).into_any(),
+        Err(_) => PyBytes::new(py, name).into_any(),
+    }
+}
+
 /// The long form of an address: IPv6 as eight groups of four digits, as the original writes it.
 pub(crate) fn address_text(address: IpAddr) -> String {
     match address {

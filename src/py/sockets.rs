@@ -11,7 +11,7 @@ use crate::app::Lane;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{call, call_with};
 use crate::py::classes::make;
-use crate::py::convert::text;
+use crate::py::convert::{self, text};
 use crate::py::futures::{Crowd, is_done};
 use crate::py::websocket::WebSocket;
 use crate::server::{self, Event};
@@ -237,7 +237,7 @@ fn arguments<'py>(py: Python<'py>, socket: &Py<WebSocket>, event: Event) -> PyRe
         Event::Binary(bytes) => (socket, PyBytes::new(py, &bytes), opcode(py, false)?).into_pyobject(py),
         Event::Ping(bytes) | Event::Pong(bytes) => (socket, PyBytes::new(py, &bytes)).into_pyobject(py),
         Event::Subscription { topic, count, before } => {
-            (socket, text(py, &topic), count, before).into_pyobject(py)
+            (socket, convert::topic(py, &topic), count, before).into_pyobject(py)
         }
         Event::Close { code, reason } => {
             (socket, code, reason.map(|reason| PyBytes::new(py, &reason))).into_pyobject(py)

@@ -15,7 +15,7 @@ use crate::pubsub::Subscribed;
 use crate::py::bridge::PyApp;
 use crate::py::calling::call;
 use crate::py::classes::{Replaceable, make};
-use crate::py::convert::{address_bytes, address_text, truth};
+use crate::py::convert::{self, address_bytes, address_text, truth};
 use crate::py::message::{self, Payload};
 use crate::py::outgoing::{self, Outgoing};
 use crate::py::sockets::Attached;
@@ -305,9 +305,8 @@ impl WebSocket {
         outgoing::publish(py, self.python()?, Some(self.socket.server()), topic, message, opcode, compress)
     }
 
-    fn get_topics(&self) -> Vec<String> {
-        let topics = self.socket.topics();
-        topics.iter().filter_map(|name| std::str::from_utf8(name).ok().map(str::to_owned)).collect()
+    fn get_topics<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
+        self.socket.topics().iter().map(|name| convert::topic(py, name)).collect()
     }
 
     fn for_each_topic<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
@@ -316,7 +315,7 @@ impl WebSocket {
             PyApp::helper(py, "errors", "log_async_refused")?.call1(("for_each_topic", handler))?;
             return Ok(slf);
         }
-        for name in this.get_topics() {
+        for name in this.get_topics(py) {
             if let Err(error) = handler.call1((name,)) {
                 PyApp::log_callback(py, "for_each_topic", &error, handler);
             }

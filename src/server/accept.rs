@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::net::{Accepted, Acceptor};
+use crate::net::{Accepted, Acceptor, BACKLOG};
 use crate::server::Server;
 use crate::server::connection::NEVER;
 use crate::server::drive::Drive;
@@ -28,8 +28,48 @@ where
     }
 }
 
+/// How long a client that has just been accepted, or answered, may take for its next request when the server closes: it does not
+/// know of that yet. The answer then says that the connection closes.
+pub(super) const PARTING: Duration = Duration::from_millis(500);
+
+/// A client that has been accepted and has no connection yet: the server does not end before it has, or is gone.
+pub(super) struct Arriving(Arc<Server>);
+
+impl Arriving {
+    fn new(server: &Arc<Server>) -> Self {
+        server.arriving.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(server))
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.arriving.fetch_sub(1, Ordering::SeqCst);
+        if self.0.is_closing() {
+            self.0.ended.notify_one();
+        }
+    }
+}
+
+/// The right of a new client to have a socket open, and what has the server wait for it.
+pub(super) struct Newcomer {
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) arriving: Arriving,
+}
+
+/// Accepts until the server closes, and then takes what waits already.
+pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
+    let arriving = Arriving::new(&server);
+    let acceptor = Arc::new(acceptor);
+    keep_up(|| accept(Arc::clone(&server), Arc::clone(&acceptor))).await;
+    if let Some(acceptor) = Arc::into_inner(acceptor) {
+        take_waiting(&server, acceptor);
+    }
+    drop(arriving);
+}
+
 /// Accepts until the server closes.
-pub(super) async fn serve(server: Arc<Server>, acceptor: Arc<Acceptor>) {
+async fn accept(server: Arc<Server>, acceptor: Arc<Acceptor>) {
     let mut pause = Duration::from_millis(1);
     loop {
         let stop = server.stop_accepting.notified();
@@ -48,19 +88,41 @@ pub(super) async fn serve(server: Arc<Server>, acceptor: Arc<Acceptor>) {
             continue;
         };
         pause = Duration::from_millis(1);
-        // At the limit this client waits unread, and those behind it in the kernel's backlog, not in our memory.
-        let stop = server.stop_accepting.notified();
-        let permit = tokio::select! {
-            () = stop => return,
-            permit = Arc::clone(&server.permits).acquire_owned() => permit,
-        };
-        let Ok(permit) = permit else { return };
+        // At the limit this client waits unread, and those behind it in the kernel's backlog, not in our memory. When the server
+        // closes meanwhile, others end and make room.
+        let Ok(permit) = Arc::clone(&server.permits).acquire_owned().await else { return };
         admit(&server, stream, permit);
     }
 }
 
+/// Takes the clients that wait in the kernel's backlog: to them they are connected, and with the socket they would be cut. Those
+/// for whom there is no room are left, to whoever shares the socket.
+fn take_waiting(server: &Arc<Server>, acceptor: Acceptor) {
+    let Ok(listener) = acceptor.into_listener() else { return };
+    // Others may come as fast as they are taken.
+    for _ in 0..BACKLOG {
+        let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else { return };
+        match listener.take() {
+            Ok(Some(stream)) => admit(server, stream, permit),
+            Ok(None) => return,
+            // It was gone before we came. Or there is no descriptor left, and soon neither a turn of this loop.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Ends when the server has been closing for so long.
+pub(super) async fn parted(server: &Server, limit: Duration) {
+    let closing = server.stop_accepting.notified();
+    if !server.is_closing() {
+        closing.await;
+    }
+    sleep(limit).await;
+}
+
 /// Gives a new connection to a shard.
 fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
+    let newcomer = Newcomer { permit, arriving: Arriving::new(server) };
     let wanted = preface::wanted(server, stream.peer());
     if wanted == Wanted::Refused {
         preface::note(server, stream.peer(), Failure::Untrusted);
@@ -69,58 +131,50 @@ fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     let (runtime, same) = server.threads.pick();
     if same {
         let _inside = runtime.enter();
-        begin(server, stream, wanted, permit);
+        begin(server, stream, wanted, newcomer);
         return;
     }
     let Ok(loose) = Loose::new(stream) else { return };
     let server = Arc::clone(server);
     runtime.spawn(async move {
         if let Ok(stream) = loose.attach() {
-            begin(&server, stream, wanted, permit);
+            begin(&server, stream, wanted, newcomer);
         }
     });
 }
 
 /// Starts the task of a new connection on the present runtime.
-fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, permit: OwnedSemaphorePermit) {
+fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, newcomer: Newcomer) {
     if wanted == Wanted::None {
-        go_on(server, stream, Greeting::default(), permit);
+        go_on(server, stream, Greeting::default(), newcomer);
         return;
     }
     let server = Arc::clone(server);
     // A task of its own, which ends with the preface: that of the connection is no larger for it.
     tokio::spawn(async move {
         match preface::read(&server, &stream, wanted).await {
-            Ok(greeting) => go_on(&server, stream, greeting, permit),
+            Ok(greeting) => go_on(&server, stream, greeting, newcomer),
             Err(failure) => preface::note(&server, stream.peer(), failure),
         }
     });
 }
 
 /// Starts what follows the preface.
-fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, permit: OwnedSemaphorePermit) {
+fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: Newcomer) {
     match &server.config.certificates {
         Some(certificates) => {
             let (server, certificates) = (Arc::clone(server), Arc::clone(certificates));
-            drop(tokio::spawn(tls::shake(server, certificates, stream, greeting, permit)));
+            drop(tokio::spawn(tls::shake(server, certificates, stream, greeting, newcomer)));
         }
-        None => drop(tokio::spawn(converse(server, stream, greeting, permit))),
+        None => drop(tokio::spawn(converse(server, stream, greeting, newcomer))),
     }
 }
 
 /// The task of a new connection: nothing but the connection, since there are many that are idle.
-fn converse(
-    server: &Arc<Server>,
-    stream: Accepted,
-    greeting: Greeting,
-    permit: OwnedSemaphorePermit,
-) -> Drive {
+fn converse(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: Newcomer) -> Drive {
     let (reading, writing, peer) = split(stream);
-    let connection = server.register(peer, greeting.told, None, writing, permit);
+    let connection = server.register(peer, greeting.told, None, writing, newcomer.permit);
     connection.state.lock().input = greeting.rest;
-    if server.is_closing() {
-        connection.retire(true);
-    }
     Drive::new(connection, reading)
 }
 
@@ -151,7 +205,7 @@ pub(super) async fn sweep(server: Weak<Server>) {
 pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
     server.retire(false);
     let deadline = Instant::now() + grace;
-    while !server.is_empty() {
+    while !server.is_empty() || server.arriving.load(Ordering::SeqCst) > 0 {
         if timeout_at(deadline, server.ended.notified()).await.is_err() {
             break;
         }

@@ -21,6 +21,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::app::Target;
 use crate::http::head::Framing;
 use crate::router::{Domains, Router};
+use crate::server::accept::PARTING;
 use crate::server::access::Log;
 use crate::server::exchange::Exchange;
 use crate::server::files::Body;
@@ -538,6 +539,8 @@ impl Connection {
             Phase::Multiplexed if state.streaming && state.answered => (Waiting::Room, config.write_timeout),
             Phase::Multiplexed if state.streaming => return None,
             Phase::Head if !state.input.is_empty() => (Waiting::Head, config.header_timeout),
+            Phase::Head if self.server.is_closing() => (Waiting::Request, PARTING),
+            Phase::Multiplexed if state.fresh && self.server.is_closing() => (Waiting::Request, PARTING),
             Phase::Head | Phase::Multiplexed if state.fresh => (Waiting::Request, config.header_timeout),
             Phase::Head | Phase::Multiplexed => (Waiting::Request, config.keep_alive_timeout),
             Phase::Busy if state.peer_closed && !state.http.reply.is_started() => {
@@ -602,15 +605,40 @@ impl Connection {
         }
     }
 
-    /// The server is closing: idle connections end now, busy ones after their answer. `force` ends those too.
+    /// The server closes: whether a connection without a request has been silent for so long that none is on its way. If not,
+    /// it has the rest of that time.
+    fn is_silent(&self, state: &State) -> bool {
+        let config = &self.server.config;
+        let limit = if state.fresh { config.header_timeout } else { config.keep_alive_timeout };
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(NEVER);
+        let now = self.server.deadlines.now();
+        let deadline = self.deadline.load(Ordering::SeqCst);
+        if deadline <= now.saturating_add(milliseconds(PARTING)) {
+            // It has been asked before, or ends soon anyway.
+            return false;
+        }
+        // Its deadline was set when it fell silent.
+        let since = deadline.saturating_sub(milliseconds(limit)).min(now);
+        let due = since.saturating_add(milliseconds(PARTING));
+        if due > now {
+            self.server.deadlines.set(&self.deadline, due);
+        }
+        due <= now
+    }
+
+    /// The server is closing: idle connections end now, or soon, busy ones after their answer. `force` ends those too.
     pub(crate) fn retire(self: &Arc<Self>, force: bool) {
         let mut state = self.state.lock();
         match state.phase {
             _ if force => self.lose(&mut state),
             // Nothing is unread, so nobody sees a reset.
-            Phase::Head if state.input.is_empty() && !state.is_sending() => self.lose(&mut state),
-            // The answer is leaving at this moment.
-            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.begin_closing(&mut state),
+            Phase::Head if state.input.is_empty() && !state.is_sending() => {
+                if self.is_silent(&state) {
+                    self.lose(&mut state);
+                }
+            }
+            // The answer is leaving at this moment, and does not say that the connection closes.
+            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.rearm(&state),
             Phase::Busy if state.peer_closed && !state.http.reply.is_started() => self.lose(&mut state),
             Phase::Busy => state.http.reply.close = true,
             Phase::Socket => {
@@ -618,7 +646,12 @@ impl Connection {
                 self.flush(state);
             }
             // It says so to the client, and ends with its last stream.
-            Phase::Multiplexed => self.wake(),
+            Phase::Multiplexed => {
+                if state.fresh {
+                    self.rearm(&state);
+                }
+                self.wake();
+            }
             // A head that has begun to arrive is answered, and the answer says that the connection closes.
             Phase::Head | Phase::Closing | Phase::Over => {}
         }

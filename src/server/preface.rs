@@ -12,6 +12,7 @@ use crate::config::ProxyProtocol;
 use crate::net::Accepted;
 use crate::net::proxy::{self, Addresses, Preface};
 use crate::server::Server;
+use crate::server::accept::{PARTING, parted};
 
 /// Bytes asked of the kernel in one read. What is behind a preface is handed on.
 const READ_SIZE: usize = 4096;
@@ -114,13 +115,9 @@ pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: Failure) {
 /// Reads the preface, if there is one. At any failure the connection is to be closed without a word, since nobody knows what the
 /// peer speaks.
 pub(crate) async fn read(server: &Server, stream: &Accepted, wanted: Wanted) -> Result<Greeting, Failure> {
-    let closing = server.stop_accepting.notified();
-    if server.is_closing() {
-        return Err(Failure::None);
-    }
     let mut bytes = Vec::new();
     let told = tokio::select! {
-        () = closing => Err(Failure::None),
+        () = parted(server, PARTING) => Err(Failure::None),
         told = timeout(server.config.header_timeout, receive(stream, wanted, &mut bytes)) => told.unwrap_or(Err(Failure::Late)),
     };
     match told {

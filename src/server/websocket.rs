@@ -284,11 +284,18 @@ impl Server {
 
     /// Gives messages to every subscriber, and writes them.
     pub(crate) fn fan_out(&self, topic: &[u8], messages: &mut [Message]) {
+        let departures = self.hub.departures();
         // Nobody is written to under the hub's lock.
         let mut members = Vec::with_capacity(self.hub.count(topic));
         self.hub.publish(topic, |connection| members.push(Arc::clone(connection)));
         for connection in members {
             let mut state = connection.state.lock();
+            // Who has left meanwhile gets nothing more behind what is sent next.
+            if self.hub.departures() != departures
+                && !state.socket.as_ref().is_some_and(|session| session.has_joined(topic))
+            {
+                continue;
+            }
             match connection.deliver(&mut state, messages) {
                 Followup::Nothing => {}
                 Followup::Flush => drop(connection.flush(state)),

@@ -43,6 +43,12 @@ def state(pid: int) -> str:
         return ""
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread stands still: the signal takes a moment, in which one may still take a connection."""
+    states = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
+
+
 def gone(*pids: int) -> None:
     """Waits until processes have ended, and somebody has taken notice of it."""
     until(lambda: not any(map(state, pids)), f"the end of {pids}")

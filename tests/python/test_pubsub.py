@@ -110,26 +110,27 @@ def test_text_and_its_bytes_are_one_topic(serve: Serve) -> None:
 
 
 def test_topics_that_are_no_text(serve: Serve) -> None:
-    """C-P-10, A-WS-17, A-WS-18: they work; lists of text leave them out; callbacks are told something readable."""
+    """C-P-10, A-WS-17, A-WS-18: they are bytes wherever they are told, and what is told names them again."""
     changes: Changes = []
     held = Held(serve, subscription=lambda ws, *change: changes.append(change))
     client, ws = held.connect()
-    seen: list[str] = []
+    seen: list[str | bytes] = []
     with client:
         for name in (b"\xff", b"text", ""):
             assert ws.subscribe(name)
-        assert sorted(ws.get_topics()) == ["", "text"]
+        assert sorted(ws.get_topics(), key=repr) == ["", "text", b"\xff"]
         ws.for_each_topic(seen.append)
-        assert sorted(seen) == ["", "text"]
+        assert sorted(seen, key=repr) == ["", "text", b"\xff"]
+        assert [held.app.num_subscribers(topic) for topic in seen] == [1, 1, 1]
         assert ws.publish(b"\xff", b"binary")
         assert client.recv_message() == b"binary"
         assert ws.unsubscribe(b"\xff")
         until(lambda: len(changes) == 4, "four changes")
         client.finish()
     until(lambda: len(changes) == 6, "the rest at the end")
-    assert all(type(change[0]) is str for change in changes)
+    assert [change[0] for change in changes[:4]] == [b"\xff", "text", "", b"\xff"]
+    assert {change[0] for change in changes[4:]} == {"text", ""}
     assert [change[1:] for change in changes] == [(1, 0), (1, 0), (1, 0), (0, 1), (0, 1), (0, 1)]
-    assert changes[0][0] == changes[3][0]
 
 
 @pytest.mark.parametrize("topic", [7, None, 1.5, ["a"], object()], ids=repr)
@@ -867,3 +868,39 @@ def test_before_the_last_thread_has_been_made() -> None:
         visitor.join()
         app.dispose()
         assert heard == ["1", "published"]
+
+
+# ---- leaving while others publish -----------------------------------------------------------------------------------
+
+
+def test_nothing_of_a_topic_comes_after_who_has_left_it(serve: Serve) -> None:
+    """Publishers on other threads may be in the middle of a message to many; what is sent after `unsubscribe` comes last."""
+    held = Held(serve)
+    ended = threading.Event()
+
+    def publish() -> None:
+        while not ended.is_set():
+            held.app.publish("topic", "published", OpCode.TEXT)
+
+    with audience(held, 40):
+        client, ws = held.connect()
+        publishers = [threading.Thread(target=publish) for _ in range(3)]
+        for publisher in publishers:
+            publisher.start()
+        try:
+            late = 0
+            with client:
+                for number in range(200):
+                    assert ws.subscribe("topic")
+                    assert ws.unsubscribe("topic")
+                    ws.send(f"left {number}", OpCode.TEXT)
+                    while client.recv_message() != f"left {number}":
+                        pass
+                    ws.send("next", OpCode.TEXT)
+                    while client.recv_message() != "next":
+                        late += 1
+        finally:
+            ended.set()
+            for publisher in publishers:
+                publisher.join(20)
+    assert late == 0

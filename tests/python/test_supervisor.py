@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from client import Client
-from command import APPLICATION, Command, Project, children, gone, orphans_gone
+from command import APPLICATION, Command, Project, children, gone, is_stopped, orphans_gone
 from socketify.ports import claim
 from socketify.supervisor import respawn_delay
 from support import until
@@ -71,12 +71,6 @@ def test_workers_by_the_environment(project: Project) -> None:
     command = project.start("main:run", "-p", "0", WEB_CONCURRENCY="2")
     assert len(command.workers(2)) == 2
     assert command.stop()[0] == 0
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether every thread stands still: the signal takes a moment, in which one may still take a connection."""
-    states = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
-    return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
 
 def test_workers_share_a_unix_socket(project: Project) -> None:

@@ -106,9 +106,9 @@ impl Http2 {
         Poll::Pending
     }
 
-    /// Whether the connection is to end, or has been silent for too long.
+    /// Whether the connection has been silent for too long.
     fn is_over(&self) -> bool {
-        self.connection.server.is_closing() || self.connection.state.lock().finished
+        self.connection.state.lock().finished
     }
 
     /// Gives the reading half back.
@@ -235,7 +235,12 @@ impl Goodbye {
         if *self == Self::Said {
             return;
         }
-        if flooded || (idle && (closing || connection.state.lock().finished)) {
+        let over = || {
+            let state = connection.state.lock();
+            // One that has just come may have its first stream on the way.
+            state.finished || (closing && !state.fresh)
+        };
+        if flooded || (idle && over()) {
             *self = Self::Said;
             frames.abrupt_shutdown(reason);
         } else if closing && *self == Self::No {

@@ -12,12 +12,12 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustls::server::{Acceptor, UnbufferedServerConnection};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use crate::app::{Job, Lane};
 use crate::net::Accepted;
 use crate::server::Server;
+use crate::server::accept::{self, Newcomer};
 use crate::server::drive::{Drive, with_scratch};
 use crate::server::http2;
 use crate::server::preface::Greeting;
@@ -62,21 +62,20 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// The task of a new connection that is to speak TLS. A server that closes has no use for more of them.
+/// How long a handshake may take when the server closes.
+const ARRIVAL: Duration = Duration::from_secs(1);
+
+/// The task of a new connection that is to speak TLS. When the server closes, it may come to its end, soon.
 pub(in crate::server) async fn shake(
     server: Arc<Server>,
     certificates: Arc<Certificates>,
     stream: Accepted,
     greeting: Greeting,
-    permit: OwnedSemaphorePermit,
+    newcomer: Newcomer,
 ) {
-    let closing = server.stop_accepting.notified();
-    if server.is_closing() {
-        return;
-    }
     tokio::select! {
-        () = closing => {}
-        () = meet(&server, &certificates, stream, greeting, permit) => {}
+        () = accept::parted(&server, ARRIVAL) => {}
+        () = meet(&server, &certificates, stream, greeting, newcomer) => {}
     }
 }
 
@@ -85,7 +84,7 @@ async fn meet(
     certificates: &Certificates,
     stream: Accepted,
     greeting: Greeting,
-    permit: OwnedSemaphorePermit,
+    newcomer: Newcomer,
 ) {
     let (reading, writing, peer) = split(stream);
     let mut shaking = Shaking { reading, writing, input: greeting.rest, out: Records::default() };
@@ -96,7 +95,8 @@ async fn meet(
             let Shaking { reading, writing, input, .. } = shaking;
             let speaks_http2 = server.config.http2 && tls.alpn_protocol() == Some(b"h2");
             let (reading, writing) = halves((reading, writing), tls, input, closed);
-            let connection = server.register(peer, greeting.told, Some(Arc::new(secure)), writing, permit);
+            let connection =
+                server.register(peer, greeting.told, Some(Arc::new(secure)), writing, newcomer.permit);
             {
                 let mut state = connection.state.lock();
                 state.input = text;
@@ -104,9 +104,7 @@ async fn meet(
                     http2::begin(&mut state);
                 }
             }
-            if server.is_closing() {
-                connection.retire(true);
-            }
+            drop(newcomer.arriving);
             tokio::spawn(Drive::new(connection, reading));
         }
         Ok(Err(Failure::Told(why))) => {
