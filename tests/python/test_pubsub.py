@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import selectors
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -877,30 +878,52 @@ def test_nothing_of_a_topic_comes_after_who_has_left_it(serve: Serve) -> None:
     """Publishers on other threads may be in the middle of a message to many; what is sent after `unsubscribe` comes last."""
     held = Held(serve)
     ended = threading.Event()
+    published = [0, 0, 0]
 
-    def publish() -> None:
+    def publish(place: int) -> None:
         while not ended.is_set():
             held.app.publish("topic", "published", OpCode.TEXT)
+            published[place] += 1
 
-    with audience(held, 40):
+    def read(clients: list[WebSocketClient]) -> None:
+        """Those who do not read are soon passed over, which takes no time."""
+        with selectors.DefaultSelector() as selector:
+            for client in clients:
+                selector.register(client.socket, selectors.EVENT_READ)
+            while not ended.is_set():
+                for key, _ in selector.select(0.1):
+                    key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+
+    late = []
+    with audience(held, 150) as others:
         client, ws = held.connect()
-        publishers = [threading.Thread(target=publish) for _ in range(3)]
-        for publisher in publishers:
-            publisher.start()
+        threads = [threading.Thread(target=publish, args=(place,)) for place in range(3)]
+        threads.append(threading.Thread(target=read, args=(others,)))
+        for thread in threads:
+            thread.start()
         try:
-            late = 0
             with client:
-                for number in range(200):
+                for number in range(60):
                     assert ws.subscribe("topic")
+                    seen = sum(published)
+                    until(lambda seen=seen: sum(published) > seen, "a message")
                     assert ws.unsubscribe("topic")
                     ws.send(f"left {number}", OpCode.TEXT)
+                    before = list(published)
+                    # Whatever was under way is over.
+                    until(
+                        lambda before=before: all(
+                            now > then + 1 for now, then in zip(published, before, strict=True)
+                        ),
+                        "the next messages",
+                    )
+                    ws.send("next", OpCode.TEXT)
                     while client.recv_message() != f"left {number}":
                         pass
-                    ws.send("next", OpCode.TEXT)
-                    while client.recv_message() != "next":
-                        late += 1
+                    while (message := client.recv_message()) != "next":
+                        late.append((number, message))
         finally:
             ended.set()
-            for publisher in publishers:
-                publisher.join(20)
-    assert late == 0
+            for thread in threads:
+                thread.join(20)
+    assert late == []
