@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import socket
 import struct
@@ -49,6 +50,11 @@ def tool(name: str) -> str:
     if path is None:
         missing(f"{name} is not installed")
     return path
+
+
+def shown(value: object) -> str:
+    """Names a parameter of a test. Addresses are left out: every process that collects the tests has to name them alike."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def missing(what: str) -> NoReturn:

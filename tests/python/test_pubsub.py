@@ -19,7 +19,7 @@ import pytest
 
 from lanes import LOOP, TASK, THREAD, each_lane, on, options
 from socketify import App, CompressOptions, OpCode
-from support import until
+from support import shown, until
 from ws_client import BINARY, CLOSE, PONG, TEXT, Frame, WebSocketClient, connect
 from ws_server import OFFER, Deflate, Held
 
@@ -134,7 +134,7 @@ def test_topics_that_are_no_text(serve: Serve) -> None:
     assert [change[1:] for change in changes] == [(1, 0), (1, 0), (1, 0), (0, 1), (0, 1), (0, 1)]
 
 
-@pytest.mark.parametrize("topic", [7, None, 1.5, ["a"], object()], ids=repr)
+@pytest.mark.parametrize("topic", [7, None, 1.5, ["a"], object()], ids=shown)
 def test_what_is_no_topic(serve: Serve, topic: Any) -> None:
     """A-WS-13..16, A-APP-25, A-APP-26: nobody can be subscribed to it; to count is an error."""
     held = Held(serve)

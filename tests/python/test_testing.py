@@ -20,6 +20,7 @@ from socketify.testing import (
     WebSocketClosed,
     WebSocketSession,
 )
+from support import shown
 from ws_client import accept_for
 
 
@@ -169,7 +170,7 @@ def test_paths_beyond_ascii(server: TestServer) -> None:
         ({"json": 1, "headers": {"content-type": "a/b"}}, b"1", "a/b"),
         ({"body": b"x" * 3_000_000}, b"x" * 3_000_000, "application/octet-stream"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: shown(value)[:40],
 )
 def test_bodies(server: TestServer, options: Any, body: bytes, kind: str) -> None:
     answer = server.post("/echo", **options)

@@ -19,7 +19,7 @@ import pytest
 
 from lanes import LOOP, TASK, THREAD, each_lane, on, options
 from socketify import App, CompressOptions, OpCode, SendStatus, WebSocket
-from support import until
+from support import shown, until
 from ws_client import (
     BINARY,
     CONTINUATION,
@@ -635,7 +635,7 @@ def test_a_long_reason_is_cut(serve: Serve, reason: str, sent: int) -> None:
         assert client.send_text("end").expect_close_frame() == (1000, reason.encode()[:sent])
 
 
-@pytest.mark.parametrize("arguments", [("1000",), (None,), (1000.5,), (1000, object())], ids=repr)
+@pytest.mark.parametrize("arguments", [("1000",), (None,), (1000.5,), (1000, object())], ids=shown)
 def test_end_refuses_what_it_cannot_say(serve: Serve, arguments: tuple[Any, ...]) -> None:
     """A-WS-06: a RuntimeError, and the connection stays."""
     seen: list[type] = []
@@ -983,7 +983,7 @@ def test_ws_returns_the_app() -> None:
     app.dispose()
 
 
-@pytest.mark.parametrize("behavior", [None, 7, "message", [], print], ids=repr)
+@pytest.mark.parametrize("behavior", [None, 7, "message", [], print], ids=shown)
 def test_a_behaviour_that_is_none(behavior: Any) -> None:
     """A-APP-19."""
     app = App()

@@ -24,7 +24,7 @@ import pytest
 
 from lanes import each_lane, on, options
 from socketify import App, CompressOptions, OpCode, SendStatus, WebSocket
-from support import until
+from support import shown, until
 from ws_client import (
     BINARY,
     CLOSE,
@@ -505,7 +505,7 @@ def test_corks_and_the_end(serve: Serve) -> None:
         ((1000, "\N{GRINNING FACE}" * 31), (1000, "\N{GRINNING FACE}".encode() * 30)),
         ((1000, b"ok\xff"), (1000, b"ok")),
     ],
-    ids=str,
+    ids=shown,
 )
 @pytest.mark.parametrize("method", ["end", "cork_end"])
 def test_ending_from_a_foreign_thread(serve: Serve, method: str, arguments: Any, wire: Any) -> None:
@@ -663,7 +663,7 @@ class Unfriendly:
     __hash__ = None  # type: ignore[assignment]
 
 
-@pytest.mark.parametrize("data", [0, "", [], False, {"a": 1}, Unfriendly(), print], ids=str)
+@pytest.mark.parametrize("data", [0, "", [], False, {"a": 1}, Unfriendly(), print], ids=shown)
 def test_user_data_is_the_same_object(serve: Serve, data: Any) -> None:
     """A-WS-10, A-WS-11, A-WS-21: whatever it is, true or false, in a clone and after the end as well."""
 
