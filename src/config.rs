@@ -1,7 +1,8 @@
 //! Every limit and timeout of the server, with its default, unit and cost.
 //!
 //! Each queue and buffer of the core is bounded by a field of this struct, which also says what happens when the
-//! bound is met. `python/socketify/app.py` is the only other place that spells these options out.
+//! bound is met. The package has its defaults from here
+//! (`_core.DEFAULTS`), and the range of each option in `python/socketify/settings.py`.
 
 use std::sync::Arc;
 use std::time::Duration;

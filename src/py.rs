@@ -25,6 +25,8 @@ mod websocket;
 /// The core of socketify. Use the classes of the package `socketify` instead.
 #[pyo3::pymodule(name = "_core")]
 mod core {
+    use pyo3::prelude::*;
+
     #[pymodule_export]
     use super::{
         cors::CorsPolicy, forms::FormParser, request::Request, response::Response, server::Server,
@@ -38,4 +40,9 @@ mod core {
     #[pymodule_export]
     #[allow(non_upper_case_globals)]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("DEFAULTS", super::options::defaults(module.py())?)
+    }
 }

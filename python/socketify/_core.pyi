@@ -18,6 +18,7 @@ from .options import AppOptions, OpCode, SendStatus
 from .parts import Multipart
 
 __all__ = [
+    "DEFAULTS",
     "CorsPolicy",
     "FormParser",
     "Request",
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 __version__: Final[str]
+#: Options of the server and what each is by default; None for those that follow from others or from the machine.
+DEFAULTS: Final[dict[str, Any]]
 """Version of the core, which is that of the package."""
 
 def parse_cookies(header: str, /) -> dict[str, str]:

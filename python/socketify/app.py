@@ -17,6 +17,7 @@ from .loop import Loop
 from .options import AppOptions, OpCode
 from .routes import Routes
 from .server_names import ServerNames, check_options
+from .settings import check
 
 if TYPE_CHECKING:
     from .handlers import ErrorHandler
@@ -28,12 +29,6 @@ logger = logging.getLogger("socketify")
 _Hook = TypeVar("_Hook", bound=Callable[[], object])
 # What is None in which case only those can know who know how their handlers run.
 _ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[[Any, Any, Any], object])
-
-
-def _entries(given: str | Iterable[str] | None) -> list[str] | None:
-    if given is None:
-        return None
-    return [str(each) for each in (given.split(",") if isinstance(given, str) else given)]
 
 
 class App(Lifecycle, ServerNames, Routes):
@@ -133,10 +128,28 @@ class App(Lifecycle, ServerNames, Routes):
         access_log: bool | str | logging.Logger | None = None,
     ) -> None:
         tls = check_options(options)
-        if sync_handlers not in ("io", "loop"):
-            raise ValueError(f"sync_handlers must be 'io' or 'loop', not {sync_handlers!r}")
-        if not shutdown_timeout >= 0:
-            raise ValueError(f"shutdown_timeout must be a number of seconds from 0, not {shutdown_timeout!r}")
+        given = check(
+            max_connections=max_connections,
+            max_requests=max_requests,
+            max_header_memory=max_header_memory,
+            max_header_bytes=max_header_bytes,
+            max_headers=max_headers,
+            max_body_size=max_body_size,
+            body_buffer=body_buffer,
+            max_concurrent_streams=max_concurrent_streams,
+            header_timeout=header_timeout,
+            handshake_timeout=handshake_timeout,
+            keep_alive_timeout=keep_alive_timeout,
+            body_timeout=body_timeout,
+            write_timeout=write_timeout,
+            shutdown_timeout=shutdown_timeout,
+            sync_handlers=sync_handlers,
+            io_threads=io_threads,
+            http2=http2,
+            server_name=server_name,
+            proxy_protocol=proxy_protocol,
+            trusted_proxies=trusted_proxies,
+        )
         settings = compression_settings(compression)
         super().__init__(lifespan, shutdown_timeout)
         if access_log is not None and access_log is not False:
@@ -154,24 +167,7 @@ class App(Lifecycle, ServerNames, Routes):
         except RuntimeError:
             inside = False
         limits = {
-            "io_threads": io_threads,
-            "max_connections": max_connections,
-            "max_requests": max_requests,
-            "max_header_memory": max_header_memory,
-            "max_header_bytes": max_header_bytes,
-            "max_headers": max_headers,
-            "max_body_size": max_body_size,
-            "body_buffer": body_buffer,
-            "header_timeout": header_timeout,
-            "handshake_timeout": handshake_timeout,
-            "keep_alive_timeout": keep_alive_timeout,
-            "body_timeout": body_timeout,
-            "write_timeout": write_timeout,
-            "server_name": server_name,
-            "http2": http2,
-            "max_concurrent_streams": max_concurrent_streams,
-            "proxy_protocol": proxy_protocol,
-            "trusted_proxies": _entries(trusted_proxies),
+            **given,
             "tls": tls,
             "compression": settings,
             "access_log": self._access_log and self._access_log.write,

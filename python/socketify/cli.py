@@ -16,6 +16,7 @@ from .activation import notify_ready, systemd_sockets
 from .link import Link
 from .options import CLIENT_CERT, AppListenOptions, AppOptions, CompressOptions
 from .ports import Claim, claim, inherit
+from .settings import SETTINGS, Setting
 from .worker import FAILURE, USAGE, Settings, complain, listen_line, serve
 
 if TYPE_CHECKING:
@@ -129,16 +130,7 @@ def _parser(program: str) -> _Parser:
     )  # fmt: skip
     group.add_argument("--disable-listen-log", **boolean, help="do not print the address (default false)")
 
-    group = parser.add_argument_group("behind proxies")
-    group.add_argument(
-        "--proxy-protocol", type=str.lower, choices=("off", "optional", "required"), metavar="MODE",
-        help="PROXY prefaces of trusted proxies: off, optional (default) or required",
-    )  # fmt: skip
-    group.add_argument(
-        "--trusted-proxies", "--forwarded-allow-ips", metavar="LIST",
-        help="networks, addresses and unix, with commas, or *: who says what client it is for "
-        "(default 127.0.0.0/8,::1,unix)",
-    )  # fmt: skip
+    _add_settings(parser)
 
     group = parser.add_argument_group("development")
     group.add_argument("--reload", **boolean, help="start again when files change; needs socketify[reload]")
@@ -201,6 +193,43 @@ def _parser(program: str) -> _Parser:
     return parser
 
 
+def _add_settings(parser: _Parser) -> None:
+    """Adds a flag for each option of :class:`App`, in the groups of the table."""
+    for title in dict.fromkeys(setting.group for setting in SETTINGS):
+        group = parser.add_argument_group(title)
+        for setting in SETTINGS:
+            if setting.group == title:
+                metavar = {
+                    "flag": "BOOL",
+                    "text": "TEXT",
+                    "list": "LIST",
+                    "choice": "|".join(setting.choices),
+                }
+                default = "" if setting.default is None else f" (default {_shown(setting.default)})"
+                group.add_argument(
+                    setting.flag, *setting.aliases, type=_reader(setting), metavar=metavar.get(setting.kind, "N"),
+                    help=setting.help + default,
+                )  # fmt: skip
+
+
+def _reader(setting: Setting) -> Callable[[str], object]:
+    def read(text: str) -> object:
+        try:
+            return setting.parse(text)
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "true" if default else "false"
+    if isinstance(default, list):
+        return ",".join(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
 def _version() -> str:
     system = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     return f"Running socketify {__version__} with {system}"
@@ -237,6 +266,24 @@ def _parse(parser: _Parser, arguments: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
+def _take_environment(parser: _Parser, given: dict[str, object]) -> None:
+    """Adds what the environment says of options that the command line does not: ``SOCKETIFY_`` and the option's name."""
+    for action in parser._actions:
+        variable = f"SOCKETIFY_{'APP' if action.dest == 'target' else action.dest.upper()}"
+        text = os.environ.get(variable, "")
+        # Empty says nothing, as for other programs. What prints and exits is no setting.
+        if not text or action.dest in given or action.dest in ("help", "version"):
+            continue
+        words = text.split(os.pathsep) if isinstance(action, argparse._AppendAction) else [text]
+        try:
+            values = [parser._get_value(action, word) for word in words]
+            for value in values:
+                parser._check_value(action, value)
+        except argparse.ArgumentError as error:
+            parser.error(f"environment variable {variable}: {error.message}")
+        given[action.dest] = values if isinstance(action, argparse._AppendAction) else values[0]
+
+
 def _settings(parser: _Parser, given: dict[str, object]) -> Settings:
     """What is to be served; what was not given is left out of ``given``."""
     target = given.get("target")
@@ -258,8 +305,7 @@ def _settings(parser: _Parser, given: dict[str, object]) -> Settings:
         ("req_res_factory_maxitems", "request_response_factory_max_items"),
         ("ws_factory_maxitems", "websocket_factory_max_items"),
         ("task_factory_maxitems", "task_factory_max_items"),
-        ("proxy_protocol", "proxy_protocol"),
-        ("trusted_proxies", "trusted_proxies"),
+        *((setting.name, setting.name) for setting in SETTINGS),
     ):
         if option in given:
             settings.app_options[argument] = given[option]
@@ -340,10 +386,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
     """
     parser = _parser(program)
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words:
+    if not words and not os.environ.get("SOCKETIFY_APP"):
         parser.print_help()
         return 0
     given = vars(_parse(parser, words))
+    _take_environment(parser, given)
     settings = _settings(parser, given)
     if settings.interface not in ("auto", "socketify"):
         complain(

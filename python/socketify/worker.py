@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from . import importer
 from .app import App
 from .options import AppListenOptions, AppOptions
+from .settings import SETTINGS
 
 if TYPE_CHECKING:
     import socket
@@ -148,11 +149,11 @@ def _ready_made(settings: Settings, app: App) -> App:
             f"{settings.target} is an App that has been made already, so --ssl-keyfile comes too late: "
             "pass AppOptions to App(...), or name a function run(app)"
         )
-    for option in ("proxy_protocol", "trusted_proxies"):
-        if option in settings.app_options:
+    for setting in SETTINGS:
+        if setting.name in settings.app_options:
             raise _Refusal(
-                f"{settings.target} is an App that has been made already, so --{option.replace('_', '-')} comes too "
-                f"late: pass {option} to App(...), or name a function run(app)"
+                f"{settings.target} is an App that has been made already, so {setting.flag} comes too "
+                f"late: pass {setting.name} to App(...), or name a function run(app)"
             )
     app.lifespan = app.lifespan and settings.lifespan
     return app

@@ -51,17 +51,48 @@ fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, d
     }
 }
 
+/// An option that the package has checked: see `settings.py`, which has the range of each.
+fn given<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
+    options: &Bound<'py, PyDict>,
+    name: &str,
+    default: T,
+) -> PyResult<T> {
+    Ok(option(options, name)?.unwrap_or(default))
+}
+
+/// What is there before an option is given: the package has no other source.
+pub(super) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
+    let config = Config::default();
+    let defaults = PyDict::new(py);
+    defaults.set_item("io_threads", config.io_threads)?;
+    defaults.set_item("max_connections", config.max_connections)?;
+    defaults.set_item("max_requests", config.max_requests)?;
+    defaults.set_item("max_header_memory", config.max_header_memory)?;
+    defaults.set_item("max_header_bytes", config.head.max_bytes)?;
+    defaults.set_item("max_headers", config.head.max_headers)?;
+    defaults.set_item("max_body_size", config.max_body_size)?;
+    defaults.set_item("body_buffer", config.body_buffer)?;
+    defaults.set_item("header_timeout", config.header_timeout.as_secs_f64())?;
+    defaults.set_item("handshake_timeout", config.handshake_timeout.as_secs_f64())?;
+    defaults.set_item("keep_alive_timeout", config.keep_alive_timeout.as_secs_f64())?;
+    defaults.set_item("body_timeout", config.body_timeout.as_secs_f64())?;
+    defaults.set_item("write_timeout", config.write_timeout.as_secs_f64())?;
+    defaults.set_item("server_name", &*config.server_name)?;
+    defaults.set_item("http2", config.http2)?;
+    defaults.set_item("max_concurrent_streams", config.max_concurrent_streams)?;
+    Ok(defaults)
+}
+
 pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     let mut config = Config::default();
-    config.io_threads = count(options, "io_threads", 1, config.io_threads)?.min(256);
-    config.max_connections = count(options, "max_connections", 1, config.max_connections)?;
-    // None stands for the default, which no given number does.
-    config.max_requests = Some(count(options, "max_requests", 1, 0)?).filter(|given| *given > 0);
-    config.max_header_memory = count(options, "max_header_memory", 1, config.max_header_memory)?;
-    config.head.max_bytes = count(options, "max_header_bytes", 1, config.head.max_bytes)?;
-    config.head.max_headers = count(options, "max_headers", 1, config.head.max_headers)?.min(256);
-    config.max_body_size = count(options, "max_body_size", 0, config.max_body_size)?;
-    config.body_buffer = count(options, "body_buffer", 1, config.body_buffer)?;
+    config.io_threads = given(options, "io_threads", config.io_threads)?;
+    config.max_connections = given(options, "max_connections", config.max_connections)?;
+    config.max_requests = option(options, "max_requests")?;
+    config.max_header_memory = given(options, "max_header_memory", config.max_header_memory)?;
+    config.head.max_bytes = given(options, "max_header_bytes", config.head.max_bytes)?;
+    config.head.max_headers = given(options, "max_headers", config.head.max_headers)?;
+    config.max_body_size = given(options, "max_body_size", config.max_body_size)?;
+    config.body_buffer = given(options, "body_buffer", config.body_buffer)?;
     config.header_timeout = seconds(options, "header_timeout", config.header_timeout)?;
     config.handshake_timeout = seconds(options, "handshake_timeout", config.handshake_timeout)?;
     config.keep_alive_timeout = seconds(options, "keep_alive_timeout", config.keep_alive_timeout)?;
@@ -75,9 +106,8 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
         }
         config.server_name = name.into();
     }
-    config.http2 = option(options, "http2")?.unwrap_or(config.http2);
-    config.max_concurrent_streams =
-        count(options, "max_concurrent_streams", 1, config.max_concurrent_streams)?;
+    config.http2 = given(options, "http2", config.http2)?;
+    config.max_concurrent_streams = given(options, "max_concurrent_streams", config.max_concurrent_streams)?;
     config.compression = compression(options)?.map(Arc::new);
     config.certificates = certificates(options, config.http2)?;
     config.proxy_protocol = proxy_protocol(options)?.unwrap_or_default();
