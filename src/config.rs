@@ -51,7 +51,7 @@ pub struct Config {
     /// Default 30 s.
     pub write_timeout: Duration,
     /// Value of the `Server` header; empty sends none.
-    pub server_name: Box<str>,
+    pub server_header: Box<str>,
     /// Whether connections begin with a PROXY preface. Default: those of trusted peers may.
     pub proxy_protocol: ProxyProtocol,
     /// Peers that are believed when they say whom they speak for, in a PROXY preface or in headers. Default: this machine.
@@ -103,7 +103,7 @@ impl Default for Config {
             keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
-            server_name: "socketify".into(),
+            server_header: "socketify".into(),
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Trust::default(),
             certificates: None,

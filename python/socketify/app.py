@@ -67,7 +67,7 @@ class App(Lifecycle, ServerNames, Routes):
         keep_alive_timeout: Seconds a connection may be silent between requests. Default 75.
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
-        server_name: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
+        server_header: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
         http2: Whether clients may speak HTTP/2 (RFC 9113): over TLS those that choose it, else those that begin with its
             preface. Default True.
         max_concurrent_streams: Streams that a client of HTTP/2 may have open on one connection. Default 128.
@@ -84,6 +84,7 @@ class App(Lifecycle, ServerNames, Routes):
             ``Cache-Control: no-transform`` is left alone.
         access_log: True logs each answered request, and each WebSocket that opens and closes, to the logger
             ``socketify.access``; a name or a :class:`logging.Logger` to that one. Default False.
+        server_name: Former name of ``server_header``, which is not to be confused with the names of TLS.
 
     Attributes:
         is_ssl: Whether it speaks TLS.
@@ -119,13 +120,14 @@ class App(Lifecycle, ServerNames, Routes):
         keep_alive_timeout: float | None = None,
         body_timeout: float | None = None,
         write_timeout: float | None = None,
-        server_name: str | None = None,
+        server_header: str | None = None,
         http2: bool | None = None,
         max_concurrent_streams: int | None = None,
         proxy_protocol: Literal["off", "optional", "required"] | bool | None = None,
         trusted_proxies: str | Iterable[str] | None = None,
         compression: bool | Compression | Mapping[str, Any] | None = None,
         access_log: bool | str | logging.Logger | None = None,
+        server_name: str | None = None,
     ) -> None:
         tls = check_options(options)
         given = check(
@@ -146,7 +148,7 @@ class App(Lifecycle, ServerNames, Routes):
             sync_handlers=sync_handlers,
             io_threads=io_threads,
             http2=http2,
-            server_name=server_name,
+            server_header=server_header if server_name is None else server_name,
             proxy_protocol=proxy_protocol,
             trusted_proxies=trusted_proxies,
         )

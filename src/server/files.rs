@@ -189,7 +189,7 @@ fn respond(
     }
     if decision == Decision::NotModified {
         head.replace_status(304);
-        let server = connection.server.config.server_name.as_bytes();
+        let server = connection.server.config.server_header.as_bytes();
         state.http.reply.end_empty(state.out.tail(), server);
         return over(connection, state);
     }
@@ -283,7 +283,7 @@ fn send(connection: &Arc<Connection>, state: &mut State, file: File, mut parts: 
         Part::File(range) => range.end - range.start,
     });
     let total = total.sum();
-    let server = connection.server.config.server_name.as_bytes();
+    let server = connection.server.config.server_header.as_bytes();
     let out = state.out.tail();
     state.http.reply.begin_sized(out, total, server);
     let mute = state.http.reply.is_mute();

@@ -408,7 +408,7 @@ pub(crate) fn give_constant(
 
 fn whole(connection: &Connection, state: &mut State, body: &[u8]) {
     let out = state.out.tail();
-    let place = state.http.reply.end(out, body.len(), connection.server.config.server_name.as_bytes());
+    let place = state.http.reply.end(out, body.len(), connection.server.config.server_header.as_bytes());
     out.extend_from_slice(&body[..place.take]);
     out.extend_from_slice(place.suffix);
 }

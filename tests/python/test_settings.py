@@ -25,7 +25,7 @@ OTHERS = [
         "websocket_factory_max_items",
         "task_factory_max_items",
     ],
-    *["lifespan", "idle_relaxation_time"],
+    *["lifespan", "idle_relaxation_time", "server_name"],
 ]
 NUMBERS = [setting for setting in SETTINGS if setting.kind in ("count", "seconds")]
 
@@ -40,9 +40,7 @@ def test_the_signature() -> None:
 
 
 def test_the_docstring() -> None:
-    documented = re.findall(r"^ {8}(\w+): ", inspect.getdoc(App) or "", re.MULTILINE) or re.findall(
-        r"^ {4}(\w+): ", inspect.getdoc(App) or "", re.MULTILINE
-    )
+    documented = re.findall(r"^ {4}(\w+): ", inspect.getdoc(App) or "", re.MULTILINE)
     assert sorted(name for name in documented if name not in [*OTHERS, "is_ssl", *ERRORS]) == sorted(BY_NAME)
 
 
@@ -124,13 +122,20 @@ def test_what_is_no_time(setting: Setting, value: Any) -> None:
         ),
         ("trusted_proxies", 1, TypeError, "trusted_proxies must be a str or several, not 1"),
         ("trusted_proxies", "10.0.0.0/99", ValueError, "trusted_proxies: "),
-        ("server_name", b"x", TypeError, "server_name must be a str, not b'x'"),
-        ("server_name", "a\r\nb", ValueError, "server_name "),
+        ("server_header", b"x", TypeError, "server_header must be a str, not b'x'"),
+        ("server_header", "a\r\nb", ValueError, "server_header "),
     ],
 )
 def test_what_is_neither(name: str, value: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=re.escape(message)):
         App(**{name: value})
+
+
+def test_the_former_name_of_the_server_header(serve: Any) -> None:
+    """Programs that say ``server_name`` go on working."""
+    running = serve(lambda app: app.constant("/", "x"), server_name="mine")
+    with running.client() as client:
+        assert client.get("/").header("Server") == "mine"
 
 
 def test_none_is_the_default() -> None:

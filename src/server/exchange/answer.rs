@@ -43,7 +43,7 @@ impl Exchange {
     }
 
     pub(super) fn server_name(&self) -> &[u8] {
-        self.connection.server.config.server_name.as_bytes()
+        self.connection.server.config.server_header.as_bytes()
     }
 
     /// Whether the answer is complete.

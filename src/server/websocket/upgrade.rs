@@ -132,7 +132,7 @@ pub(crate) fn open(
         let _ = head.header(b"Sec-WebSocket-Extensions", &value);
     }
     reply.lasting.complete(head);
-    let name = server.config.server_name.as_bytes();
+    let name = server.config.server_header.as_bytes();
     if connection.is_stream() {
         // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
         let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
