@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .calls import Calls
 from .endings import end_executor, end_generators, end_tasks
+from .foreign import Stay
 from .link import quiet
 from .options import AppListenOptions, listen_options
 from .ports import reason
@@ -51,6 +52,9 @@ def _stop_all() -> None:
 
 
 def _stop(app: Lifecycle) -> None:
+    if app._stay is not None and not app.loop.loop.is_running():
+        app._stay.loop_ended()
+        return
     app._server.close(0)
     app.loop.stop()
     # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
@@ -102,6 +106,8 @@ class Lifecycle(Calls):
         #: Streams of events, which end when the application closes: they would go on for ever. The loop's thread changes it.
         self._event_streams: set[EventStream] = set()
         self._closing = False
+        #: While the application serves in a loop that somebody else runs.
+        self._stay: Stay | None = None
         #: Set while `run` does not run.
         self._ended = threading.Event()
         self._ended.set()
@@ -216,6 +222,7 @@ class Lifecycle(Calls):
 
     def dispose(self) -> None:
         """Closes the application and frees its loop. Calling it again does nothing."""
+        self._closing = True
         self._server.close(0)
         if not self.loop.loop.is_running():
             self._end_threads()
@@ -232,6 +239,9 @@ class Lifecycle(Calls):
             self._access_log.begin()
         self._server.start(self.loop.loop, logger.isEnabledFor(logging.DEBUG))
         _running.add(self)
+        if self.loop.is_foreign:
+            self._stay = stay = Stay(self)
+            self._on_loop(stay.begin)
 
     @staticmethod
     def _note(text: str) -> bool:
@@ -241,28 +251,25 @@ class Lifecycle(Calls):
 
     def _drained(self) -> None:
         """The core has finished its last request."""
-        if self._last_words and self._signals < 2:
-            # Every socket has been told of its end: those who act on it have the same time to finish as requests had.
-            self._spawn(self._hear_out(), None)
-            return
-        self._stop_serving()
+        if self._stay is not None:
+            self._stay.drained()
+        elif self._last_words and self._signals < 2:
+            self._spawn(self._stop_serving(), None)
+        elif self._serving:
+            # Else a second signal was faster, and the loop runs the shutdown hook.
+            self.loop.loop.stop()
+
+    async def _stop_serving(self) -> None:
+        await self._hear_out()
+        if self._serving:
+            self.loop.loop.stop()
 
     async def _hear_out(self) -> None:
+        """Every socket has been told of its end: those who act on it have the same time to finish as requests had."""
         # Some may have ended between the two turns of the loop, and to wait for none is an error.
         if tasks := set(self._last_words):
             await asyncio.wait(tasks, timeout=self.shutdown_timeout)
         self._last_words.clear()
-        self._stop_serving()
-
-    def _stop_serving(self) -> None:
-        if self.loop.is_foreign:
-            try:
-                self._run_hook(self._shutdown_hook)
-            finally:
-                self._end_threads()
-        elif self._serving:
-            # Else a second signal was faster, and the loop runs the shutdown hook.
-            self.loop.loop.stop()
 
     def _finish(self) -> None:
         # Each of them whatever the others raise; the last one here comes first.

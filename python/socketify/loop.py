@@ -12,6 +12,7 @@ import collections
 import contextvars
 import selectors
 import threading
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -198,17 +199,30 @@ class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[mis
         return handle
 
 
-def _serve_through_reader(loop: asyncio.AbstractEventLoop, server: Server) -> Callable[[], None]:
-    """Makes any loop run what the core posts. Gives the function that undoes it."""
+class Watch:
+    """Held by what a loop watches, and by nothing else: it goes when the loop is closed."""
+
+    #: Called then, unless it is None.
+    gone: Callable[[], None] | None = None
+
+    def __del__(self) -> None:
+        if self.gone is not None:
+            self.gone()
+
+
+def _serve_through_reader(
+    loop: asyncio.AbstractEventLoop, server: Server
+) -> tuple[Callable[[], None], weakref.ref[Watch]]:
+    """Makes any loop run what the core posts. Gives the function that undoes it, and what goes when the loop is closed."""
     pending = False
 
-    def wake() -> None:
+    def wake(watch: Watch) -> None:
         server.clear_wake()
         server.disarm()
         server.poll()
         if not server.arm():
             # More came meanwhile: let the loop's other sources have their turn first.
-            loop.call_soon(wake)
+            loop.call_soon(wake, watch)
 
     def flush() -> None:
         nonlocal pending
@@ -228,9 +242,10 @@ def _serve_through_reader(loop: asyncio.AbstractEventLoop, server: Server) -> Ca
         loop.remove_reader(server.wake_descriptor())
 
     server.set_flusher(flush_soon)
-    loop.add_reader(server.wake_descriptor(), wake)
+    watch = Watch()
+    loop.add_reader(server.wake_descriptor(), wake, watch)
     server.arm()
-    return undo
+    return undo, weakref.ref(watch)
 
 
 class Timer:
@@ -297,6 +312,7 @@ class Loop:
         self.started = False
         self._server = server
         self._undo: Callable[[], None] | None = None
+        self._watch: weakref.ref[Watch] | None = None
         self._background: set[asyncio.Future[Any]] = set()
         try:
             self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
@@ -324,7 +340,7 @@ class Loop:
         if not self.is_foreign:
             loop.set_exception_handler(self._on_exception)
         if self._server is not None and not isinstance(loop, _AsyncioLoop):
-            self._undo = _serve_through_reader(loop, self._server)
+            self._undo, self._watch = _serve_through_reader(loop, self._server)
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if self.exception_handler is None:
@@ -419,6 +435,12 @@ class Loop:
     def get_native_loop(self) -> object:
         """The loop object itself; there is no pointer behind it."""
         return self.loop
+
+    def _when_closed(self, act: Callable[[], None] | None) -> None:
+        """Has ``act`` called when somebody closes the loop, which is not ours; None for nothing."""
+        watch = None if self._watch is None else self._watch()
+        if watch is not None:
+            watch.gone = act
 
     def dispose(self) -> None:
         """Closes the loop if it is ours and does not run. Calling it again does nothing."""

@@ -125,6 +125,7 @@ def test_a_log_that_never_returns() -> None:
 
 AT_THE_END = """
 kept = []
+closed = threading.Event()
 
 async def rows():
     try:
@@ -133,6 +134,7 @@ async def rows():
     finally:
         await asyncio.sleep(0)
         say("closed")
+        closed.set()
 
 async def works():
     try:
@@ -150,7 +152,8 @@ async def handler(res, req):
     res.end(str(await generator.__anext__()))
 
 def slow():
-    time.sleep(0.3)
+    closed.wait()
+    time.sleep(0.1)
     say("worked")
 
 app = App()
@@ -186,6 +189,7 @@ def test_it_runs_again_with_generators_and_an_executor() -> None:
         AT_THE_END
         + """
 for _ in range(2):
+    closed.clear()
     app.listen({"host": "127.0.0.1", "port": 0}, ready)
     app.run()
     say("ended")

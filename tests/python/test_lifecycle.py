@@ -1188,21 +1188,6 @@ def test_listen_serves_inside_a_running_loop() -> None:
     assert events == ["start", "bound", "shutdown"]
 
 
-def test_a_foreign_loop_that_ends_without_close() -> None:
-    """The program forgets close(): the process ends all the same."""
-    source = """
-    async def main():
-        app = App()
-        app.get("/", lambda res, req: res.end("hello"))
-        app.listen({"host": "127.0.0.1"}, ready)
-        await asyncio.sleep(0.05)
-    asyncio.run(main())
-    say("end")
-    """
-    with Program(source) as program:
-        assert program.listening().finish() == (0, "end\n", "")
-
-
 def test_forked_processes_share_a_port() -> None:
     """D-R-07, examples/forks.py: import first, fork, an application in each child."""
     source = """

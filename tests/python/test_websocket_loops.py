@@ -389,7 +389,8 @@ def test_the_end_of_the_application(start: Start, late: bool) -> None:
 
 
 def test_a_loop_that_ends_without_close() -> None:
-    """D-14: the program forgets close(), and leaves sockets, timers and callbacks behind: it ends all the same."""
+    """D-14: the program forgets close(), and leaves sockets, timers and callbacks behind: it ends all the same,
+    with a warning."""
     source = """
     async def message(ws, message, opcode):
         ws.me = ws
@@ -413,7 +414,8 @@ def test_a_loop_that_ends_without_close() -> None:
         clients = [connect(program.port) for _ in range(5)]
         clients[0].send_text("leave")
         assert clients[0].recv_message() == "leave"
-        assert program.finish() == (0, "end\n", "")
+        told = "the event loop ends without close(): the application has been closed\n"
+        assert program.finish() == (0, "end\n", told)
         for client in clients:
             client.close()
 
