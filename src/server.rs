@@ -84,6 +84,8 @@ pub struct Server {
     /// Sockets that are accepted on, and clients that have been accepted and have no connection yet.
     arriving: AtomicUsize,
     closing: AtomicBool,
+    /// This process was forked from the one whose server it is.
+    abandoned: AtomicBool,
     /// A task that will wake the event loop is queued.
     announced: AtomicBool,
     /// Wakes the acceptors, so that they end.
@@ -130,6 +132,7 @@ impl Server {
             numbers: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             stop_accepting: Notify::new(),
             ended: Notify::new(),
@@ -161,14 +164,17 @@ impl Server {
 
     /// Queues a job for the turn.
     pub fn push(&self, job: Job) {
-        if self.turn.push(job) {
+        if self.is_abandoned() {
+            std::mem::forget(job);
+        } else if self.turn.push(job) {
             self.threads.wake_leader();
         }
     }
 
     /// Tells of something that went wrong on a connection, if anybody wants to hear.
     pub(crate) fn note(&self, write: impl FnOnce() -> String) {
-        if self.app.takes_notes()
+        if !self.is_abandoned()
+            && self.app.takes_notes()
             && let Some(note) = self.notes.take(write)
         {
             self.push(Job::Note(note));
@@ -211,6 +217,19 @@ impl Server {
     /// Passes an event on as the core does.
     pub fn signal(&self, exchange: &Arc<Exchange>, signal: Signal) {
         self.app.signal(Arc::clone(exchange), signal);
+    }
+
+    /// For a process that was forked from the one that serves: its threads are not here, its sockets are the other's, and a lock
+    /// may be held for ever. From now on nothing of it acts, or waits for a lock. It is never dropped: that would take what it
+    /// has registered with the system from the other process as well.
+    pub fn abandon(self: &Arc<Self>) {
+        self.abandoned.store(true, Ordering::Relaxed);
+        std::mem::forget(Arc::clone(self));
+    }
+
+    /// Whether it is another process's.
+    pub fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Whether the server has been asked to close.

@@ -1235,6 +1235,9 @@ class Server:
         """Ends the threads. For the loop's thread, once the loop has stopped. False when a ``def`` handler has not
         returned after ``patience`` seconds: then its thread is left behind."""
 
+    def abandon(self) -> None:
+        """For a process that was forked from the one that serves: nothing of the server acts here, or waits for anything."""
+
     def threads(self) -> list[int]:
         """The I/O threads that have not ended, as ``threading.get_ident`` numbers them."""
 

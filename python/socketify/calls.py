@@ -83,6 +83,8 @@ class Calls:
 
     def __init__(self) -> None:
         self.error_handler = None
+        #: The exit status of a process that a coroutine has forked, and that ends by returning or raising.
+        self._status = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         # Those of close listeners, which the end waits for.
         self._last_words: set[asyncio.Task[Any]] = set()
@@ -105,6 +107,7 @@ class Calls:
     def _handler_failed(
         self, error: BaseException, response: Response | None, request: Request | None
     ) -> None:
+        self._status = 1
         error = meant(error)
         handler = self.error_handler
         # SystemExit and the like are no failure that a handler could explain; on this thread they can only be told.

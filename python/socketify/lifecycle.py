@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .calls import Calls
 from .endings import end_executor, end_generators, end_tasks
 from .foreign import Stay
+from .forks import leave_loop
 from .link import quiet
 from .options import AppListenOptions, listen_options
 from .ports import reason
@@ -49,6 +50,14 @@ def _stop_all() -> None:
     with contextlib.ExitStack() as ends:
         for app in list(_running):
             ends.callback(_stop, app)
+
+
+def _abandon_all() -> None:
+    for app in list(_running):
+        app._abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
 
 
 def _stop(app: Lifecycle) -> None:
@@ -90,6 +99,8 @@ class Lifecycle(Calls):
         self._opening: Callable[[], object] | None = None
         # Signals received in this run.
         self._signals = 0
+        # The handlers that are given back at the end.
+        self._previous_signals: dict[signal.Signals, Any] = {}
         # Those that end a run. The worker of a supervisor leaves Ctrl+C, which the terminal sends to both, to it.
         self._stop_signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)
         # Gives back the handlers of signals, if they are heard before `run` is called.
@@ -108,6 +119,8 @@ class Lifecycle(Calls):
         self._closing = False
         #: While the application serves in a loop that somebody else runs.
         self._stay: Stay | None = None
+        #: This process was forked from the one that serves.
+        self._abandoned = False
         #: Set while `run` does not run.
         self._ended = threading.Event()
         self._ended.set()
@@ -196,11 +209,16 @@ class Lifecycle(Calls):
                 self.loop.run()
             finally:
                 self._serving = False
-                self._server.close(0)
-                self._finish()
+                if not self._abandoned:
+                    self._server.close(0)
+                    self._finish()
         finally:
-            restore()
+            if not self._abandoned:
+                restore()
             self._ended.set()
+        if self._abandoned:
+            # A coroutine that has forked returned in the child, or failed.
+            raise SystemExit(self._status)
         if self._signals:
             raise SystemExit(0)
         return self
@@ -242,6 +260,17 @@ class Lifecycle(Calls):
         if self.loop.is_foreign:
             self._stay = stay = Stay(self)
             self._on_loop(stay.begin)
+
+    def _abandon(self) -> None:
+        self._server.abandon()
+        self._abandoned, self._status, self._stay = True, 0, None
+        _running.discard(self)
+        leave_loop(self.loop.loop)
+        # What signals wake is the parent's loop.
+        if self._previous_signals:
+            signal.set_wakeup_fd(-1)
+            for number, handler in self._previous_signals.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     @staticmethod
     def _note(text: str) -> bool:
@@ -358,7 +387,10 @@ class Lifecycle(Calls):
             self._terminal = is_foreground()
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup)
 
+        self._previous_signals = previous
+
         def restore() -> None:
+            self._previous_signals = {}
             # In between the system's own would be in place, which ends the process: a signal that comes now waits.
             blocked = signal.pthread_sigmask(signal.SIG_BLOCK, previous)
             try:

@@ -3,6 +3,7 @@
 //! What goes to the loop goes through one queue, emptied by the loop's own thread before it blocks. The loop is woken
 //! only if it said that it was about to block, so a burst costs one wake-up.
 
+mod forks;
 mod readers;
 mod running;
 
@@ -81,6 +82,8 @@ pub(crate) struct PyApp {
     has_flusher: AtomicBool,
     /// `def` handlers run on the loop's thread too.
     everything_on_loop: bool,
+    /// This process was forked from the one that serves.
+    abandoned: AtomicBool,
     queue: Mutex<Backlog>,
     /// The server has drained: told behind what is queued.
     drained: AtomicBool,
@@ -124,6 +127,7 @@ impl PyApp {
             flusher: RwLock::new(None),
             has_flusher: AtomicBool::new(false),
             everything_on_loop,
+            abandoned: AtomicBool::new(false),
             queue: Mutex::default(),
             drained: AtomicBool::new(false),
             sleeping: AtomicBool::new(false),
@@ -343,7 +347,11 @@ impl App for PyApp {
     }
 
     fn post(&self, job: Job) {
-        self.queue.lock().push(job);
+        if self.is_abandoned() {
+            std::mem::forget(job);
+        } else {
+            self.queue.lock().push(job);
+        }
     }
 
     fn posted(&self) {

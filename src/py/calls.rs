@@ -139,6 +139,9 @@ impl PyApp {
             (false, None) => call(callable, [response, request]),
             (false, Some(context)) => call(callable, [response, request, context]),
         };
+        if !coroutine {
+            self.end_child(py, result.as_ref().err());
+        }
         match result {
             Ok(_) if coroutine => true,
             Ok(value) => {
@@ -192,7 +195,9 @@ impl PyApp {
         let callable = callback.callable.bind(py);
         let scope = callback.scope(py);
         let called = scope.as_ref().map_err(|error| error.clone_ref(py));
-        match called.and_then(|_| call_with(callable, &arguments?)) {
+        let result = called.and_then(|_| call_with(callable, &arguments?));
+        self.end_child(py, result.as_ref().err());
+        match result {
             // Nobody is left to answer, so what fails there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
                 let logged = Self::helper(py, "errors", "logged")

@@ -109,6 +109,9 @@ impl Listeners {
 
     /// Those of `exchange`, if there ever were any.
     fn existing(exchange: &Exchange) -> Option<&Self> {
+        if exchange.server().is_abandoned() {
+            return None;
+        }
         exchange.user().get()?.downcast_ref()
     }
 

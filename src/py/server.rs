@@ -365,6 +365,11 @@ impl Server {
     /// connections; that is asked again later.
     #[pyo3(signature = (event_loop, notes = false))]
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>, notes: bool) -> PyResult<()> {
+        if self.app.is_abandoned() {
+            return Err(PyRuntimeError::new_err(
+                "the application was started in the process that this one was forked from: make one here",
+            ));
+        }
         let cannot = |error| PyOSError::new_err(format!("cannot start the server: {error}"));
         let context = current_context(py)?;
         let server = {
@@ -440,6 +445,19 @@ impl Server {
         });
         self.end_log(py);
         ended
+    }
+
+    /// This process was forked from the one that serves: nothing of the server acts here.
+    fn abandon(&self) {
+        self.app.abandon();
+        // Dropped they would take what they stand for from the other process: a socket's path, what a runtime watches.
+        std::mem::forget(std::mem::take(&mut *self.bound.lock()));
+        std::mem::forget(self.writer.lock().take());
+        let life = std::mem::replace(&mut *self.life.lock(), Life::Stopped);
+        if let Some(server) = life.serving() {
+            server.abandon();
+        }
+        std::mem::forget(life);
     }
 
     /// The I/O threads that have not ended, as Python numbers them.

@@ -179,6 +179,9 @@ impl Exchange {
 
     /// Somebody who has called [`Exchange::begin_work`] has ended.
     pub fn end_work(&self) {
+        if self.server().is_abandoned() {
+            return;
+        }
         self.place.end(&self.server().load);
     }
 
@@ -198,6 +201,9 @@ impl Exchange {
 
     /// The answer is complete.
     pub(crate) fn leave(&self) {
+        if self.server().is_abandoned() {
+            return;
+        }
         self.place.leave(&self.server().load);
     }
 

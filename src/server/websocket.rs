@@ -73,9 +73,14 @@ impl WebSocket {
         &self.user
     }
 
+    /// The connection, locked, if it is this process's.
+    fn lock(&self) -> Option<Locked<'_>> {
+        (!self.server().is_abandoned()).then(|| self.connection.state.lock())
+    }
+
     /// Whether neither side has ended it.
     pub fn is_open(&self) -> bool {
-        self.connection.state.lock().socket.as_ref().is_some_and(|session| session.is_open())
+        self.lock().is_some_and(|state| state.socket.as_ref().is_some_and(|session| session.is_open()))
     }
 
     /// The client's address; none on a Unix socket and after the end.
@@ -100,6 +105,9 @@ impl WebSocket {
 
     /// Bytes that wait for the client beyond what the kernel has taken.
     pub fn buffered(&self) -> usize {
+        if self.server().is_abandoned() {
+            return 0;
+        }
         batch::settle();
         let state = self.connection.state.lock();
         state
@@ -111,6 +119,9 @@ impl WebSocket {
 
     /// Messages that were dropped because too much waited for the client.
     pub fn dropped(&self) -> u64 {
+        if self.server().is_abandoned() {
+            return 0;
+        }
         batch::settle();
         self.connection.state.lock().socket.as_ref().map_or(0, |session| session.dropped)
     }
@@ -120,6 +131,9 @@ impl WebSocket {
     /// Sends a close frame and ends the socket. Codes 0, 1005, 1006 and 1015 are not on the wire; the listener hears `code`
     /// and `reason` as they are. What was received and not dealt with is dropped. False when it had ended before.
     pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
+        if self.server().is_abandoned() {
+            return false;
+        }
         batch::settle();
         let mut state = self.connection.state.lock();
         let ended = ending::end(&self.connection, &mut state, code, reason);
@@ -132,7 +146,7 @@ impl WebSocket {
 
     /// Drops the connection without a close frame. False when the socket had ended before.
     pub fn close(&self) -> bool {
-        let mut state = self.connection.state.lock();
+        let Some(mut state) = self.lock() else { return false };
         let open = state.socket.as_mut().is_some_and(|session| session.cut());
         if open {
             self.connection.lose(&mut state);
@@ -145,6 +159,9 @@ impl WebSocket {
     /// Subscribes to a topic.
     pub fn subscribe(self: &Arc<Self>, topic: &[u8]) -> Subscribed {
         // Who joins now does not get what was published before.
+        if self.server().is_abandoned() {
+            return Subscribed::Refused;
+        }
         batch::settle();
         let admit = |topic: &Topic| {
             let mut state = self.connection.state.lock();
@@ -156,6 +173,9 @@ impl WebSocket {
     /// Leaves a topic; says how many stay. None when it was not subscribed.
     pub fn unsubscribe(&self, topic: &[u8]) -> Option<usize> {
         // Who leaves now gets what was published before (C-P-11).
+        if self.server().is_abandoned() {
+            return None;
+        }
         batch::settle();
         let forget = || {
             if let Some(session) = &mut self.connection.state.lock().socket {
@@ -167,12 +187,15 @@ impl WebSocket {
 
     /// Whether it is subscribed to a topic.
     pub fn is_subscribed(&self, topic: &[u8]) -> bool {
-        self.connection.state.lock().socket.as_ref().is_some_and(|session| session.has_joined(topic))
+        self.lock()
+            .is_some_and(|state| state.socket.as_ref().is_some_and(|session| session.has_joined(topic)))
     }
 
     /// The topics it is subscribed to.
     pub fn topics(&self) -> Vec<Topic> {
-        self.connection.state.lock().socket.as_ref().map_or_else(Vec::new, |session| session.topics())
+        self.lock()
+            .and_then(|state| state.socket.as_ref().map(|session| session.topics()))
+            .unwrap_or_default()
     }
 
     // ---- events -------------------------------------------------------------------------------------------------
@@ -180,7 +203,7 @@ impl WebSocket {
     /// Takes the next event, if its listener runs in `lane`; an event of the other lane has the socket go there. `done`
     /// is what [`WebSocket::finished`] would be told of the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
-        let mut guard = self.settled(done);
+        let mut guard = self.settled(done)?;
         let session = guard.socket.as_mut()?;
         let Some((topics, end)) = session.take_topics_at_end() else { return session.next_event(self, lane) };
         drop(guard);
@@ -197,7 +220,7 @@ impl WebSocket {
 
     /// In place of [`WebSocket::next`]: has the socket queue behind the others for its next event.
     pub fn put_off(self: &Arc<Self>, done: usize) {
-        if let Some(session) = &mut self.settled(done).socket {
+        if let Some(session) = self.settled(done).as_mut().and_then(|state| state.socket.as_mut()) {
             session.requeue(self);
         }
     }
@@ -208,8 +231,8 @@ impl WebSocket {
     }
 
     /// The connection, after an event has been counted as dealt with.
-    fn settled(&self, weight: usize) -> Locked<'_> {
-        let mut state = self.connection.state.lock();
+    fn settled(&self, weight: usize) -> Option<Locked<'_>> {
+        let mut state = self.lock()?;
         if state.socket.as_ref().is_some_and(|session| session.is_finishing()) {
             // What a listener has published goes before the end.
             drop(state);
@@ -220,7 +243,7 @@ impl WebSocket {
             self.connection.flush(state);
             state = self.connection.state.lock();
         }
-        state
+        Some(state)
     }
 
     /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now: true,
@@ -239,14 +262,14 @@ impl WebSocket {
 
     /// Queues an event that did not come from the client.
     pub fn push(&self, event: Event) {
-        if let Some(session) = &mut self.connection.state.lock().socket {
+        if let Some(session) = self.lock().as_mut().and_then(|state| state.socket.as_mut()) {
             session.push(event);
         }
     }
 
     /// Has [`Event::Room`] come once nothing waits for the client. False when nothing does.
     pub fn await_room(&self) -> bool {
-        let mut state = self.connection.state.lock();
+        let Some(mut state) = self.lock() else { return false };
         let outside = state.waiting();
         match &mut state.socket {
             Some(session) if session.is_open() && session.waiting(outside) > 0 => {
@@ -273,7 +296,7 @@ impl Server {
     /// Sends a message to every socket that is subscribed to `topic`; says how many there are. Those for which too much
     /// waits already do not get it. In a batch it leaves at the end of that.
     pub fn publish(self: &Arc<Self>, topic: &[u8], payload: &[u8], opcode: OpCode, compress: bool) -> usize {
-        let count = self.hub.count(topic);
+        let count = self.subscriber_count(topic);
         if count > 0
             && let Some(message) = batch::publish(self, topic, Message::new(payload, opcode, compress))
         {
@@ -284,6 +307,9 @@ impl Server {
 
     /// Gives messages to every subscriber, and writes them.
     pub(crate) fn fan_out(&self, topic: &[u8], messages: &mut [Message]) {
+        if self.is_abandoned() {
+            return;
+        }
         let departures = self.hub.departures();
         // Nobody is written to under the hub's lock.
         let mut members = Vec::with_capacity(self.hub.count(topic));
@@ -311,6 +337,9 @@ impl Server {
     /// [`follow_up`].
     pub(crate) fn queue(&self, topic: &[u8], messages: &mut [Message]) -> Rest {
         let mut rest = Vec::new();
+        if self.is_abandoned() {
+            return rest;
+        }
         self.hub.publish(topic, |connection| {
             let mut state = connection.state.lock();
             let followup = connection.deliver(&mut state, messages);
@@ -326,7 +355,7 @@ impl Server {
 
     /// How many sockets are subscribed to `topic`.
     pub fn subscriber_count(&self, topic: &[u8]) -> usize {
-        self.hub.count(topic)
+        if self.is_abandoned() { 0 } else { self.hub.count(topic) }
     }
 }
 

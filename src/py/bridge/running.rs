@@ -39,12 +39,16 @@ thread_local! {
 
 impl PyApp {
     pub(super) fn queue(&self, job: Job) {
+        if self.is_abandoned() {
+            std::mem::forget(job);
+            return;
+        }
         self.queue.lock().push(job);
         self.wake();
     }
 
     pub(super) fn wake(&self) {
-        if self.sleeping.swap(false, Ordering::SeqCst) {
+        if !self.is_abandoned() && self.sleeping.swap(false, Ordering::SeqCst) {
             // A full pipe means that a wake-up is on its way already.
             let _ = (&self.wake_write).write(&[1]);
         }
@@ -62,6 +66,9 @@ impl PyApp {
 
     /// Empties the wake-up pipe.
     pub(crate) fn clear_wake(&self) {
+        if self.is_abandoned() {
+            return;
+        }
         let mut bytes = [0; 64];
         while matches!((&self.wake_read).read(&mut bytes), Ok(count) if count == bytes.len()) {}
     }
@@ -77,6 +84,9 @@ impl PyApp {
 
     /// Runs what was posted; true when there was something.
     pub(crate) fn poll(&self, py: Python<'_>) -> bool {
+        if self.is_abandoned() {
+            return true;
+        }
         PLACE.set(Some(self.here(Lane::Loop)));
         self.flush_sent(py);
         LOOP_BATCH.with_borrow_mut(|batch| {
@@ -101,6 +111,9 @@ impl PyApp {
             }
             ran = true;
             self.run_job(py, job, Lane::Loop);
+            if self.is_abandoned() {
+                return true;
+            }
         }
         self.flush_sent(py);
         // A loop that does not come here before it sleeps leaves nobody behind to be woken.
@@ -110,6 +123,9 @@ impl PyApp {
 
     /// Announces that the loop will block. False when there is work, and it must not.
     pub(crate) fn arm(&self, py: Python<'_>) -> bool {
+        if self.is_abandoned() {
+            return false;
+        }
         self.flush_sent(py);
         self.sleeping.store(true, Ordering::SeqCst);
         if self.queue.lock().is_empty() && !self.drained.load(Ordering::SeqCst) {
@@ -151,6 +167,9 @@ impl PyApp {
 
     /// Sends what this turn of the loop has held back.
     pub(crate) fn flush_sent(&self, py: Python<'_>) {
+        if self.is_abandoned() {
+            return;
+        }
         let corked = std::mem::take(&mut *self.corked.lock());
         for exchange in corked {
             exchange.uncork();
@@ -163,6 +182,9 @@ impl PyApp {
     /// The loop has stopped: what its thread does from now on is not ours to hold back.
     pub(crate) fn leave_loop(&self, py: Python<'_>) {
         self.flush_sent(py);
+        if self.is_abandoned() {
+            std::mem::forget(LOOP_BATCH.take());
+        }
         drop(LOOP_BATCH.take());
         set_batch_prompt(false);
         PLACE.set(None);
@@ -190,6 +212,8 @@ impl PyApp {
         let mut since = Instant::now();
         for job in jobs {
             self.run_job(py, job, Lane::Turn);
+            // Most have been seen where they were called; what is called on the loop ends with it.
+            self.end_child(py, None);
             flush_if_late(py, &mut since);
         }
         PLACE.set(before);

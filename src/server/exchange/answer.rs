@@ -9,15 +9,20 @@ use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::exchange::{Attempt, Exchange};
 
 impl Exchange {
+    /// The connection, locked, if it is this process's.
+    fn lock(&self) -> Option<Locked<'_>> {
+        (!self.server().is_abandoned()).then(|| self.connection.state.lock())
+    }
+
     /// The connection, locked, if this exchange is still the one it serves, and user code has the say.
     pub(in crate::server) fn current(&self) -> Option<Locked<'_>> {
-        let state = self.connection.state.lock();
+        let state = self.lock()?;
         (self.is_served_by(&state) && !state.http.reply.is_done() && !state.http.claimed).then_some(state)
     }
 
     /// The connection, locked, if this exchange is still the one it serves, and has left its answer to a file.
     pub(in crate::server) fn claimed(&self) -> Option<Locked<'_>> {
-        let state = self.connection.state.lock();
+        let state = self.lock()?;
         (self.is_served_by(&state) && !state.http.reply.is_done() && state.http.claimed).then_some(state)
     }
 
@@ -318,7 +323,7 @@ impl Exchange {
 
     /// Ends the connection at once.
     pub fn close(&self) {
-        let mut state = self.connection.state.lock();
+        let Some(mut state) = self.lock() else { return };
         if self.is_served_by(&state) && (!state.http.reply.is_done() || state.http.file_leaves) {
             self.connection.lose(&mut state);
         }

@@ -226,6 +226,9 @@ impl WebSocket {
         compress: bool,
         fin: bool,
     ) -> Result<SendStatus, SendError> {
+        if self.server().is_abandoned() {
+            return Ok(SendStatus::Dropped);
+        }
         batch::settle();
         let mut guard = self.connection.state.lock();
         let state = &mut *guard;

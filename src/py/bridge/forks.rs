@@ -1,0 +1,35 @@
+//! A process that was forked from the one that serves, by user code or by what it calls. Nothing of the server acts in it: see
+//! [`Server::abandon`](crate::server::Server::abandon).
+
+use std::sync::atomic::Ordering;
+
+use pyo3::prelude::*;
+
+use crate::py::bridge::PyApp;
+use crate::py::calling::call;
+
+impl PyApp {
+    /// The child is told so before it runs anything else.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server is another process's.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+
+    /// A plain function has come to its end. Where it has forked, and this is the child, the process ends with it: behind this
+    /// call there is only the server, which is not the child's.
+    pub(crate) fn end_child(&self, py: Python<'_>, error: Option<&PyErr>) {
+        if !self.is_abandoned() {
+            return;
+        }
+        let error = error.map_or_else(|| py.None(), |error| error.clone_ref(py).into_value(py).into_any());
+        let left = Self::helper(py, "forks", "leave").and_then(|leave| call(&leave, [error.bind(py)]));
+        if let Err(error) = left {
+            error.write_unraisable(py, None);
+        }
+        std::process::abort();
+    }
+}
