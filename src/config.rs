@@ -50,6 +50,10 @@ pub struct Config {
     /// How long a client may take nothing of an answer that waits for it; then the connection is reset.
     /// Default 30 s.
     pub write_timeout: Duration,
+    /// Bytes a second that a client has to move while it is waited for, to send a body or to take an answer: one that moves less
+    /// counts as silent for the time that is missing. HTTP/2: by all its streams together. 0: a byte is enough. Default 240,
+    /// a tenth of what the slowest mobile networks carry.
+    pub min_rate: u32,
     /// Value of the `Server` header; empty sends none.
     pub server_header: Box<str>,
     /// Whether connections begin with a PROXY preface. Default: those of trusted peers may.
@@ -103,6 +107,7 @@ impl Default for Config {
             keep_alive_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
+            min_rate: 240,
             server_header: "socketify".into(),
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Trust::default(),

@@ -16,6 +16,7 @@ mod intake;
 mod notes;
 mod output;
 mod overload;
+mod pace;
 mod preface;
 mod reply;
 mod session;

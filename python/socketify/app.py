@@ -67,6 +67,8 @@ class App(Lifecycle, ServerNames, Routes):
         keep_alive_timeout: Seconds a connection may be silent between requests. Default 75.
         body_timeout: Seconds a client may send nothing of a body that is waited for; then 408. Default 30.
         write_timeout: Seconds a client may take nothing of an answer; then it is cut off. Default 30.
+        min_rate: Bytes a second that a client has to move while a body or an answer waits for it: one that moves less is
+            as late after ``body_timeout`` or ``write_timeout`` as if it were silent. 0: a byte is enough. Default 240.
         server_header: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
         http2: Whether clients may speak HTTP/2 (RFC 9113): over TLS those that choose it, else those that begin with its
             preface. Default True.
@@ -120,6 +122,7 @@ class App(Lifecycle, ServerNames, Routes):
         keep_alive_timeout: float | None = None,
         body_timeout: float | None = None,
         write_timeout: float | None = None,
+        min_rate: int | None = None,
         server_header: str | None = None,
         http2: bool | None = None,
         max_concurrent_streams: int | None = None,
@@ -144,6 +147,7 @@ class App(Lifecycle, ServerNames, Routes):
             keep_alive_timeout=keep_alive_timeout,
             body_timeout=body_timeout,
             write_timeout=write_timeout,
+            min_rate=min_rate,
             shutdown_timeout=shutdown_timeout,
             sync_handlers=sync_handlers,
             io_threads=io_threads,

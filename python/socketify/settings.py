@@ -176,6 +176,15 @@ SETTINGS = (
     _timed("keep_alive_timeout", "seconds a connection may be silent between two requests"),
     _timed("body_timeout", "seconds a client may send nothing of a body that is waited for; then 408"),
     _timed("write_timeout", "seconds a client may take nothing of a response; then it is cut off"),
+    Setting(
+        "min_rate",
+        "count",
+        DEFAULTS["min_rate"],
+        "bytes a second that a client has to send or take where it is waited for; 0: any",
+        "times",
+        "bytes",
+        most=2**32 - 1,
+    ),
     _timed("shutdown_timeout", "seconds that requests in progress have at the end", 5.0),
     Setting(
         "sync_handlers",

@@ -77,6 +77,7 @@ pub(super) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     defaults.set_item("keep_alive_timeout", config.keep_alive_timeout.as_secs_f64())?;
     defaults.set_item("body_timeout", config.body_timeout.as_secs_f64())?;
     defaults.set_item("write_timeout", config.write_timeout.as_secs_f64())?;
+    defaults.set_item("min_rate", config.min_rate)?;
     defaults.set_item("server_header", &*config.server_header)?;
     defaults.set_item("http2", config.http2)?;
     defaults.set_item("max_concurrent_streams", config.max_concurrent_streams)?;
@@ -98,6 +99,7 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     config.keep_alive_timeout = seconds(options, "keep_alive_timeout", config.keep_alive_timeout)?;
     config.body_timeout = seconds(options, "body_timeout", config.body_timeout)?;
     config.write_timeout = seconds(options, "write_timeout", config.write_timeout)?;
+    config.min_rate = given(options, "min_rate", config.min_rate)?;
     if let Some(name) = option::<String>(options, "server_header")? {
         if name.bytes().any(|byte| byte.is_ascii_control()) {
             return Err(PyValueError::new_err(format!(

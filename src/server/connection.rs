@@ -28,6 +28,7 @@ use crate::server::files::Body;
 use crate::server::intake::Intake;
 use crate::server::output::Output;
 use crate::server::overload::Seat;
+use crate::server::pace::{Pace, Way};
 use crate::server::preface::Told;
 use crate::server::reply::{Asked, Reply};
 use crate::server::stream::{Peer, Writing};
@@ -67,6 +68,17 @@ enum Waiting {
 struct Patience {
     kind: Waiting,
     limit: Duration,
+}
+
+impl Patience {
+    /// What the client has to move meanwhile; none where the time is for all of it.
+    fn way(&self) -> Option<Way> {
+        match self.kind {
+            Waiting::Body => Some(Way::Body),
+            Waiting::Room => Some(Way::Room),
+            Waiting::Request | Waiting::Head | Waiting::Answer | Waiting::End => None,
+        }
+    }
 }
 
 /// Where a connection stands between two requests.
@@ -205,6 +217,8 @@ pub(crate) struct State {
     pub(crate) streaming: bool,
     /// Of HTTP/2: nobody answers them any more, the client has only to take what is left.
     pub(crate) answered: bool,
+    /// What the client moves while it is waited for.
+    pub(crate) pace: Pace,
     /// The batch that will flush, if one has marked this connection.
     pub(crate) batch: u32,
     /// What speaks WebSocket here, from the handshake until user code has heard of the end.
@@ -301,6 +315,7 @@ impl Connection {
                 fresh: true,
                 streaming: false,
                 answered: false,
+                pace: Pace::default(),
                 batch: batch::NONE,
                 socket: None,
                 log,
@@ -553,16 +568,66 @@ impl Connection {
     }
 
     /// Sets the deadline that the state calls for, counted from now.
-    pub(crate) fn rearm(&self, state: &State) {
-        if state.phase == Phase::Socket {
-            let due = state.socket.as_ref().map_or(NEVER, |session| session.due());
-            self.server.deadlines.set(&self.deadline, due);
-            return;
+    pub(crate) fn rearm(&self, state: &mut State) {
+        let deadlines = &self.server.deadlines;
+        let patience = self.patience(state);
+        let way = patience.as_ref().and_then(Patience::way);
+        let rate = self.server.config.min_rate;
+        if rate > 0 && (way.is_some() || state.pace.is_running()) {
+            if self.stream {
+                state.pace.reached(self.moved_beside());
+            }
+            state.pace.begin(way, rate, deadlines.now());
+            // The kernel tells of room when there is much of it, so whoever made that has taken more than we see.
+            if !self.stream && !state.blocked && state.phase != Phase::Multiplexed {
+                state.pace.took_all();
+            }
         }
-        match self.patience(state) {
-            Some(patience) => self.server.deadlines.arm(&self.deadline, patience.limit),
+        match patience {
+            _ if state.phase == Phase::Socket => {
+                let due = state.socket.as_ref().map_or(NEVER, |session| session.due());
+                deadlines.set(&self.deadline, due);
+            }
+            Some(patience) if rate > 0 && way.is_some() => {
+                deadlines.set(&self.deadline, state.pace.due(rate, patience.limit, deadlines.now()));
+            }
+            Some(patience) => deadlines.arm(&self.deadline, patience.limit),
             None => self.deadline.store(NEVER, Ordering::Relaxed),
         }
+    }
+
+    /// The client has moved `count` bytes.
+    pub(super) fn moved(&self, state: &mut State, way: Way, count: usize) {
+        // What a stream moves is counted with that of the others of its connection.
+        if !self.stream {
+            state.pace.moved(way, count as u64);
+        }
+    }
+
+    /// Bytes that the streams of the connection have moved together: a slow client shares what it has among them.
+    fn moved_beside(&self) -> u64 {
+        match &*self.writing.read() {
+            Some((Writing::Stream(stream), _)) => stream.moved(),
+            _ => 0,
+        }
+    }
+
+    /// Whether the client of a stream is not late yet, since others of its connection have moved enough.
+    fn is_spared(&self, state: &mut State) -> bool {
+        let rate = self.server.config.min_rate;
+        let Some(patience) = self.patience(state).filter(|patience| rate > 0 && patience.way().is_some())
+        else {
+            return false;
+        };
+        if self.stream {
+            state.pace.reached(self.moved_beside());
+        }
+        let now = self.server.deadlines.now();
+        let due = state.pace.due(rate, patience.limit, now);
+        if due > now {
+            self.server.deadlines.set(&self.deadline, due);
+        }
+        due > now
     }
 
     /// The deadline has passed.
@@ -579,8 +644,11 @@ impl Connection {
         // What merely waits for a batch is on its way.
         if state.phase == Phase::Closing && !state.finished && !state.blocked {
             self.flush(state);
-            let state = self.state.lock();
-            self.rearm(&state);
+            let mut state = self.state.lock();
+            self.rearm(&mut state);
+            return;
+        }
+        if self.is_spared(&mut state) {
             return;
         }
         match self.patience(&state).map(|patience| patience.kind) {
@@ -597,11 +665,11 @@ impl Connection {
             // No stream is open: the client learns which was the last (RFC 9113 section 6.8).
             Some(Waiting::Request) if state.phase == Phase::Multiplexed => {
                 state.finished = true;
-                self.rearm(&state);
+                self.rearm(&mut state);
                 self.wake();
             }
             Some(_) => self.lose(&mut state),
-            None => self.rearm(&state),
+            None => self.rearm(&mut state),
         }
     }
 
@@ -638,7 +706,7 @@ impl Connection {
                 }
             }
             // The answer is leaving at this moment, and does not say that the connection closes.
-            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.rearm(&state),
+            Phase::Head if state.input.is_empty() && state.out.is_empty() => self.rearm(&mut state),
             Phase::Busy if state.peer_closed && !state.http.reply.is_started() => self.lose(&mut state),
             Phase::Busy => state.http.reply.close = true,
             Phase::Socket => {
@@ -648,7 +716,7 @@ impl Connection {
             // It says so to the client, and ends with its last stream.
             Phase::Multiplexed => {
                 if state.fresh {
-                    self.rearm(&state);
+                    self.rearm(&mut state);
                 }
                 self.wake();
             }

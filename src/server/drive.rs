@@ -24,7 +24,7 @@ pub(crate) struct Drive {
 
 impl Drive {
     pub(crate) fn new(connection: Arc<Connection>, reading: Reading) -> Self {
-        connection.rearm(&connection.state.lock());
+        connection.rearm(&mut connection.state.lock());
         Self { connection, reading, http2: None }
     }
 }
@@ -198,7 +198,7 @@ impl Connection {
             state.finished = true;
             state.streaming = false;
             state.blocked = !self.say_end(Shutdown::Write);
-            self.rearm(&state);
+            self.rearm(&mut state);
         }
     }
 
@@ -229,7 +229,7 @@ impl Connection {
                     exchange.mark_aborted();
                     self.server.app.signal(exchange, Signal::Aborted);
                 }
-                self.rearm(&state);
+                self.rearm(&mut state);
             }
             // Requests that came before the end, or messages that wait for their handlers: another thread may have
             // completed the answer before them since the socket was read.
@@ -254,7 +254,7 @@ impl Connection {
             self.transmit(state, b"", b"");
         }
         let mut state = self.state.lock();
-        self.rearm(&state);
+        self.rearm(&mut state);
         if state.phase == Phase::Head && !state.input.is_empty() {
             session::absorb(self, &mut state, b"");
             self.flush(state);

@@ -8,6 +8,7 @@
 mod answer;
 mod bounds;
 mod connection;
+mod meter;
 mod request;
 mod task;
 mod wire;

@@ -8,6 +8,7 @@
 //! | jobs for the turn and for the loop | what they are of: requests, sockets, handshakes (a [`Backlog`] each) | |
 //! | messages of a socket | `inbound_buffer` | its socket is not read |
 //! | questions for server names | the connections in their handshake | |
+//! | frames of HTTP/2 that bring nothing | `http2/meter.rs` | GOAWAY |
 //! | notes | `notes::MOST` | dropped and counted |
 //! | files that the disk has to be asked for | [`DISK`] | 503 |
 //!

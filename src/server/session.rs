@@ -17,6 +17,7 @@ use crate::server::files::{self, Tried};
 use crate::server::http2;
 use crate::server::intake::IntakeError;
 use crate::server::overload;
+use crate::server::pace::Way;
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket;
 
@@ -132,6 +133,7 @@ pub(crate) fn begin(connection: &Arc<Connection>, state: &mut State, head: Head,
         waits: head.expect_continue,
     };
     // Before anybody decides who answers.
+    state.pace.begin_body();
     state.http.begin(head.framing, asked, server.config.max_body_size);
     if let Some(log) = &mut state.log {
         log.begin(&head, bytes, connection.client());
@@ -309,6 +311,7 @@ fn receive(connection: &Arc<Connection>, state: &mut State, bytes: &[u8]) -> usi
             return bytes.len();
         }
     };
+    connection.moved(state, Way::Body, used);
     if state.http.intake.wants_signal() {
         announce(connection, state);
     }

@@ -11,6 +11,7 @@ import gc
 import socket
 import struct
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -176,14 +177,16 @@ def test_a_shared_connection_may_give_streams_up(serve: Serve) -> None:
 
 @pytest.mark.parametrize("kind", ["ping", "settings"])
 def test_answers_that_are_not_taken_do_not_pile_up(serve: Serve, kind: str) -> None:
-    """Pings and settings want answers: a client that reads none is not read any more, and cut off after write_timeout."""
+    """Pings and settings want answers: a client that reads none is cut off, by the budget of such frames if not before."""
     running = serve(hello, write_timeout=0.5)
     made = frame(6, 0, 0, b"12345678") if kind == "ping" else frame(4)
     flood = made * 10_000
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as raw:
         raw.sendall(PREFACE + frame(4))
         cut = False
-        for _ in range(10_000):
+        # What comes after GOAWAY is thrown away for a while, and as fast as it can be sent.
+        until_then = time.monotonic() + 20
+        while time.monotonic() < until_then:
             try:
                 raw.sendall(flood)
             except ConnectionError:
@@ -313,3 +316,63 @@ def test_streams_are_no_connections_and_all_of_them_go(serve: Serve) -> None:
         assert client.get("/").status == 200
         until(lambda: core.stream_count() == 40, "the streams")
     until(lambda: core.stream_count() == 0 and core.connection_count() == 0, "nothing is left")
+
+
+#: Frames that bring nothing and cost little to send.
+CONTROL: dict[str, bytes] = {
+    "settings": frame(4, 0, 0, struct.pack("!HI", 4, 70_000)),
+    "ping": frame(6, 0, 0, b"12345678"),
+    "acknowledged ping": frame(6, 1, 0, b"12345678"),
+    "priority": frame(2, 0, 1, b"\0\0\0\0\x10"),
+    "window": frame(8, 0, 0, b"\0\0\0\1"),
+    "unknown": frame(0x42, 0, 0, b"what"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTROL)
+def test_frames_that_bring_nothing_have_a_budget(serve: Serve, kind: str) -> None:
+    """Also where the client takes the answers: it keeps a thread busy, so it is told to calm down."""
+    running = serve(hello, header_timeout=600, keep_alive_timeout=600, write_timeout=600)
+    assert Raw(running.port).flood(lambda turn: CONTROL[kind] * 1000, 5000) == CALM
+    with H2Client(running.port) as client:
+        assert client.get("/").status == 200
+
+
+def test_a_flood_that_begins_on_a_stream_ends_it_too(serve: Serve) -> None:
+    """Who waits for the client hears that it has gone."""
+    aborted = threading.Event()
+
+    def handler(res: Any, req: Any) -> None:
+        res.on_aborted(lambda res: aborted.set())
+
+    running = serve(lambda app: app.get("/", handler))
+    raw = Raw(running.port)
+    raw.socket.sendall(frame(1, 5, 1, REQUEST))
+    assert raw.flood(lambda turn: CONTROL["ping"] * 1000, 5000) == CALM
+    assert aborted.wait(20)
+
+
+@pytest.mark.parametrize("pieces", [1, 100])
+def test_clients_that_give_each_window_back_have_no_bound(serve: Serve, pieces: int) -> None:
+    """Two WINDOW_UPDATE and a PING for each frame of data, which is as much as any client sends, for many of them."""
+
+    async def handler(res: Any, req: Any) -> None:
+        for _ in range(pieces):
+            res.write(b"x" * 20)
+        res.end("")
+
+    running = serve(lambda app: app.get("/", handler))
+    frames = 0
+    with H2Client(running.port) as client:
+        while frames < 12_000:
+            numbers = [client.request("/", flush=False) for _ in range(100)]
+            client.flush()
+            while not all(client.streams[number].over for number in numbers):
+                for event in client.receive():
+                    if hasattr(event, "flow_controlled_length"):
+                        frames += 1
+                        client.h2.increment_flow_control_window(1)
+                        client.h2.ping(b"12345678")
+                client.flush()
+                assert not client.closed, client.goaway
+        assert client.goaway is None

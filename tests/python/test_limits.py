@@ -610,7 +610,9 @@ def test_body_timeout_counts_silence_only(serve: Any) -> None:
         res.resume()
 
     running = serve(
-        lambda app: app.post("/", read).post("/late", late).post("/paused", paused), body_timeout=SHORT
+        lambda app: app.post("/", read).post("/late", late).post("/paused", paused),
+        body_timeout=SHORT,
+        min_rate=0,
     )
     with running.client() as slow, running.client() as late_client, running.client() as paused_client:
         late_client.request("POST", "/late", body=b"x" * 500_000)

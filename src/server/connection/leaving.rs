@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::app::Signal;
 use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, HIGH_WATER, Locked, Phase, State};
 use crate::server::output::{Output, SLICES};
+use crate::server::pace::Way;
 use crate::server::stream::Writing;
 use crate::server::{batch, websocket};
 
@@ -67,14 +68,18 @@ impl Connection {
             let frame = self.frame(&mut state, output.len() + payload.len() + suffix.len(), file.is_some());
             drop(state);
             self.open_with(frame);
+            let before = output.len() + payload.len() + suffix.len();
             let result = self.write_out(&mut output, &mut payload, &mut suffix, file.is_some());
             let sealed = self.sealed_of(&result);
+            let taken = before - output.len() - payload.len() - suffix.len();
             let mut progress = None;
             if matches!(result, Ok(true)) {
                 progress = file.take().map(|file| self.send_file(file));
             }
             state = self.state.lock();
             state.leaving = 0;
+            let taken = taken + state.sealed.saturating_sub(sealed);
+            self.moved(&mut state, Way::Room, taken);
             state.sealed = sealed;
             if file.is_some() && state.phase == Phase::Busy {
                 state.http.file = file;
@@ -108,7 +113,7 @@ impl Connection {
                     if let Some(session) = &mut state.socket {
                         session.full = true;
                     }
-                    self.rearm(&state);
+                    self.rearm(&mut state);
                     self.wake();
                     break;
                 }
@@ -208,7 +213,7 @@ impl Connection {
             }
         }
         let count = payload.len() - rest.len();
-        self.rearm(&state);
+        self.rearm(&mut state);
         // Whoever queued while we wrote counts on us, and so does whoever waits for what has left.
         self.after_flush(&mut state);
         self.flush(state);

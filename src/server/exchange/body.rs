@@ -82,7 +82,7 @@ impl Exchange {
         if state.http.intake.wants_signal() {
             session::announce(&self.connection, &mut state);
         }
-        self.connection.rearm(&state);
+        self.connection.rearm(&mut state);
         self.connection.wake();
         true
     }
@@ -121,7 +121,7 @@ impl Exchange {
             return None;
         }
         let taken = state.http.intake.take();
-        self.connection.rearm(&state);
+        self.connection.rearm(&mut state);
         self.connection.wake();
         Some(taken)
     }
@@ -133,7 +133,7 @@ impl Exchange {
             if state.http.intake.wants_signal() {
                 session::announce(&self.connection, &mut state);
             }
-            self.connection.rearm(&state);
+            self.connection.rearm(&mut state);
         }
     }
 
@@ -142,7 +142,7 @@ impl Exchange {
     pub fn pull(&self) -> Pull {
         let Some(mut state) = self.reading() else { return Pull::Over };
         let Some((bytes, last)) = state.http.intake.pull() else { return Pull::Later };
-        self.connection.rearm(&state);
+        self.connection.rearm(&mut state);
         self.connection.wake();
         Pull::Piece(bytes, last)
     }
@@ -164,7 +164,7 @@ impl Exchange {
         if state.http.intake.wants_signal() {
             session::announce(&self.connection, &mut state);
         }
-        self.connection.rearm(&state);
+        self.connection.rearm(&mut state);
         // Those who are left may want more than it was that gave up.
         self.connection.wake();
     }
@@ -174,7 +174,7 @@ impl Exchange {
         if let Some(mut state) = self.current() {
             state.http.intake.stop_pieces();
             state.http.intake.signalled = false;
-            self.connection.rearm(&state);
+            self.connection.rearm(&mut state);
         }
     }
 
@@ -194,7 +194,7 @@ impl Exchange {
             if state.http.intake.wants_signal() {
                 session::announce(&self.connection, &mut state);
             }
-            self.connection.rearm(&state);
+            self.connection.rearm(&mut state);
             if !paused {
                 self.connection.wake();
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::files::{Disk, File};
 use crate::server::connection::{Connection, Phase, State};
+use crate::server::pace::Way;
 use crate::server::stream::Writing;
 
 /// Bytes of a file given to the kernel before others on the same thread have their turn.
@@ -139,6 +140,7 @@ impl Connection {
             return;
         }
         state.http.reply.sent += taken;
+        self.moved(state, Way::Room, usize::try_from(taken).unwrap_or(usize::MAX));
         match sent {
             Sent::All => super::over(self, state),
             Sent::Short => super::cut(self, state),

@@ -2,10 +2,10 @@
 //!
 //! `h2` bounds what it queues, and ends connections that reset streams before they are accepted (CVE-2023-44487), have us
 //! reset them (`MadeYouReset`), go on without end with a header block, or send small or empty frames, pings and settings
-//! faster than they take the answers. A stream that is given up later has cost a handler, which only we know.
+//! faster than they take the answers; those who do take them have a budget ([`Meter`](super::meter::Meter)). A stream that is given up later has cost a handler, which only we know.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use h2::server::Builder;
@@ -71,6 +71,10 @@ pub(super) struct Streams {
     alive: AtomicUsize,
     /// Bytes of answers that have been written, but for small ones.
     written: AtomicU64,
+    /// Bytes of bodies that have come, and of answers that `h2` has taken.
+    moved: Arc<AtomicU64>,
+    /// The client has sent more frames that bring nothing than is usual.
+    pestered: AtomicBool,
 }
 
 impl Streams {
@@ -81,6 +85,8 @@ impl Streams {
             given_up: AtomicU32::new(0),
             alive: AtomicUsize::new(0),
             written: AtomicU64::new(0),
+            moved: Arc::default(),
+            pestered: AtomicBool::new(false),
         })
     }
 
@@ -102,6 +108,16 @@ impl Streams {
         self.alive.load(Ordering::SeqCst) == 0
     }
 
+    /// The client has sent too many frames that bring nothing.
+    pub(super) fn pester(&self) {
+        self.pestered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has.
+    pub(super) fn is_pestered(&self) -> bool {
+        self.pestered.load(Ordering::Relaxed)
+    }
+
     pub(super) fn wrote(&self, count: usize) {
         self.written.fetch_add(count as u64, Ordering::Relaxed);
     }
@@ -121,6 +137,11 @@ impl Alive {
     /// It ends elsewhere than in the task of the connection, which has to be told.
     pub(super) fn set_waking(&mut self) {
         self.wakes = true;
+    }
+
+    /// What the streams of this connection have moved.
+    pub(super) fn moved(&self) -> &Arc<AtomicU64> {
+        &self.streams.moved
     }
 
     /// The client has given it up.
@@ -154,6 +175,7 @@ impl Watch {
     pub(super) fn is_flooded(&mut self, streams: &Streams) -> bool {
         let begun = streams.begun.load(Ordering::Relaxed);
         match streams.given_up.load(Ordering::Relaxed) {
+            _ if streams.is_pestered() => true,
             0 if begun == 0 => false,
             _ if self.since.elapsed() > WINDOW => {
                 streams.begun.store(0, Ordering::Relaxed);

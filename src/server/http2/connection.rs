@@ -49,7 +49,7 @@ impl Http2 {
     pub(crate) fn new(connection: &Arc<Connection>, reading: &mut Reading) -> Box<Self> {
         let mut state = connection.state.lock();
         let early = Bytes::from(std::mem::take(&mut state.input));
-        connection.rearm(&state);
+        connection.rearm(&mut state);
         drop(state);
         let reading = Arc::new(Mutex::new(std::mem::replace(reading, Reading::Gone)));
         let streams = Streams::new(connection);
@@ -165,7 +165,7 @@ impl Http2 {
             state.streaming = streaming;
             // A stream that has begun since the silence was found too long goes before that.
             state.finished &= !(streaming && self.goodbye != Goodbye::Said);
-            self.connection.rearm(&state);
+            self.connection.rearm(&mut state);
             if !streaming && self.connection.server.is_closing() {
                 // The last answer has left.
                 drop(state);
@@ -188,7 +188,8 @@ impl Http2 {
             self.leaving = leaving;
             let mut state = self.connection.state.lock();
             state.answered = leaving.is_some();
-            self.connection.rearm(&state);
+            state.pace.reached(written);
+            self.connection.rearm(&mut state);
         }
     }
 }

@@ -51,7 +51,8 @@ pub(super) fn begin(
     context: &mut Context<'_>,
 ) -> Young {
     let server = &parent.server;
-    let writing = Writing::Stream(StreamWriting::new(respond, parent.descriptor()));
+    let writing =
+        Writing::Stream(StreamWriting::new(respond, parent.descriptor(), Arc::clone(alive.moved())));
     let connection = server.adopt(parent, writing);
     // Until it has a task of its own, what wakes it wakes the one that can give it one.
     connection.register(context.waker());

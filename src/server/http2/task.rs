@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use h2::RecvStream;
@@ -30,7 +31,7 @@ impl Task {
             connection.retire(false);
         }
         // The sweeper may have looked since the deadline was set.
-        connection.rearm(&connection.state.lock());
+        connection.rearm(&mut connection.state.lock());
         Self { connection, body, ended, alive }
     }
 
@@ -49,7 +50,7 @@ impl Future for Task {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let Self { connection, body, ended, .. } = &mut *this;
+        let Self { connection, body, ended, alive } = &mut *this;
         connection.register(context.waker());
         loop {
             let wants = connection.wants();
@@ -68,6 +69,7 @@ impl Future for Task {
             match body.poll_data(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(bytes))) => {
+                    alive.moved().fetch_add(bytes.len() as u64, Ordering::Relaxed);
                     connection.received(&bytes);
                     // What is kept now counts against the bound of the body: the client may send as much again.
                     let _ = body.flow_control().release_capacity(bytes.len());
@@ -103,7 +105,7 @@ impl Connection {
             if state.http.intake.wants_signal() {
                 session::announce(self, &mut state);
             }
-            self.rearm(&state);
+            self.rearm(&mut state);
             return;
         }
         drop(state);

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::server::connection::Connection;
 use crate::server::drive::with_scratch;
 use crate::server::http2::bounds::Streams;
+use crate::server::http2::meter::Meter;
 use crate::server::stream::{Reading, Writing};
 
 /// Both halves of a connection, and what was read before.
@@ -25,6 +26,7 @@ pub(super) struct Wire {
     /// The client takes nothing at the moment.
     stalled: bool,
     streams: Arc<Streams>,
+    meter: Meter,
 }
 
 impl Wire {
@@ -34,7 +36,8 @@ impl Wire {
         early: Bytes,
         streams: Arc<Streams>,
     ) -> Self {
-        Self { connection, reading, early, stalled: false, streams }
+        let meter = Meter::new(&connection.server.deadlines);
+        Self { connection, reading, early, stalled: false, streams, meter }
     }
 
     fn poll_put(
@@ -65,23 +68,20 @@ impl Wire {
             self.stalled = stalled;
             let mut state = self.connection.state.lock();
             state.blocked = stalled;
-            self.connection.rearm(&state);
+            state.pace.reached(self.streams.written());
+            self.connection.rearm(&mut state);
         }
     }
 }
 
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+impl Wire {
+    fn poll_take(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
             let count = self.early.len().min(buffer.remaining());
             buffer.put_slice(&self.early.split_to(count));
             return Poll::Ready(Ok(()));
         }
-        let Self { reading, connection, early, .. } = &mut *self;
+        let Self { reading, connection, early, .. } = self;
         let reading = &mut *reading.lock();
         if !matches!(reading, Reading::Tls(_)) {
             let count = ready!(reading.poll_read(context, buffer.initialize_unfilled()))?;
@@ -104,13 +104,38 @@ impl AsyncRead for Wire {
     }
 }
 
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.streams.is_pestered() {
+            // Nothing more is read of it; the connection says so when it is polled next.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        ready!(self.poll_take(context, buffer))?;
+        let Self { meter, connection, streams, .. } = &mut *self;
+        if !meter.received(&buffer.filled()[before..], &connection.server.deadlines) {
+            streams.pester();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_put(context, |socket| socket.try_write(bytes))
+        let put = ready!(self.poll_put(context, |socket| socket.try_write(bytes)));
+        if let Ok(count) = put {
+            self.meter.sent(&bytes[..count]);
+        }
+        Poll::Ready(put)
     }
 
     fn poll_write_vectored(
@@ -124,6 +149,12 @@ impl AsyncWrite for Wire {
         let before = slices.first().map_or(0, |slice| slice.len());
         if let Ok(count @ 1..) = put {
             self.streams.wrote(count.saturating_sub(before));
+            let mut left = count;
+            for slice in slices {
+                let written = left.min(slice.len());
+                self.meter.sent(&slice[..written]);
+                left -= written;
+            }
         }
         Poll::Ready(put)
     }

@@ -4,6 +4,8 @@
 //! waits, and no system call is made.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use ::http::{Response, StatusCode};
@@ -24,6 +26,8 @@ pub(crate) struct StreamWriting {
     half: Mutex<Half>,
     /// That of the connection the stream is on.
     pub(crate) descriptor: i64,
+    /// Bytes that the streams of the connection have moved.
+    moved: Arc<AtomicU64>,
 }
 
 struct Half {
@@ -42,8 +46,18 @@ enum Stage {
 }
 
 impl StreamWriting {
-    pub(super) fn new(respond: SendResponse<Bytes>, descriptor: i64) -> Self {
-        Self { half: Mutex::new(Half { stage: Stage::Open(respond), left: None }), descriptor }
+    pub(super) fn new(respond: SendResponse<Bytes>, descriptor: i64, moved: Arc<AtomicU64>) -> Self {
+        Self { half: Mutex::new(Half { stage: Stage::Open(respond), left: None }), descriptor, moved }
+    }
+
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
+    /// Queues `bytes` for the client.
+    fn send(&self, half: &mut Half, bytes: Bytes) -> io::Result<usize> {
+        self.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        half.send(bytes)
     }
 
     /// Sends the head if there is one; after `left` bytes, where that is known, the stream ends.
@@ -85,7 +99,7 @@ impl StreamWriting {
         for slice in slices {
             bytes.extend_from_slice(&slice[..slice.len().min(count - bytes.len())]);
         }
-        half.send(bytes.into())
+        self.send(&mut half, bytes.into())
     }
 
     /// Queues bytes of a file, as many as flow control allows.
@@ -95,7 +109,7 @@ impl StreamWriting {
         // Whoever sends files has looked whether it is in memory. Should it wait all the same, nobody else does: there is one
         // writer at a time, and what it has reserved stays.
         file.read(&mut bytes, offset, count, Disk::Wait);
-        if bytes.is_empty() { Ok(0) } else { self.half.lock().send(bytes.into()) }
+        if bytes.is_empty() { Ok(0) } else { self.send(&mut self.half.lock(), bytes.into()) }
     }
 
     /// Waits for flow control to allow more.
