@@ -171,20 +171,26 @@ class Calls:
         """
         self._spawn(task, response)
 
-    def _spawn(self, task: Awaitable[Any], response: Response | None) -> None:
-        guard = self._guard_awaitable
-        if response is not None:
+    def _spawn(self, task: Awaitable[Any], response: Response | None, request: Request | None = None) -> None:
+        if response is None:
+            guard = functools.partial(self._guard_awaitable, task, None)
+        else:
             # Whoever answers later counts as the handler does.
             response._begin_work()
-            guard = self._work
-        self._on_loop(lambda: self._keep(self.loop.loop.create_task(guard(task, response))))
+            guard = functools.partial(self._work, task, response, request)
+        self._on_loop(lambda: self._keep(self.loop.loop.create_task(guard())))
 
-    async def _work(self, task: Awaitable[Any], response: Response | None) -> None:
+    async def _work(self, task: Awaitable[Any], response: Response, request: Request | None) -> None:
         try:
             await self._guard_awaitable(task, response)
-        finally:
-            if response is not None:
-                response._end_work()
+        except BaseException:
+            response._end_work()
+            raise
+        if request is None:
+            response._end_work()
+        elif request._end():
+            # What a handler returned may yield as a coroutine does.
+            request._go_on(response)
 
     def _on_loop(self, act: Callable[[], None]) -> None:
         loop = self.loop.loop

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyTuple};
 
+use crate::app::Lane;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{Scope, call, call_with};
 use crate::py::classes::make;
@@ -77,7 +78,7 @@ impl PyApp {
         }
     }
 
-    /// The coroutine of a request has ended, and yielded: the next handler is called.
+    /// The coroutine of a request, or what a plain handler returned, has ended on the loop, and yielded: the next handler is called.
     pub(crate) fn go_on(&self, py: Python<'_>, response: Py<Response>, request: Py<Request>) {
         let exchange = Arc::clone(request.get().exchange());
         if !exchange.is_yielded() {
@@ -86,7 +87,7 @@ impl PyApp {
         if let Some(listeners) = Listeners::of(&exchange) {
             listeners.carry(py, response, request);
         }
-        match exchange.next() {
+        match exchange.next_in(Lane::Loop) {
             Some(Next::Here(_)) => self.serve(py, &exchange),
             Some(Next::Elsewhere) => {}
             Some(Next::Answered) => {
@@ -145,7 +146,7 @@ impl PyApp {
         match result {
             Ok(_) if coroutine => true,
             Ok(value) => {
-                self.take_returned(py, exchange, &value, response.as_unbound());
+                self.take_returned(py, exchange, &value, response.as_unbound(), Some(request));
                 false
             }
             Err(error) => {
@@ -163,13 +164,15 @@ impl PyApp {
         }
     }
 
-    /// A plain function may return something to await (A-CALL-02).
+    /// A plain function may return something to await (A-CALL-02). A handler's may yield, as the handler itself may: `request` is
+    /// what goes on then.
     fn take_returned(
         &self,
         py: Python<'_>,
         exchange: &Arc<Exchange>,
         value: &Bound<'_, PyAny>,
         response: &Py<Response>,
+        request: Option<&Bound<'_, Request>>,
     ) {
         if value.is_none() || value.is_instance_of::<Response>() {
             return;
@@ -177,7 +180,12 @@ impl PyApp {
         if !value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false) {
             return;
         }
-        if let Err(error) = call(self.hooks.spawn.bind(py), [value, response.bind(py)]) {
+        let spawn = self.hooks.spawn.bind(py);
+        let spawned = match request {
+            Some(request) => call(spawn, [value, response.bind(py), request]),
+            None => call(spawn, [value, response.bind(py)]),
+        };
+        if let Err(error) = spawned {
             self.fail(py, exchange, &error, Some(response), None);
         }
     }
@@ -203,11 +211,11 @@ impl PyApp {
                 let logged = Self::helper(py, "errors", "logged")
                     .and_then(|logged| logged.call1((value, what, callable)));
                 match logged {
-                    Ok(value) => self.take_returned(py, exchange, &value, response),
+                    Ok(value) => self.take_returned(py, exchange, &value, response, None),
                     Err(error) => error.write_unraisable(py, None),
                 }
             }
-            Ok(value) => self.take_returned(py, exchange, &value, response),
+            Ok(value) => self.take_returned(py, exchange, &value, response, None),
             Err(error) if what == "on_aborted" => Self::log_callback(py, what, &error, callable),
             Err(error) => self.fail(py, exchange, &error, Some(response), None),
         }

@@ -365,6 +365,14 @@ impl Exchange {
         Some(self.proceed(state, true))
     }
 
+    /// The same, called in `lane`, which may be another than that of the handler: what it returned has been awaited.
+    pub fn next_in(self: &Arc<Self>, lane: Lane) -> Option<Next> {
+        if self.is_yielded() && !self.server().is_abandoned() {
+            self.stop.lock().lane = lane;
+        }
+        self.next()
+    }
+
     /// Moves on to the next matching route: this one has nothing for the request.
     pub(super) fn pass(self: &Arc<Self>, state: Locked<'_>) {
         self.proceed(state, false);

@@ -587,7 +587,49 @@ def test_a_failing_returned_coroutine_is_the_handlers_failure(answer: Requests, 
         raise LookupError("returned")
 
     assert answer(lambda app: lambda res, req: fail()) == b"Internal Error"
-    assert "returned" in caplog.text
+    # The client is answered first.
+    until(lambda: "returned" in caplog.text, "the error is logged")
+
+
+@pytest.mark.parametrize("lane", ["io", "loop"])
+@pytest.mark.parametrize("kind", ["def", "async def", "none", "constant"])
+def test_what_a_handler_returned_may_yield(serve: Serve, kind: str, lane: str) -> None:
+    """The next handler is called when the awaitable has ended, each kind on its own thread."""
+    threads: list[str] = []
+
+    def first(res: Any, req: Any) -> Any:
+        async def later() -> None:
+            await asyncio.sleep(0)
+            req.set_yield(1)
+
+        return later()
+
+    def plain(res: Any, req: Any) -> None:
+        threads.append(threading.current_thread().name)
+        res.end("next")
+
+    async def coroutine(res: Any, req: Any) -> None:
+        plain(res, req)
+
+    def configure(app: App) -> None:
+        app.get("/:any", first)
+        if kind == "constant":
+            app.constant("/*", "next")
+        elif kind != "none":
+            app.get("/*", plain if kind == "def" else coroutine)
+
+        async def where(res: Any, req: Any) -> None:
+            res.end(threading.current_thread().name)
+
+        app.get("/a/where", where)
+
+    with serve(configure, sync_handlers=lane).client() as client:
+        for _ in range(3):
+            answer = client.get("/x")
+            assert (answer.status, answer.body) == ((404, answer.body) if kind == "none" else (200, b"next"))
+        if threads:
+            on_loop = kind == "async def" or lane == "loop"
+            assert (threads[-1] == client.get("/a/where").body.decode()) is on_loop
 
 
 # ---- nothing else waits ---------------------------------------------------------------------------------------------
