@@ -88,6 +88,10 @@ $(BUILT): $(SOURCES) $(TOOLS) | needs-python needs-rust
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index $(VENV)/wheel/*.whl
 	@mv $@.begun $@
 
+# Most tests wait for something, so more of them run at a time than there are cores. Those that measure the process or the machine
+# run alone, behind the others.
+JOBS ?= 4
+
 # ---- tasks ------------------------------------------------------------------------------------------------------------
 
 .PHONY: help
@@ -111,8 +115,9 @@ test-rust: | needs-rust  ## The core's tests, which need no Python
 	cargo test --locked $(ARGS)
 
 .PHONY: test-python
-test-python: $(BUILT)  ## The tests of the installed wheel
-	$(BIN)/pytest $(ARGS)
+test-python: $(BUILT)  ## The tests of the installed wheel, but for the slow ones; with ARGS those that it names, one by one
+	$(if $(ARGS),$(BIN)/pytest $(ARGS),$(BIN)/pytest -n $(JOBS) -m "not alone and not slow")
+	$(if $(ARGS),,$(BIN)/pytest -m "alone and not slow")
 
 .PHONY: autobahn
 autobahn: $(BUILT)  ## All 517 cases of the Autobahn test suite, and those of compression twice; needs Python 2.7

@@ -26,6 +26,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(program): runs a program that may not be installed; see support.tool"
     )
+    config.addinivalue_line(
+        "markers", "alone: measures memory, descriptors or processor time, so nothing runs beside it"
+    )
+    config.addinivalue_line("markers", "slow: takes minutes; `make test-slow` runs these")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -59,6 +59,7 @@ def test_what_is_not_as_expected_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_the_suite() -> None:
     """Every case of these sections ends as expected, to the letter."""
     if run.python27() is None:

@@ -24,6 +24,8 @@ from socketify.reading import decode
 from socketify.urlencoded import decode_fields, is_text
 from support import Program
 
+pytestmark = pytest.mark.alone
+
 Serve = Callable[..., Any]
 
 URLENCODED = "Content-Type: application/x-www-form-urlencoded"

@@ -48,6 +48,7 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
 def test_a_fault_of_the_server_is_found(fault: str) -> None:
     """The seed, what was expected and what came are printed, and the status is 1."""
     done = chaos("--mutation", fault)

@@ -22,6 +22,7 @@ CHAT = Path(__file__).resolve().parents[2] / "examples" / "chat"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt install chromium)"),
     pytest.mark.timeout(120),
 ]

@@ -498,6 +498,7 @@ def test_a_client_that_leaves_takes_its_encoder_along(serve: Serve) -> None:
         assert other.get("/nothing").status == 404
 
 
+@pytest.mark.alone
 def test_many_streams_leave_no_memory_behind(serve: Serve) -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

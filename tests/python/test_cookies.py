@@ -104,6 +104,7 @@ def test_header_is_parsed_once() -> None:
 
 
 @pytest.mark.parametrize("filler", [" ", '"', "\\", 'a="\\"', '="', ";", "=", '\\"', '"\\054'])
+@pytest.mark.alone
 def test_reading_takes_linear_time(filler: str) -> None:
     """A header of 64 KiB must not cost more than some milliseconds."""
     header = "a=" + filler * (65536 // len(filler))

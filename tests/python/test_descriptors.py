@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
+
 from support import until
+
+pytestmark = pytest.mark.alone
 
 
 def descriptors() -> int:

@@ -21,6 +21,8 @@ from client import Client
 from socketify import App, middleware
 from support import reset, until
 
+pytestmark = pytest.mark.alone
+
 Serve = Callable[..., Any]
 
 REQUESTS = 20_000

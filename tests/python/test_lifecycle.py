@@ -323,6 +323,7 @@ def test_a_socket_that_is_passed_while_it_runs(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("kind", ["closed", "not listening", "datagrams", "a pair"])
+@pytest.mark.alone
 def test_a_socket_that_cannot_be_listened_on(app: App, kind: str) -> None:
     """It is an error at once, and leaves no descriptor behind."""
     given = socket.socket(type=socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM)
@@ -1097,6 +1098,7 @@ def test_the_signal_handlers_of_the_program_come_back() -> None:
         assert program.finish() == (0, "True\ninterrupted\n", "")
 
 
+@pytest.mark.alone
 def test_signal_storm_under_load() -> None:
     """users.md 6: SIGTERM under load ends in time, with nothing on stderr."""
     for _ in range(5):
@@ -1328,6 +1330,7 @@ def test_run_in_a_daemon_thread_while_main_ends() -> None:
             assert program.finish() == (0, "", "")
 
 
+@pytest.mark.alone
 def test_start_up_is_quick() -> None:
     """Design.md 5: import to first answer. The bound is loose, for the machine may be busy; `make bench` measures."""
     source = """
@@ -1344,6 +1347,7 @@ def test_start_up_is_quick() -> None:
     assert best < 1.5
 
 
+@pytest.mark.alone
 def test_an_idle_server_uses_no_processor_time() -> None:
     """D-R-08, S#152: two hundred silent keep-alive connections."""
     source = """

@@ -17,6 +17,8 @@ from socketify import App
 from support import Gate, until
 from tls_client import Certificates, TlsClient, genuine_hello
 
+pytestmark = pytest.mark.alone
+
 Serve = Callable[..., Any]
 
 #: A head of 60 KB.

@@ -16,6 +16,8 @@ from client import Client
 from command import Command, Project, children, gone, is_stopped
 from support import Program, until
 
+pytestmark = pytest.mark.alone
+
 APPLICATION = """\
 import os, time
 

@@ -904,6 +904,7 @@ def test_slow_reader(serve: Serve, tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.alone
 def test_file_that_shrinks(serve: Serve, tmp_path: Path, way: str) -> None:
     """E-SF-19: the promised length cannot be kept, so the connection is cut; it never hangs."""
     content = large(tmp_path / "file")
@@ -936,6 +937,7 @@ def test_file_that_grows(serve: Serve, tmp_path: Path, way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("leave", [Client.reset, Client.close])
+@pytest.mark.alone
 def test_client_that_leaves(serve: Serve, tmp_path: Path, way: str, leave: Callable[[Client], None]) -> None:
     """Nothing stays open behind a client that has gone."""
     endless(tmp_path / "file")

@@ -637,6 +637,7 @@ def test_large_upload(process: Process, target: str, chunked: bool) -> None:
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("process", [512 * MEBI], indirect=True, ids=["512M"])
+@pytest.mark.alone
 def test_memory_stays_flat(process: Process) -> None:
     """B-HT-15 and the issue: a slow reader on either side costs no memory, whatever the size of the body."""
     total = 512 * MEBI

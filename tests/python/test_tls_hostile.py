@@ -257,6 +257,7 @@ def test_empty_records(target: Target, kind: int) -> None:
     assert told == b"" or told[0] == ALERT
 
 
+@pytest.mark.alone
 def test_a_hello_without_end(target: Target) -> None:
     """A message said to have 16 MB: the server takes what a hello may have and no more."""
     before = resident()

@@ -139,6 +139,7 @@ def test_half_a_message_while_an_answer_is_made(serve: Any, certificates: Certif
     assert caplog.records == []
 
 
+@pytest.mark.alone
 def test_a_flood_of_key_updates(target: Target) -> None:
     """RFC 8446 4.6.3: each asks for one in return. It ends, one way or the other, and little is held meanwhile."""
     before = resident()
@@ -236,6 +237,7 @@ def test_text_behind_the_end(target: Target) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.alone
 def test_hostile_clients_leave_nothing_behind(target: Target, version: ssl.TLSVersion) -> None:
     """Hundreds of each kind: memory stays where it was after the first hundred."""
     hello = genuine_hello(target.certificates.context(version))

@@ -467,6 +467,7 @@ def test_a_socket_that_begins_behind_a_full_buffer(serve: Serve) -> None:
     pytest.skip("the kernel takes another amount each time")
 
 
+@pytest.mark.alone
 def test_a_flood_of_frames_of_one_byte(serve: Serve) -> None:
     """All of them are told, in order; others are served meanwhile, and what is not dealt with has a bound."""
     seen = bytearray()
@@ -492,6 +493,7 @@ def test_a_flood_of_frames_of_one_byte(serve: Serve) -> None:
     assert seen == data
 
 
+@pytest.mark.alone
 def test_a_flood_that_nobody_reads_the_echo_of(serve: Serve) -> None:
     """uWebSockets.js #499: pings and messages without end, from a client that takes nothing: it is held, and nobody else."""
     sockets: list[Any] = []
@@ -818,6 +820,7 @@ app.run()
 
 
 @pytest.mark.parametrize("count", [5000])
+@pytest.mark.alone
 def test_sigterm_with_five_thousand_sockets(count: int) -> None:
     """J#794, J#972, granian #796, uvicorn #596: all hear 1001 and are told of, and the process ends in time."""
     with descriptors(count + 200), Program(MANY) as program:
@@ -843,6 +846,7 @@ def test_sigterm_with_five_thousand_sockets(count: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.alone
 def test_a_signal_in_the_middle_of_a_storm(number: int) -> None:
     """granian #875: clients that come, send, and vanish; whenever the signal comes, the end is clean and in time."""
     for delay in (0.0, 0.03, 0.1):

@@ -24,6 +24,8 @@ from support import PRELUDE, Program, until
 from test_gc import resident, without_collector
 from ws_client import PONG, Frame, WebSocketClient, close_payload, connect, frame, handshake
 
+pytestmark = pytest.mark.alone
+
 Serve = Callable[..., Any]
 
 CYCLES = 2000

@@ -237,6 +237,7 @@ def test_a_client_that_is_not_read_is_not_silent(serve: Serve) -> None:
     assert len(seen) == 40
 
 
+@pytest.mark.alone
 def test_none_and_very_long_ones(serve: Serve) -> None:
     """C-K-02, C-K-07: 0 switches a limit off; hours are as good as any, where 960 seconds or 240 minutes once were all."""
     limits: list[dict[str, Any]] = [
@@ -438,6 +439,7 @@ def wake_ups(pid: int) -> int:
     return count
 
 
+@pytest.mark.alone
 def test_idle_sockets_wake_nobody() -> None:
     """D-R-08, S#152: a hundred of them, with every limit set and none of them near, on either loop."""
     pytest.importorskip("uvloop")
