@@ -106,6 +106,8 @@ class _MixedChain:
         data = await self._rest(res, req, data)
         # Called as a plain handler, the chain has returned long since: nobody else asks any more.
         if req.get_yield():
+            # What goes on ends a piece of work, and this one is ended by `run_async`.
+            res._begin_work()
             req._go_on(res)
         return data
 

@@ -147,9 +147,13 @@ impl Place {
         self.state.load(Ordering::Acquire) & GONE != 0
     }
 
-    /// Somebody has ended.
+    /// Somebody has ended. One end too many is a fault of ours, and must not turn away everybody from then on.
     pub(crate) fn end(&self, load: &Load) {
-        let before = self.state.fetch_sub(1, Ordering::AcqRel);
+        let count = |state: u32| (state & !(GONE | LEFT) > 0).then(|| state - 1);
+        let Ok(before) = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) else {
+            debug_assert!(false, "more has ended than had begun");
+            return;
+        };
         if before & GONE != 0 && before & !(GONE | LEFT) == 1 {
             self.leave(load);
             drop(self.seat.lock().take());
