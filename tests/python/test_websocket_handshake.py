@@ -451,6 +451,8 @@ def test_upgrade_without_a_key(serve: Serve, key: Any) -> None:
     behavior = {"upgrade": upgrade, "open": lambda ws: results.append(True)}
     with serve(lambda app: app.ws("/", behavior)).client() as client:
         assert ask(client, handshake()).status == 400
+        # The answer leaves before the call returns.
+        until(lambda: results, "the call has returned")
     assert results == [False]
 
 
