@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from client import Client
 from h2_client import H2Client
 from socketify import App
-from support import Gate, until
+from support import Gate, Program, until
 from tls_client import Certificates, TlsClient, genuine_hello
 
 pytestmark = pytest.mark.alone
@@ -372,3 +376,143 @@ def test_questions_of_clients_that_have_gone_are_not_asked(serve: Serve, certifi
         gate.open()
         assert blocker.answer().body == b"blocked"
     assert len(asked) <= 1
+
+
+# ---- hostile loads --------------------------------------------------------------------------------------------------------
+
+SITE = """
+from socketify import AppOptions
+
+tls = AppOptions(key_file_name=sys.argv[1], cert_file_name=sys.argv[2]) if len(sys.argv) > 1 else None
+app = App(tls)
+app.get("/", lambda res, req: res.end("fine"))
+app.get("/large", lambda res, req: res.end(b"x" * 1_000_000))
+
+async def length(res, req):
+    res.end(str(len((await res.get_data()).getvalue())))
+
+async def slow(res, req):
+    await asyncio.sleep(0.1)
+    res.end("slow")
+
+app.get("/slow", slow).post("/length", length)
+app.ws("/ws", {"message": lambda ws, message, opcode: ws.send(message, opcode)})
+app.listen(0, ready)
+app.run()
+"""
+#: Seconds that a load lasts.
+LOAD = 3.0
+#: Bytes that the server may grow by meanwhile. Each client has several megabytes at most, of which the system holds most.
+GROWTH = 150 << 20
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def hostile_http1(sock: socket.socket, turn: int) -> None:
+    """Pipelines nobody reads, large heads, bodies that stop, answers that are not taken."""
+    plain = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
+    if turn % 4 == 0:
+        sock.sendall((plain + b"\r\n") * 1000)
+    elif turn % 4 == 1:
+        sock.sendall(plain + PAD.encode() + b"\r\n\r\n")
+    elif turn % 4 == 2:
+        sock.sendall(b"POST /length HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 200_000)
+    else:
+        sock.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+
+
+def hostile_http2(sock: socket.socket, turn: int) -> None:
+    """Streams given up, heads that unfold, control frames, bodies nobody waits for."""
+    sock.sendall(PREFACE + frame(4) + frame(1, 5, 1, block(b"/slow", LARGE_FIELD)))
+    if turn % 3 == 0:
+        for number in range(3, 2003, 2):
+            sock.sendall(frame(1, 5, number, block(b"/slow")) + frame(3, 0, number, struct.pack(">I", 8)))
+    elif turn % 3 == 1:
+        sock.sendall(
+            b"".join(frame(1, 5, number, block(b"/slow", AGAIN * 15)) for number in range(3, 203, 2))
+        )
+    else:
+        for _ in range(20):
+            sock.sendall(frame(6, 0, 0, b"12345678") * 1000)
+
+
+def hostile_websocket(sock: socket.socket, turn: int) -> None:
+    """Messages without end, whose echoes are not taken; pings; handshakes that are left."""
+    sock.sendall(UPGRADE)
+    if turn % 3:
+        message = b"\x82\xfe\x20\0\0\0\0\0" + b"x" * 8192 if turn % 3 == 1 else b"\x89\x80\0\0\0\0" * 1000
+        for _ in range(100):
+            sock.sendall(message)
+
+
+def load(port: int, act: Callable[[socket.socket, int], None], until_then: float, keep: int = 20) -> None:
+    """One hostile client: so many of its connections stay, the oldest is reset."""
+    held: list[socket.socket] = []
+    turn = 0
+    while time.monotonic() < until_then:
+        turn += 1
+        with contextlib.suppress(OSError):
+            sock = socket.create_connection(("127.0.0.1", port), timeout=0.2)
+            held.append(sock)
+            act(sock, turn)
+        if len(held) > keep:
+            oldest = held.pop(0)
+            oldest.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            oldest.close()
+    for sock in held:
+        sock.close()
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2", "websocket", "tls"])
+def test_a_hostile_load_keeps_nobody_out(protocol: str, certificates: Certificates) -> None:
+    """An honest client is served meanwhile, memory stays within bounds, and all is given back."""
+    secured = protocol == "tls"
+    context = certificates.context()
+    hello = genuine_hello(context)
+
+    def hostile_tls(sock: socket.socket, turn: int) -> None:
+        """Handshakes that are begun, and left or broken."""
+        sock.sendall(hello + (b"\x16\x03\x03\x40\0" + b"x" * 16384 if turn % 2 else b""))
+
+    kinds = {
+        "http1": hostile_http1,
+        "http2": hostile_http2,
+        "websocket": hostile_websocket,
+        "tls": hostile_tls,
+    }
+    arguments = (str(certificates.key), str(certificates.certificate)) if secured else ()
+
+    def honest(port: int) -> bytes:
+        if secured:
+            with TlsClient(port, context) as client:
+                return bytes(client.get("/").body)
+        with Client(port) as client:
+            return bytes(client.get("/").body)
+
+    with Program(SITE, *arguments).listening() as server:
+        assert honest(server.port) == b"fine"
+        before = most = memory(server.process.pid)
+        until_then = time.monotonic() + LOAD
+        threads = [
+            threading.Thread(target=load, args=(server.port, kinds[protocol], until_then)) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        longest = 0.0
+        served = 0
+        while time.monotonic() < until_then:
+            began = time.monotonic()
+            assert honest(server.port) == b"fine"
+            longest = max(longest, time.monotonic() - began)
+            most = max(most, memory(server.process.pid))
+            served += 1
+        for thread in threads:
+            thread.join()
+        assert honest(server.port) == b"fine"
+        assert longest < 2 * PROMPT, f"{served} were served"
+        assert most - before < GROWTH
+        server.signal(signal.SIGTERM)
+        code, _, err = server.finish()
+        assert (code, err) == (0, "")
