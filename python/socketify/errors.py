@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import inspect
 import logging
+import sys
+import threading
+from collections.abc import Callable
 
 __all__ = [
     "log_async_refused",
@@ -15,6 +19,9 @@ __all__ = [
     "logger",
     "qualified_name",
 ]
+
+#: Seconds that what writes the last of a log has.
+_PATIENCE = 0.5
 
 #: Everything this package logs goes through this logger.
 logger = logging.getLogger("socketify")
@@ -97,7 +104,33 @@ def log_silent(path: str) -> None:
 
 def log_unwritten() -> None:
     """Warns that the access log could not be written to its end, since a logging handler does not return."""
-    logger.warning("access log: a logging handler does not return, and its thread is left behind")
+    if not _in_time(
+        logger.warning, "access log: a logging handler does not return, and its thread is left behind"
+    ):
+        # It is the same one, which would hold the end of the interpreter as well.
+        atexit.unregister(logging.shutdown)
+        atexit.register(_end_logging)
+
+
+def _in_time(act: Callable[..., object], *arguments: object) -> bool:
+    """Whether something that may wait for a reader for ever has been done."""
+    thread = threading.Thread(target=act, args=arguments, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    return not thread.is_alive()
+
+
+def _end_logging() -> None:
+    _in_time(logging.shutdown)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not _in_time(stream.flush):
+            # Flushed at the very end, where whoever holds its lock cannot let go any more, it would abort the process.
+            import ctypes
+
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+            setattr(sys, name, None)
+            setattr(sys, f"__{name}__", None)
 
 
 def log_async_refused(what: str, callable_: object) -> None:

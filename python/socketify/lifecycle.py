@@ -255,8 +255,14 @@ class Lifecycle(Calls):
         self._closing = False
         if self._access_log is not None:
             self._access_log.begin()
-        self._server.start(self.loop.loop, logger.isEnabledFor(logging.DEBUG))
+        # Before the first thread may run a handler, which may fork.
         _running.add(self)
+        try:
+            self._server.start(self.loop.loop, logger.isEnabledFor(logging.DEBUG))
+        except BaseException:
+            if not self._server.is_running():
+                _running.discard(self)
+            raise
         if self.loop.is_foreign:
             self._stay = stay = Stay(self)
             self._on_loop(stay.begin)

@@ -13,8 +13,8 @@ use pyo3::types::{PyList, PyTuple};
 use crate::py::calling::call_with;
 use crate::server::{AccessQueue, Entry, What, stack_size};
 
-/// How long the end of a server waits for entries to be written down.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the end of a server waits for entries to be written down. A log may be a pipe that nobody reads.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The thread, while a server runs.
 pub(super) struct Writer {

@@ -123,6 +123,22 @@ def test_a_log_that_never_returns() -> None:
         assert code == 7
 
 
+def test_a_log_pipe_that_nobody_reads() -> None:
+    """The exit waits for its reader no longer than a few seconds."""
+    source = """
+        import logging
+        logging.basicConfig(level=logging.INFO)
+        app = App(access_log=True, shutdown_timeout=0.5)
+        app.get("/", lambda res, req: res.end("x"))
+    """
+    with Program(source + SERVE.replace("\n", "\n        ")) as server:
+        with server.listening().client() as client:
+            for _ in range(1000):
+                client.get("/?" + "x" * 200)
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(15) == 7
+
+
 AT_THE_END = """
 kept = []
 closed = threading.Event()
