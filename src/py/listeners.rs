@@ -253,12 +253,15 @@ impl Listeners {
     }
 
     fn aborted(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
+        // A client that has only shut its side may be answered still: whoever reads what it had sent, or writes at its pace, goes
+        // on. Asked before the lock is taken, which comes behind the connection's.
+        let over = exchange.is_over();
         let (callback, response, old, whole, room, others) = {
             let mut inner = self.inner.lock();
             let inner = &mut *inner;
             let here = |slot: &mut Option<Callback>| slot.take_if(|callback| callback.lane == lane);
             let callback = here(&mut inner.aborted);
-            let old = (here(&mut inner.data), here(&mut inner.writable));
+            let old = if over { (here(&mut inner.data), here(&mut inner.writable)) } else { (None, None) };
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let none_left = inner.aborted.is_none() && inner.data.is_none() && inner.writable.is_none();
             let old = (old, inner.response.take_if(|_| none_left));

@@ -1749,6 +1749,54 @@ def test_half_closed_and_aborted(serve: Serve, lane: str) -> None:
     assert len(abort.calls) == 1
 
 
+def test_half_closed_while_its_body_is_read_in_pieces(serve: Serve) -> None:
+    """B-HT-20: all of the body is here, so whoever reads it comes to its end, and answers."""
+    first, aborted = threading.Event(), threading.Event()
+
+    async def handle(res: Any, req: Any) -> None:
+        sizes: list[int] = []
+
+        async def piece(res: Any, chunk: bytes, is_end: bool) -> None:
+            sizes.append(len(chunk))
+            first.set()
+            while not aborted.is_set():
+                await asyncio.sleep(0.001)
+            if is_end:
+                res.end(str(sum(sizes)))
+
+        res.on_aborted(lambda res: aborted.set())
+        res.on_data(piece)
+
+    with answering(serve, handle).client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 3000\r\n\r\n" + b"x" * 1000)
+        assert first.wait(20)
+        client.send(b"x" * 2000).half_close()
+        assert aborted.wait(20)
+        assert client.answer().body == b"3000"
+        assert client.is_closed()
+
+
+@each_lane
+def test_half_closed_while_its_answer_waits_for_room(serve: Serve, lane: str) -> None:
+    """B-HT-20, A-RES-43: a client that has shut its side takes its answer at its pace, like any other."""
+    body = bytes(range(256)) * 64_000
+    began, aborted = threading.Event(), threading.Event()
+
+    def handle(res: Any, req: Any) -> None:
+        res.on_aborted(lambda res: aborted.set())
+        res.on_writable(lambda res, offset: res.try_end(body[offset:], len(body))[0])
+        res.try_end(body, len(body))
+        began.set()
+
+    with answering(serve, handle, lane).client(receive_buffer=4096) as client:
+        client.request()
+        assert began.wait(20)
+        client.half_close()
+        assert aborted.wait(20)
+        assert client.answer().body == body
+        assert client.is_closed()
+
+
 @each_lane
 def test_after_an_abort(serve: Serve, lane: str) -> None:
     """A-CALL-10, I-C-04, I-C-28 and the abort column of A.7: nothing raises, everything gives its neutral value."""
