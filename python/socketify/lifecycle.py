@@ -82,6 +82,11 @@ def _options_of(given: socket.socket) -> AppListenOptions:
     return AppListenOptions(host=str(address[0]), port=int(address[1]))
 
 
+def _leave(_number: int, _frame: object) -> None:
+    """Hears SIGTERM after a run that a signal has ended: who asked twice gets the answer of who asked once."""
+    os._exit(0)
+
+
 class Lifecycle(Calls):
     """The part of :class:`~socketify.App` that starts and ends it."""
 
@@ -402,6 +407,9 @@ class Lifecycle(Calls):
             try:
                 for number, handler in previous.items():
                     loop.remove_signal_handler(number)
+                    if number == signal.SIGTERM and handler is signal.SIG_DFL and self._signals:
+                        # One more ends the process at once as before, and with the status of the first.
+                        handler = _leave
                     if handler is not None:
                         signal.signal(number, handler)
             finally:

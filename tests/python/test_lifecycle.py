@@ -1098,6 +1098,43 @@ def test_the_signal_handlers_of_the_program_come_back() -> None:
         assert program.finish() == (0, "True\ninterrupted\n", "")
 
 
+@pytest.mark.parametrize("times", [1, 20])
+def test_who_asks_again_gets_the_status_of_who_asked_once(times: int) -> None:
+    """SIGTERM after `run()` has ended ends the process at once, and not as a crash would."""
+    source = """
+    app = App()
+    app.listen(0)
+    app.loop.loop.call_soon(say, "runs")
+    try:
+        app.run()
+    finally:
+        say("over")
+        time.sleep(60)
+    """
+    with Program(source) as program:
+        assert program.word() == "runs"
+        program.signal(signal.SIGTERM)
+        assert program.word() == "over"
+        for _ in range(times):
+            program.signal(signal.SIGTERM)
+        assert program.finish() == (0, "", "")
+
+
+def test_a_run_that_no_signal_has_ended_leaves_signals_as_they_were() -> None:
+    source = """
+    app = App()
+    app.listen(0)
+    app.loop.loop.call_soon(app.close)
+    app.run()
+    say("over")
+    time.sleep(60)
+    """
+    with Program(source) as program:
+        assert program.word() == "over"
+        program.signal(signal.SIGTERM)
+        assert program.finish()[0] == -signal.SIGTERM
+
+
 @pytest.mark.alone
 def test_signal_storm_under_load() -> None:
     """users.md 6: SIGTERM under load ends in time, with nothing on stderr."""
