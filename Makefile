@@ -107,7 +107,7 @@ run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PO
 
 .PHONY: test
 test: override ARGS :=
-test: lint test-rust test-python test-chaos  ## Everything that must pass: lint, cargo test, build, pytest, a minute of chaos
+test: lint test-rust test-python test-slow  ## Everything that must pass: lint, cargo test, build, pytest, the slow ones
 	@echo "make test: all of it passed, on Python $(VERSION)."
 
 .PHONY: test-rust
@@ -129,7 +129,8 @@ lint: lint-rust lint-python docs  ## Formatting, clippy, ruff, mypy, the stubs a
 .PHONY: lint-rust
 lint-rust: $(TOOLS) format-rust | needs-components
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo clippy --locked --all-targets --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
+	@# Nothing is linked here, so libFuzzer need not be built, which would take a C++ compiler.
+	CUSTOM_LIBFUZZER_PATH=/libnone.a cargo clippy --locked --all-targets --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	cargo clippy --locked --all-targets --manifest-path benches/load/Cargo.toml --target-dir target -- -D warnings
 	PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --locked --all-targets --features python -- -D warnings
 
@@ -246,6 +247,11 @@ chaos: $(BUILT)  ## Random clients against random handlers for a minute (SECONDS
 	$(BIN)/python tests/chaos/run.py --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Four servers: with TLS and without, ended when all is calm and under load.
+.PHONY: test-slow
+test-slow: $(BUILT)  ## The Autobahn test suite, a browser, faults put into a server on purpose, and a minute of chaos
+	$(BIN)/pytest -m slow
+	@$(MAKE) test-chaos
+
 .PHONY: test-chaos
 test-chaos: $(BUILT)
 	$(BIN)/python tests/chaos/run.py --seconds 60 --round 15 --seed 0

@@ -30,9 +30,10 @@ __all__ = [
 ]
 
 __version__: Final[str]
-#: Options of the server and what each is by default; None for those that follow from others or from the machine.
-DEFAULTS: Final[dict[str, Any]]
 """Version of the core, which is that of the package."""
+
+DEFAULTS: Final[dict[str, Any]]
+"""Options of the server and what each is by default; None for those that follow from others or from the machine."""
 
 def parse_cookies(header: str, /) -> dict[str, str]:
     """Gives the cookies of a ``Cookie`` header as they stand, quotes included; of several with one name the last."""

@@ -17,7 +17,7 @@ from .loop import Loop
 from .options import AppOptions, OpCode
 from .routes import Routes
 from .server_names import ServerNames, check_options
-from .settings import check
+from .settings import BY_NAME, check
 
 if TYPE_CHECKING:
     from .handlers import ErrorHandler
@@ -157,7 +157,9 @@ class App(Lifecycle, ServerNames, Routes):
             trusted_proxies=trusted_proxies,
         )
         settings = compression_settings(compression)
-        super().__init__(lifespan, shutdown_timeout)
+        super().__init__(
+            lifespan, BY_NAME["shutdown_timeout"].default if shutdown_timeout is None else shutdown_timeout
+        )
         if access_log is not None and access_log is not False:
             # Only who logs pays for the import.
             from .access_log import log_to

@@ -268,9 +268,17 @@ def _parse(parser: _Parser, arguments: Sequence[str]) -> argparse.Namespace:
 
 def _take_environment(parser: _Parser, given: dict[str, object]) -> None:
     """Adds what the environment says of options that the command line does not: ``SOCKETIFY_`` and the option's name."""
+    # Where to listen is said once: whoever says it on the command line means nothing of the environment's.
+    places = {"host", "port", "uds", "uds_mode", "fd", "backlog"}
+    said = {"fd", "uds"} & given.keys() or {"host", "port"} & given.keys()
     for action in parser._actions:
+        if said and action.dest in places:
+            continue
         variable = f"SOCKETIFY_{'APP' if action.dest == 'target' else action.dest.upper()}"
         text = os.environ.get(variable, "")
+        if text.startswith("tcp://"):
+            # Kubernetes gives every pod such a SOCKETIFY_PORT where a service is called socketify.
+            continue
         # Empty says nothing, as for other programs. What prints and exits is no setting.
         if not text or action.dest in given or action.dest in ("help", "version"):
             continue

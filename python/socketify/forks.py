@@ -36,6 +36,10 @@ def leave_loop(loop: asyncio.AbstractEventLoop) -> None:
     if getattr(loop, "_thread_id", None) == threading.get_ident():
         # A child is told that no loop runs; the task that has forked is to come to its end.
         asyncio._set_running_loop(loop)
+        processes = sys.modules.get("multiprocessing.util")
+        if processes is not None:
+            # The child of this library runs its target here and now, which may run a loop of its own.
+            processes.register_after_fork(loop, lambda _loop: asyncio._set_running_loop(None))
     loop.stop()
 
 

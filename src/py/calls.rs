@@ -20,10 +20,14 @@ impl PyApp {
     /// Runs the handlers of a request on this thread, all in one context, which nobody else sees.
     pub(super) fn serve(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
         // Cut by the end of the server before it was its turn: working it off would hold up the end for nobody.
+        let carried = Listeners::take_carried(exchange);
         if exchange.is_aborted() && exchange.server().is_closing() {
+            if carried.is_some() {
+                drop(carried);
+                exchange.end_work();
+            }
             return;
         }
-        let carried = Listeners::take_carried(exchange);
         // Whoever has passed it on has not ended.
         let wanted = if carried.is_some() { !exchange.is_gone() } else { exchange.begin_work() };
         if !wanted {

@@ -243,7 +243,11 @@ impl Listeners {
                     let mut inner = listeners.inner.lock();
                     (std::mem::take(&mut inner.sent), inner.carried.take())
                 };
-                drop(carried);
+                // Kept for a handler that will not be called: whoever passed the request on has ended with it.
+                if carried.is_some() {
+                    drop(carried);
+                    exchange.end_work();
+                }
                 for future in futures {
                     PyApp::resolve(py, &future, &py.None());
                 }
@@ -256,6 +260,7 @@ impl Listeners {
         // A client that has only shut its side may be answered still: whoever reads what it had sent, or writes at its pace, goes
         // on. Asked before the lock is taken, which comes behind the connection's.
         let over = exchange.is_over();
+        let leaving = exchange.is_leaving();
         let (callback, response, old, whole, room, others) = {
             let mut inner = self.inner.lock();
             let inner = &mut *inner;
@@ -270,7 +275,7 @@ impl Listeners {
                     let mut others = inner.ends.take();
                     others.extend(inner.piece.take());
                     // Others than those who wait for a file may be released while it leaves.
-                    if !exchange.is_leaving() {
+                    if !leaving {
                         others.append(&mut inner.sent);
                     }
                     (std::mem::take(&mut inner.whole), inner.room.take(), others)

@@ -18,7 +18,7 @@ use ::http::Response;
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use crate::app::Target;
+use crate::app::{Signal, Target};
 use crate::http::head::Framing;
 use crate::router::{Domains, Router};
 use crate::server::accept::PARTING;
@@ -513,10 +513,15 @@ impl Connection {
     /// The request in progress will not be answered: whoever was to do so hears of it.
     pub(crate) fn abandon(&self, state: &mut State) {
         if let Some(exchange) = state.exchange.take() {
+            let by_file = state.http.claimed || state.http.file_leaves;
             state.http.reply.coder = None;
             exchange.mark_aborted();
             exchange.keep_rest(state.http.intake.take_all());
-            exchange.give_up(self.seat());
+            Arc::clone(&exchange).give_up(self.seat());
+            if by_file {
+                // What a handler that passed the request on has left for the next one is let go of.
+                self.server.app.signal(exchange, Signal::Sent);
+            }
         }
     }
 

@@ -429,13 +429,21 @@ impl Exchange {
                     ) {
                         Tried::Absent => {}
                         Tried::Wait => {
+                            drop(stop);
                             self.find_file(&mut state, Arc::clone(directory));
+                            // It may have been refused. A handler that runs flushes at its end.
+                            if !state.corked {
+                                self.connection.flush(state);
+                            }
                             return Next::Elsewhere;
                         }
                         Tried::Answered => {
                             drop(stop);
                             self.connection.flush(state);
-                            // Once it has left, whoever waits is told.
+                            // Once it has left, whoever waits is told. A body that is too large has ended the request before.
+                            if self.is_gone() {
+                                server.app.signal(Arc::clone(self), Signal::Sent);
+                            }
                             return Next::Elsewhere;
                         }
                     }

@@ -457,6 +457,9 @@ impl Exchange {
 
     /// Whether a file is the answer, and is looked for, or on its way.
     pub fn is_leaving(&self) -> bool {
+        if self.server().is_abandoned() {
+            return false;
+        }
         let state = self.connection().state.lock();
         self.is_served_by(&state)
             && state.exchange.is_some()

@@ -147,6 +147,34 @@ def test_processes_of_the_library(kind: str) -> None:
         assert server.finish() == (0, "hook\n", "")
 
 
+@pytest.mark.parametrize("kind", ["def", "async def"])
+@pytest.mark.parametrize("sync_handlers", ["io", "loop"])
+def test_a_child_may_run_a_loop_of_its_own(kind: str, sync_handlers: str) -> None:
+    source = (
+        APP
+        + f"""
+async def answer():
+    await asyncio.sleep(0)
+    return 7
+
+def child():
+    sys.exit(asyncio.run(answer()))
+
+{kind} fork(res, req):
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    res.end(str(process.exitcode))
+"""
+        + SERVE
+    )
+    with Program(source, repr({"sync_handlers": sync_handlers})) as server:
+        with server.listening().client() as client:
+            assert client.get("/fork").body == b"7"
+        server.signal(signal.SIGTERM)
+        assert server.finish() == (0, "hook\n", "")
+
+
 def test_an_application_of_the_parent_cannot_be_started_in_the_child() -> None:
     act = """
         try:

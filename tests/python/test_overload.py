@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ import pytest
 from client import Client
 from h2_client import H2Client
 from socketify import App
-from support import Gate, Program, until
+from support import Gate, Program, reset, until
 from tls_client import Certificates, TlsClient, genuine_hello
 
 pytestmark = pytest.mark.alone
@@ -272,6 +273,34 @@ def test_streams_that_were_given_up_are_bounded_while_their_handlers_run(serve: 
         until(lambda: requests(running) == 0, "all have ended")
         assert client.get("/").status == 200
     assert entered == 5
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_large_file_that_a_handler_passed_on_to_holds_no_place(
+    serve: Serve, tmp_path: Path, kind: str
+) -> None:
+    """The client goes while the file leaves: nobody is left who would end the request, and its place is free."""
+    (tmp_path / "large").write_bytes(bytes(16 << 20))
+
+    def passes(res: Any, req: Any) -> None:
+        req.set_yield(True)
+
+    async def passes_later(res: Any, req: Any) -> None:
+        await asyncio.sleep(0)
+        req.set_yield(True)
+
+    def configure(app: App) -> None:
+        app.get("/:name", passes if kind == "def" else passes_later).static("/", tmp_path)
+
+    running = serve(configure, max_connections=4, max_requests=4)
+    for _ in range(12):
+        with running.client(receive_buffer=4096) as client:
+            client.request("GET", "/large")
+            client.exactly(1000)
+            reset(client)
+    until(lambda: requests(running) == 0, "their places are free")
+    with running.client() as client:
+        assert client.get("/absent").status == 404
 
 
 def test_objects_that_are_kept_hold_no_place(serve: Serve) -> None:

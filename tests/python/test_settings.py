@@ -139,7 +139,8 @@ def test_the_former_name_of_the_server_header(serve: Any) -> None:
 
 
 def test_none_is_the_default() -> None:
-    App(**dict.fromkeys(BY_NAME.keys() - {"sync_handlers", "use_uvloop", "shutdown_timeout"}))
+    app = App(**dict.fromkeys(BY_NAME))
+    assert app.shutdown_timeout == 5.0
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------------
@@ -209,6 +210,16 @@ def test_the_command_line_goes_first(served: list[Settings], monkeypatch: pytest
     monkeypatch.setenv("SOCKETIFY_MAX_HEADERS", "10")
     assert cli.main(["main:run", "--max-headers", "20"]) == 0
     assert served[0].app_options == {"max_headers": 20}
+
+
+def test_where_to_listen_is_said_once(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A place on the command line leaves no place of the environment; and what Kubernetes sets is none."""
+    monkeypatch.setenv("SOCKETIFY_UDS", "/run/x.sock")
+    assert cli.main(["main:run", "--port", "8080"]) == 0
+    monkeypatch.setenv("SOCKETIFY_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.delenv("SOCKETIFY_UDS")
+    assert cli.main(["main:run"]) == 0
+    assert [(each.uds, each.port) for each in served] == [(None, 8080), (None, 8000)]
 
 
 @pytest.mark.parametrize(

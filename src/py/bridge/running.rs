@@ -196,7 +196,8 @@ impl PyApp {
         loop {
             self.run_jobs(py, &mut jobs.into_iter());
             let mut ran = false;
-            while self.poll(py) {
+            // A process forked in here has nothing more to run.
+            while !self.is_abandoned() && self.poll(py) {
                 ran = true;
             }
             jobs = more();

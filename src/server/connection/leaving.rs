@@ -38,6 +38,10 @@ impl Connection {
 
     /// The batch `token` closes.
     pub(crate) fn leave_batch(self: &Arc<Self>, token: u32) {
+        // In a process that was forked from this one the socket is the parent's.
+        if self.server.is_abandoned() {
+            return;
+        }
         let mut state = self.state.lock();
         if state.batch == token {
             state.batch = batch::NONE;
@@ -47,6 +51,10 @@ impl Connection {
 
     /// Ends a cork.
     pub(crate) fn uncork(self: &Arc<Self>) {
+        // In a process that was forked from this one the socket is the parent's.
+        if self.server.is_abandoned() {
+            return;
+        }
         let mut state = self.state.lock();
         state.corked = false;
         self.flush(state);
