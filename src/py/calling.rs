@@ -1,5 +1,6 @@
 //! How user code is called: in a context of its own, and so that the end of the interpreter cannot take the process along.
 
+use std::hint::black_box;
 use std::thread;
 
 use pyo3::ffi;
@@ -20,6 +21,18 @@ unsafe extern "C-unwind" {
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
 }
+
+type VectorcallDict = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *const *mut ffi::PyObject,
+    usize,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
+type Call = unsafe extern "C-unwind" fn(
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+    *mut ffi::PyObject,
+) -> *mut ffi::PyObject;
 
 /// The most arguments of [`call`].
 const MOST: usize = 6;
@@ -55,7 +68,8 @@ pub(crate) fn call<'py, const N: usize>(
     // SAFETY: the thread is attached, since there are bound references, which keep callable and arguments alive. `N` of
     // `places` behind the first are set. The result is a new reference, or null with an exception set.
     let result = unsafe {
-        let made = PyObject_VectorcallDict(
+        // Called by its address: an optimizer that sees PyO3's declaration of it as well takes that one's word for it.
+        let made = black_box(PyObject_VectorcallDict as VectorcallDict)(
             callable.as_ptr(),
             places.as_ptr().add(1),
             N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
@@ -76,7 +90,8 @@ pub(crate) fn call_with<'py>(
     #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
     // SAFETY: as above, with the arguments in a tuple.
     let result = unsafe {
-        let made = PyObject_Call(callable.as_ptr(), arguments.as_ptr(), std::ptr::null_mut());
+        let made =
+            black_box(PyObject_Call as Call)(callable.as_ptr(), arguments.as_ptr(), std::ptr::null_mut());
         Bound::from_owned_ptr_or_err(callable.py(), made)
     };
     std::mem::forget(hang);
