@@ -21,6 +21,9 @@ from socketify import App
 from support import until
 from tls_client import Certificates, TlsClient
 
+# Who is slow is told from who is not by parts of a second.
+pytestmark = pytest.mark.alone
+
 Serve = Callable[..., Any]
 
 #: Seconds between two bytes, and of patience: so many bytes come in time that silence is never found.
