@@ -431,8 +431,8 @@ app.run()
 """
 #: Seconds that a load lasts.
 LOAD = 3.0
-#: Bytes that the server may grow by meanwhile. Each client has several megabytes at most, of which the system holds most.
-GROWTH = 150 << 20
+#: Bytes that the server may grow by meanwhile: twice what the heads of requests in progress may take (`max_header_memory`).
+GROWTH = 256 << 20
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
