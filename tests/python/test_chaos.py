@@ -10,10 +10,10 @@ import pytest
 
 RUN = Path(__file__).parents[1] / "chaos" / "run.py"
 
-#: A fault, and what has to be said of it.
-FAULTS = {
+#: A fault, and what has to be said of it: one of several where it depends on who meets it first.
+FAULTS: dict[str, str | tuple[str, ...]] = {
     "wrong-id": "got:      X-Id: of-another",
-    "wrong-byte": "expected: b'",
+    "wrong-byte": ("expected: b'", " bytes to stream "),
     "lost-answer": "nothing for 4.0 s",
     "second-answer": "204",
     "leaked-connection": "descriptors {",
@@ -37,8 +37,6 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
         "3",
         "--seed",
         "0",
-        "--hang",
-        "4",
         "--calm",
         "4",
         *arguments,
@@ -51,8 +49,10 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_fault_of_the_server_is_found(fault: str) -> None:
     """The seed, what was expected and what came are printed, and the status is 1."""
-    done = chaos("--mutation", fault)
+    # Where nothing is to hang, a busy machine is not to be taken for a server that does.
+    done = chaos("--mutation", fault, "--hang", "4" if fault == "lost-answer" else "30")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "of seed 0: " in done.stderr
     assert "again: make chaos SEED=0" in done.stderr
-    assert FAULTS[fault] in done.stderr, done.stderr
+    words = FAULTS[fault]
+    assert any(word in done.stderr for word in ([words] if isinstance(words, str) else words)), done.stderr
