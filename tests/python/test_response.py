@@ -1778,7 +1778,7 @@ def test_half_closed_while_its_body_is_read_in_pieces(serve: Serve) -> None:
 
 @each_lane
 def test_half_closed_while_its_answer_waits_for_room(serve: Serve, lane: str) -> None:
-    """B-HT-20, A-RES-43: a client that has shut its side takes its answer at its pace, like any other."""
+    """B-HT-20: a client that has shut its side takes its answer at its pace, like any other."""
     body = bytes(range(256)) * 64_000
     began, aborted = threading.Event(), threading.Event()
 
