@@ -8,11 +8,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Awaitable
 from typing import Any
 
-__all__ = ["end_executor", "end_generators", "end_tasks"]
+__all__ = ["complete", "end_executor", "end_generators", "end_tasks"]
 
 _Loop = asyncio.AbstractEventLoop
+
+
+def complete(loop: _Loop, work: Awaitable[Any]) -> None:
+    """Runs a loop until ``work`` is done. A request to stop the loop does not end that: it was meant for the run before.
+
+    Args:
+        loop: The loop, which does not run.
+        work: What is waited for. What it raises is raised here.
+    """
+    future = asyncio.ensure_future(work, loop=loop)
+    while True:
+        try:
+            loop.run_until_complete(future)
+            return
+        except RuntimeError:
+            # asyncio says so by RuntimeError when the loop was stopped, and when it cannot run at all.
+            if future.done() or loop.is_closed() or loop.is_running():
+                raise
 
 
 def end_tasks(loop: _Loop, patience: float) -> None:
@@ -25,7 +44,7 @@ def end_tasks(loop: _Loop, patience: float) -> None:
     if tasks := asyncio.all_tasks(loop):
         for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.wait(tasks, timeout=patience))
+        complete(loop, asyncio.wait(tasks, timeout=patience))
 
 
 def end_generators(loop: _Loop, patience: float) -> None:
@@ -36,7 +55,7 @@ def end_generators(loop: _Loop, patience: float) -> None:
         patience: How many seconds they have.
     """
     with contextlib.suppress(asyncio.TimeoutError):
-        loop.run_until_complete(asyncio.wait_for(loop.shutdown_asyncgens(), patience))
+        complete(loop, asyncio.wait_for(loop.shutdown_asyncgens(), patience))
     if hasattr(loop, "_asyncgens_shutdown_called"):
         # Else those of the next run would be warned of.
         loop._asyncgens_shutdown_called = False
@@ -68,4 +87,4 @@ def end_executor(loop: _Loop, patience: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(ended.wait(), patience)
 
-    loop.run_until_complete(hear())
+    complete(loop, hear())

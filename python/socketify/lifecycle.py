@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .calls import Calls
-from .endings import end_executor, end_generators, end_tasks
+from .endings import complete, end_executor, end_generators, end_tasks
 from .foreign import Stay
 from .forks import leave_loop
 from .link import quiet
@@ -355,7 +355,7 @@ class Lifecycle(Calls):
 
         self._hook_task = self.loop.loop.create_task(call())
         try:
-            self.loop.run_until_complete(self._hook_task)
+            complete(self.loop.loop, self._hook_task)
         except asyncio.CancelledError:
             if self._signals < 2:
                 raise

@@ -30,6 +30,14 @@ def messages(caplog: pytest.LogCaptureFixture, level: int = logging.ERROR) -> li
     return [record.getMessage() for record in caplog.records if record.levelno == level]
 
 
+def logged(caplog: pytest.LogCaptureFixture, count: int, level: int = logging.ERROR) -> list[str]:
+    """Waits for that many messages, which come after the response; there are no more of them."""
+    until(lambda: len(messages(caplog, level)) >= count, f"{count} messages are logged")
+    found = messages(caplog, level)
+    assert len(found) == count
+    return found
+
+
 def fail_plain(res: Any, req: Any) -> None:
     raise Failure("oops")
 
@@ -73,8 +81,8 @@ def test_the_default_logs_a_traceback_and_answers_500(
             answer = client.get("/")
             assert (answer.status, answer.body) == (500, b"Internal Error")
         assert client.get("/fine").body == b"fine"
+    logged(caplog, 3)
     records = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert len(records) == 3
     for record in records:
         assert record.exc_info is not None
         assert isinstance(record.exc_info[1], Failure)
@@ -259,7 +267,7 @@ def test_a_failing_error_handler_gives_500(serve: Serve, caplog: Any, kind: str,
         for _ in range(3):
             answer = client.get("/")
             assert (answer.status, answer.body) == (500, b"Internal Error")
-    assert len(messages(caplog)) == 3
+    logged(caplog, 3)
     assert "in the error handler" in caplog.text
 
 
@@ -270,7 +278,7 @@ def test_an_error_handler_of_the_wrong_shape_gives_500(serve: Serve, caplog: Any
 
     with serve(configure).client() as client:
         assert client.get("/").status == 500
-    assert "TypeError" in caplog.text
+    until(lambda: "TypeError" in caplog.text, "the error is logged")
 
 
 def test_an_error_handler_that_does_not_answer(serve: Serve) -> None:
@@ -328,7 +336,7 @@ def test_trigger_error(serve: Serve, caplog: Any) -> None:
     running = serve(configure)
     with running.client() as client:
         assert client.get("/default").body == b"Internal Error"
-        assert messages(caplog) == ["Uncaught Exception: first", "Uncaught Exception: second"]
+        assert logged(caplog, 2) == ["Uncaught Exception: first", "Uncaught Exception: second"]
         running.app.set_error_handler(
             lambda error, res, req: (seen.append((str(error), res, req)), res and res.end("handled"))
         )
@@ -636,7 +644,7 @@ def test_an_error_in_for_each_header_is_logged(serve: Serve, caplog: Any) -> Non
 
     with serve(configure).client() as client:
         assert client.get("/").body == b"fine"
-    assert "in for_each_header" in caplog.text
+    until(lambda: "in for_each_header" in caplog.text, "the error is logged")
 
 
 def test_async_functions_are_refused_where_they_cannot_work(serve: Serve, caplog: Any) -> None:
@@ -658,8 +666,7 @@ def test_async_functions_are_refused_where_they_cannot_work(serve: Serve, caplog
     with serve(configure).client() as client:
         assert client.get("/").body == b"fine"
     assert called == []
-    errors = messages(caplog)
-    assert len(errors) == 3
+    errors = logged(caplog, 3)
     for name, message in zip(("cork", "on_writable", "for_each_header"), errors, strict=False):
         assert name in message
         assert "refused" in message
@@ -691,8 +698,7 @@ def test_a_handler_without_an_answer(serve: Serve, caplog: Any) -> None:
     silent[0].socket.settimeout(0.1)
     with pytest.raises(TimeoutError):
         silent[0].receive()
-    warnings = messages(caplog, logging.WARNING)
-    assert len(warnings) == 1
+    warnings = logged(caplog, 1, logging.WARNING)
     assert "/user/2" in warnings[0]
     for client in silent:
         client.close()

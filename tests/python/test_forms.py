@@ -803,7 +803,7 @@ def test_package_that_is_missing(serve: Serve, caplog: Any, monkeypatch: Any) ->
     with serve(configure).client() as client:
         assert post(client, field("a", "1") + END).status == 500
         assert shown(client, b"a=1", URLENCODED)["fields"] == [["a", "1"]]
-    assert "pip install 'socketify[multipart]'" in caplog.text
+    until(lambda: "pip install 'socketify[multipart]'" in caplog.text, "the error is logged")
 
 
 def test_nothing_is_imported_for_those_who_need_it_not() -> None:

@@ -1367,6 +1367,59 @@ def test_run_in_a_daemon_thread_while_main_ends() -> None:
             assert program.finish() == (0, "", "")
 
 
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_stop_that_comes_late_does_not_end_the_ends(loop: str) -> None:
+    """Something asks the loop to stop while the hook, tasks, generators and the executor end: each of them still does."""
+    source = """
+    app = App(use_uvloop=UVLOOP)
+    closed = threading.Event()
+
+    def stop():
+        asyncio.get_running_loop().stop()
+
+    async def generate():
+        try:
+            yield
+        finally:
+            stop()
+            await asyncio.sleep(0.01)
+            print("generator")
+            closed.set()
+
+    async def work():
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            stop()
+            await asyncio.sleep(0.01)
+            print("task")
+
+    @app.on_start
+    async def start():
+        app.generator = generate()
+        await anext(app.generator)
+        app.task = asyncio.create_task(work())
+        asyncio.get_running_loop().call_later(0.05, app.close)
+        asyncio.get_running_loop().call_later(0.05, stop)
+
+    @app.on_shutdown
+    async def shutdown():
+        # uvloop does not show its executor, so nobody waits for that one.
+        if not UVLOOP:
+            asyncio.get_running_loop().run_in_executor(None, lambda: (closed.wait(), print("executor")))
+        stop()
+        await asyncio.sleep(0.01)
+        print("hook")
+
+    app.listen({"host": "127.0.0.1"})
+    app.run()
+    print("end")
+    """.replace("UVLOOP", str(loop == "uvloop"))
+    executor = "executor\n" if loop == "asyncio" else ""
+    with Program(source) as program:
+        assert program.finish() == (0, f"hook\ntask\ngenerator\n{executor}end\n", "")
+
+
 @pytest.mark.alone
 def test_start_up_is_quick() -> None:
     """Design.md 5: import to first answer. The bound is loose, for the machine may be busy; `make bench` measures."""

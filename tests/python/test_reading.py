@@ -228,6 +228,7 @@ def test_http_error_of_the_server_is_logged(serve: Serve, caplog: Any) -> None:
     with serve(site(handler)).client() as client:
         answer = client.get()
         assert (answer.status, answer.body) == (503, b"Service Unavailable")
+    until(lambda: caplog.records, "the error is logged")
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 

@@ -216,7 +216,7 @@ def test_piece_that_is_none(serve: Serve, caplog: Any, piece: Any) -> None:
 
     with serve(site(handler)).client() as client:
         assert client.get().status == 500
-    assert "made of str or bytes" in caplog.text
+    until(lambda: "made of str or bytes" in caplog.text, "the error is logged")
 
 
 @pytest.mark.parametrize("way", ["waits", "writes"])

@@ -303,7 +303,7 @@ def test_on_writable_that_fails_or_is_async(serve: Any, caplog: Any) -> None:
         client.request()
         assert read_slowly(client) == PATTERN
     assert called.is_set()
-    assert "not now" in caplog.text
+    until(lambda: "not now" in caplog.text, "the error is logged")
 
 
 # ---- send_chunk and drain -----------------------------------------------------------------------------------------------

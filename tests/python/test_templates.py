@@ -15,6 +15,7 @@ from lanes import each_lane, on, options
 from socketify import App
 from socketify.templates import Jinja2Template, MakoTemplate
 from socketify.testing import TestServer
+from support import until
 
 FILES = {
     "base.html": "<title>{{ title }}</title>{% block body %}{% endblock %}",
@@ -133,7 +134,7 @@ def test_what_fails_reaches_the_error_handler(
     engine = Jinja2Template(directory) if kind == "html" else MakoTemplate(directory)
     answer = page(engine, f"{template}.{kind}", zero=0)
     assert (answer.status, answer.text) == (500, "Internal Error")
-    assert "Uncaught Exception" in caplog.text
+    until(lambda: "Uncaught Exception" in caplog.text, "the error is logged")
 
 
 def test_templates_that_await(directory: Path) -> None:

@@ -594,7 +594,7 @@ def test_an_upgrade_callback_that_raises(serve: Serve, lane: str, caplog: pytest
         answer = client.send(handshake()).answer()
         assert (answer.status, answer.body) == (500, b"Internal Error")
         assert works(client.open())
-    assert "LookupError" in caplog.text
+    until(lambda: "LookupError" in caplog.text, "the error is logged")
 
 
 @pytest.mark.parametrize("lane", [THREAD, LOOP, TASK])

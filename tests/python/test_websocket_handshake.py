@@ -435,7 +435,7 @@ def test_an_upgrade_that_fails_is_500(serve: Serve, caplog: pytest.LogCaptureFix
 
     with serve(lambda app: app.ws("/", {"upgrade": upgrade})).client() as client:
         assert ask(client, handshake()).status == 500
-    assert "not today" in caplog.text
+    until(lambda: "not today" in caplog.text, "the error is logged")
 
 
 @pytest.mark.parametrize("key", [None, "", b"", "short", 7])
