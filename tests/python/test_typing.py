@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +42,33 @@ def test_the_program_runs() -> None:
 def test_the_package_says_that_it_is_typed() -> None:
     """PEP 561."""
     assert (Path(socketify.__file__).parent / "py.typed").is_file()
+
+
+def surface() -> dict[str, set[str]]:
+    """The names that programs may import, by module."""
+    source = ast.parse((ROOT / "tests/typing/surface.py").read_text())
+    imports = [node for node in ast.walk(source) if isinstance(node, ast.ImportFrom)]
+    return {
+        node.module: {name.name for name in node.names}
+        for node in imports
+        if node.module is not None and node.module != "__future__"
+    }
+
+
+def test_every_public_name_can_be_imported() -> None:
+    listed = surface()
+    assert len(listed) == 24
+    for module, names in listed.items():
+        found = importlib.import_module(module)
+        assert [name for name in sorted(names) if not hasattr(found, name)] == [], module
+    assert listed["socketify"] == set(socketify.__all__)
+
+
+def test_the_original_module_is_there_without_an_import_of_its_own() -> None:
+    """A-EXP-22: programs say ``socketify.socketify.App`` after ``import socketify``."""
+    program = "import socketify; print(socketify.socketify.AppRequest is socketify.Request)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
 
 
 def test_types_for_handlers_of_ones_own() -> None:
