@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ._core import __version__
-from .cross_origin import CORS
+from .cors import CORS
 from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, HTTPError, UnsupportedMediaType
 from .socketify import (
     ASGI,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from .activation import systemd_sockets
     from .events import EventStream, ServerSentEvent
     from .forms import Form, FormReader, MultiMapping, UploadedFile
-    from .parts import Multipart, Part
+    from .multipart import Multipart, Part
     from .request_ids import RequestIdFilter, get_request_id, request_id
 
 __all__ = [
@@ -110,8 +110,8 @@ _LATE = {
     "Form": "forms",
     "FormReader": "forms",
     "MultiMapping": "forms",
-    "Multipart": "parts",
-    "Part": "parts",
+    "Multipart": "multipart",
+    "Part": "multipart",
     "RequestIdFilter": "request_ids",
     "ServerSentEvent": "events",
     "UploadedFile": "forms",

@@ -14,8 +14,8 @@ from .app import App
 from .events import EventStream
 from .forms import FormReader
 from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
+from .multipart import Multipart
 from .options import AppOptions, OpCode, SendStatus
-from .parts import Multipart
 
 __all__ = [
     "DEFAULTS",

@@ -278,7 +278,7 @@ class App(Lifecycle, ServerNames, Routes):
         Raises:
             ValueError: Something is not valid; or credentials are to go to all origins.
         """
-        from .cross_origin import CORS
+        from .cors import CORS
 
         CORS(
             origins,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from .errors import logger
+from .error_log import logger
 from .status_codes import status_codes
 
 if TYPE_CHECKING:

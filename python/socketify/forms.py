@@ -9,10 +9,11 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
+from .content_type import known_charset, media_type, named_charset
 from .exceptions import BadRequest, UnsupportedMediaType
-from .limits import Limits
-from .parts import Multipart, Part
-from .reading import known_charset, media_type, named_charset, read_body
+from .form_limits import Limits
+from .multipart import Multipart, Part
+from .strict_bodies import read_body
 from .urlencoded import STEP, decode_fields
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class UploadedFile:
 
     Attributes:
         name: Name of the field.
-        filename: Name of the file, safe to use in a folder of yours; see :class:`~socketify.parts.Part`.
+        filename: Name of the file, safe to use in a folder of yours; see :class:`~socketify.multipart.Part`.
         raw_filename: The name as the client sent it.
         content_type: The type that the client claims, in lower case without parameters; ``""`` for none.
         headers: The part's headers by lower case name.
@@ -184,7 +185,7 @@ class FormReader:
         request: The request.
         response: Its response.
         encoding: Encoding of fields for which the client names none. Default UTF-8.
-        limits: As for :class:`~socketify.limits.Limits`.
+        limits: As for :class:`~socketify.form_limits.Limits`.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .errors import qualified_name
+from .error_log import qualified_name
 from .handlers import is_async, warn_if_swapped
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .cross_origin import cover
+from .cors import cover
 from .handlers import is_async
 from .middleware import middleware
 

@@ -11,7 +11,7 @@ from ._core import FormParser
 from .exceptions import ContentTooLarge
 
 if TYPE_CHECKING:
-    from .limits import Limits
+    from .form_limits import Limits
 
 __all__ = ["STEP", "decode_fields", "is_text"]
 

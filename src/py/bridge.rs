@@ -311,7 +311,7 @@ impl PyApp {
     /// Logs an exception of a callback that has nobody else to tell.
     pub(crate) fn log_callback(py: Python<'_>, what: &str, error: &PyErr, callable: &Bound<'_, PyAny>) {
         let value = error.clone_ref(py).into_value(py);
-        let logged = Self::helper(py, "errors", "log_callback")
+        let logged = Self::helper(py, "error_log", "log_callback")
             .and_then(|log| call_with(&log, &(what, value, callable).into_pyobject(py)?));
         if let Err(error) = logged {
             error.write_unraisable(py, Some(callable));

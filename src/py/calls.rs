@@ -212,7 +212,7 @@ impl PyApp {
         match result {
             // Nobody is left to answer, so what fails there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
-                let logged = Self::helper(py, "errors", "logged")
+                let logged = Self::helper(py, "error_log", "logged")
                     .and_then(|logged| logged.call1((value, what, callable)));
                 match logged {
                     Ok(value) => self.take_returned(py, exchange, &value, response, None),
@@ -280,7 +280,7 @@ impl PyApp {
             return;
         }
         let path = crate::py::convert::text(py, exchange.path());
-        let logged = Self::helper(py, "errors", "log_silent").and_then(|log| call(&log, [&path]));
+        let logged = Self::helper(py, "error_log", "log_silent").and_then(|log| call(&log, [&path]));
         if let Err(error) = logged {
             error.write_unraisable(py, None);
         }

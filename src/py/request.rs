@@ -112,7 +112,7 @@ impl Request {
         let py = slf.py();
         let app = PyApp::of(&slf.get().exchange);
         if app.is_some_and(|app| app.is_coroutine(py, &handler.clone().unbind())) {
-            PyApp::helper(py, "errors", "log_async_refused")?.call1(("for_each_header", handler))?;
+            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("for_each_header", handler))?;
             return Ok(slf);
         }
         for (name, value) in slf.get().exchange.headers() {
@@ -186,22 +186,22 @@ impl Request {
     // ---- body ---------------------------------------------------------------------------------------------------
 
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(py, "reading", "read_body")?.call1((self.answer(),))
+        PyApp::helper(py, "strict_bodies", "read_body")?.call1((self.answer(),))
     }
 
     #[pyo3(signature = (encoding = None))]
     fn text<'py>(slf: &Bound<'py, Self>, encoding: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "reading", "read_text")?.call1((slf, slf.get().answer(), encoding))
+        PyApp::helper(slf.py(), "strict_bodies", "read_text")?.call1((slf, slf.get().answer(), encoding))
     }
 
     #[pyo3(signature = (**limits))]
     fn json<'py>(&self, py: Python<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = PyApp::of(&self.exchange).map(|app| app.serializer(py));
-        PyApp::helper(py, "reading", "read_json")?.call((self.answer(), serializer), limits)
+        PyApp::helper(py, "strict_bodies", "read_json")?.call((self.answer(), serializer), limits)
     }
 
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(py, "reading", "read_stream")?.call1((self.answer(),))
+        PyApp::helper(py, "strict_bodies", "read_stream")?.call1((self.answer(),))
     }
 
     #[pyo3(signature = (**limits))]
@@ -214,7 +214,7 @@ impl Request {
         slf: &Bound<'py, Self>,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "parts", "multipart")?.call((slf, slf.get().answer()), limits)
+        PyApp::helper(slf.py(), "multipart", "multipart")?.call((slf, slf.get().answer()), limits)
     }
 
     fn preserve(slf: Bound<'_, Self>) -> Bound<'_, Self> {

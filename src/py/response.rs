@@ -461,7 +461,7 @@ impl Response {
             return Ok(slf);
         }
         if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
-            PyApp::helper(py, "errors", "log_async_refused")?.call1(("cork", callback))?;
+            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("cork", callback))?;
             return Ok(slf);
         }
         let outermost = this.exchange.cork();
@@ -623,7 +623,7 @@ impl Response {
         let (this, py) = (slf.get(), slf.py());
         let app = this.python()?;
         if app.is_coroutine(py, &handler.clone().unbind()) {
-            PyApp::helper(py, "errors", "log_async_refused")?.call1(("on_writable", handler))?;
+            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("on_writable", handler))?;
             return Ok(slf);
         }
         if let (Some(callback), Some(listeners)) =
@@ -731,13 +731,13 @@ impl Response {
 
     #[pyo3(signature = (encoding = "utf-8"))]
     fn get_text<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "bodies", "get_text")?.call1((slf, encoding))
+        PyApp::helper(slf.py(), "lenient_bodies", "get_text")?.call1((slf, encoding))
     }
 
     #[pyo3(signature = (**limits))]
     fn get_json<'py>(slf: Slf<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = slf.get().python()?.serializer(slf.py());
-        PyApp::helper(slf.py(), "bodies", "get_json")?.call((slf, serializer), limits)
+        PyApp::helper(slf.py(), "lenient_bodies", "get_json")?.call((slf, serializer), limits)
     }
 
     #[pyo3(signature = (encoding = "utf-8", **limits))]
@@ -746,7 +746,7 @@ impl Response {
         encoding: &str,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "bodies", "get_form_urlencoded")?.call((slf, encoding), limits)
+        PyApp::helper(slf.py(), "lenient_bodies", "get_form_urlencoded")?.call((slf, encoding), limits)
     }
 
     // ---- others -------------------------------------------------------------------------------------------------

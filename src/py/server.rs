@@ -579,7 +579,7 @@ impl Server {
         if let Some(writer) = writer
             && !py.detach(|| writer.finish())
         {
-            let logged = PyApp::helper(py, "errors", "log_unwritten").and_then(|log| log.call0());
+            let logged = PyApp::helper(py, "error_log", "log_unwritten").and_then(|log| log.call0());
             if let Err(error) = logged {
                 error.write_unraisable(py, None);
             }

@@ -202,7 +202,7 @@ impl PyApp {
 
 fn report(py: Python<'_>, error: &PyErr, callable: &Py<PyAny>) {
     let value = error.clone_ref(py).into_value(py);
-    let logged = PyApp::helper(py, "errors", "log_event")
+    let logged = PyApp::helper(py, "error_log", "log_event")
         .and_then(|log| call(&log, [value.bind(py).as_any(), callable.bind(py)]).map(drop));
     if let Err(error) = logged {
         error.write_unraisable(py, None);

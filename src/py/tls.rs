@@ -137,7 +137,7 @@ impl PyApp {
             let _scope = self.scope(py)?;
             let value = call(callable, [PyString::new(py, asked.name()).as_any()])?;
             if value.hasattr(pyo3::intern!(py, "__await__"))? {
-                let logged = Self::helper(py, "errors", "logged")?;
+                let logged = Self::helper(py, "error_log", "logged")?;
                 let awaitable = logged.call1((value, "missing_server_name", callable))?;
                 self.hooks.spawn.bind(py).call1((awaitable, py.None()))?;
             }

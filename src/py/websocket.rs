@@ -211,7 +211,7 @@ impl WebSocket {
     fn cork<'py>(slf: Slf<'py>, callback: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let (this, py) = (slf.get(), slf.py());
         if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
-            PyApp::helper(py, "errors", "log_async_refused")?.call1(("cork", callback))?;
+            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("cork", callback))?;
             return Ok(slf);
         }
         let batch = open_batch();
@@ -312,7 +312,7 @@ impl WebSocket {
     fn for_each_topic<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let (this, py) = (slf.get(), slf.py());
         if this.python()?.is_coroutine(py, &handler.clone().unbind()) {
-            PyApp::helper(py, "errors", "log_async_refused")?.call1(("for_each_topic", handler))?;
+            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("for_each_topic", handler))?;
             return Ok(slf);
         }
         for name in this.get_topics(py) {

@@ -18,9 +18,9 @@ import pytest
 
 from socketify import ContentTooLarge, HTTPError
 from socketify.cookies import get_cookie, get_cookies
-from socketify.limits import Limits
-from socketify.parts import Multipart
-from socketify.reading import decode
+from socketify.form_limits import Limits
+from socketify.multipart import Multipart
+from socketify.strict_bodies import decode
 from socketify.urlencoded import decode_fields, is_text
 from support import Program
 

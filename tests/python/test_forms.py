@@ -22,7 +22,7 @@ import pytest
 
 from client import Client
 from socketify import App, ClientDisconnected, ContentTooLarge, HTTPError, UploadedFile
-from socketify.parts import safe_filename
+from socketify.multipart import safe_filename
 from support import until
 
 Serve = Callable[..., Any]
@@ -142,7 +142,7 @@ def test_boundary_split_at_every_byte(serve: Serve) -> None:
 @pytest.mark.parametrize("step", [1, 2, 3, 7])
 def test_parser_is_fed_any_pieces(step: int) -> None:
     """The same without a network, where each piece is known to come alone."""
-    from socketify.parts import Multipart
+    from socketify.multipart import Multipart
 
     tricky = b"\r\n--fronti\r\n--frontie\r\r\n-\r\n--\r\n\r\n--frontie--"
     body = field("a", "1") + upload("f", "x", tricky) + upload("g", "y", b"") + END
@@ -811,7 +811,8 @@ def test_nothing_is_imported_for_those_who_need_it_not() -> None:
 
     source = """
     import socketify
-    say(",".join(name for name in ("multipart", "socketify.forms", "socketify.parts", "tempfile") if name in sys.modules))
+    late = ("multipart", "socketify.forms", "socketify.multipart", "tempfile")
+    say(",".join(name for name in late if name in sys.modules))
     socketify.Form, socketify.Part, socketify.EventStream
     """
     with Program(source) as program:

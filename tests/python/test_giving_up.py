@@ -15,7 +15,7 @@ import pytest
 
 from client import Client
 from socketify import App
-from socketify.reading import BodyReader
+from socketify.strict_bodies import BodyReader
 from socketify.testing import AsyncTestServer, TestServer
 
 Serve = Callable[..., Any]

@@ -1,6 +1,6 @@
-"""The body of a request, read to its end and understood.
+"""The body of a request, with None where it cannot be had: ``Response.get_text``, ``get_json`` and ``get_form_urlencoded``.
 
-``Response.get_text``, ``Response.get_json`` and ``Response.get_form_urlencoded`` end up here.
+``strict_bodies`` has the methods of ``Request``, which raise instead.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import ContentTooLarge
-from .limits import Limits
-from .reading import MAX_JSON_SIZE, check_size, decode, json_text
+from .form_limits import Limits
+from .strict_bodies import MAX_JSON_SIZE, check_size, decode, json_text
 from .urlencoded import decode_fields, is_text
 
 if TYPE_CHECKING:

@@ -16,9 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
+from .content_type import charset, media_type
 from .exceptions import BadRequest, ContentTooLarge, UnsupportedMediaType
-from .limits import Limits
-from .reading import BodyReader, charset, media_type
+from .form_limits import Limits
+from .strict_bodies import BodyReader
 from .urlencoded import STEP
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def multipart(request: Request, response: Response, **limits: Any) -> Multipart:
     Args:
         request: The request.
         response: Its response.
-        limits: As for :class:`~socketify.limits.Limits`.
+        limits: As for :class:`~socketify.form_limits.Limits`.
 
     Raises:
         ValueError: A limit is no whole number from 0. Others as for :class:`Multipart`.
@@ -68,7 +69,7 @@ class Multipart(AsyncIterator["Part"]):
     Args:
         request: The request.
         response: Its response.
-        limits: As for :class:`~socketify.limits.Limits`.
+        limits: As for :class:`~socketify.form_limits.Limits`.
 
     Raises:
         UnsupportedMediaType: The body is of another type.

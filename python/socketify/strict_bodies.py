@@ -1,17 +1,17 @@
-"""The body of a request for those who would rather get an exception than None: what ``Request.json`` and its like give.
+"""The body of a request, with an exception where it cannot be had: ``Request.body``, ``text``, ``json`` and ``stream``.
 
-``bodies`` has the forms that the API always had, which give None.
+``lenient_bodies`` has the methods of ``Response``, which give None instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
-import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, UnsupportedMediaType
+from .content_type import charset
+from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge
 
 if TYPE_CHECKING:
     from ._core import Request, Response
@@ -20,13 +20,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_JSON_SIZE",
     "BodyReader",
-    "charset",
     "check_size",
     "decode",
     "json_text",
-    "known_charset",
-    "media_type",
-    "named_charset",
     "read_body",
     "read_json",
     "read_stream",
@@ -37,15 +33,6 @@ __all__ = [
 MAX_JSON_SIZE = 8 * 1024 * 1024
 #: Bytes of a body that are decoded in one go: some milliseconds in the slowest encoding.
 _DECODED_AT_ONCE = 256 * 1024
-#: A longer Content-Type is nobody's, and would take long to look through.
-_LONGEST_TYPE = 1024
-_PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*)')
-#: Python's names of the encodings that the WHATWG Encoding Standard has; others would let a client run codecs that
-#: nobody sends text in, some of which take quadratic time.
-_ENCODINGS = re.compile(
-    r"ascii|utf-8|utf-8-sig|utf-16(-[bl]e)?|iso8859-\d+|cp125\d|cp866|cp874|koi8-[ru]|mac-(roman|cyrillic)|gbk|gb2312"
-    r"|gb18030|big5|euc_jp|iso2022_jp|shift_jis|euc_kr"
-)
 
 
 async def read_body(response: Response) -> bytes:
@@ -197,55 +184,6 @@ class BodyReader(AsyncIterator[bytes]):
             if data:
                 return data
         return b""
-
-
-def media_type(value: str | None) -> tuple[str, dict[str, str]]:
-    """Takes a ``Content-Type`` apart (RFC 9110 section 8.3.1).
-
-    Args:
-        value: The header's value, if there is one.
-
-    Returns:
-        The type in lower case, ``""`` for what is none; and its parameters by lower case name.
-    """
-    if value is None or len(value) > _LONGEST_TYPE:
-        return "", {}
-    name, _, _ = value.partition(";")
-    found: dict[str, str] = {}
-    for key, text in _PARAMETER.findall(value, len(name)):
-        if text.startswith('"'):
-            text = re.sub(r"\\(.)", r"\1", text[1:-1])
-        found.setdefault(key.lower(), text)
-    return name.strip().lower(), found
-
-
-def charset(content_type: str | None) -> str:
-    """Gives the encoding that a ``Content-Type`` names, UTF-8 where it names none.
-
-    Raises:
-        UnsupportedMediaType: It is no encoding that text on the web is in.
-    """
-    return known_charset(named_charset(content_type) or "utf-8")
-
-
-def named_charset(content_type: str | None) -> str | None:
-    """Gives the ``charset`` of a ``Content-Type`` as it is; None where it names none."""
-    return media_type(content_type)[1].get("charset") or None
-
-
-def known_charset(named: str) -> str:
-    """Gives Python's name of a charset.
-
-    Raises:
-        UnsupportedMediaType: It is no encoding that text on the web is in.
-    """
-    try:
-        known = codecs.lookup(named).name
-    except (LookupError, ValueError):
-        known = ""
-    if not _ENCODINGS.fullmatch(known):
-        raise UnsupportedMediaType(f"{named[:40]!r} is not a known charset")
-    return known
 
 
 async def decode(body: bytes, encoding: str) -> str:
