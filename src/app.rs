@@ -103,7 +103,7 @@ impl Constant {
         let mut coded = Vec::new();
         if let Some(settings) = compression
             && !head.take_identity()
-            && body.len() >= settings.minimum
+            && body.len() >= settings.minimum_size
             && head.may_encode(settings, &body)
         {
             head.vary_on_encoding();

@@ -27,7 +27,7 @@ fn chosen(value: &str) -> Option<&'static str> {
 fn settings(types: &[&str]) -> Compression {
     Compression {
         offers: offers().to_vec(),
-        minimum: 10,
+        minimum_size: 10,
         types: types.iter().map(|text| TypePattern::parse(text).unwrap()).collect(),
     }
 }

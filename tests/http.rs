@@ -10,7 +10,7 @@ use socketify::http::head::{
 use socketify::http::response::{BodyKind, HeadError, Known, LineBreaker, RequestInfo, ResponseHead};
 use socketify::http::{date, query, status};
 
-const LIMITS: HeadLimits = HeadLimits { max_bytes: 16 * 1024, max_headers: 100 };
+const LIMITS: HeadLimits = HeadLimits { max_header_bytes: 16 * 1024, max_headers: 100 };
 
 fn accepted(input: &str) -> Head {
     match parse(input.as_bytes(), &LIMITS) {
@@ -416,7 +416,7 @@ mod request_head {
     #[test]
     fn limits() {
         let input = b"GET / HTTP/1.1\r\nHost: h\r\nA: b\r\n\r\n";
-        let limits = |max_bytes, max_headers| HeadLimits { max_bytes, max_headers };
+        let limits = |max_header_bytes, max_headers| HeadLimits { max_header_bytes, max_headers };
         assert!(parse(input, &limits(input.len(), 2)).unwrap().is_some());
         let max = input.len() - 1;
         assert_eq!(parse(input, &limits(max, 2)), Err(Refusal::TooManyBytes { max }));

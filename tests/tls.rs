@@ -44,8 +44,8 @@ impl Place {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
         Settings {
-            key: Some(self.write(&format!("{name}.key"), &key.serialize_pem())),
-            certificate: Some(self.write(&format!("{name}.pem"), &certificate.pem())),
+            key_file_name: Some(self.write(&format!("{name}.key"), &key.serialize_pem())),
+            cert_file_name: Some(self.write(&format!("{name}.pem"), &certificate.pem())),
             ..Settings::default()
         }
     }
@@ -88,8 +88,8 @@ fn keys_of_every_kind_and_form() {
         let key = KeyPair::generate_for(algorithm).unwrap();
         let certificate = CertificateParams::new(["x.test".to_owned()]).unwrap().self_signed(&key).unwrap();
         let settings = Settings {
-            key: Some(place.write(&format!("{name}.key"), &key.serialize_pem())),
-            certificate: Some(place.write(&format!("{name}.pem"), &certificate.pem())),
+            key_file_name: Some(place.write(&format!("{name}.key"), &key.serialize_pem())),
+            cert_file_name: Some(place.write(&format!("{name}.pem"), &certificate.pem())),
             ..Settings::default()
         };
         settings.load().unwrap();
@@ -131,8 +131,8 @@ fn keys_as_openssl_writes_them() {
             let file = format!("{kind}-{name}.key");
             place.openssl(&format!("{command} -out {file}"));
             let mut settings = Settings {
-                key: Some(place.path(&file)),
-                certificate: Some(place.path(&format!("{kind}.pem"))),
+                key_file_name: Some(place.path(&file)),
+                cert_file_name: Some(place.path(&format!("{kind}.pem"))),
                 passphrase: Some(passphrase("1234")),
                 ..Settings::default()
             };
@@ -163,8 +163,8 @@ fn keys_of_old_openssl() {
             "pkcs8 -topk8 -v1 {scheme} -passout pass:1234 -in ec.key -out old.key {providers}"
         ));
         let mut settings = Settings {
-            key: Some(place.path("old.key")),
-            certificate: Some(place.path("ec.pem")),
+            key_file_name: Some(place.path("old.key")),
+            cert_file_name: Some(place.path("ec.pem")),
             passphrase: Some(passphrase("1234")),
             ..Settings::default()
         };
@@ -174,8 +174,8 @@ fn keys_of_old_openssl() {
     }
     place.openssl("pkcs8 -topk8 -v1 PBE-SHA1-3DES -passout pass:1234 -in ec.key -out pkcs12.key");
     let settings = Settings {
-        key: Some(place.path("pkcs12.key")),
-        certificate: Some(place.path("ec.pem")),
+        key_file_name: Some(place.path("pkcs12.key")),
+        cert_file_name: Some(place.path("ec.pem")),
         passphrase: Some(passphrase("1234")),
         ..Settings::default()
     };
@@ -189,8 +189,8 @@ fn a_certificate_of_version_1_serves() {
     place.openssl("req -new -key ec.key -subj /CN=x.test -out ec.csr");
     place.openssl("x509 -req -in ec.csr -signkey ec.key -days 2 -out ec.pem");
     let settings = Settings {
-        key: Some(place.path("ec.key")),
-        certificate: Some(place.path("ec.pem")),
+        key_file_name: Some(place.path("ec.key")),
+        cert_file_name: Some(place.path("ec.pem")),
         ..Settings::default()
     };
     settings.load().unwrap();
@@ -201,37 +201,37 @@ fn every_wrong_file_is_named_with_its_reason() {
     let place = Place::new("wrong");
     let good = place.pair("good.test");
     let other = place.pair("other.test");
-    let (good_key, good_pem) = (good.key.clone().unwrap(), good.certificate.clone().unwrap());
+    let (good_key, good_pem) = (good.key_file_name.clone().unwrap(), good.cert_file_name.clone().unwrap());
     let (missing, text) = (place.path("missing.pem"), place.write("text.pem", "hello"));
     let broken = place.write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let cut = place.write("cut.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n");
 
-    let key = |path: &Path| Settings { key: Some(path.into()), ..good.clone() };
+    let key = |path: &Path| Settings { key_file_name: Some(path.into()), ..good.clone() };
     assert_says(&key(&missing), &missing, &["key_file_name", "cannot be read", "No such file"]);
     assert_says(&key(&place.0), &place.0, &["cannot be read", "Is a directory"]);
     assert_says(&key(&text), &text, &["has no private key", "no PEM section"]);
     assert_says(&key(&good_pem), &good_pem, &["has no private key", "CERTIFICATE"]);
-    let other_key = other.key.clone().unwrap();
+    let other_key = other.key_file_name.clone().unwrap();
     assert_says(&key(&other_key), &other_key, &["does not match", &named(&good_pem)]);
 
-    let certificate = |path: &Path| Settings { certificate: Some(path.into()), ..good.clone() };
+    let certificate = |path: &Path| Settings { cert_file_name: Some(path.into()), ..good.clone() };
     assert_says(&certificate(&missing), &missing, &["cert_file_name", "No such file"]);
     assert_says(&certificate(&text), &text, &["has no certificate", "no PEM section"]);
     assert_says(&certificate(&good_key), &good_key, &["has no certificate", "PRIVATE KEY"]);
     assert_says(&certificate(&broken), &broken, &["number 1 is malformed"]);
     assert_says(&certificate(&cut), &cut, &["not PEM", "-----END CERTIFICATE----- is missing"]);
 
-    let authorities = |path: &Path| Settings { authorities: Some(path.into()), ..good.clone() };
+    let authorities = |path: &Path| Settings { ca_file_name: Some(path.into()), ..good.clone() };
     assert_says(&authorities(&missing), &missing, &["ca_file_name", "No such file"]);
     assert_says(&authorities(&good_key), &good_key, &["has no certificate"]);
 
-    let parameters = |path: &Path| Settings { dh_params: Some(path.into()), ..good.clone() };
+    let parameters = |path: &Path| Settings { dh_params_file_name: Some(path.into()), ..good.clone() };
     assert_says(&parameters(&missing), &missing, &["dh_params_file_name", "No such file"]);
     assert_says(&parameters(&good_pem), &good_pem, &["no Diffie-Hellman parameters", "CERTIFICATE"]);
 
-    let alone = Settings { certificate: None, ..good.clone() };
+    let alone = Settings { cert_file_name: None, ..good.clone() };
     assert_says(&alone, &good_key, &["without cert_file_name"]);
-    let alone = Settings { key: None, ..good.clone() };
+    let alone = Settings { key_file_name: None, ..good.clone() };
     assert_says(&alone, &good_pem, &["without key_file_name"]);
 }
 
@@ -242,15 +242,15 @@ fn keys_that_tls_does_not_use() {
     place.openssl("req -x509 -key weak.key -subj /CN=x.test -days 2 -out weak.pem");
     let weak = place.path("weak.key");
     let settings = Settings {
-        key: Some(weak.clone()),
-        certificate: Some(place.path("weak.pem")),
+        key_file_name: Some(weak.clone()),
+        cert_file_name: Some(place.path("weak.pem")),
         ..Settings::default()
     };
     assert_says(&settings, &weak, &["not supported", "RSA of 2048 to 8192 bits"]);
     let dsa =
         place.write("dsa.key", "-----BEGIN DSA PRIVATE KEY-----\nMAA=\n-----END DSA PRIVATE KEY-----\n");
     assert_says(
-        &Settings { key: Some(dsa.clone()), ..settings },
+        &Settings { key_file_name: Some(dsa.clone()), ..settings },
         &dsa,
         &["not supported", "DSA PRIVATE KEY"],
     );
@@ -274,7 +274,7 @@ fn options_are_checked() {
     );
     assert!("1.1".parse::<MinVersion>().unwrap_err().to_string().contains("'1.2' or '1.3', not \"1.1\""));
 
-    let ciphers = |list: &str| Settings { ciphers: Some(list.into()), ..good.clone() };
+    let ciphers = |list: &str| Settings { ssl_ciphers: Some(list.into()), ..good.clone() };
     assert!(error(&ciphers("ECDHE-RSA-AES128-GCM-SHA256:NONSENSE")).contains("no cipher \"NONSENSE\""));
     let config = ciphers("ECDHE-ECDSA-AES128-GCM-SHA256").load().unwrap();
     assert!(config.ignore_client_order);
@@ -302,9 +302,9 @@ fn remarks_are_no_errors() {
     let mut params = CertificateParams::new(["old.test".to_owned()]).unwrap();
     params.not_before = rcgen::date_time_ymd(2001, 1, 1);
     params.not_after = rcgen::date_time_ymd(2002, 1, 1);
-    settings.key = Some(place.write("old.key", &key.serialize_pem()));
-    settings.certificate = Some(place.write("old.pem", &params.self_signed(&key).unwrap().pem()));
-    settings.dh_params =
+    settings.key_file_name = Some(place.write("old.key", &key.serialize_pem()));
+    settings.cert_file_name = Some(place.write("old.pem", &params.self_signed(&key).unwrap().pem()));
+    settings.dh_params_file_name =
         Some(place.write("dh.pem", "-----BEGIN DH PARAMETERS-----\nMAA=\n-----END DH PARAMETERS-----\n"));
     let certificates = Certificates::new(settings).unwrap();
     let remarks = certificates.take_remarks();
@@ -356,7 +356,7 @@ fn a_name_with_settings_alone_has_the_default_certificate() {
     let default = place.pair("default.test");
     let certificates = Certificates::new(default.clone()).unwrap();
     let own = Settings {
-        authorities: default.certificate,
+        ca_file_name: default.cert_file_name,
         client_cert: Some(ClientCert::Required),
         ..Settings::default()
     };
@@ -401,7 +401,7 @@ fn reloading_takes_all_or_nothing() {
 fn tickets_outlive_a_reload_and_no_change_of_policy() {
     let place = Place::new("tickets");
     let mut settings = place.pair("default.test");
-    settings.authorities = Some(place.path("ca.pem"));
+    settings.ca_file_name = Some(place.path("ca.pem"));
     let authority = |name: &str| {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::default();

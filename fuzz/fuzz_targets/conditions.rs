@@ -123,7 +123,7 @@ fn origins(input: &Input<'_>, head: &Head, wire: &[u8], block: &[u8]) {
 fuzz_target!(|input: Input<'_>| {
     let start = format!("{} / HTTP/1.1\r\nHost: h\r\n", input.method.name());
     let wire = [start.as_bytes(), input.lines, b"\r\n\r\n"].concat();
-    let limits = HeadLimits { max_bytes: 1 << 16, max_headers: 100 };
+    let limits = HeadLimits { max_header_bytes: 1 << 16, max_headers: 100 };
     let Ok(Some(head)) = parse(&wire, &limits) else { return };
     let block = head.header_block(&wire);
     file(&input, block);

@@ -10,7 +10,7 @@ use socketify::files::name::parse;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    hidden: bool,
+    dotfiles: bool,
     below: &'a [u8],
 }
 
@@ -27,9 +27,9 @@ fn escaped(path: &Path) -> Vec<u8> {
 }
 
 fuzz_target!(|input: Input<'_>| {
-    let Some(name) = parse(input.below, input.hidden) else {
+    let Some(name) = parse(input.below, input.dotfiles) else {
         // What is refused although hidden files are served is refused in any case.
-        assert!(!input.hidden || parse(input.below, false).is_none());
+        assert!(!input.dotfiles || parse(input.below, false).is_none());
         return;
     };
     let path = name.path.clone();
@@ -40,7 +40,7 @@ fuzz_target!(|input: Input<'_>| {
     for (place, part) in path.components().enumerate() {
         let Component::Normal(name) = part else { panic!("{part:?} in {}", path.display()) };
         let is_hidden = name.as_bytes().starts_with(b".");
-        assert!(input.hidden || !is_hidden || place == 0 && name == ".well-known", "{}", path.display());
+        assert!(input.dotfiles || !is_hidden || place == 0 && name == ".well-known", "{}", path.display());
         parts += 1;
     }
     let segments = input.below.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).count();
@@ -50,5 +50,5 @@ fuzz_target!(|input: Input<'_>| {
     if input.below.ends_with(b"/") {
         escaped.push(b'/');
     }
-    assert_eq!(parse(&escaped, input.hidden), Some(name));
+    assert_eq!(parse(&escaped, input.dotfiles), Some(name));
 });

@@ -84,7 +84,7 @@ fuzz_target!(|input: Input<'_>| {
         return; // the proxy would add to another line than its own
     }
     let wire = request(input.proxy, client, input.lines);
-    let limits = HeadLimits { max_bytes: 1 << 16, max_headers: 100 };
+    let limits = HeadLimits { max_header_bytes: 1 << 16, max_headers: 100 };
     let Ok(Some(head)) = parse(&wire, &limits) else { return };
     if head.len < wire.len() {
         return; // the client's bytes ended the head: what the proxy adds is no part of it

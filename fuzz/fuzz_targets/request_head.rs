@@ -10,7 +10,7 @@ use socketify_fuzz::ends;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    max_bytes: u16,
+    max_header_bytes: u16,
     max_headers: u8,
     sizes: [u8; 4],
     wire: &'a [u8],
@@ -30,7 +30,7 @@ fn hosts() -> Hosts<()> {
 }
 
 fn check(head: &Head, wire: &[u8], limits: &HeadLimits) {
-    assert!(head.len <= wire.len().min(limits.max_bytes));
+    assert!(head.len <= wire.len().min(limits.max_header_bytes));
     let text = &wire[..head.len];
     assert!(text.ends_with(b"\r\n\r\n"));
     assert!((0..text.len()).all(|place| text[place] != b'\n' || text[..place].ends_with(b"\r")), "a bare LF");
@@ -86,7 +86,8 @@ fn decode(wire: &[u8], pieces: impl Iterator<Item = usize>) -> (Vec<u8>, Result<
 }
 
 fuzz_target!(|input: Input<'_>| {
-    let limits = HeadLimits { max_bytes: input.max_bytes.into(), max_headers: input.max_headers.into() };
+    let limits =
+        HeadLimits { max_header_bytes: input.max_header_bytes.into(), max_headers: input.max_headers.into() };
     let whole = parse(input.wire, &limits);
     let mut searched = 0;
     let mut in_pieces = parse(b"", &limits);

@@ -1180,7 +1180,7 @@ class Server:
         index: str | None,
         cache_control: str | None,
         precompressed: bool,
-        hidden: bool,
+        dotfiles: bool,
         types: tuple[dict[str, str], dict[str, str], dict[str, str]],
         domain: str | None = None,
     ) -> bool:

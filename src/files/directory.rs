@@ -26,7 +26,7 @@ pub struct Options {
     /// Whether `name.br`, `name.zst` or `name.gz` is sent in place of `name` to whoever accepts it.
     pub precompressed: bool,
     /// Whether names that begin with a dot are served.
-    pub hidden: bool,
+    pub dotfiles: bool,
 }
 
 /// What stands beside a file in another coding.
@@ -103,7 +103,7 @@ impl Directory {
     fn named(&self, path: &[u8], disk: Disk) -> Result<Named, OpenError> {
         let below = self.below(path);
         let Name { path: name, is_directory } =
-            name::parse(below, self.options.hidden).ok_or(OpenError::Absent)?;
+            name::parse(below, self.options.dotfiles).ok_or(OpenError::Absent)?;
         let index = self.options.index.as_deref().map(|index| name.join(index));
         match (is_directory && path.ends_with(b"/"), index) {
             // No file has a slash behind it: it is a directory, of which its index can be had.

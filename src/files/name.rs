@@ -17,11 +17,11 @@ pub struct Name {
 }
 
 /// What `below` names: percent-decoded once. None for what names nothing that may be served: a NUL, `.` and `..` whether
-/// encoded or not, an encoded slash, and hidden files unless `hidden`.
+/// encoded or not, an encoded slash, and hidden files unless `dotfiles`.
 ///
 /// An empty segment names nothing either. Routes tell `/a` from `//a`: if both were the same file, a route that guards
 /// `/a/*` could be passed by, and relative links in the file would lead elsewhere.
-pub fn parse(below: &[u8], hidden: bool) -> Option<Name> {
+pub fn parse(below: &[u8], dotfiles: bool) -> Option<Name> {
     let mut path = PathBuf::new();
     let (segments, is_directory) = match below {
         [] => return Some(Name { path, is_directory: true }),
@@ -36,7 +36,7 @@ pub fn parse(below: &[u8], hidden: bool) -> Option<Name> {
         if name.contains(&0) || name.contains(&b'/') || name == b"." || name == b".." {
             return None;
         }
-        if name.first() == Some(&b'.') && !hidden && !(place == 0 && name == WELL_KNOWN) {
+        if name.first() == Some(&b'.') && !dotfiles && !(place == 0 && name == WELL_KNOWN) {
             return None;
         }
         path.push(Path::new(OsStr::from_bytes(&name)));
@@ -130,8 +130,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_name_leads_out(below: Vec<u8>, hidden: bool) {
-            if let Some(Name { path, .. }) = parse(&below, hidden) {
+        fn no_name_leads_out(below: Vec<u8>, dotfiles: bool) {
+            if let Some(Name { path, .. }) = parse(&below, dotfiles) {
                 prop_assert!(path.is_relative());
                 prop_assert!(path.components().all(|part| matches!(part, std::path::Component::Normal(_))));
                 prop_assert!(!path.as_os_str().as_bytes().contains(&0));

@@ -73,7 +73,7 @@ pub struct Compression {
     /// What is offered: the first is preferred, where the client does not mind.
     pub offers: Vec<Offer>,
     /// Bodies smaller than this are left alone.
-    pub minimum: usize,
+    pub minimum_size: usize,
     /// The media types that are compressed.
     pub types: Vec<TypePattern>,
 }

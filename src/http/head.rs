@@ -41,14 +41,14 @@ const MAX_EMPTY_LINES: usize = 4;
 pub struct HeadLimits {
     /// Bytes up to and including the empty line. Default 64 KiB. Each connection may hold this much before
     /// its request is known; too low and large cookies are answered 431.
-    pub max_bytes: usize,
+    pub max_header_bytes: usize,
     /// Header lines. Default 100; values above 256 count as 256.
     pub max_headers: usize,
 }
 
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self { max_bytes: 64 * 1024, max_headers: 100 }
+        Self { max_header_bytes: 64 * 1024, max_headers: 100 }
     }
 }
 
@@ -153,7 +153,7 @@ pub fn parse(buf: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Refusal> {
 /// last asked for and gave `Ok(None)`. A client that dribbles bytes then costs each byte once, not once a
 /// read.
 pub fn parse_from(buf: &[u8], limits: &HeadLimits, searched: usize) -> Result<Option<Head>, Refusal> {
-    let max = limits.max_bytes.min(u32::MAX as usize);
+    let max = limits.max_header_bytes.min(u32::MAX as usize);
     let window = &buf[..buf.len().min(max)];
     let start = skip_empty_lines(window);
     let fresh = searched.clamp(start, window.len());

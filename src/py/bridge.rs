@@ -81,7 +81,7 @@ pub(crate) struct PyApp {
     /// Whether there is one: nobody else pays for the question.
     has_flusher: AtomicBool,
     /// `def` handlers run on the loop's thread too.
-    everything_on_loop: bool,
+    handlers_on_loop: bool,
     /// This process was forked from the one that serves.
     abandoned: AtomicBool,
     queue: Mutex<Backlog>,
@@ -109,7 +109,7 @@ impl PyApp {
         application: Py<PyAny>,
         hooks: Hooks,
         serializer: Py<PyAny>,
-        everything_on_loop: bool,
+        handlers_on_loop: bool,
     ) -> std::io::Result<Self> {
         let (wake_write, wake_read) = UnixStream::pair()?;
         wake_write.set_nonblocking(true)?;
@@ -126,7 +126,7 @@ impl PyApp {
             classes: Classes::default(),
             flusher: RwLock::new(None),
             has_flusher: AtomicBool::new(false),
-            everything_on_loop,
+            handlers_on_loop,
             abandoned: AtomicBool::new(false),
             queue: Mutex::default(),
             drained: AtomicBool::new(false),
@@ -215,7 +215,7 @@ impl PyApp {
 
     /// Where a callable runs.
     pub(crate) fn lane(&self, coroutine: bool) -> Lane {
-        if coroutine || self.everything_on_loop { Lane::Loop } else { Lane::Turn }
+        if coroutine || self.handlers_on_loop { Lane::Loop } else { Lane::Turn }
     }
 
     pub(crate) fn is_coroutine(&self, py: Python<'_>, callable: &Py<PyAny>) -> bool {

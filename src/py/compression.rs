@@ -10,7 +10,7 @@ use crate::py::options::option;
 /// What `socketify.Compression` checks is checked again: this module is reachable without it.
 pub(super) fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<Compression>> {
     let given = option::<(Vec<(String, u32)>, usize, Vec<String>)>(options, "compression")?;
-    let Some((encodings, minimum, types)) = given else { return Ok(None) };
+    let Some((encodings, minimum_size, types)) = given else { return Ok(None) };
     let offer = |(name, level): (String, u32)| {
         let coding = Coding::named(&name).ok_or_else(|| {
             PyValueError::new_err(format!(
@@ -36,7 +36,7 @@ pub(super) fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<Compre
     };
     Ok(Some(Compression {
         offers: encodings.into_iter().map(offer).collect::<PyResult<_>>()?,
-        minimum,
+        minimum_size,
         types: types.into_iter().map(pattern).collect::<PyResult<_>>()?,
     }))
 }

@@ -68,7 +68,7 @@ pub(super) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     defaults.set_item("max_connections", config.max_connections)?;
     defaults.set_item("max_requests", config.max_requests)?;
     defaults.set_item("max_header_memory", config.max_header_memory)?;
-    defaults.set_item("max_header_bytes", config.head.max_bytes)?;
+    defaults.set_item("max_header_bytes", config.head.max_header_bytes)?;
     defaults.set_item("max_headers", config.head.max_headers)?;
     defaults.set_item("max_body_size", config.max_body_size)?;
     defaults.set_item("body_buffer", config.body_buffer)?;
@@ -90,7 +90,7 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
     config.max_connections = given(options, "max_connections", config.max_connections)?;
     config.max_requests = option(options, "max_requests")?;
     config.max_header_memory = given(options, "max_header_memory", config.max_header_memory)?;
-    config.head.max_bytes = given(options, "max_header_bytes", config.head.max_bytes)?;
+    config.head.max_header_bytes = given(options, "max_header_bytes", config.head.max_header_bytes)?;
     config.head.max_headers = given(options, "max_headers", config.head.max_headers)?;
     config.max_body_size = given(options, "max_body_size", config.max_body_size)?;
     config.body_buffer = given(options, "body_buffer", config.body_buffer)?;

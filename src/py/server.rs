@@ -221,7 +221,7 @@ impl Server {
     /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
     /// knows: types by extension, suffixes, encodings. True when the pattern can match.
     #[expect(clippy::too_many_arguments, reason = "each is an option of its own")]
-    #[pyo3(signature = (pattern, directory, depth, index, cache_control, precompressed, hidden, types, domain = None))]
+    #[pyo3(signature = (pattern, directory, depth, index, cache_control, precompressed, dotfiles, types, domain = None))]
     fn add_files(
         &self,
         pattern: &str,
@@ -230,7 +230,7 @@ impl Server {
         index: Option<String>,
         cache_control: Option<String>,
         precompressed: bool,
-        hidden: bool,
+        dotfiles: bool,
         types: (HashMap<String, String>, HashMap<String, String>, HashMap<String, String>),
         domain: Option<&str>,
     ) -> PyResult<bool> {
@@ -243,7 +243,7 @@ impl Server {
             index: index.map(Into::into),
             cache_control: cache_control.map(Into::into),
             precompressed,
-            hidden,
+            dotfiles,
         };
         let directory = Directory::new(&directory.extract::<PathBuf>()?, depth, options, types)?;
         self.put(domain, &Kind::Files, pattern, Target::Files(Arc::new(directory)))

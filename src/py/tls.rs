@@ -22,19 +22,19 @@ fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> P
     let text = |name: &str| -> PyResult<Option<String>> { options.getattr(name)?.extract() };
     let path = |name: &str| -> PyResult<Option<PathBuf>> { Ok(text(name)?.map(PathBuf::from)) };
     Ok(Settings {
-        key: path("key_file_name")?,
-        certificate: path("cert_file_name")?,
+        key_file_name: path("key_file_name")?,
+        cert_file_name: path("cert_file_name")?,
         passphrase: text("passphrase")?.map(Zeroizing::new),
-        dh_params: path("dh_params_file_name")?,
-        authorities: path("ca_file_name")?,
+        dh_params_file_name: path("dh_params_file_name")?,
+        ca_file_name: path("ca_file_name")?,
         client_cert: text("client_cert")?.map(|text| text.parse()).transpose().map_err(&failed)?,
-        ciphers: text("ssl_ciphers")?,
+        ssl_ciphers: text("ssl_ciphers")?,
         min_version: text("min_version")?
             .map(|text| text.parse())
             .transpose()
             .map_err(&failed)?
             .unwrap_or_default(),
-        low_memory: options.getattr("ssl_prefer_low_memory_usage")?.is_truthy()?,
+        ssl_prefer_low_memory_usage: options.getattr("ssl_prefer_low_memory_usage")?.is_truthy()?,
         http2,
     })
 }

@@ -230,14 +230,14 @@ impl Certificates {
     fn complete(&self, mut settings: Settings) -> Settings {
         let table = self.table.load();
         let Some(default) = &table.default.settings else { return settings };
-        if settings.key.is_none() && settings.certificate.is_none() {
-            settings.key.clone_from(&default.key);
-            settings.certificate.clone_from(&default.certificate);
+        if settings.key_file_name.is_none() && settings.cert_file_name.is_none() {
+            settings.key_file_name.clone_from(&default.key_file_name);
+            settings.cert_file_name.clone_from(&default.cert_file_name);
             settings.passphrase.clone_from(&default.passphrase);
         }
         // A certificate of its own is no reason to let everybody in.
-        if settings.authorities.is_none() && settings.client_cert.is_none() {
-            settings.authorities.clone_from(&default.authorities);
+        if settings.ca_file_name.is_none() && settings.client_cert.is_none() {
+            settings.ca_file_name.clone_from(&default.ca_file_name);
             settings.client_cert = default.client_cert;
         }
         settings

@@ -86,23 +86,23 @@ impl std::str::FromStr for MinVersion {
 #[derive(Clone, Default)]
 pub struct Settings {
     /// PEM file of the private key.
-    pub key: Option<PathBuf>,
+    pub key_file_name: Option<PathBuf>,
     /// PEM file of the certificate and its chain.
-    pub certificate: Option<PathBuf>,
+    pub cert_file_name: Option<PathBuf>,
     /// What the private key is encrypted with.
     pub passphrase: Option<Zeroizing<String>>,
     /// PEM file of Diffie-Hellman parameters: read, and of no use.
-    pub dh_params: Option<PathBuf>,
+    pub dh_params_file_name: Option<PathBuf>,
     /// PEM file of the authorities of clients' certificates.
-    pub authorities: Option<PathBuf>,
+    pub ca_file_name: Option<PathBuf>,
     /// Whether clients are asked for certificates. None: they may show one where there are authorities.
     pub client_cert: Option<ClientCert>,
     /// A cipher list; see [`ciphers::parse`].
-    pub ciphers: Option<String>,
+    pub ssl_ciphers: Option<String>,
     /// The oldest version that is spoken.
     pub min_version: MinVersion,
     /// Whether no sessions are remembered. Those in tickets, which clients keep, are resumed all the same.
-    pub low_memory: bool,
+    pub ssl_prefer_low_memory_usage: bool,
     /// Whether HTTP/2 is offered (ALPN).
     pub http2: bool,
 }
@@ -112,13 +112,13 @@ impl std::fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Settings")
-            .field("key", &self.key)
-            .field("certificate", &self.certificate)
-            .field("authorities", &self.authorities)
+            .field("key_file_name", &self.key_file_name)
+            .field("cert_file_name", &self.cert_file_name)
+            .field("ca_file_name", &self.ca_file_name)
             .field("client_cert", &self.client_cert)
-            .field("ciphers", &self.ciphers)
+            .field("ssl_ciphers", &self.ssl_ciphers)
             .field("min_version", &self.min_version)
-            .field("low_memory", &self.low_memory)
+            .field("ssl_prefer_low_memory_usage", &self.ssl_prefer_low_memory_usage)
             .field("http2", &self.http2)
             .finish_non_exhaustive()
     }
@@ -202,7 +202,7 @@ impl Settings {
         };
         let mut config = builder.with_cert_resolver(resolver);
         // Whoever writes a list puts it into an order.
-        config.ignore_client_order = self.ciphers.is_some();
+        config.ignore_client_order = self.ssl_ciphers.is_some();
         let protocols: &[&[u8]] = if self.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         config.ticketer = Arc::clone(&sessions.tickets);
@@ -212,7 +212,7 @@ impl Settings {
 
     /// Whether there is nothing to prove a name with.
     pub fn has_certificate(&self) -> bool {
-        self.certificate.is_some()
+        self.cert_file_name.is_some()
     }
 
     /// The files that [`Self::load`] reads.
@@ -225,7 +225,7 @@ impl Settings {
 
     fn provider(&self) -> Result<(Arc<CryptoProvider>, Vec<&'static SupportedProtocolVersion>), Error> {
         let mut provider = aws_lc_rs::default_provider();
-        if let Some(list) = &self.ciphers {
+        if let Some(list) = &self.ssl_ciphers {
             provider.cipher_suites = ciphers::select(&ciphers::parse(list)?, aws_lc_rs::ALL_CIPHER_SUITES);
         }
         let mut versions = vec![&version::TLS13];
@@ -247,7 +247,7 @@ impl Settings {
         provider: &CryptoProvider,
         remarks: &mut Vec<String>,
     ) -> Result<Arc<dyn ResolvesServerCert>, Error> {
-        let (key_path, path) = match (&self.key, &self.certificate) {
+        let (key_path, path) = match (&self.key_file_name, &self.cert_file_name) {
             (Some(key), Some(certificate)) => (key, certificate),
             (None, None) => return Ok(Arc::new(NoCertificate)),
             (Some(key), None) => {
@@ -285,13 +285,17 @@ impl Settings {
         &self,
         provider: &Arc<CryptoProvider>,
     ) -> Result<(Option<Arc<dyn ClientCertVerifier>>, Policy), Error> {
-        let wanted = match (self.client_cert, &self.authorities) {
+        let wanted = match (self.client_cert, &self.ca_file_name) {
             (Some(wanted), _) => wanted,
             (None, Some(_)) => ClientCert::Optional,
             (None, None) => ClientCert::None,
         };
-        let mut policy = Policy { client_cert: wanted, authorities: Vec::new(), low_memory: self.low_memory };
-        let Some(path) = &self.authorities else {
+        let mut policy = Policy {
+            client_cert: wanted,
+            authorities: Vec::new(),
+            low_memory: self.ssl_prefer_low_memory_usage,
+        };
+        let Some(path) = &self.ca_file_name else {
             return match wanted {
                 ClientCert::None => Ok((None, policy)),
                 _ => Err(Error::NoAuthorities(wanted.as_str())),
@@ -315,7 +319,7 @@ impl Settings {
     }
 
     fn check_dh_params(&self, remarks: &mut Vec<String>) -> Result<(), Error> {
-        let Some(path) = &self.dh_params else { return Ok(()) };
+        let Some(path) = &self.dh_params_file_name else { return Ok(()) };
         let sections = Self::read(Role::DhParams, path)?;
         if !sections.iter().any(|section| section.label.ends_with("DH PARAMETERS")) {
             return Err(Error::file(Role::DhParams, path, FileError::NoDhParams(labels(&sections))));

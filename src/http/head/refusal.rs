@@ -64,7 +64,7 @@ pub enum Refusal {
     /// An expectation other than `100-continue` (RFC 9110 section 10.1.1).
     #[error("unknown expectation")]
     Expectation,
-    /// The head is longer than [`max_bytes`](super::HeadLimits::max_bytes) (RFC 6585 section 5).
+    /// The head is longer than [`max_header_bytes`](super::HeadLimits::max_header_bytes) (RFC 6585 section 5).
     #[error("request head longer than {max} bytes")]
     TooManyBytes {
         /// The limit.

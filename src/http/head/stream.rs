@@ -52,8 +52,8 @@ impl Head {
         let mut fields = Fields::default();
         write_host(authority, &parts.headers, &mut fields, out)?;
         write_lines(&parts.headers, &mut fields, out)?;
-        if out.len() > limits.max_bytes {
-            return Err(Refusal::TooManyBytes { max: limits.max_bytes });
+        if out.len() > limits.max_header_bytes {
+            return Err(Refusal::TooManyBytes { max: limits.max_header_bytes });
         }
         let length = match fields.framing {
             Framing::Length(length) => Some(length),

@@ -43,7 +43,7 @@ impl Exchange {
         let accepted = Accepted::parse(self.header(b"accept-encoding").as_deref());
         let not_modified = head.status() == 304;
         let size = self.unseen_size(head, body).unwrap_or(body.len() as u64);
-        let small = size == 0 || size < settings.minimum as u64 && !accepted.refuses_identity();
+        let small = size == 0 || size < settings.minimum_size as u64 && !accepted.refuses_identity();
         if whole && small && !not_modified {
             return None;
         }

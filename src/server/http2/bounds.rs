@@ -46,7 +46,7 @@ pub(super) fn settings(config: &Config) -> Builder {
     let mut builder = Builder::new();
     builder
         .max_concurrent_streams(streams)
-        .max_header_list_size(u32::try_from(config.head.max_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(config.head.max_header_bytes).unwrap_or(u32::MAX))
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(
             STREAM_WINDOW.saturating_mul(streams).clamp(STREAM_WINDOW, CONNECTION_WINDOW),
