@@ -12,41 +12,27 @@ An application is an :class:`App` with routes::
 
 from __future__ import annotations
 
+import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ._core import __version__
+from ._core import Request, Response, WebSocket, __version__
+from .app import App
+from .asgi import ASGI
+from .compression import Compression
 from .cors import CORS
+from .domains import Domain
 from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge, HTTPError, UnsupportedMediaType
-from .socketify import (
-    ASGI,
-    SSGI,
-    WSGI,
-    App,
-    AppExtension,
-    AppListenOptions,
-    AppOptions,
-    AppRequest,
-    AppResponse,
-    Compression,
-    CompressOptions,
-    DecoratorRouter,
-    Domain,
-    Loop,
-    MiddlewareRouter,
-    OpCode,
-    Request,
-    RequestTask,
-    Response,
-    SendStatus,
-    TaskFactory,
-    WebSocket,
-    WebSocketBehavior,
-    asyncio,
-    create_task,
-    middleware,
-    sendfile,
-)
+from .extensions import AppExtension
+from .loop import Loop
+from .middleware import middleware
+from .options import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus
+from .routers import DecoratorRouter, MiddlewareRouter
+from .ssgi import SSGI
+from .static import sendfile
+from .tasks import RequestTask, TaskFactory, create_task
+from .websocket import WebSocketBehavior
+from .wsgi import WSGI
 
 if TYPE_CHECKING:
     from .activation import systemd_sockets
@@ -54,6 +40,9 @@ if TYPE_CHECKING:
     from .forms import Form, FormReader, MultiMapping, UploadedFile
     from .multipart import Multipart, Part
     from .request_ids import RequestIdFilter, get_request_id, request_id
+
+AppRequest = Request
+AppResponse = Response
 
 __all__ = [
     "ASGI",
@@ -122,6 +111,9 @@ _LATE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "socketify":
+        # Programs name the module that everything was in without importing it.
+        return import_module(".socketify", __name__)
     module = _LATE.get(name)
     if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

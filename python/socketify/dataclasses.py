@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .options import AppListenOptions, AppOptions
+from . import AppListenOptions, AppOptions
 
 __all__ = ["AppListenOptions", "AppOptions"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .middleware import async_middleware, middleware, sync_middleware
-from .routers import DecoratorRouter, MiddlewareRouter
-from .static import in_directory, sendfile, static_route
+from . import DecoratorRouter, MiddlewareRouter, middleware, sendfile
+from .middleware import async_middleware, sync_middleware
+from .static import in_directory, static_route
 
 __all__ = [
     "DecoratorRouter",
