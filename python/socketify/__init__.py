@@ -35,10 +35,10 @@ from .websocket import WebSocketBehavior
 from .wsgi import WSGI
 
 if TYPE_CHECKING:
-    from .activation import systemd_sockets
     from .events import EventStream, ServerSentEvent
     from .forms import Form, FormReader, MultiMapping, UploadedFile
     from .multipart import Multipart, Part
+    from .processes.activation import systemd_sockets
     from .request_ids import RequestIdFilter, get_request_id, request_id
 
 AppRequest = Request
@@ -106,7 +106,7 @@ _LATE = {
     "UploadedFile": "forms",
     "get_request_id": "request_ids",
     "request_id": "request_ids",
-    "systemd_sockets": "activation",
+    "systemd_sockets": "processes.activation",
 }
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from .cli import main
+from .processes.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main(program="python -m socketify"))

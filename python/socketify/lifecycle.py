@@ -20,10 +20,9 @@ from .calls import Calls
 from .endings import complete, end_executor, end_generators, end_tasks
 from .foreign import Stay
 from .forks import leave_loop
-from .link import quiet
+from .listening import address_of, reason
 from .options import AppListenOptions, listen_options
-from .ports import reason
-from .terminal import has_terminal, is_foreground
+from .terminal import has_terminal, is_foreground, quiet
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -69,17 +68,6 @@ def _stop(app: Lifecycle) -> None:
     # A daemon thread may be running it, and can finish for as long as the interpreter waits here.
     app._ended.wait(_PATIENCE)
     app.dispose()
-
-
-def _options_of(given: socket.socket) -> AppListenOptions:
-    """The options that describe a socket; what it cannot be is for the core to say."""
-    try:
-        address = given.getsockname()
-    except OSError as error:
-        raise RuntimeError(f"Failed to listen on {given!r}: {error.strerror}") from error
-    if given.family == socket.AF_UNIX:
-        return AppListenOptions(domain=os.fsdecode(address))
-    return AppListenOptions(host=str(address[0]), port=int(address[1]))
 
 
 def _leave(_number: int, _frame: object) -> None:
@@ -153,7 +141,7 @@ class Lifecycle(Calls):
             RuntimeError: The socket cannot be bound; the message names host, port and reason.
         """
         given = port_or_options if isinstance(port_or_options, socket.socket) else None
-        options = listen_options(port_or_options) if given is None else _options_of(given)
+        options = listen_options(port_or_options) if given is None else address_of(given)
         if not self._started:
             self._started = True
             self._run_hook(self._start_hook)
@@ -179,7 +167,7 @@ class Lifecycle(Calls):
             raise RuntimeError(f"Failed to listen on {where}: {reason(error)}") from error
         if options.fd is not None:
             with socket.socket(fileno=os.dup(options.fd)) as inherited:
-                options = _options_of(inherited)
+                options = address_of(inherited)
         options.port = port
         if self.loop.is_foreign and not self._server.is_running():
             self._begin()

@@ -1,10 +1,14 @@
-"""Whether there is a terminal. One that closes sends SIGHUP, and so does whoever asks for files to be read anew."""
+"""The terminal of this process, if there is one, and the signals that it sends.
+
+A terminal that closes sends SIGHUP, which also asks for files to be read anew. Ctrl+C sends SIGINT to a supervisor and its
+workers.
+"""
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["has_terminal", "is_foreground"]
+__all__ = ["has_terminal", "is_foreground", "quiet"]
 
 
 def has_terminal() -> bool:
@@ -31,3 +35,7 @@ def is_foreground() -> bool:
         return False
     finally:
         os.close(terminal)
+
+
+def quiet(number: int, frame: object) -> None:
+    """A signal handler that does nothing. Unlike an ignored signal, programs that this process starts do not inherit it."""

@@ -14,13 +14,14 @@ import pytest
 from certificates import Authority
 from client import Client
 from command import APPLICATION, Project
-from socketify import App, AppListenOptions, __version__, cli, worker
-from socketify.worker import Settings
+from socketify import App, AppListenOptions, __version__, cli
+from socketify.processes import command_line, console, worker
+from socketify.processes.invocation import Invocation
 from support import until
 from ws_client import BINARY, TEXT, connect
 
 #: Its arguments are `serve(settings, where, ...)`'s.
-Served = tuple[Settings, Any]
+Served = tuple[Invocation, Any]
 
 
 @pytest.fixture
@@ -28,11 +29,11 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Served]:
     """What the command line would have served."""
     calls: list[Served] = []
 
-    def serve(settings: Settings, where: Any, ready: object) -> int:
+    def serve(settings: Invocation, where: Any, ready: object) -> int:
         calls.append((settings, where))
         return 0
 
-    monkeypatch.setattr(cli, "serve", serve)
+    monkeypatch.setattr(command_line, "serve", serve)
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     return calls
 
@@ -91,7 +92,7 @@ def test_the_defaults(served: list[Served]) -> None:
     """F-03 to F-20."""
     assert cli.main(["main:run"]) == 0
     [(settings, where)] = served
-    assert settings == Settings("main:run")
+    assert settings == Invocation("main:run")
     # One process does not share its port.
     assert where == AppListenOptions(host="127.0.0.1", port=8000, options=1)
     assert settings.lifespan
@@ -236,8 +237,8 @@ def test_how_many_workers(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], environment: str | None, count: int
 ) -> None:
     """F-05: the option, else WEB_CONCURRENCY, else one."""
-    monkeypatch.setattr(cli, "_alone", lambda settings: 101)
-    monkeypatch.setattr(cli, "_together", lambda settings, count: 100 + count)
+    monkeypatch.setattr(command_line, "_alone", lambda settings: 101)
+    monkeypatch.setattr(command_line, "_together", lambda settings, count: 100 + count)
     if environment is None:
         monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
     else:
@@ -277,7 +278,7 @@ def test_interfaces_that_are_not_served(
 )
 def test_the_listen_line(host: str, shown: str) -> None:
     """F-L-10."""
-    line = worker.listen_line(Settings("main:run", host=host), AppListenOptions(port=3000), False)
+    line = console.listen_line(Invocation("main:run", host=host), AppListenOptions(port=3000), False)
     assert line == f"Listening on http://{shown}:3000 now\n"
 
 
@@ -499,7 +500,7 @@ def test_what_cannot_be_loaded(
     assert message.format(project.directory) in err
     assert err.count("socketify: ") == 1
     assert err.count("Traceback") == (1 if "Error" in message or "missing" in message else 0)
-    for ours in ("importlib", "socketify/worker.py", "socketify/cli.py"):
+    for ours in ("importlib", "socketify/processes", "socketify/cli.py"):
         assert ours not in err
 
 
@@ -556,7 +557,7 @@ def test_the_options_of_tls(served: list[Served]) -> None:
     assert (tls.key_file_name, tls.cert_file_name, tls.passphrase) == ("k", "c", "p")
     assert (tls.ca_file_name, tls.ssl_ciphers) == ("a", "s")
     assert (tls.client_cert, tls.min_version) == ("required", "1.3")
-    line = worker.listen_line(served[0][0], AppListenOptions(port=1), True)
+    line = console.listen_line(served[0][0], AppListenOptions(port=1), True)
     assert line == "Listening on https://127.0.0.1:1 now\n"
 
 
@@ -627,7 +628,7 @@ def test_the_behaviour_that_is_mounted(project: Project, monkeypatch: pytest.Mon
     monkeypatch.chdir(project.directory)
     mounted: list[tuple[str, Any]] = []
     monkeypatch.setattr(App, "ws", lambda self, path, behavior: mounted.append((path, dict(behavior))))
-    settings = Settings(
+    settings = Invocation(
         "behaviour:run", websocket="behaviour:ws", websocket_options={"max_payload_length": 2}
     )
     worker.prepare(settings).dispose()

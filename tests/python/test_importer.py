@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from socketify import App
-from socketify.importer import LoadError, application, load, required_parameters
+from socketify.processes.importer import LoadError, application, load, required_parameters
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ import pytest
 
 from client import Client
 from command import APPLICATION, Command, Project, children, gone, orphans_gone
-from socketify import cli, reloader
+from socketify import cli
+from socketify.processes import command_line, reloader
 from support import until
 
 pytest.importorskip("watchfiles")
@@ -237,5 +238,5 @@ def test_without_watchfiles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
 def test_reload_false(monkeypatch: pytest.MonkeyPatch) -> None:
     """F-22: it is a flag like the others."""
-    monkeypatch.setattr(cli, "_alone", lambda settings: 42)
+    monkeypatch.setattr(command_line, "_alone", lambda settings: 42)
     assert cli.main(["main:run", "--reload", "false", "--workers", "1"]) == 42

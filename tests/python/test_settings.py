@@ -12,8 +12,9 @@ import pytest
 
 from command import Project
 from socketify import App, _core, cli
+from socketify.processes import command_line
+from socketify.processes.invocation import Invocation
 from socketify.settings import BY_NAME, SETTINGS, Setting
-from socketify.worker import Settings
 
 LIMITS = Path(__file__).resolve().parents[2] / "docs" / "limits.md"
 
@@ -160,15 +161,15 @@ def example(setting: Setting) -> tuple[str, object]:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Invocation]:
     """What the command line would have served."""
-    calls: list[Settings] = []
+    calls: list[Invocation] = []
 
-    def serve(settings: Settings, where: Any, ready: object) -> int:
+    def serve(settings: Invocation, where: Any, ready: object) -> int:
         calls.append(settings)
         return 0
 
-    monkeypatch.setattr(cli, "serve", serve)
+    monkeypatch.setattr(command_line, "serve", serve)
     for name in os.environ:
         if name.startswith("SOCKETIFY_") or name == "WEB_CONCURRENCY":
             monkeypatch.delenv(name)
@@ -176,21 +177,21 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=named)
-def test_flags(served: list[Settings], setting: Setting) -> None:
+def test_flags(served: list[Invocation], setting: Setting) -> None:
     text, value = example(setting)
     assert cli.main(["main:run", setting.flag, text]) == 0
     assert served[0].app_options == {setting.name: value}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=named)
-def test_variables(served: list[Settings], monkeypatch: pytest.MonkeyPatch, setting: Setting) -> None:
+def test_variables(served: list[Invocation], monkeypatch: pytest.MonkeyPatch, setting: Setting) -> None:
     text, value = example(setting)
     monkeypatch.setenv(setting.variable, text)
     assert cli.main(["main:run"]) == 0
     assert served[0].app_options == {setting.name: value}
 
 
-def test_every_other_option_has_a_variable(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_other_option_has_a_variable(served: list[Invocation], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOCKETIFY_APP", "main:run")
     monkeypatch.setenv("SOCKETIFY_PORT", "3000")
     monkeypatch.setenv("SOCKETIFY_DISABLE_LISTEN_LOG", "yes")
@@ -206,13 +207,13 @@ def test_every_other_option_has_a_variable(served: list[Settings], monkeypatch: 
     )
 
 
-def test_the_command_line_goes_first(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_goes_first(served: list[Invocation], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOCKETIFY_MAX_HEADERS", "10")
     assert cli.main(["main:run", "--max-headers", "20"]) == 0
     assert served[0].app_options == {"max_headers": 20}
 
 
-def test_where_to_listen_is_said_once(served: list[Settings], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_to_listen_is_said_once(served: list[Invocation], monkeypatch: pytest.MonkeyPatch) -> None:
     """A place on the command line leaves no place of the environment; and what Kubernetes sets is none."""
     monkeypatch.setenv("SOCKETIFY_UDS", "/run/x.sock")
     assert cli.main(["main:run", "--port", "8080"]) == 0
@@ -241,7 +242,7 @@ def test_where_to_listen_is_said_once(served: list[Settings], monkeypatch: pytes
     ],
 )
 def test_variables_that_are_wrong(
-    served: list[Settings],
+    served: list[Invocation],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     variable: str,

@@ -14,8 +14,8 @@ import pytest
 
 from client import Client
 from command import APPLICATION, Command, Project, children, gone, is_stopped, orphans_gone
-from socketify.ports import claim
-from socketify.supervisor import respawn_delay
+from socketify.processes.ports import claim
+from socketify.processes.supervisor import respawn_delay
 from support import until
 
 #: Says which process answers, and takes orders.

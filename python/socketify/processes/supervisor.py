@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .link import Link, flush, quiet
-from .terminal import has_terminal, is_foreground
-from .worker import FAILURE, complain
+from ..terminal import has_terminal, is_foreground, quiet
+from .console import FAILURE, complain
+from .link import Link, flush
 
 if TYPE_CHECKING:
     from .ports import Claim

@@ -9,16 +9,12 @@ import sys
 import threading
 import time
 
-__all__ = ["Link", "end_with", "flush", "quiet"]
+__all__ = ["Link", "end_with", "flush"]
 
 #: Seconds that a worker may take to end once its supervisor has gone, beyond those of its application.
 _PATIENCE = 10.0
 #: `PR_SET_PDEATHSIG` of prctl(2).
 _PDEATHSIG = 1
-
-
-def quiet(number: int, frame: object) -> None:
-    """A signal handler that does nothing. Unlike an ignored signal, programs that this process starts do not inherit it."""
 
 
 def flush() -> None:

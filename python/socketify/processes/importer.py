@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from .app import App
-from .handlers import is_async
+from ..app import App
+from ..handlers import is_async
 
 __all__ = ["NATIVE", "LoadError", "application", "load", "report", "required_parameters"]
 

@@ -10,8 +10,8 @@ import signal
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .console import complain
 from .link import end_with, flush
-from .worker import complain
 
 if TYPE_CHECKING:
     from watchfiles import Change

@@ -6,10 +6,11 @@ import errno
 import os
 import socket
 
-from ._core import Server
-from .options import AppListenOptions
+from .._core import Server
+from ..listening import address_of, reason
+from ..options import AppListenOptions
 
-__all__ = ["Claim", "claim"]
+__all__ = ["Claim", "claim", "inherit"]
 
 #: As the core's own; the system cuts it to its `somaxconn`.
 _BACKLOG = 4096
@@ -90,12 +91,6 @@ class Claim:
             held.close()
 
 
-def reason(error: OSError) -> str:
-    """What is wrong, without the number of the error."""
-    # `strerror` is None in errors that have none of the system's.
-    return error.strerror or str(error).partition(" (os error ")[0]
-
-
 def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
     """Takes sockets that listen already: these, or else a descriptor.
 
@@ -107,14 +102,7 @@ def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
             sockets = [socket.socket(fileno=os.dup(-1 if descriptor is None else descriptor))]
         except OSError as error:
             raise RuntimeError(f"Failed to listen on descriptor {descriptor}: {error.strerror}") from error
-    return Claim(sockets, _described(sockets[-1]))
-
-
-def _described(held: socket.socket) -> AppListenOptions:
-    address = held.getsockname()
-    if held.family == socket.AF_UNIX:
-        return AppListenOptions(domain=os.fsdecode(address))
-    return AppListenOptions(host=str(address[0]), port=int(address[1]))
+    return Claim(sockets, address_of(sockets[-1]))
 
 
 def claim(

@@ -1,0 +1,171 @@
+"""``python -m socketify MODULE:ATTRIBUTE [OPTIONS]``, or the script ``socketify``: it starts the processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..options import AppListenOptions
+from .activation import notify_ready, systemd_sockets
+from .console import FAILURE, USAGE, complain, listen_line
+from .flags import Given, Parser, parse, parser
+from .invocation import Invocation, assemble, worker_count
+from .link import Link
+from .ports import Claim, claim, inherit
+from .worker import serve
+
+if TYPE_CHECKING:
+    import socket
+
+    from .reloader import Watcher
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> int:
+    """Runs a command line.
+
+    Args:
+        arguments: What follows the program's name; by default, those of this process.
+        program: How the program calls itself.
+
+    Returns:
+        The status to exit with: 0 after a signal or :meth:`App.close`, 1 if the application cannot be loaded or started,
+        2 if the command line is wrong or asks for what there is not.
+
+    Raises:
+        SystemExit: As the application or the parser wants.
+    """
+    reader = parser(program)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words and not os.environ.get("SOCKETIFY_APP"):
+        reader.print_help()
+        return 0
+    given = parse(reader, words)
+    asked = assemble(reader, given)
+    if asked.interface not in ("auto", "socketify"):
+        complain(
+            f"{given.said('interface')} {asked.interface}: this interface is not served yet by this version of socketify; "
+            "it serves def run(app), an App, or a factory of one of them"
+        )
+        return USAGE
+    try:
+        if not any(name in given for name in ("host", "port", "uds", "fd")):
+            asked.inherited = systemd_sockets()
+    except RuntimeError as error:
+        complain(str(error))
+        return FAILURE
+    try:
+        if given.get("reload"):
+            return _reload(reader, asked, given)
+        count = worker_count(reader, given)
+        return _alone(asked) if count == 1 else _together(asked, count)
+    except KeyboardInterrupt:
+        # Before the application has its own way to hear of Ctrl+C.
+        return 130
+
+
+def _print_line(asked: Invocation, config: AppListenOptions, secure: bool) -> None:
+    if asked.listen_log:
+        # A reader that has gone, such as `head`, ends nothing.
+        with contextlib.suppress(OSError):
+            print(listen_line(asked, config, secure), flush=True)
+    notify_ready()
+
+
+def _alone(asked: Invocation) -> int:
+    """Serves in this process."""
+    where: AppListenOptions | list[socket.socket]
+    if asked.inherited:
+        where = asked.inherited
+    elif asked.fd is not None:
+        where = AppListenOptions(fd=asked.fd)
+    elif asked.uds is not None:
+        where = AppListenOptions(domain=asked.uds, mode=asked.uds_mode, backlog=asked.backlog)
+    else:
+        # One process has no use for sharing its port, and whoever starts a second one by mistake wants to know.
+        where = AppListenOptions(host=asked.host, port=asked.port, options=1, backlog=asked.backlog)
+    return serve(asked, where, lambda app, config: _print_line(asked, config, app.is_ssl))
+
+
+def _claim(asked: Invocation, *, shared: bool) -> Claim:
+    if asked.inherited or asked.fd is not None:
+        return inherit(asked.inherited, asked.fd)
+    return claim(
+        asked.host,
+        asked.port,
+        asked.uds,
+        shared=shared,
+        mode=asked.uds_mode,
+        backlog=asked.backlog,
+    )
+
+
+def _together(asked: Invocation, count: int) -> int:
+    """Serves in several processes, which this one looks after."""
+    try:
+        claimed = _claim(asked, shared=True)
+    except RuntimeError as error:
+        complain(str(error))
+        return FAILURE
+    with claimed:
+        return _supervise(asked, claimed, count)
+
+
+def _reload(parser: Parser, asked: Invocation, given: Given) -> int:
+    """Serves in one process after the other, whenever files change."""
+    from . import reloader
+
+    if not reloader.available():
+        complain("--reload needs watchfiles, which is not installed: pip install socketify[reload]")
+        return USAGE
+    if int(str(given.get("workers", 1))) > 1:
+        complain(f"--reload runs one worker: {given.said('workers')} is left aside")
+
+    def several(name: str) -> list[str]:
+        found = given.get(name)
+        return [str(each) for each in found] if isinstance(found, list) else []
+
+    directories = several("reload_dir") or [os.getcwd()]
+    for directory in directories:
+        if not os.path.isdir(directory):
+            parser.error(f"argument {given.said('reload_dir')}: there is no directory {directory!r}")
+    try:
+        claimed = _claim(asked, shared=False)
+    except RuntimeError as error:
+        complain(str(error))
+        return FAILURE
+    with claimed:
+        try:
+            patterns = ["*.py", *several("reload_include")], several("reload_exclude")
+            watcher = reloader.Watcher(directories, *patterns)
+        except RuntimeError:
+            # It has said why.
+            return FAILURE
+        return _supervise(asked, claimed, 1, watcher)
+
+
+def _supervise(asked: Invocation, claimed: Claim, count: int, watcher: Watcher | None = None) -> int:
+    from .supervisor import Supervisor
+
+    def announce(secure: bool) -> None:
+        _print_line(asked, claimed.config, secure)
+
+    outcome = Supervisor(count, announce, claimed, watcher).run()
+    if not isinstance(outcome, Link):
+        return outcome
+    # From here on this is a worker.
+    link = outcome
+    status = serve(
+        asked,
+        claimed.where,
+        lambda app, _config: link.ready(app.shutdown_timeout, app.is_ssl),
+        opening=claimed.listen,
+        interrupt=False,
+    )
+    if status:
+        link.told()
+    return status

@@ -1,0 +1,36 @@
+"""What the command line prints, and the statuses that its processes exit with."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..options import AppListenOptions
+    from .invocation import Invocation
+
+__all__ = ["FAILURE", "USAGE", "complain", "listen_line"]
+
+#: Exit status when the application cannot be loaded or started (F-24).
+FAILURE = 1
+#: Exit status when the command line is wrong, or asks for what there is not.
+USAGE = 2
+
+
+def complain(message: str, report: str = "") -> None:
+    """Says on standard error what is wrong."""
+    # Nobody may listen any more, which is no reason to fail.
+    with contextlib.suppress(OSError):
+        print(f"{report}socketify: {message}", file=sys.stderr, flush=True)
+
+
+def listen_line(invocation: Invocation, config: AppListenOptions, secure: bool) -> str:
+    """The line that says where the server listens, and whether it speaks TLS there (F-L-10). An empty one follows."""
+    scheme = "https" if secure else "http"
+    if config.domain is not None:
+        name = config.domain.replace("\0", "@", 1) if config.domain.startswith("\0") else config.domain
+        return f"Listening on {name} {scheme}://localhost now\n"
+    given = (config.host or "") if invocation.inherited or invocation.fd is not None else invocation.host
+    host = given if len(given) > 1 else "127.0.0.1"
+    return f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{config.port} now\n"
