@@ -1,8 +1,7 @@
 //! The seam between the core and user code.
 //!
-//! The core owns sockets, protocol and routing, and asks an [`App`] to do what only user code can: run a handler.
-//! In wheels the implementation is Python (`src/py/`); in cargo's tests it is a Rust closure. ASGI, WSGI and the
-//! native API are fronts of this one trait.
+//! The core owns sockets, protocol and routing, and asks an [`App`] to run user code. In wheels the
+//! implementation is Python (`src/py/`); in cargo's tests it is a Rust closure.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use crate::http::head;
 use crate::http::response::ResponseHead;
 use crate::server::{AccessQueue, Exchange, Note, ServerName, WebSocket};
 
-/// Number of a registered handler; what it stands for is the implementation's business.
+/// Number of a registered handler; only the implementation knows its meaning.
 pub type HandlerId = u32;
 
 /// Where a handler runs.
@@ -28,77 +27,79 @@ pub enum Lane {
     Loop,
 }
 
-/// What keeps the handlers of a route: those are nobody's once the last clone is gone, and their numbers may come to mean
-/// others.
+/// Keeps the handlers of a route alive: the last clone frees them, and their numbers may then be given to
+/// other handlers.
 pub type Lease = Arc<dyn Any + Send + Sync>;
 
-/// What a route leads to.
+/// The target of a route.
 #[derive(Clone, Debug)]
 pub enum Target {
     /// User code.
     Handler {
-        /// Which.
+        /// Its number.
         id: HandlerId,
         /// Where it runs.
         lane: Lane,
-        /// Bytes of request body this route takes, in place of the server's limit.
+        /// Largest request body of this route, in bytes, in place of the server's limit.
         max_body_size: Option<u64>,
-        /// Kept by whoever may still come to the handler.
+        /// Kept while the handler may still be called.
         lease: Option<Lease>,
     },
-    /// An answer known beforehand: served without user code.
+    /// A response known beforehand: served without user code.
     Constant(Arc<Constant>),
-    /// The files of a directory: served without user code. A request for what is not there goes to the next route.
+    /// The files of a directory: served without user code. A request for a missing file goes to the next
+    /// route.
     Files(Arc<Directory>),
     /// A WebSocket.
     WebSocket(Arc<Behavior>),
 }
 
-/// User code that is called, and where it runs.
+/// A callback, and where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listener {
-    /// Which.
+    /// Its number.
     pub id: HandlerId,
     /// Where it runs.
     pub lane: Lane,
 }
 
-/// What the sockets of a WebSocket route do, and what user code hears of them.
+/// The limits of a WebSocket route's sockets, and their listeners.
 #[derive(Clone, Debug, Default)]
 pub struct Behavior {
     /// Limits and timeouts.
     pub config: SocketConfig,
-    /// Decides on handshakes; without it every valid one is accepted, with the first subprotocol offered.
+    /// Accepts or refuses handshakes. Without it every valid one is accepted, with the first subprotocol
+    /// offered.
     pub upgrade: Option<Listener>,
-    /// Hears that a socket has been opened.
+    /// Called when a socket has been opened.
     pub open: Option<Listener>,
-    /// Hears of messages.
+    /// Called for messages.
     pub message: Option<Listener>,
-    /// Hears that what waited for the client has left.
+    /// Called when all buffered output has been sent.
     pub drain: Option<Listener>,
-    /// Hears of pings, which have been answered before.
+    /// Called for pings, after the pong.
     pub ping: Option<Listener>,
-    /// Hears of pongs.
+    /// Called for pongs.
     pub pong: Option<Listener>,
-    /// Hears of the end; exactly once for each open.
+    /// Called at the end; exactly once for each open.
     pub close: Option<Listener>,
-    /// Hears of topics that a socket joins or leaves.
+    /// Called when a socket joins or leaves a topic.
     pub subscription: Option<Listener>,
-    /// Kept by whoever may still come to one of these.
+    /// Kept while one of these may still be called.
     pub lease: Option<Lease>,
 }
 
-/// A whole answer that never changes, but for its date.
+/// A whole response that never changes, except for its date.
 #[derive(Debug)]
 pub struct Constant {
     head: ResponseHead,
     body: Box<[u8]>,
-    /// The same in other codings, made once.
+    /// The same in other content codings, made once.
     coded: Vec<(Offer, ResponseHead, Box<[u8]>)>,
 }
 
 impl Constant {
-    /// An answer of these, compressed beforehand where `compression` says so.
+    /// A response of these parts, compressed beforehand if `compression` asks for it.
     pub fn new(mut head: ResponseHead, body: Box<[u8]>, compression: Option<&Compression>) -> Self {
         let mut coded = Vec::new();
         if let Some(settings) = compression
@@ -118,7 +119,7 @@ impl Constant {
         Self { head, body, coded }
     }
 
-    /// Head and body for a request with these header lines.
+    /// The head and the body for a request with these header lines.
     pub(crate) fn answer_to(&self, headers: &[u8]) -> (&ResponseHead, &[u8]) {
         if !self.coded.is_empty() {
             let accepted = Accepted::parse(head::joined(headers, b"accept-encoding").as_deref());
@@ -132,69 +133,69 @@ impl Constant {
     }
 }
 
-/// Something happened to an exchange that user code had asked to hear of.
+/// An event of an exchange that user code has asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// The client went away before the answer was whole.
+    /// The client went away before the response was complete.
     Aborted,
-    /// Bytes of the request body, or its end, can be taken.
+    /// Bytes of the request body, or its end, can be read.
     Readable,
-    /// What was written has left for the kernel: there is room for more.
+    /// The kernel has taken the output: there is room for more.
     Writable,
-    /// The file that was the answer has left, or as much of it as there was.
+    /// The response's file has been sent, or as much of it as there was.
     Sent,
 }
 
-/// One thing for user code to do.
+/// One call of user code.
 #[derive(Debug)]
 pub enum Job {
     /// Run the handler of a request.
     Request(Arc<Exchange>),
-    /// Tell user code of an event.
+    /// Pass an event on.
     Signal(Arc<Exchange>, Signal),
-    /// Tell user code of what happened on a socket: [`WebSocket::next`] gives it, one event after the other.
+    /// Pass the events of a socket on: [`WebSocket::next`] gives them, one after the other.
     Socket(Arc<WebSocket>),
-    /// Tell user code of a server name that has no certificate of its own: it may add one before it drops this.
+    /// Report a server name without a certificate of its own: user code may add one before it drops this.
     ServerName(ServerName),
-    /// Tell of what went wrong on a connection, for whoever looks for the cause; see [`App::takes_notes`].
+    /// Report the fault of a connection, for the log; see [`App::takes_notes`].
     Note(Note),
 }
 
-/// User code, as the core sees it.
+/// User code, from the core's point of view.
 pub trait App: Send + Sync + 'static {
     /// Runs jobs, in order. Called on an I/O thread that holds the turn and does not drive sockets meanwhile, so it
     /// may take as long as it likes. Must not panic.
     fn run(&self, jobs: &mut dyn Iterator<Item = Job>);
 
-    /// Hands a job to the event loop's thread. Called in the middle of the core's work: must only queue.
+    /// Hands a job to the event loop's thread. The core calls it while it works: it must only queue.
     fn post(&self, job: Job);
 
     /// Jobs have been posted: wakes the event loop if it sleeps. Called once for a burst of them.
     fn posted(&self);
 
-    /// Passes an event on. Called on any thread, in the middle of its work: must only queue. The implementation chooses the
-    /// lane and may use [`crate::server::Server::push`].
+    /// Passes an event on. Any thread calls it, in the middle of its work: it must only queue. The
+    /// implementation chooses the lane and may use [`crate::server::Server::push`].
     fn signal(&self, exchange: Arc<Exchange>, signal: Signal);
 
     /// The last connection has ended, or the deadline of the shutdown has passed. Must only queue.
     fn drained(&self);
 
-    /// Where the core tells of each answer; none: nobody wants to hear. Asked once, before the first connection.
+    /// Where the core logs each response; `None` disables the log. Asked once, before the first connection.
     fn access_log(&self) -> Option<Arc<AccessQueue>> {
         None
     }
 
-    /// Whether anybody hears of what went wrong before there was a request. Asked each time, before the note is written.
+    /// Whether anybody reads notes on faults before a request. Asked each time, before the note is written.
     fn takes_notes(&self) -> bool {
         false
     }
 
-    /// Where user code is asked for server names that are not known, if it wants to be.
+    /// The lane in which user code is asked for unknown server names; `None` if it is not.
     fn missing_server_name(&self) -> Option<Lane> {
         None
     }
 
-    /// Runs the body of an I/O thread, with whatever user code needs around it.
+    /// Runs the body of an I/O thread, in the environment that user code needs.
     fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
         body();
     }

@@ -1,23 +1,24 @@
-//! HTTP/1.1 on bytes: request heads in, response heads out, and what lies between.
+//! HTTP/1.1 on bytes: request heads in, response heads out, and the bodies between.
 //!
-//! Everything here is pure: no socket, no clock but the `Date` cache, no runtime, no Python. The session
-//! owns the buffers and calls in; these modules say what the bytes mean or which bytes to send.
+//! Everything here is pure: no socket, no clock but the `Date` cache, no runtime, no Python. The session owns
+//! the buffers and calls these modules, which interpret bytes or choose the bytes to send.
 //!
-//! - [`head`]: a request head, parsed strictly and once or put together from the fields of HTTP/2, and lazy reading of its lines;
+//! - [`head`]: a request head, parsed strictly and once or built from the fields of HTTP/2, and lazy reading
+//!   of its lines;
 //! - [`chunked`]: the chunked transfer coding, both ways;
 //! - [`response`]: a response head collected in wire form, and its framing;
-//! - [`encoding`]: content codings of answers: negotiation and encoders;
-//! - [`forwarded`]: whose request it is, and what it was asked as, behind proxies;
-//! - [`trust`]: which proxies are believed;
+//! - [`encoding`]: content codings of responses: negotiation and encoders;
+//! - [`forwarded`]: the client of a request behind proxies, its scheme and its host;
+//! - [`trust`]: which proxies are trusted;
 //! - [`status`]: reason phrases;
 //! - [`query`]: percent-decoding and query strings;
-//! - [`location`]: where a client should go;
+//! - [`location`]: the `Location` header;
 //! - [`form`]: urlencoded forms within limits;
 //! - [`cookies`]: the `Cookie` header;
 //! - [`date`]: the `Date` header, formatted once a second.
 //!
-//! Where RFC 9112 lets a server be lenient, this one refuses: two parsers that disagree about where a message
-//! ends is what request smuggling lives on (RFC 9112 section 11.2).
+//! Where RFC 9112 lets a server be lenient, this one refuses: request smuggling needs two parsers that
+//! disagree about the end of a message (RFC 9112 section 11.2).
 
 pub mod chunked;
 pub mod cookies;
@@ -33,14 +34,14 @@ pub mod response;
 pub mod status;
 pub mod trust;
 
-/// Whether `byte` may stand in a token, which is what method and header names are (RFC 9110 section 5.6.2).
+/// Whether `byte` may stand in a token, the syntax of methods and header names (RFC 9110 section 5.6.2).
 pub(crate) const fn is_token_byte(byte: u8) -> bool {
     matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
         || byte.is_ascii_alphanumeric()
 }
 
-/// The members of a comma-separated list without the blanks around them; empty members are skipped, as
-/// RFC 9110 section 5.6.1.2 asks of recipients.
+/// The members of a comma-separated list without the whitespace around them. Empty members are skipped, as
+/// RFC 9110 section 5.6.1.2 requires of recipients.
 pub(crate) fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_blanks).filter(|member| !member.is_empty())
 }

@@ -1,4 +1,4 @@
-//! Listening sockets and the two kinds of stream they give.
+//! Listening sockets and their two kinds of stream.
 //!
 //! Binding is synchronous and happens before any thread of the server exists, so a port in use is an error of
 //! `listen()` and a forked process never inherits half a runtime.
@@ -17,9 +17,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 pub use self::sharing::refuse_strangers;
 
-/// Connections the kernel keeps ready for `accept` unless told otherwise. The kernel cuts it to its own `somaxconn`.
+/// The default backlog: connections that the kernel keeps ready for `accept`. The kernel limits it to its own
+/// `somaxconn`.
 pub const BACKLOG: i32 = 4096;
-/// Who may connect to a Unix socket unless told otherwise: the user that listens.
+/// The default permissions of a Unix socket: only the user that listens may connect.
 pub const UNIX_MODE: u32 = 0o700;
 
 /// Where to listen.
@@ -27,19 +28,19 @@ pub const UNIX_MODE: u32 = 0o700;
 pub enum Endpoint {
     /// A TCP port.
     Tcp {
-        /// Name or address; none is every interface (IPv6 with IPv4 mapped, else IPv4 alone).
+        /// Name or address; `None` is every interface (IPv6 with IPv4 mapped, else IPv4 alone).
         host: Option<String>,
-        /// 0 lets the system choose.
+        /// 0 lets the kernel choose.
         port: u16,
-        /// Whether other sockets are kept from sharing the port (no `SO_REUSEPORT`).
+        /// Whether no other socket can share the port (no `SO_REUSEPORT`).
         exclusive: bool,
     },
     /// A Unix socket.
     Unix {
-        /// Its path. A stale socket file of that name is replaced, a live one is not. What begins with NUL or `@` is a name of
-        /// the abstract namespace, which is no file.
+        /// Its path. A stale socket file of that name is replaced, a live one is not. A path that begins with
+        /// NUL or `@` is a name in the abstract namespace, and no file.
         path: PathBuf,
-        /// The permissions of the file; whoever may write may connect.
+        /// The permissions of the file; write permission is needed to connect.
         mode: u32,
     },
 }
@@ -69,8 +70,8 @@ impl Listener {
         }
     }
 
-    /// Takes a stream socket that somebody else has bound and listens on, such as the parent process. It is set to not block,
-    /// for everybody who holds it.
+    /// Takes a stream socket that another process, such as the parent, has bound and listens on. The socket
+    /// becomes non-blocking for all its holders.
     pub fn adopt(descriptor: OwnedFd) -> io::Result<Self> {
         let socket = Socket::from(descriptor);
         if !socket.is_listener()? || socket.r#type()? != Type::STREAM {
@@ -100,7 +101,8 @@ impl Listener {
         }
     }
 
-    /// Takes a connection that waits; none when none does. The socket must not block. Call it inside a runtime.
+    /// Accepts a waiting connection; `None` if there is none. The socket must be non-blocking. Call it inside
+    /// a runtime.
     pub(crate) fn take(&self) -> io::Result<Option<Accepted>> {
         let taken = match self {
             Self::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
@@ -144,14 +146,14 @@ pub(crate) enum Acceptor {
     Unix(UnixListener),
 }
 
-/// A fresh connection, not registered with any runtime yet, so that the shard that will drive it can do so.
+/// A new connection, not yet registered with any runtime, so that its shard can register it.
 pub(crate) enum Accepted {
     Tcp(TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
 impl Accepted {
-    /// The address of who has connected; none on a Unix socket.
+    /// The address of the peer; `None` on a Unix socket.
     pub(crate) fn peer(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(_, peer) => Some(peer.ip()),
@@ -159,7 +161,7 @@ impl Accepted {
         }
     }
 
-    /// Waits until there is something to read.
+    /// Waits until there are bytes to read.
     pub(crate) async fn readable(&self) -> io::Result<()> {
         match self {
             Self::Tcp(stream, _) => stream.readable().await,
@@ -167,7 +169,7 @@ impl Accepted {
         }
     }
 
-    /// Reads what is there.
+    /// Reads the available bytes.
     pub(crate) fn try_read(&self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream, _) => stream.try_read(into),
@@ -177,7 +179,7 @@ impl Accepted {
 }
 
 impl Acceptor {
-    /// Gives the socket back.
+    /// Returns the socket.
     pub(crate) fn into_listener(self) -> io::Result<Listener> {
         match self {
             Self::Tcp(listener) => listener.into_std().map(Listener::Tcp),
@@ -189,7 +191,7 @@ impl Acceptor {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are written whole; waiting for more of them only adds latency.
+                // Responses are written whole; waiting for more bytes only adds latency.
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Tcp(stream, peer))
             }

@@ -1,9 +1,9 @@
-//! Topics, and who is subscribed to each.
+//! Topics and their subscribers.
 //!
 //! [`Hub`] maps the name of a topic to its subscribers, each an id and a handle of any type. It owns the
 //! bookkeeping and nothing else: it does not know sockets, frames or queues. The server holds one for all its
-//! `WebSocket` routes; a socket subscribes and unsubscribes itself, anyone publishes, and a socket that closes
-//! calls [`Hub::remove_all`].
+//! `WebSocket` routes. A socket subscribes and unsubscribes itself, any thread publishes, and a closing
+//! socket calls [`Hub::remove_all`].
 //!
 //! ```
 //! use std::sync::{Arc, Mutex};
@@ -27,15 +27,15 @@
 //!
 //! * A topic is a string of bytes, compared exactly. There are no wildcards: `#`, `+` and `/` are bytes like
 //!   others, and the empty topic is a topic.
-//! * A topic exists while it has a subscriber. The last one takes its name and its memory along.
-//! * Whoever publishes is not looked at: a publisher that is subscribed is delivered to as well.
+//! * A topic exists while it has a subscriber. The last one frees its name and its memory.
+//! * The publisher gets no special treatment: if it is subscribed, it gets the message as well.
 //! * The subscribers of a topic have no order.
 //!
 //! # Locking
 //!
-//! One lock guards all topics, shared by publishers and held alone by whoever subscribes or unsubscribes. The
-//! callbacks that run under it (`admit`, `left` and `deliver`) may take locks of the caller's own, and must never call
-//! the hub. Handles are never dropped under it, since dropping one may run any code, this hub's included.
+//! One lock guards all topics. Publishers share it; a call that subscribes or unsubscribes holds it alone.
+//! The callbacks that run under it (`admit`, `left` and `deliver`) may take locks of the caller, and must
+//! never call the hub. Handles are never dropped under it, since a drop may run any code, also this hub's.
 //!
 //! # Cost
 //!
@@ -66,7 +66,7 @@ use self::members::{Member, Members, Removed};
 /// A topic's name, shared by the hub and its subscribers' own lists.
 pub type Topic = Arc<[u8]>;
 
-/// What became of a subscription.
+/// The result of a subscription.
 ///
 /// ```
 /// use socketify::pubsub::{Hub, Subscribed};
@@ -83,13 +83,13 @@ pub enum Subscribed {
         /// How many subscribers the topic has now.
         count: usize,
     },
-    /// The id was subscribed; the first handle stays.
+    /// The id was already subscribed; the first handle stays.
     Already,
-    /// `admit` did not want it.
+    /// `admit` refused it.
     Refused,
 }
 
-/// Topics and who is subscribed to each. See the [module](self) for its rules and costs.
+/// Topics and their subscribers. See the [module](self) for its rules and costs.
 ///
 /// `S` is a cheap handle to a subscriber: an `Arc` in the server.
 ///
@@ -107,7 +107,7 @@ pub struct Hub<S> {
     topics: RwLock<HashTable<Room<S>>>,
     /// Keys for the names and, in large topics, for the ids.
     keys: RandomState,
-    /// How often a subscription was taken back.
+    /// How many subscriptions were removed.
     departures: AtomicU64,
 }
 
@@ -131,9 +131,10 @@ impl<S> Default for Hub<S> {
 impl<S> Hub<S> {
     /// Subscribes `id` to `topic`.
     ///
-    /// Unless it is subscribed, `admit` is asked before anything is stored, under the hub's lock: here a
-    /// socket refuses when it has closed meanwhile, and keeps the name for [`remove_all`](Hub::remove_all)
-    /// when it has not. No publish and no count sees the topic between the two. It must not call the hub.
+    /// Unless it is already subscribed, `admit` is called before anything is stored, under the hub's lock. A
+    /// socket that has closed meanwhile refuses here; any other keeps the name for
+    /// [`remove_all`](Hub::remove_all). No publish and no count sees the topic between the two. `admit` must
+    /// not call the hub.
     ///
     /// ```
     /// # use socketify::pubsub::{Hub, Subscribed};
@@ -153,7 +154,7 @@ impl<S> Hub<S> {
         subscriber: S,
         admit: impl FnOnce(&Topic) -> bool,
     ) -> Subscribed {
-        // Declared before the lock is taken, and so dropped after it is given back, even by a panic.
+        // Declared before the lock is taken, and so dropped after its release, even by a panic.
         let mut subscriber = Some(subscriber);
         let hash = self.keys.hash_one(topic);
         let mut topics = self.topics.write();
@@ -184,7 +185,7 @@ impl<S> Hub<S> {
         }
     }
 
-    /// Takes a subscription back. Says how many subscribers remain when there was one, and `None` otherwise.
+    /// Removes a subscription. Returns the number of remaining subscribers if there was one, else `None`.
     ///
     /// ```
     /// # use socketify::pubsub::Hub;
@@ -198,14 +199,15 @@ impl<S> Hub<S> {
         self.unsubscribe_with(topic, id, || {})
     }
 
-    /// As [`Hub::unsubscribe`]; `forget` is called under the hub's lock when there was a subscription, so that a list
-    /// which the subscriber keeps of its topics never differs from the hub. It must not call the hub.
+    /// As [`Hub::unsubscribe`]. If there was a subscription, `forget` is called under the hub's lock, so that
+    /// the subscriber's own list of topics never differs from the hub. It must not call the hub.
     pub fn unsubscribe_with(&self, topic: &[u8], id: u64, forget: impl FnOnce()) -> Option<usize> {
         let removed = {
             let mut topics = self.topics.write();
             let removed = self.remove(&mut topics, topic, id);
             if removed.is_some() {
-                // Before the subscriber knows: whoever delivers under a lock that `forget` takes has the number.
+                // Before the subscriber knows: a delivery under a lock that `forget` takes sees the new
+                // number.
                 self.departures.fetch_add(1, Ordering::Relaxed);
                 forget();
             }
@@ -215,9 +217,9 @@ impl<S> Hub<S> {
         removed.map(|(remaining, _handle)| remaining)
     }
 
-    /// Takes back the subscriptions of `id` to all of `topics`, for a socket that closes: no subscriber and no
-    /// publisher sees half of it. `removed` is told each topic that `id` was subscribed to and how many
-    /// subscribers remain, in the order of `topics`, after the lock is given back.
+    /// Removes the subscriptions of `id` to all of `topics`, for a closing socket: no subscriber and no
+    /// publisher sees half of it. `removed` is called with each topic that `id` was subscribed to and the
+    /// number of remaining subscribers, in the order of `topics`, after the lock's release.
     ///
     /// ```
     /// # use socketify::pubsub::{Hub, Topic};
@@ -249,7 +251,7 @@ impl<S> Hub<S> {
         }
         let mut table = self.topics.write();
         for (topic, result) in &mut gone {
-            // A topic given twice is removed once: the second time there is nothing to put in its place.
+            // A topic given twice is removed once: the second time there is nothing to remove.
             *result = self.remove(&mut table, topic, id);
         }
         drop(table);
@@ -260,8 +262,8 @@ impl<S> Hub<S> {
         }
     }
 
-    /// Calls `deliver` for each subscriber, and says how many there were. `deliver` must only queue: the lock
-    /// is held, so every subscribe waits for it, and a call into the hub from there could wait for ever.
+    /// Calls `deliver` for each subscriber, and returns their number. `deliver` must only queue: it runs
+    /// under the lock, so every subscribe waits for it, and a call into the hub from there could deadlock.
     ///
     /// ```
     /// # use socketify::pubsub::Hub;
@@ -281,7 +283,7 @@ impl<S> Hub<S> {
         })
     }
 
-    /// How many subscribers `topic` has.
+    /// The number of subscribers of `topic`.
     ///
     /// ```
     /// # use socketify::pubsub::Hub;
@@ -294,9 +296,9 @@ impl<S> Hub<S> {
         self.with_members(topic, <[_]>::len)
     }
 
-    /// How often [`unsubscribe_with`](Hub::unsubscribe_with) has taken a subscription back. Whoever delivers to subscribers after
-    /// [`publish`](Hub::publish) has given them looks before it and again before each of them: as long as the number is the same,
-    /// nobody has left.
+    /// How many subscriptions [`unsubscribe_with`](Hub::unsubscribe_with) has removed. A caller that delivers
+    /// after [`publish`](Hub::publish) has returned reads it before publishing and again before each
+    /// delivery: while the number is the same, no subscriber has left.
     ///
     /// ```
     /// # use socketify::pubsub::Hub;
@@ -312,7 +314,7 @@ impl<S> Hub<S> {
         self.departures.load(Ordering::Relaxed)
     }
 
-    /// How many topics have a subscriber.
+    /// The number of topics with a subscriber.
     ///
     /// ```
     /// # use socketify::pubsub::Hub;
@@ -322,7 +324,7 @@ impl<S> Hub<S> {
         self.topics.read().len()
     }
 
-    /// Calls `look` with the members of `topic`, none when there is no such topic.
+    /// Calls `look` with the members of `topic`, none if there is no such topic.
     fn with_members<R>(&self, topic: &[u8], look: impl FnOnce(&[Member<S>]) -> R) -> R {
         let hash = self.keys.hash_one(topic);
         let topics = self.topics.read();
@@ -330,7 +332,7 @@ impl<S> Hub<S> {
         look(room.map_or(&[], |room| room.members.as_slice()))
     }
 
-    /// Removes one subscription. The handle is the caller's to drop when it has given the lock back.
+    /// Removes one subscription. The caller drops the handle after the lock's release.
     fn remove(&self, topics: &mut HashTable<Room<S>>, topic: &[u8], id: u64) -> Option<(usize, S)> {
         let hash = self.keys.hash_one(topic);
         let mut entry = topics.find_entry(hash, |room| *room.topic == *topic).ok()?;
@@ -346,8 +348,8 @@ impl<S> Hub<S> {
     }
 }
 
-/// Gives memory back once a table that was large is an eighth full. At most half full afterwards, it does
-/// not grow again soon; and a small one is left alone, so that a topic that comes and goes allocates no table.
+/// Frees memory once a table that was large is an eighth full. Afterwards it is at most half full, so it does
+/// not grow again soon. A small one is left alone, so that a topic that comes and goes allocates no table.
 fn shrink<T>(table: &mut HashTable<T>, hasher: impl Fn(&T) -> u64) {
     if table.num_buckets() > 64 && table.len() * 8 < table.num_buckets() {
         table.shrink_to(table.len() * 2, hasher);

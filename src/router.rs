@@ -1,4 +1,4 @@
-//! Which routes answer a request, in which order.
+//! Which routes a request goes to, in which order.
 //!
 //! [`Router`] maps patterns to values of any type and finds the values for a method and a path. It owns the
 //! rules of matching and nothing else: it does not decode paths, run handlers or know the network. The server
@@ -33,8 +33,8 @@
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
 //!
-//! A missing leading `/` is added. Whatever follows the `*` in its segment is ignored; segments behind it can
-//! never match, which [`Pattern::is_reachable`] tells. Mistakes are a [`PatternError`]. A path of more than
+//! A missing leading `/` is added. Text after the `*` in its segment is ignored; segments after it can never
+//! match, which [`Pattern::is_reachable`] tells. Mistakes are a [`PatternError`]. A path of more than
 //! [`MAX_SEGMENTS`] segments matches nothing.
 //!
 //! # Order
@@ -43,9 +43,11 @@
 //!
 //! 1. `WebSocket` routes before all others.
 //! 2. At each segment from the left: equal text, then parameters, then wildcards.
-//! 3. Parameters of different names at the same place: in the order of registration. So with `*` texts.
-//! 4. Within one pattern: the route for files, then the route for the method, then the route for any method, and for `HEAD` at last
-//!    the route for `GET`: what it is asked for has the headers of that (RFC 9110 section 9.3.2).
+//! 3. Parameters of different names at the same place: in the order of registration. The same holds for `*`
+//!    texts.
+//! 4. Within one pattern: the route for files, then the route for the method, then the route for any method,
+//!    and for `HEAD` finally the route for `GET`, since a `HEAD` response has the headers of `GET` (RFC 9110
+//!    section 9.3.2).
 //!
 //! ```
 //! use socketify::router::{Kind, Router};
@@ -59,7 +61,7 @@
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
 //!
-//! Routes for files answer `GET` and `HEAD`, and may turn out to have nothing:
+//! Routes for files get `GET` and `HEAD` requests, and may have no such file:
 //!
 //! ```
 //! use socketify::router::{Kind, Router};
@@ -76,7 +78,7 @@
 //! # Ok::<(), socketify::router::PatternError>(())
 //! ```
 //!
-//! [`Domains`] has a router for each domain, chosen by the host a request is for before any of the above.
+//! [`Domains`] has a router for each domain. The host of a request selects it before any of the above.
 
 mod domains;
 mod hosts;
@@ -93,7 +95,7 @@ pub use self::pattern::{MAX_SEGMENTS, Pattern, PatternError};
 
 use self::tree::{Node, Route, Search};
 
-/// The methods an HTTP route answers.
+/// The methods of an HTTP route.
 ///
 /// ```
 /// use socketify::router::{Kind, Methods};
@@ -109,7 +111,8 @@ pub enum Methods {
     Only(Box<str>),
 }
 
-/// What a route answers. Two routes with the same kind and the same pattern are the same route.
+/// The kind of requests that a route gets. Two routes with the same kind and the same pattern are the same
+/// route.
 ///
 /// ```
 /// use socketify::router::{Kind, Router};
@@ -125,8 +128,8 @@ pub enum Methods {
 pub enum Kind {
     /// A request by method.
     Http(Methods),
-    /// A file, asked for with `GET` or `HEAD`. Comes before the other HTTP routes of its pattern, since there may be no such
-    /// file, and then they have their turn.
+    /// A file, requested with `GET` or `HEAD`. Comes before the other HTTP routes of its pattern, which get
+    /// the request if there is no such file.
     Files,
     /// A WebSocket handshake. Comes before every HTTP route.
     WebSocket,
@@ -173,7 +176,7 @@ impl Kind {
         matches!(self, Self::Http(Methods::Only(own)) if **own == *"GET")
     }
 
-    /// Handshakes have a tree of their own, so the method tells nothing about them.
+    /// Handshakes have a tree of their own, so the method does not select them.
     fn accepts(&self, method: &[u8]) -> bool {
         match self {
             Self::Http(Methods::Only(own)) => own.as_bytes() == method,
@@ -198,8 +201,8 @@ impl Kind {
 pub struct Router<T> {
     /// Routes by method.
     http: Node<T>,
-    /// Routes for handshakes. They come first at every segment, and what is below a node of theirs is theirs
-    /// as well, so a tree searched before the other gives the same order.
+    /// Routes for handshakes. They come first at every segment, and all routes below one of their nodes are
+    /// theirs too, so a tree that is searched first gives the same order.
     websocket: Node<T>,
     /// How many routes both trees hold.
     len: usize,
@@ -222,8 +225,8 @@ impl<T> Router<T> {
         Self::default()
     }
 
-    /// Registers a route. One with the same kind and pattern is replaced where it stands, and its value
-    /// returned.
+    /// Registers a route. It replaces one with the same kind and pattern in its place, and returns the old
+    /// value.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -244,7 +247,7 @@ impl<T> Router<T> {
         Ok(replaced)
     }
 
-    /// Takes a route out again and returns its value; `None` when it was not there.
+    /// Takes a route out again and returns its value; `None` if there was none.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -303,7 +306,7 @@ impl<T> Router<T> {
         self.nth(method, path, 0)
     }
 
-    /// The first `WebSocket` route for a handshake. Whether the request is one, the caller has found out.
+    /// The first `WebSocket` route for a handshake. The caller has checked that the request is one.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -318,8 +321,8 @@ impl<T> Router<T> {
         self.nth_websocket(path, 0)
     }
 
-    /// The HTTP route after the first `skip` of them: where a request goes that `skip` handlers have passed
-    /// on. Searches from the start each time, which is cheap beside the handlers in between.
+    /// The HTTP route after the first `skip` of them: the next route of a request that `skip` handlers have
+    /// passed on. Searches from the start each time, which is cheap beside the handlers in between.
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};
@@ -335,7 +338,7 @@ impl<T> Router<T> {
         search.run(&self.http).map(|route| Match::new(route, search))
     }
 
-    /// The `WebSocket` route after the first `skip` of them. When there is none left, a handshake goes on
+    /// The `WebSocket` route after the first `skip` of them. If none is left, a handshake goes on
     /// with [`nth`](Router::nth) from 0, as an ordinary request.
     ///
     /// ```
@@ -351,9 +354,9 @@ impl<T> Router<T> {
         search.run(&self.websocket).map(|route| Match::new(route, search))
     }
 
-    /// Every candidate in order, `WebSocket` routes first: what a handshake would be offered if each handler
-    /// passed it on. Those are left out when the method is not `GET`, the only one that can open a
-    /// `WebSocket` (RFC 6455 §4.1).
+    /// Every candidate in order, `WebSocket` routes first: the routes of a handshake if each handler passes
+    /// it on. Those are left out unless the method is `GET`, the only one that can open a `WebSocket` (RFC
+    /// 6455 §4.1).
     ///
     /// ```
     /// # use socketify::router::{Kind, Router};

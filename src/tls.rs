@@ -1,8 +1,8 @@
-//! What a server proves its names with: certificates, keys and the settings of the sessions they open.
+//! Certificates, keys and the settings of TLS sessions.
 //!
-//! Pure: files and [`rustls`], no sockets. [`Settings`] is what an application says and [`Settings::load`] makes of it what a
-//! handshake needs. [`Certificates`] is that for a whole server, with its names; it is read at each handshake without a lock,
-//! and replaced as a whole while the server runs.
+//! Pure: files and [`rustls`], no sockets. [`Settings`] are an application's options, and [`Settings::load`]
+//! makes the configuration of a handshake from them. [`Certificates`] holds that for a whole server, with its
+//! names. Each handshake reads it without a lock, and it is replaced as a whole while the server runs.
 
 mod certificates;
 pub mod ciphers;

@@ -8,10 +8,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::http::head::HeaderLines;
 use crate::http::{list_members, trim_blanks};
 
-/// More ranges than this in one request are not honoured: the whole file is cheaper for everybody (RFC 9110 section 14.2).
+/// With more ranges than this in one request, the whole file is sent, which is cheaper for both sides (RFC
+/// 9110 section 14.2).
 const MAX_RANGES: usize = 16;
 
-/// The headers of a request that decide.
+/// The headers of a request that decide the response.
 #[derive(Debug, Default)]
 pub struct Conditions<'a> {
     /// `If-Match`.
@@ -22,7 +23,7 @@ pub struct Conditions<'a> {
     pub modified_since: Option<&'a [u8]>,
     /// `If-Unmodified-Since`.
     pub unmodified_since: Option<&'a [u8]>,
-    /// `Range`; of a GET only, since it means nothing elsewhere (RFC 9110 section 14.2).
+    /// `Range`; only of a GET, since it has no meaning for other methods (RFC 9110 section 14.2).
     pub range: Option<&'a [u8]>,
     /// `If-Range`.
     pub if_range: Option<&'a [u8]>,
@@ -33,7 +34,7 @@ pub struct Conditions<'a> {
 }
 
 impl<'a> Conditions<'a> {
-    /// Reads them out of a header block, in one pass.
+    /// Reads them from a header block, in one pass.
     pub fn read(method: &[u8], block: &'a [u8]) -> Self {
         let mut asked = Self { other_method: !matches!(method, b"GET" | b"HEAD"), ..Self::default() };
         for (name, value) in HeaderLines::new(block) {
@@ -67,29 +68,29 @@ fn add<'a>(list: &mut Option<Cow<'a, [u8]>>, value: &'a [u8]) {
     }
 }
 
-/// What is to be sent.
+/// The part of the file to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// All of it: 200.
     Whole,
     /// One part: 206.
     Part(Range<u64>),
-    /// Several, in the order asked for: 206 as `multipart/byteranges`.
+    /// Several, in the requested order: 206 as `multipart/byteranges`.
     Parts(Vec<Range<u64>>),
-    /// The client has it: 304.
+    /// The client has a current copy: 304.
     NotModified,
-    /// Not what the client takes it for: 412.
+    /// A precondition of the client fails: 412.
     Failed,
-    /// None of the parts asked for exists: 416.
+    /// None of the requested parts exists: 416.
     Unsatisfiable,
 }
 
-/// What an answer says of the state of the file (RFC 9110 section 8.8).
+/// The validators of a response, which identify the state of the file (RFC 9110 section 8.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validators<'a> {
     /// `ETag`: strong, or with its `W/` weak.
     pub etag: &'a [u8],
-    /// `Last-Modified`, in seconds since 1970; none where it is not said.
+    /// `Last-Modified`, in seconds since 1970; `None` if it is not sent.
     pub modified: Option<u64>,
     /// No other content can have the same `Last-Modified` (RFC 9110 section 8.8.2.2).
     pub is_dated: bool,
@@ -101,8 +102,9 @@ impl Validators<'_> {
         self.etag.strip_prefix(b"W/").map_or((self.etag, false), |tag| (tag, true))
     }
 
-    /// Whether `If-Range` names the file as it is now: by a strong tag, or by the very date we gave (RFC 9110 section
-    /// 13.1.5). A client joins what it has with what it gets, so what may be of another version is no match.
+    /// Whether `If-Range` names the present file: by a strong tag, or by the exact date that we gave (RFC
+    /// 9110 section 13.1.5). A client joins its part with the new one, so a possibly different version is no
+    /// match.
     fn is_same(&self, known: &[u8]) -> bool {
         let (tag, weak) = self.tag();
         !weak && known == tag || self.is_dated && self.modified.is_some() && date(known) == self.modified
@@ -111,7 +113,7 @@ impl Validators<'_> {
 
 /// Decides in the order of RFC 9110 section 13.2.2.
 pub fn decide(asked: &Conditions<'_>, file: &Validators<'_>, size: u64) -> Decision {
-    // What a handler of another method sends is the outcome of what it has done.
+    // A handler of another method sends the result of its action.
     if asked.other_method {
         return Decision::Whole;
     }
@@ -140,13 +142,13 @@ pub fn decide(asked: &Conditions<'_>, file: &Validators<'_>, size: u64) -> Decis
     }
 }
 
-/// Seconds since 1970. What is no date is ignored (RFC 9110 section 13.1.3).
+/// Seconds since 1970. An invalid date is ignored (RFC 9110 section 13.1.3).
 pub(crate) fn date(text: &[u8]) -> Option<u64> {
     let time = httpdate::parse_http_date(std::str::from_utf8(text).ok()?).ok()?;
     Some(time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
 }
 
-/// Whether `test` holds for a tag of the list, given with its quotes and whether it is weak; `*` is any.
+/// Whether `test` holds for a tag of the list, given with its quotes and its weakness; `*` matches any.
 pub(crate) fn any_tag(list: &[u8], test: impl Fn(&[u8], bool) -> bool) -> bool {
     let mut rest = list;
     loop {
@@ -166,7 +168,7 @@ pub(crate) fn any_tag(list: &[u8], test: impl Fn(&[u8], bool) -> bool) -> bool {
     }
 }
 
-/// Reads a `Range`; none for what is malformed, of another unit, or asks for more than the file holds.
+/// Reads a `Range`; `None` if it is malformed, of another unit, or larger than the file.
 fn ranges(text: &[u8], size: u64) -> Option<Decision> {
     let equals = memchr::memchr(b'=', text)?;
     if !trim_blanks(&text[..equals]).eq_ignore_ascii_case(b"bytes") {
@@ -188,13 +190,13 @@ fn ranges(text: &[u8], size: u64) -> Option<Decision> {
         (_, 0) => None,
         (0, _) => Some(Decision::Unsatisfiable),
         (1, _) => Some(Decision::Part(found.swap_remove(0))),
-        // Parts that overlap, so that the answer would be longer than the file: an attack, or a mistake.
+        // Overlapping parts, whose response would be longer than the file: an attack, or a mistake.
         _ if found.iter().fold(0_u64, |all, part| all.saturating_add(part.end - part.start)) > size => None,
         _ => Some(Decision::Parts(found)),
     }
 }
 
-/// One member, empty when the file ends before it; none for a syntax error.
+/// One member, empty if the file ends before it; `None` for a syntax error.
 fn range(member: &[u8], size: u64) -> Option<Range<u64>> {
     let dash = memchr::memchr(b'-', member)?;
     let first = trim_blanks(&member[..dash]);
@@ -213,7 +215,7 @@ fn range(member: &[u8], size: u64) -> Option<Range<u64>> {
     })
 }
 
-/// A decimal number; one that is too large for any file counts as the largest.
+/// A decimal number; a number too large for any file counts as the largest.
 fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0_u64, |value, digit| {
         digit.is_ascii_digit().then(|| value.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
@@ -247,7 +249,7 @@ mod tests {
             ("If-None-Match: \"other\"\r\n", Decision::Whole),
             ("If-None-Match: 5-1\r\n", Decision::Whole),
             ("If-None-Match: \"5-1\r\n", Decision::Whole),
-            // Only without If-None-Match does the date count.
+            // The date counts only without If-None-Match.
             ("If-None-Match: \"a\"\r\nIf-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::Whole),
             ("If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", Decision::NotModified),
             ("If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", Decision::Whole),

@@ -1,4 +1,4 @@
-//! A directory that is served.
+//! A served directory.
 
 use std::fs::canonicalize;
 use std::os::fd::OwnedFd;
@@ -19,21 +19,21 @@ use crate::http::encoding::{Accepted, Coding, Offer};
 /// How a directory is served.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The file that stands for a directory, such as `index.html`.
+    /// The file to serve for a directory, such as `index.html`.
     pub index: Option<Box<str>>,
     /// Value of the `Cache-Control` header.
     pub cache_control: Option<Box<str>>,
-    /// Whether `name.br`, `name.zst` or `name.gz` is sent in place of `name` to whoever accepts it.
+    /// Whether `name.br`, `name.zst` or `name.gz` is sent in place of `name` to clients that accept it.
     pub precompressed: bool,
     /// Whether names that begin with a dot are served.
     pub dotfiles: bool,
 }
 
-/// What stands beside a file in another coding.
+/// The suffixes of a file's siblings in other codings.
 const SIBLINGS: [(Coding, &str); 3] =
     [(Coding::Brotli, ".br"), (Coding::Zstd, ".zst"), (Coding::Gzip, ".gz")];
 
-/// A directory, and what of it may be seen: regular files below it, also through symbolic links that stay inside.
+/// A directory and its visible files: regular files below it, also through symbolic links that stay inside.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -41,9 +41,9 @@ pub struct Directory {
     depth: usize,
     pub(crate) options: Options,
     pub(crate) types: Types,
-    /// The directory as it was when last looked at: one that is replaced, as deployments do, is noticed within a second.
+    /// The directory at the last look: a replaced one, as after a deployment, is noticed within a second.
     open: ArcSwapOption<Root>,
-    /// The second of that.
+    /// The second of that look.
     looked: AtomicU64,
 }
 
@@ -54,7 +54,7 @@ struct Root {
     identity: (u64, u64),
 }
 
-/// What a URL names.
+/// The target of a URL.
 #[derive(Debug)]
 pub(crate) enum Named {
     /// A file, the name that its type comes from, and the coding it is in.
@@ -77,7 +77,7 @@ impl Directory {
         })
     }
 
-    /// What of the path of a request names the file.
+    /// The part of a request's path that names the file.
     fn below<'a>(&self, path: &'a [u8]) -> &'a [u8] {
         let mut rest = path.strip_prefix(b"/").unwrap_or(path);
         for _ in 0..self.depth {
@@ -87,7 +87,7 @@ impl Directory {
         rest
     }
 
-    /// The file that the path of a request names, or one beside it that the client likes better: `accepted` is its
+    /// The file that the path of a request names, or a sibling that the client prefers: `accepted` is its
     /// `Accept-Encoding`.
     pub(crate) fn find(&self, path: &[u8], accepted: Option<&[u8]>, disk: Disk) -> Result<Named, OpenError> {
         match self.named(path, disk)? {
@@ -106,7 +106,7 @@ impl Directory {
             name::parse(below, self.options.dotfiles).ok_or(OpenError::Absent)?;
         let index = self.options.index.as_deref().map(|index| name.join(index));
         match (is_directory && path.ends_with(b"/"), index) {
-            // No file has a slash behind it: it is a directory, of which its index can be had.
+            // A path with a trailing slash names no file, but a directory, whose index may be served.
             (true, None) => Err(OpenError::Absent),
             (true, Some(inside)) => self.open(&inside, disk).map(|file| Named::File(file, inside, None)),
             (false, index) => match (self.open(&name, disk), index) {
@@ -119,7 +119,7 @@ impl Directory {
         }
     }
 
-    /// The best of those beside a file that there are.
+    /// The best existing sibling of a file.
     fn sibling(
         &self,
         name: &Path,
@@ -149,7 +149,7 @@ impl Directory {
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         let descriptor = match openat2(&root.descriptor, name, FLAGS, Mode::empty(), inside | cached) {
             Ok(descriptor) => descriptor,
-            // A symbolic link that is absolute, or leads out. Where it ends decides, which takes time to find out.
+            // A symbolic link that is absolute, or leads out. Its end decides, and finding that takes time.
             Err(Errno::XDEV | Errno::NOSYS | Errno::INVAL | Errno::PERM) => match disk {
                 Disk::Cached => return Err(OpenError::Wait),
                 Disk::Wait => self.follow(name)?,
@@ -159,7 +159,7 @@ impl Directory {
         File::new(descriptor)
     }
 
-    /// Opens what the links in `name` lead to, if that is inside.
+    /// Opens the target of the links in `name`, if it is inside.
     fn follow(&self, name: &Path) -> Result<OwnedFd, OpenError> {
         let absent = |_| OpenError::Absent;
         let root = canonicalize(&self.path).map_err(absent)?;
@@ -167,7 +167,7 @@ impl Directory {
         if real == root || !real.starts_with(&root) {
             return Err(OpenError::Absent);
         }
-        // Nothing but directories may be on the way: whoever swaps one for a link meanwhile is refused.
+        // Only directories may be on the way: one that is swapped for a link meanwhile is refused.
         let opened = openat2(CWD, &real, FLAGS, Mode::empty(), ResolveFlags::NO_SYMLINKS);
         match opened {
             Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {
@@ -178,7 +178,7 @@ impl Directory {
         .map_err(OpenError::from_errno)
     }
 
-    /// The directory, opened anew when it has been replaced.
+    /// The directory, opened anew if it has been replaced.
     fn root(&self, disk: Disk) -> Result<Arc<Root>, OpenError> {
         let now = clock_gettime(ClockId::MonotonicCoarse).tv_sec.unsigned_abs();
         if let Some(root) = self.open.load_full() {

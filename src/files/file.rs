@@ -11,10 +11,10 @@ use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 pub(super) const FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// Whether the caller may sleep until a disk, or a network behind it, has answered.
+/// Whether the caller may sleep until a disk, or a network behind it, responds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disk {
-    /// It may not: only what the kernel has in memory is used.
+    /// It may not: only data in the kernel's memory is used.
     Cached,
     /// It may.
     Wait,
@@ -23,16 +23,16 @@ pub enum Disk {
 /// Why there is no file to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// Nothing of that name, or something that is not a regular file.
+    /// There is no such file, or it is not a regular one.
     #[error("there is no such file")]
     Absent,
-    /// It is there, and this process may not read it.
+    /// It exists, and this process may not read it.
     #[error("the file may not be read")]
     Forbidden,
     /// The process, or the system, has run out of descriptors or memory.
     #[error("no more files can be opened")]
     Exhausted,
-    /// The disk must be asked: see [`Disk`].
+    /// The disk has to be read: see [`Disk`].
     #[error("the disk must be waited for")]
     Wait,
 }
@@ -48,20 +48,20 @@ impl OpenError {
     }
 }
 
-/// An open regular file, as it was when it was opened.
+/// An open regular file, in its state at the opening.
 #[derive(Debug)]
 pub struct File {
     descriptor: OwnedFd,
     size: u64,
     inode: u64,
-    /// Last modification of the content, in seconds since 1970 and nanoseconds. Whoever writes a file may set it.
+    /// Last modification of the content, in seconds since 1970 and nanoseconds. A writer may set it.
     modified: (i64, u64),
-    /// Last change of the file, also by a rename. The system alone sets it.
+    /// Last change of the file, also by a rename. Only the kernel sets it.
     changed: (i64, u64),
 }
 
 impl File {
-    /// Opens whatever the process can read at `path`.
+    /// Opens the file at `path`, if the process can read it.
     pub fn open(path: &Path, disk: Disk) -> Result<Self, OpenError> {
         let opened = match disk {
             Disk::Cached => openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED),
@@ -69,13 +69,13 @@ impl File {
         };
         match opened {
             Ok(descriptor) => Self::new(descriptor),
-            // A kernel before 5.12, or a sandbox that does not know the call.
+            // A kernel before 5.12, or a sandbox without this call.
             Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) if disk == Disk::Cached => Err(OpenError::Wait),
             Err(errno) => Err(OpenError::from_errno(errno)),
         }
     }
 
-    /// Looks at what has been opened.
+    /// Reads the facts of the opened file.
     pub(super) fn new(descriptor: OwnedFd) -> Result<Self, OpenError> {
         let facts = fstat(&descriptor).map_err(OpenError::from_errno)?;
         if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
@@ -95,20 +95,21 @@ impl File {
         self.size
     }
 
-    /// When the content was modified, in seconds since 1970; none for a time before that, which dates in HTTP cannot tell.
+    /// When the content was modified, in seconds since 1970; `None` for an earlier time, which dates in HTTP
+    /// cannot express.
     pub fn modified(&self) -> Option<u64> {
         u64::try_from(self.modified.0).ok()
     }
 
-    /// Whether the time of the modification tells one content from another: it is that of the file's last change, and so
-    /// nobody has set it. Else many files may have it in turn, as those of reproducible builds do.
+    /// Whether the time of modification identifies the content: it equals the time of the last change, so no
+    /// program has set it. A time that was set may belong to many files in turn, as with reproducible builds.
     pub fn is_dated(&self) -> bool {
         (0..=1).contains(&self.changed.0.saturating_sub(self.modified.0))
     }
 
-    /// Names this state of the file (RFC 9110 section 8.8.3). Size and time of modification would not do for a strong one:
-    /// builds set the same time for each version, and copies keep it. Whoever writes into the file changes the time of its
-    /// last change, and whoever renames another over it the inode.
+    /// The tag of this state of the file (RFC 9110 section 8.8.3). Size and time of modification do not
+    /// suffice for a strong tag: builds set the same time for each version, and copies keep it. A write
+    /// changes the time of the last change, and a rename over the file the inode.
     pub fn etag(&self) -> String {
         let ((modified, modified_part), (changed, changed_part)) = (self.modified, self.changed);
         format!(
@@ -117,8 +118,8 @@ impl File {
         )
     }
 
-    /// Appends up to `count` bytes from `offset` on; says how many there were. Fewer than asked for: the file has ended.
-    /// None: the disk must be waited for.
+    /// Appends up to `count` bytes from `offset` on; returns their number. Fewer than `count`: the file has
+    /// ended. `None`: the caller has to wait for the disk.
     pub fn read(&self, into: &mut Vec<u8>, offset: u64, count: usize, disk: Disk) -> Option<usize> {
         let start = into.len();
         into.resize(start + count, 0);
@@ -149,7 +150,7 @@ impl File {
                 Ok(count) => done += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if disk == Disk::Cached => break false,
-                // The disk is broken, or the server it is on: what there is of the file has been read.
+                // The disk, or its server, is broken: the readable part of the file has been read.
                 Err(_) => break true,
             }
         };
@@ -161,7 +162,7 @@ impl File {
         Some(done)
     }
 
-    /// Whether the byte at `offset` is in memory, and so, as files are read ahead, what lies before it.
+    /// Whether the byte at `offset` is in memory, and so, since files are read ahead, the bytes before it.
     pub fn is_cached(&self, offset: u64) -> bool {
         let mut byte = [0];
         let read =
@@ -173,8 +174,9 @@ impl File {
         }
     }
 
-    /// Whether the file may be somebody else's to give. Asked of file systems that cannot tell what is in memory: the local
-    /// ones among them, such as that of containers, are waited for as any other program does.
+    /// Whether the file may lie on another machine. Only called for file systems that cannot tell what is in
+    /// memory. The server waits for local ones among them, such as those of containers, as any other program
+    /// does.
     fn is_remote(&self) -> bool {
         /// NFS, FUSE, CIFS, SMB2, Ceph, 9P, AFS.
         const REMOTE: [u64; 7] =

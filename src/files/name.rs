@@ -4,23 +4,23 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Site-wide files of other specifications, which is why they are public though they begin with a dot (RFC 8615).
+/// Site-wide files of other specifications, which are public although they begin with a dot (RFC 8615).
 const WELL_KNOWN: &[u8] = b".well-known";
 
-/// What `below` names.
+/// A parsed name.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Name {
-    /// Relative to the directory that is served; empty for that directory itself.
+    /// Relative to the served directory; empty for that directory itself.
     pub path: PathBuf,
-    /// It ends with a slash, or is empty: only a directory is named like this.
+    /// It ends with a slash, or is empty: only a directory has such a name.
     pub is_directory: bool,
 }
 
-/// What `below` names: percent-decoded once. None for what names nothing that may be served: a NUL, `.` and `..` whether
-/// encoded or not, an encoded slash, and hidden files unless `dotfiles`.
+/// The name in `below`, percent-decoded once. `None` for a name that must not be served: with a NUL, with `.`
+/// or `..`, encoded or not, with an encoded slash, and for hidden files unless `dotfiles`.
 ///
-/// An empty segment names nothing either. Routes tell `/a` from `//a`: if both were the same file, a route that guards
-/// `/a/*` could be passed by, and relative links in the file would lead elsewhere.
+/// An empty segment is no name either. Routes distinguish `/a` from `//a`: if both were the same file, a
+/// request could bypass a route that guards `/a/*`, and relative links in the file would lead elsewhere.
 pub fn parse(below: &[u8], dotfiles: bool) -> Option<Name> {
     let mut path = PathBuf::new();
     let (segments, is_directory) = match below {
@@ -44,7 +44,7 @@ pub fn parse(below: &[u8], dotfiles: bool) -> Option<Name> {
     Some(Name { path, is_directory })
 }
 
-/// Percent-decodes once; what is no escape stays as it is.
+/// Percent-decodes once; anything else stays unchanged.
 fn decode(segment: &[u8]) -> Vec<u8> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
     let mut decoded = Vec::with_capacity(segment.len());
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(name("").as_deref(), Some(""));
         assert_eq!(name("100%").as_deref(), Some("100%"));
         assert_eq!(name("%zz%4").as_deref(), Some("%zz%4"));
-        // Decoded once: this is a strange name, not a way out.
+        // Decoded once: this is an unusual name, and not a way out.
         assert_eq!(name("%252e%252e/a").as_deref(), Some("%2e%2e/a"));
         assert_eq!(name(".well-known/acme").as_deref(), Some(".well-known/acme"));
         assert_eq!(parse(b".git/config", true).map(|name| name.path), Some(".git/config".into()));

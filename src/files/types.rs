@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-/// Media type of what nothing is known of but its bytes (RFC 2046 section 4.5.1).
+/// Media type of unknown content (RFC 2046 section 4.5.1).
 const ANY: &str = "application/octet-stream";
 
-/// What Python's `mimetypes` knows, which is where it comes from: the same file gets the same type whoever serves it, and a
-/// type that the application has added counts.
+/// The tables of Python's `mimetypes`, from which they come: a file has the same type from every server, and
+/// the types that the application has added apply.
 #[derive(Clone, Debug, Default)]
 pub struct Types {
     /// `.html` to `text/html`.
@@ -17,19 +17,19 @@ pub struct Types {
     pub encodings: HashMap<Box<str>, Box<str>>,
 }
 
-/// What the name of a file tells of it.
+/// The facts in the name of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told<'a> {
-    /// The type of the content, inside of a coding if there is one; none for a name that tells nothing.
+    /// The type of the content, inside of a coding if there is one; `None` for an unknown name.
     pub content: Option<&'a str>,
-    /// The coding that the bytes lie in, as `mimetypes` calls it.
+    /// The coding of the stored bytes, by its name in `mimetypes`.
     pub coding: Option<&'a str>,
-    /// The content is what is wanted, and the coding only its wrapping.
+    /// The client wants the content, and the coding is only its wrapping.
     pub is_wrapped: bool,
 }
 
 impl Types {
-    /// What a name tells.
+    /// The facts in a name.
     ///
     /// ```
     /// use socketify::files::types::Types;
@@ -52,7 +52,7 @@ impl Types {
             longer = format!("{stem}{suffix}");
             (stem, extension) = split(&longer);
         }
-        // Encodings are told apart by case: `.Z` is one and `.z` is not.
+        // Encodings are case-sensitive: `.Z` is one and `.z` is not.
         let coding = self.encodings.get(extension).map(AsRef::as_ref);
         if coding.is_some() {
             (_, extension) = split(stem);
@@ -62,16 +62,17 @@ impl Types {
 }
 
 impl<'a> Told<'a> {
-    /// What `mimetypes` has made of a name.
+    /// The result of `mimetypes` for a name.
     pub fn new(name: &str, content: Option<&'a str>, coding: Option<&'a str>) -> Self {
-        // SVG 1.1 section 1.2 has such a picture served as SVG in the content coding gzip. Whatever else is compressed has
-        // been so to be kept.
+        // SVG 1.1 section 1.2 serves such a picture as SVG in the content coding gzip. All other compressed
+        // files are stored that way on purpose.
         let is_wrapped = coding == Some("gzip") && split(name).1.eq_ignore_ascii_case(".svgz");
         Self { content, coding, is_wrapped }
     }
 
-    /// `Content-Type` and `Content-Encoding` of the bytes as they lie. A client undoes the second before it looks at the
-    /// first (RFC 9110 section 8.4), so a file that is to arrive as it is has the type of its coding, and none.
+    /// `Content-Type` and `Content-Encoding` of the stored bytes. A client undoes the second before it uses
+    /// the first (RFC 9110 section 8.4), so a file that should arrive compressed has the type of its coding,
+    /// and no coding.
     pub fn as_it_lies(&self) -> (Option<&'a str>, Option<&'a str>) {
         match self.coding {
             Some(coding) if self.is_wrapped => (self.content, Some(coding)),
@@ -80,7 +81,7 @@ impl<'a> Told<'a> {
         }
     }
 
-    /// `Content-Type` where user code has given this `Content-Encoding`.
+    /// `Content-Type` if user code has set this `Content-Encoding`.
     pub fn inside(&self, coding: &[u8]) -> Option<&'a str> {
         match self.coding {
             Some(own) if coding.eq_ignore_ascii_case(own.as_bytes()) => self.content,
@@ -89,7 +90,7 @@ impl<'a> Told<'a> {
     }
 }
 
-/// The media type of bytes in a coding, as it is registered or, where it is not, in use.
+/// The media type of bytes in a coding: the registered one or, without one, the customary one.
 fn type_of(coding: &str) -> &'static str {
     match coding {
         "gzip" => "application/gzip",
@@ -102,7 +103,7 @@ fn type_of(coding: &str) -> &'static str {
     }
 }
 
-/// First as written, then without regard to case.
+/// First with case, then without.
 fn look<'a>(map: &'a HashMap<Box<str>, Box<str>>, extension: &str) -> Option<&'a str> {
     let found = map.get(extension).or_else(|| map.get(extension.to_ascii_lowercase().as_str()));
     found.map(AsRef::as_ref)

@@ -1,29 +1,30 @@
 //! The chunked transfer coding (RFC 9112 section 7.1).
 //!
-//! [`ChunkedDecoder`] takes a body in whatever pieces the socket gives and hands out the data within them
-//! without copying. It is strict, since a body that ends elsewhere for the proxy in front is a request of its
-//! own: no bare LF, no blank but where the grammar has one, no size beyond 64 bits. Chunk extensions and
-//! trailers are checked, bounded and dropped.
+//! [`ChunkedDecoder`] takes a body in the pieces of the socket and gives out the data within them without
+//! copying. It is strict, since a body that ends elsewhere for the proxy in front smuggles a request: no bare
+//! LF, whitespace only where the grammar has it, no size beyond 64 bits. Chunk extensions and trailers are
+//! checked, bounded and dropped.
 
 use super::is_token_byte;
 
 /// Hexadecimal digits of a 64-bit size, leading zeros included.
 const MAX_SIZE_DIGITS: u8 = 16;
 /// Bytes of chunk extensions in one body. RFC 9112 section 7.1.1 asks for such a bound: without it a client
-/// sends a gigabyte of extensions around one byte of data.
+/// can send a gigabyte of extensions around one byte of data.
 const MAX_EXTENSION_BYTES: u16 = 4 * 1024;
 /// Bytes of trailers after one body.
 const MAX_TRAILER_BYTES: u16 = 8 * 1024;
 
 /// The chunk that ends a body, with an empty trailer section.
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// What follows the data of every chunk.
+/// The end of every chunk's data.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// The rule a chunked body breaks. Where the next request begins is unknown then: answer 400 and close.
+/// The rule a chunked body breaks. The start of the next request is then unknown: respond with 400 and close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ChunkError {
-    /// A chunk does not begin with a hexadecimal digit, or something else than an extension follows the size.
+    /// A chunk does not begin with a hexadecimal digit, or its size is followed by something other than an
+    /// extension.
     #[error("malformed chunk size")]
     Size,
     /// A chunk size has more digits than 64 bits need.
@@ -32,13 +33,13 @@ pub enum ChunkError {
     /// A chunk extension has a control byte in it.
     #[error("malformed chunk extension")]
     Extension,
-    /// The extensions of the body are longer than all it needs.
+    /// The extensions of the body are too long.
     #[error("chunk extensions of more than {MAX_EXTENSION_BYTES} bytes")]
     ExtensionsTooLong,
     /// A line ends in LF without CR, or in CR without LF.
     #[error("chunk line does not end in CRLF")]
     LineEnd,
-    /// Chunk data is not followed by CRLF: it is longer than its size said.
+    /// Chunk data is not followed by CRLF: it is longer than its size.
     #[error("chunk data does not end in CRLF")]
     DataEnd,
     /// A trailer line is no header line.
@@ -49,7 +50,7 @@ pub enum ChunkError {
     TrailersTooLong,
 }
 
-/// What the next byte belongs to.
+/// The part to which the next byte belongs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum State {
     /// The first digit of a size.
@@ -57,7 +58,7 @@ enum State {
     SizeStart,
     /// Further digits.
     Size,
-    /// Blanks after the size or an extension; only `;` may follow them.
+    /// Whitespace after the size or an extension; only `;` may follow them.
     Blank,
     /// A chunk extension.
     Extension,
@@ -112,13 +113,13 @@ pub struct ChunkedDecoder {
 
 impl ChunkedDecoder {
     /// Decodes as much of `input` as belongs to the body and calls `out` with each run of data in it. Returns
-    /// how many bytes were taken, which is all of them unless the body ended, and whether it ended. An error
-    /// is final: the decoder is of no use after it.
+    /// the number of consumed bytes, which is all of them unless the body ended, and whether it ended. An
+    /// error is final: the decoder must not be used again.
     pub fn decode(&mut self, input: &[u8], out: &mut impl FnMut(&[u8])) -> Result<(usize, bool), ChunkError> {
         let mut rest = input;
         while self.state != State::Done {
             if self.state == State::Data {
-                // A chunk larger than the address space is certainly larger than what is here.
+                // A chunk larger than the address space is certainly larger than `rest`.
                 let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX);
                 let (data, after) = rest.split_at(wanted.min(rest.len()));
                 if !data.is_empty() {
@@ -143,7 +144,7 @@ impl ChunkedDecoder {
         self.state == State::Done
     }
 
-    /// One byte of anything but data.
+    /// One byte outside the data.
     fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
         use State as S;
         match (self.state, byte) {
@@ -172,7 +173,7 @@ impl ChunkedDecoder {
             (S::EndLineFeed, b'\n') => Ok(S::Done),
             (S::SizeLineFeed | S::TrailerLineFeed | S::EndLineFeed, _) => Err(ChunkError::LineEnd),
             (S::TrailerStart | S::TrailerName | S::TrailerValue, _) => Err(ChunkError::Trailer),
-            // `decode` steps in neither.
+            // `decode` calls this in neither state.
             (state @ (S::Data | S::Done), _) => Ok(state),
         }
     }
@@ -191,7 +192,7 @@ impl ChunkedDecoder {
         Ok(State::Size)
     }
 
-    /// The size line is over. RFC 9112 section 7.1: the chunk of size 0 is the last, and the trailers follow
+    /// The size line is over. RFC 9112 section 7.1: the chunk of size 0 is the last one. The trailers follow
     /// it.
     fn size_end(&mut self) -> State {
         self.digits = 0;
@@ -210,7 +211,7 @@ impl ChunkedDecoder {
 }
 
 /// Appends the size line of a chunk of `len` bytes. The data and [`CHUNK_END`] follow it. `len` is not 0: a
-/// chunk of size 0 ends the body, so an empty piece of one is left out by whoever sends it.
+/// chunk of size 0 ends the body, so the caller omits an empty piece.
 ///
 /// ```
 /// use socketify::http::chunked::encode_chunk_header;

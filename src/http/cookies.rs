@@ -1,12 +1,12 @@
-//! The `Cookie` header of a request (RFC 6265 section 4.2), read leniently: what comes was written by others.
+//! The `Cookie` header of a request (RFC 6265 section 4.2), read leniently, since other programs write it.
 
 use memchr::memchr;
 
 use crate::http::trim_blanks;
 
-/// The pairs of a `Cookie` header as they stand, without the blanks around names and values. What is no pair, has no name or
-/// has control characters is left out, and the others stay. A semicolon in a quoted value belongs to the value, and the
-/// quotes do too. It takes linear time.
+/// The pairs of a `Cookie` header, not decoded, without the whitespace around names and values. Anything that
+/// is no pair, has no name or has control characters is left out, and the others stay. A semicolon in a
+/// quoted value belongs to the value, and the quotes do too. It takes linear time.
 ///
 /// ```
 /// use socketify::http::cookies::pairs;
@@ -29,7 +29,7 @@ pub fn pairs(header: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The first pair of `header`, and what is behind its semicolon.
+/// The first pair of `header`, and the text after its semicolon.
 fn split(header: &[u8]) -> (&[u8], Option<&[u8]>, Option<&[u8]>) {
     let Some(place) = header.iter().position(|byte| matches!(byte, b'=' | b';')) else {
         return (header, None, None);
@@ -49,7 +49,7 @@ fn quoted(text: &[u8]) -> Option<usize> {
         return None;
     }
     let mut place = open + 1;
-    // An opening quote ends the search of one before it, so no byte is looked at in many searches.
+    // An opening quote ends an earlier search, so that few searches visit each byte.
     loop {
         match text.get(place)? {
             b'"' => break,

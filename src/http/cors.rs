@@ -1,5 +1,5 @@
-//! Cross-origin resource sharing: which headers the Fetch standard (section 3.3, CORS protocol) has a server add, and how
-//! a preflight is answered.
+//! Cross-origin resource sharing: the headers that a server adds (Fetch standard, section 3.3, CORS
+//! protocol), and the response to a preflight.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use super::response::{HeadError, ResponseHead};
 use super::{is_token_byte, list_members};
 use crate::router::{Kind, Live, PatternError, Router};
 
-/// The header by which a handler that writes it has the say, in place of all lines of a policy.
+/// The header that overrides all lines of a policy if a handler writes it.
 pub const NAME: &[u8] = b"Access-Control-Allow-Origin";
 
 /// An origin with one `*`, which stands for labels of a host name, or for a port.
 #[derive(Debug, Clone)]
 pub struct Wildcard {
-    /// What goes before it.
+    /// The text before it.
     pub before: Box<[u8]>,
-    /// What goes after it.
+    /// The text after it.
     pub after: Box<[u8]>,
 }
 
@@ -30,7 +30,7 @@ impl Wildcard {
     }
 }
 
-/// Who may read answers, and ask for what.
+/// Which origins may read responses, and which requests they may send.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Every origin, without credentials.
@@ -39,13 +39,13 @@ pub struct Policy {
     pub origins: Vec<Box<[u8]>>,
     /// Origins with one `*`.
     pub wildcards: Vec<Wildcard>,
-    /// Methods that a preflight allows; empty: the one that was asked for.
+    /// Methods that a preflight allows. If empty, it allows the requested one.
     pub methods: Vec<Box<[u8]>>,
-    /// Headers that a preflight allows; none: those that were asked for.
+    /// Headers that a preflight allows. If `None`, it allows the requested ones.
     pub headers: Option<Box<[u8]>>,
     /// Headers that scripts may read.
     pub expose: Box<[u8]>,
-    /// Whether requests may carry cookies and the like.
+    /// Whether requests may carry credentials, such as cookies.
     pub credentials: bool,
     /// Seconds for which browsers may remember a preflight.
     pub max_age: u32,
@@ -69,36 +69,37 @@ impl Policies {
         self.0.change(|router| router.insert(Kind::any(), pattern, Arc::clone(policy))).map(drop)
     }
 
-    /// What the policy for the path of this request says; none where none is set.
+    /// The verdict of the policy for this request's path; `None` without a policy.
     pub fn judge(&self, head: &Head, bytes: &[u8]) -> Option<Verdict> {
         let router = self.0.load();
         if router.is_empty() {
             return None;
         }
         let found = router.find(head.method(bytes), head.path(bytes))?;
-        // All that it writes are headers that were checked before, or came as headers.
+        // It writes only headers that were checked before, or were received as headers.
         found.value.judge(head, bytes).ok()
     }
 }
 
-/// What a policy says to one request.
+/// The verdict of a policy on one request.
 #[derive(Debug)]
 pub enum Verdict {
-    /// These header lines go with whatever the answer is.
+    /// These header lines go with the response.
     Lines(Box<[u8]>),
-    /// The request is a preflight, and this is its answer.
+    /// The request is a preflight, and this is its response.
     Preflight(ResponseHead),
 }
 
 impl Policy {
-    /// Whether pages of `origin` may read answers. Origins are compared byte for byte, as the standard has it.
+    /// Whether pages of `origin` may read responses. Origins are compared byte for byte, as the standard
+    /// requires.
     pub fn allows(&self, origin: &[u8]) -> bool {
         self.any
             || self.origins.iter().any(|own| **own == *origin)
             || self.wildcards.iter().any(|own| own.allows(origin))
     }
 
-    /// What goes with the answer to the request whose head is `bytes`, or is the answer.
+    /// The verdict on the request whose head is in `bytes`.
     pub fn judge(&self, head: &Head, bytes: &[u8]) -> Result<Verdict, HeadError> {
         let value = |name: &[u8]| head::joined(head.header_block(bytes), name);
         let origin = value(b"origin");
@@ -121,7 +122,7 @@ impl Policy {
             lines.extend_from_slice(b"\r\n");
         };
         if !self.any {
-            // Without it a cache would give what one origin got to another.
+            // Without it a cache would give one origin's response to another.
             line(b"Vary", b"Origin");
         }
         let allowed = if self.any { Some(&b"*"[..]) } else { origin.filter(|origin| self.allows(origin)) };

@@ -36,7 +36,7 @@ pub fn now() -> ImfFixdate {
     })
 }
 
-/// A time in seconds since 1970, as `Date`, `Last-Modified` and `Expires` carry it.
+/// A time in seconds since 1970, in the form of `Date`, `Last-Modified` and `Expires`.
 ///
 /// ```
 /// use socketify::http::date::imf_fixdate;

@@ -1,13 +1,12 @@
-//! Content codings for answers: which one a client takes, which answers are worth it, and the encoders.
+//! Content codings for responses: which one a client accepts, which responses are worth it, and the encoders.
 //!
-//! [`Compression`] is what the user asked for. [`Compression::admits`] and [`Accepted::choose`] decide, and an
-//! [`Encoder`] or [`encode`] does the work. What becomes of the head is [`ResponseHead`](super::response::ResponseHead)'s
-//! to say.
+//! [`Compression`] is the user's option. [`Compression::admits`] and [`Accepted::choose`] decide, and an
+//! [`Encoder`] or [`encode`] does the work. [`ResponseHead`](super::response::ResponseHead) changes the head.
 //!
 //! # Libraries
 //!
-//! - gzip: flate2 on zlib-rs, which `websocket::deflate` uses already, and says why;
-//! - zstd: the reference library in C through the crate `zstd`, for there is no Rust encoder that comes near it. It is
+//! - gzip: flate2 on zlib-rs, which `websocket::deflate` uses too, and gives the reason;
+//! - zstd: the reference library in C through the crate `zstd`, since no Rust encoder comes near it. It is
 //!   built with the C compiler that Rust needs for linking anyway;
 //! - br: the crate `brotli`, the reference library translated to safe Rust.
 
@@ -48,7 +47,7 @@ impl Coding {
         Self::ALL.into_iter().find(|coding| coding.name() == name)
     }
 
-    /// The levels it has.
+    /// Its levels.
     pub const fn levels(self) -> std::ops::RangeInclusive<u32> {
         match self {
             Self::Gzip => 1..=9,
@@ -61,25 +60,25 @@ impl Coding {
 /// A coding to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Which.
+    /// The coding.
     pub coding: Coding,
-    /// How hard it tries, one of [`Coding::levels`].
+    /// Its level, one of [`Coding::levels`].
     pub level: u32,
 }
 
 /// The user's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compression {
-    /// What is offered: the first is preferred, where the client does not mind.
+    /// The offers: among those that the client weighs alike, the first is chosen.
     pub offers: Vec<Offer>,
-    /// Bodies smaller than this are left alone.
+    /// Smaller bodies are not compressed.
     pub minimum_size: usize,
     /// The media types that are compressed.
     pub types: Vec<TypePattern>,
 }
 
 impl Compression {
-    /// Whether a body of this `Content-Type` is compressed; one without is judged by its first bytes.
+    /// Whether a body of this `Content-Type` is compressed; without one its first bytes decide.
     pub fn admits(&self, content_type: Option<&[u8]>, body: &[u8]) -> bool {
         match content_type {
             Some(value) => types::matches(&self.types, value),

@@ -1,9 +1,9 @@
-//! Forms of the type `application/x-www-form-urlencoded` (URL Standard, section 5.1), taken apart within limits.
+//! Forms of the type `application/x-www-form-urlencoded` (URL Standard, section 5.1), parsed within limits.
 //!
-//! A body is gone through twice, in steps of as many bytes as the caller likes to be busy for. The first time its fields are
-//! counted and measured as they would be when decoded, and nothing is made of them; so a form beyond a limit costs a look at
-//! its bytes. The second time they are decoded. What is a field, and what its value is, is as `urllib.parse.parse_qsl` has it
-//! with `keep_blank_values`.
+//! A body is parsed in two passes, in steps of as many bytes as the caller can afford. The first pass counts
+//! the fields and measures their decoded size, and builds nothing; so a form beyond a limit costs one scan of
+//! its bytes. The second pass decodes them. Fields and values are those of `urllib.parse.parse_qsl` with
+//! `keep_blank_values`.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use memchr::memchr;
 
 use crate::http::query::percent_decode;
 
-/// What a form may have.
+/// The limits of a form.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Fields.
@@ -20,10 +20,10 @@ pub struct Limits {
     pub field_size: usize,
 }
 
-/// A form goes beyond a limit.
+/// A form exceeds a limit.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormError {
-    /// It has more than so many fields.
+    /// It has more fields than this limit.
     #[error("the form has more than {0} fields")]
     TooManyFields(usize),
     /// A name, or a value, has more bytes.
@@ -31,15 +31,15 @@ pub enum FormError {
     FieldTooLarge {
         /// Up to 40 characters of the name.
         name: String,
-        /// Bytes that it may have.
+        /// The limit, in bytes.
         limit: usize,
     },
 }
 
-/// Characters of a name that a message repeats.
+/// Characters of a name in an error message.
 const NAMED: usize = 40;
 
-/// The first time: counts and measures.
+/// The first pass: counts and measures.
 ///
 /// ```
 /// use socketify::http::form::{FormError, Limits, Measure};
@@ -50,9 +50,9 @@ const NAMED: usize = 40;
 /// ```
 #[derive(Debug, Default)]
 pub struct Measure {
-    /// Where it goes on.
+    /// Where the next step begins.
     at: usize,
-    /// Where the field that is being measured begins.
+    /// Where the present field begins.
     begin: usize,
     fields: usize,
     /// Decoded bytes of the name, or of the value, so far.
@@ -61,11 +61,11 @@ pub struct Measure {
 }
 
 impl Measure {
-    /// Goes on for `budget` bytes or a few more; says whether that was the end.
+    /// Measures `budget` bytes or a few more; returns whether that was the end.
     ///
     /// # Errors
     ///
-    /// The form goes beyond a limit.
+    /// The form exceeds a limit.
     pub fn step(&mut self, body: &[u8], limits: &Limits, budget: usize) -> Result<bool, FormError> {
         let end = self.at.saturating_add(budget).min(body.len());
         while self.at < end {
@@ -109,7 +109,7 @@ impl Measure {
 /// A field's name and its value, decoded to bytes.
 pub type Field<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
-/// The second time: gives the fields, names and values decoded to bytes.
+/// The second pass: gives the fields, with names and values decoded to bytes.
 ///
 /// ```
 /// use socketify::http::form::Fields;
@@ -125,12 +125,12 @@ pub struct Fields {
 }
 
 impl Fields {
-    /// Bytes that have been gone through.
+    /// Bytes that have been parsed.
     pub const fn at(&self) -> usize {
         self.at
     }
 
-    /// The next field; None at the end.
+    /// The next field; `None` at the end.
     pub fn next<'a>(&mut self, body: &'a [u8]) -> Option<Field<'a>> {
         loop {
             let rest = body.get(self.at..).filter(|rest| !rest.is_empty())?;

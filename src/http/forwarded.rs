@@ -1,12 +1,14 @@
-//! Whose request it is behind proxies: `Forwarded` (RFC 7239), and the `X-Forwarded-` headers that came before it.
+//! The client of a request behind proxies: `Forwarded` (RFC 7239), and the older `X-Forwarded-` headers.
 //!
-//! Each proxy adds to the right what it has seen, so only the right end can be believed, and only as far as it was written by
-//! proxies that are: the list is walked from there, past trusted hops, up to the first that is none. That is the client,
-//! whatever stands to its left. Where the walk meets something that names nobody, nobody is named.
+//! Each proxy appends its peer on the right. So only the right end can be trusted, and only as far as trusted
+//! proxies wrote it: the walk starts there and goes past trusted hops, up to the first other one. That is the
+//! client, and anything to its left is ignored. If the walk meets a hop without an address, the client is
+//! unknown.
 //!
-//! A proxy that writes one of the two families passes the other on as the client sent it. So where both name a client, nothing
-//! counts but what both say. Where one of them names none, the other counts, but for what the two say differently. `Forwarded`
-//! always speaks of the client: an element without an address is a proxy that does not tell it.
+//! A proxy that writes one of the two families passes the other on from the client. So if both name a client,
+//! only the values on which both agree count. If one of them names none, the other counts, except for values
+//! that the two contradict. `Forwarded` always has a client: an element without an address is a proxy that
+//! hides it.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,18 +17,19 @@ use crate::http::head::{HeaderLines, is_host};
 use crate::http::trust::Trust;
 use crate::http::{is_token_byte, list_members, trim_blanks};
 
-/// What trusted proxies say of a request.
+/// The values of trusted proxies for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The client's address; none when the proxies do not know, or do not say, or do not agree.
+    /// The client's address; `None` if the proxies do not know it, hide it, or disagree.
     pub address: Option<IpAddr>,
-    /// The scheme that the client used, in lower case; none when nobody who is believed says so.
+    /// The scheme that the client used, in lower case; `None` if no trusted proxy gives it.
     pub scheme: Option<String>,
-    /// The host that the client asked, with its port if it had one; none likewise.
+    /// The host that the client requested, with its port if it had one; `None` likewise.
     pub host: Option<String>,
 }
 
-/// Reads the header lines in `block` of a request from `peer`, none being a Unix socket. They count only if `trust` includes it.
+/// Reads the header lines in `block` of a request from `peer` (`None`: a Unix socket). They count only if
+/// `trust` includes it.
 pub fn origin(block: &[u8], peer: Option<IpAddr>, trust: &Trust) -> Origin {
     let peer = peer.map(|peer| peer.to_canonical());
     if !trust.includes(peer) {
@@ -45,18 +48,18 @@ pub fn origin(block: &[u8], peer: Option<IpAddr>, trust: &Trust) -> Origin {
     Origin { address, scheme: claim.scheme, host: claim.host }
 }
 
-/// Who the client is, as one family of headers says.
+/// The client in one family of headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Client {
-    /// They do not speak of it.
+    /// They do not mention it.
     #[default]
     Unsaid,
-    /// They name nobody.
+    /// They give no address.
     Unknown,
     At(IpAddr),
 }
 
-/// What one family of headers says.
+/// The values in one family of headers.
 #[derive(Default)]
 struct Claim {
     client: Client,
@@ -65,11 +68,11 @@ struct Claim {
 }
 
 impl Claim {
-    /// What counts of this one, which names a client or refuses to, beside the other.
+    /// The values of this family that count beside the other; this one mentions a client.
     fn beside(self, other: &Self) -> Self {
         if other.client == Client::Unsaid {
-            // Any client can add a line of the other family: it takes nothing away that this one alone speaks of, and what it
-            // alone speaks of is not believed.
+            // Any client can add a line of the other family. It cannot remove values that only this family
+            // has, and values that only it has are not trusted.
             let unless_denied = |own: Option<String>, other: &Option<String>| {
                 own.filter(|own| other.as_ref().is_none_or(|other| own == other))
             };
@@ -79,7 +82,8 @@ impl Claim {
                 host: unless_denied(self.host, &other.host),
             };
         }
-        // Either may be the client's own: it knows its address, so that to agree on that makes nothing else true.
+        // Either may come from the client. The client knows its address, so agreement on the address proves
+        // nothing else.
         Self {
             client: if self.client == other.client { self.client } else { Client::Unknown },
             scheme: self.scheme.filter(|scheme| Some(scheme) == other.scheme.as_ref()),
@@ -88,7 +92,7 @@ impl Claim {
     }
 }
 
-/// Goes past trusted hops from the right. Gives whom it has found, and how many hops that took; none without any.
+/// Goes past trusted hops from the right. Returns the client and the number of hops; `None` without hops.
 fn walk(hops: impl DoubleEndedIterator<Item = Option<IpAddr>>, trust: &Trust) -> Option<(Client, usize)> {
     let mut found = None;
     for (index, hop) in hops.rev().enumerate() {
@@ -102,7 +106,7 @@ fn walk(hops: impl DoubleEndedIterator<Item = Option<IpAddr>>, trust: &Trust) ->
 
 // ---- Forwarded ------------------------------------------------------------------------------------------------------
 
-/// One element of `Forwarded`: what one proxy has seen.
+/// One element of `Forwarded`: the observations of one proxy.
 #[derive(Default)]
 struct Element {
     node: Option<IpAddr>,
@@ -113,7 +117,7 @@ struct Element {
 fn standard(block: &[u8], trust: &Trust) -> Option<Claim> {
     let mut elements = Vec::new();
     for (_, value) in HeaderLines::new(block).filter(|(name, _)| name.eq_ignore_ascii_case(b"forwarded")) {
-        // Each line for itself: a quote that a client leaves open must not swallow what a proxy has written on the next.
+        // Each line is parsed alone: a quote that a client leaves open must not swallow a proxy's next line.
         match line(value) {
             Some(found) => elements.extend(found),
             None => elements.push(Element::default()),
@@ -125,7 +129,7 @@ fn standard(block: &[u8], trust: &Trust) -> Option<Claim> {
     Some(Claim { client, scheme: element.scheme, host: element.host })
 }
 
-/// The elements of one line (RFC 7239 section 4); none when it has not the form.
+/// The elements of one line (RFC 7239 section 4); `None` if it is malformed.
 fn line(value: &[u8]) -> Option<Vec<Element>> {
     let mut elements = Vec::new();
     let mut rest = value;
@@ -167,7 +171,7 @@ fn line(value: &[u8]) -> Option<Vec<Element>> {
                 _ => return None,
             }
         };
-        // An empty member of a list counts for nothing (RFC 9110 section 5.6.1.2).
+        // An empty member of a list is ignored (RFC 9110 section 5.6.1.2).
         if !empty {
             elements.push(element);
         }
@@ -178,10 +182,11 @@ fn line(value: &[u8]) -> Option<Vec<Element>> {
     }
 }
 
-/// A token or a quoted string at the start of `input`, and what follows it (RFC 9110 section 5.6).
+/// A token or a quoted string at the start of `input`, and the rest (RFC 9110 section 5.6).
 fn parameter_value(input: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let Some(quoted) = input.strip_prefix(b"\"") else {
-        // Addresses with a colon or brackets have to be quoted, and are sent without. They hold nothing that separates.
+        // Addresses with a colon or brackets have to be quoted, but some proxies omit the quotes. They
+        // contain no separators.
         let length = input.iter().take_while(|byte| is_token_byte(**byte) || b":[]".contains(byte)).count();
         return (length > 0).then(|| (Cow::Borrowed(&input[..length]), &input[length..]));
     };
@@ -197,7 +202,8 @@ fn parameter_value(input: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     None
 }
 
-/// The address of a node (RFC 7239 section 6); none for `unknown`, for an obfuscated identifier and for what is no node.
+/// The address of a node (RFC 7239 section 6); `None` for `unknown`, for an obfuscated identifier and for an
+/// invalid node.
 fn node(value: &[u8]) -> Option<IpAddr> {
     let value = std::str::from_utf8(value).ok()?;
     let (address, port): (IpAddr, _) = if let Some(rest) = value.strip_prefix('[') {
@@ -210,7 +216,7 @@ fn node(value: &[u8]) -> Option<IpAddr> {
     (port.is_empty() || is_port(port.strip_prefix(':')?)).then(|| address.to_canonical())
 }
 
-/// A port, or a name that hides one.
+/// A port, or an obfuscated one.
 fn is_port(port: &str) -> bool {
     match port.strip_prefix('_') {
         Some(hidden) => {
@@ -221,9 +227,9 @@ fn is_port(port: &str) -> bool {
     }
 }
 
-/// The name of a URI scheme in lower case (RFC 3986 section 3.1). Some proxies name that of the WebSocket, `wss`; what a request
-/// comes with is HTTP (RFC 9110 section 4.2, RFC 6455 section 3), as `Forwarded` has it: `proto` is as in `X-Forwarded-Proto`
-/// and `Host` (RFC 7239 section 5.4).
+/// The name of a URI scheme in lower case (RFC 3986 section 3.1). Some proxies send that of the WebSocket,
+/// `wss`. The request itself is HTTP (RFC 9110 section 4.2, RFC 6455 section 3), as in `Forwarded`: `proto`
+/// is as in `X-Forwarded-Proto` and `Host` (RFC 7239 section 5.4).
 fn scheme(value: &[u8]) -> Option<String> {
     let valid = value.first().is_some_and(u8::is_ascii_alphabetic)
         && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(byte));
@@ -234,7 +240,7 @@ fn scheme(value: &[u8]) -> Option<String> {
     })
 }
 
-/// What may stand in a `Host` header, which is what it was.
+/// A valid value of a `Host` header, from which it came.
 fn host(value: &[u8]) -> Option<String> {
     text(value).filter(|host| !host.is_empty() && is_host(value))
 }
@@ -256,7 +262,7 @@ fn customary(block: &[u8], trust: &Trust) -> Option<Claim> {
         return None;
     }
     let found = walk(hops.iter().map(|hop| customary_node(hop)), trust);
-    // Most proxies set these once, where the client came in. Those that add to them do so as with the addresses.
+    // Most proxies set these once, at the client's entry. Those that append do so as with the addresses.
     let place = found.map_or(1, |(_, hops)| hops);
     let said_of_client = |values: &[&[u8]]| match values {
         [only] => Some(only.to_vec()),
@@ -269,7 +275,7 @@ fn customary(block: &[u8], trust: &Trust) -> Option<Claim> {
     })
 }
 
-/// As [`node`], and also IPv6 without brackets, which is how most proxies write it.
+/// As [`node`], and also IPv6 without brackets, as most proxies write it.
 fn customary_node(value: &[u8]) -> Option<IpAddr> {
     let bare = || std::str::from_utf8(value).ok()?.parse::<Ipv6Addr>().ok();
     node(value).or_else(|| bare().map(|address| IpAddr::V6(address).to_canonical()))

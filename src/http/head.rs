@@ -1,12 +1,12 @@
 //! The request head: request line and header lines, up to the empty line.
 //!
 //! [`parse`] runs once a request, over the session's read buffer, and allocates nothing. A [`Head`] holds
-//! offsets into that buffer plus the few facts the session acts on: framing, keep-alive, `Expect`, `Upgrade`.
-//! Headers are not indexed: most handlers read none or one, so [`HeaderLines`], [`find`] and [`joined`] walk
-//! the validated block when somebody asks.
+//! offsets into that buffer and the few facts that the session needs: framing, keep-alive, `Expect`,
+//! `Upgrade`. Headers are not indexed: most handlers read none or one, so [`HeaderLines`], [`find`] and
+//! [`joined`] walk the validated block on demand.
 //!
-//! `httparse` does the tokenizing. What it tolerates and RFC 9112 lets a server refuse is refused here, one
-//! [`Refusal`] a rule; the caller answers with [`Refusal::status`] and closes.
+//! `httparse` does the tokenizing. This module refuses the input that it tolerates and RFC 9112 lets a server
+//! refuse, with one [`Refusal`] a rule; the caller responds with [`Refusal::status`] and closes.
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -29,9 +29,9 @@ pub use self::lines::{HeaderLines, find, joined};
 pub use self::refusal::Refusal;
 pub(crate) use self::target::is_host;
 
-/// The most header lines a head may have whatever the limits say: the parser's table lies on the stack.
+/// The most header lines of a head with any limits: the parser's table lies on the stack.
 const MAX_HEADERS: usize = 256;
-/// Longer than any registered method. Bounds what is looked at again each time a byte arrives.
+/// Longer than any registered method. Bounds the bytes that are scanned again each time a byte arrives.
 const MAX_METHOD: usize = 64;
 /// Empty lines skipped before a request line.
 const MAX_EMPTY_LINES: usize = 4;
@@ -40,7 +40,7 @@ const MAX_EMPTY_LINES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes up to and including the empty line. Default 64 KiB. Each connection may hold this much before
-    /// its request is known; too low and large cookies are answered 431.
+    /// its request is known. If it is too low, large cookies get 431.
     pub max_header_bytes: usize,
     /// Header lines. Default 100; values above 256 count as 256.
     pub max_headers: usize,
@@ -62,8 +62,8 @@ pub enum Framing {
     Length(u64),
     /// Chunks follow, for [`ChunkedDecoder`](super::chunked::ChunkedDecoder).
     Chunked,
-    /// It ends with its stream (RFC 9113 section 8.1); the length is what `Content-Length` said, which has been checked
-    /// against the data by whoever reads the frames.
+    /// It ends with its stream (RFC 9113 section 8.1). The length is that of `Content-Length`. The reader of
+    /// the frames has checked it against the data.
     Stream(Option<u64>),
 }
 
@@ -77,9 +77,9 @@ pub struct Head {
     pub method: Range<u32>,
     /// The whole request target, as sent.
     pub target: Range<u32>,
-    /// What is routed: the target without scheme, authority and query; `*`; or the authority of a `CONNECT`.
+    /// The routed path: the target without scheme, authority and query; `*`; or the authority of a `CONNECT`.
     pub path: Range<u32>,
-    /// What follows the first `?`, if there is one; may be empty.
+    /// The text after the first `?`, if there is one; may be empty.
     pub query: Option<Range<u32>>,
     /// The header lines, each with its CRLF, without the empty line.
     pub headers: Range<u32>,
@@ -94,7 +94,7 @@ pub struct Head {
     /// `Connection: upgrade` and an `Upgrade` header are both there; or the request is an extended CONNECT
     /// (RFC 8441 section 4).
     pub upgrade: bool,
-    /// The request came on a stream of HTTP/2; `version_minor` is 1 then, for what handlers make of it.
+    /// The request came on a stream of HTTP/2; `version_minor` is 1 then, for handlers.
     pub http2: bool,
 }
 
@@ -119,14 +119,14 @@ impl Head {
         self.query.as_ref().map(|range| slice(buf, range))
     }
 
-    /// The host that the request is for, with its port if that was sent: the authority of an absolute-form or
+    /// The host of the request, with its port if that was sent: the authority of an absolute-form or
     /// authority-form target, else the `Host` header (RFC 9112 section 3.3).
     pub fn authority<'a>(&self, buf: &'a [u8]) -> Option<&'a [u8]> {
         target::authority(self.method(buf), self.target(buf))
             .or_else(|| find(self.header_block(buf), b"host"))
     }
 
-    /// The header block within `buf`: what [`HeaderLines`], [`find`] and [`joined`] read.
+    /// The header block within `buf`, for [`HeaderLines`], [`find`] and [`joined`].
     pub fn header_block<'a>(&self, buf: &'a [u8]) -> &'a [u8] {
         slice(buf, &self.headers)
     }
@@ -149,9 +149,9 @@ pub fn parse(buf: &[u8], limits: &HeadLimits) -> Result<Option<Head>, Refusal> {
     parse_from(buf, limits, 0)
 }
 
-/// [`parse`] for a head that arrives in pieces: `searched` is the length `buf` had when the same head was
-/// last asked for and gave `Ok(None)`. A client that dribbles bytes then costs each byte once, not once a
-/// read.
+/// [`parse`] for a head that arrives in pieces: `searched` is the length that `buf` had at the last call for
+/// the same head, which returned `Ok(None)`. A client that dribbles bytes then costs each byte once, not once
+/// a read.
 pub fn parse_from(buf: &[u8], limits: &HeadLimits, searched: usize) -> Result<Option<Head>, Refusal> {
     let max = limits.max_header_bytes.min(u32::MAX as usize);
     let window = &buf[..buf.len().min(max)];
@@ -170,9 +170,9 @@ fn skip_empty_lines(buf: &[u8]) -> usize {
     2 * buf.chunks(2).take(MAX_EMPTY_LINES).take_while(|pair| pair == b"\r\n").count()
 }
 
-/// Finds the end of the empty line, looking at no byte before `fresh` but a line ending split by it. One walk
-/// over the line feeds also settles that none of them is bare, so `httparse`, which takes either line ending,
-/// sees the same lines as any stricter parser.
+/// Finds the end of the empty line, looking at no byte before `fresh` except a line ending that it splits.
+/// One walk over the line feeds also checks that none of them is bare, so `httparse`, which accepts either
+/// line ending, sees the same lines as any stricter parser.
 fn find_end(buf: &[u8], start: usize, fresh: usize) -> Result<Option<usize>, Refusal> {
     for offset in memchr_iter(b'\n', &buf[fresh..]) {
         let line_feed = fresh + offset;
@@ -185,8 +185,8 @@ fn find_end(buf: &[u8], start: usize, fresh: usize) -> Result<Option<usize>, Ref
     Ok(None)
 }
 
-/// Refuses what no further byte can mend, so that a TLS hello or another protocol on this port is answered at
-/// once and does not wait for the header timeout.
+/// Refuses input that no further byte can fix, so that a TLS hello or another protocol on this port gets its
+/// response at once and does not wait for the header timeout.
 fn refuse_early(buf: &[u8], start: usize, fresh: usize) -> Result<(), Refusal> {
     let pending = &buf[start..];
     let method = pending.iter().take(MAX_METHOD + 1).take_while(|&&byte| is_token_byte(byte)).count();
@@ -200,7 +200,7 @@ fn refuse_early(buf: &[u8], start: usize, fresh: usize) -> Result<(), Refusal> {
     }
     let Some(offset) = memchr(b'\n', &buf[fresh..]) else { return Ok(()) };
     if memchr(b'\n', &buf[start..fresh]).is_some() {
-        return Ok(()); // the request line was complete, and looked at, before
+        return Ok(()); // the request line was complete, and was checked, before
     }
     let line = &buf[start..=fresh + offset];
     Request::new(&mut []).parse(line).map(drop).map_err(|error| refusal(error, line, 0))
@@ -209,7 +209,8 @@ fn refuse_early(buf: &[u8], start: usize, fresh: usize) -> Result<(), Refusal> {
 /// Parses `buf[start..]`, which is a whole head.
 fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head, Refusal> {
     let head = &buf[start..];
-    // The parser would skip empty lines beyond the bound, so what is refused in pieces would pass as a whole.
+    // The parser would skip empty lines beyond the bound, so a head that is refused in pieces would pass as a
+    // whole.
     if head.starts_with(b"\r") {
         return Err(Refusal::RequestLine);
     }
@@ -218,7 +219,7 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
     let mut request = Request::new(&mut []);
     match request.parse_with_uninit_headers(head, &mut slots[..max_headers]) {
         Ok(Status::Complete(len)) if len == head.len() => {}
-        // Only if the head were nothing but empty lines: the end was found before.
+        // Only possible if the head were only empty lines: the end was found before.
         Ok(_) => return Err(Refusal::RequestLine),
         Err(error) => return Err(refusal(error, head, max_headers)),
     }
@@ -234,7 +235,7 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
         fields.read(header.name.as_bytes(), header.value, minor)?;
     }
     // RFC 9112 section 3.2: an HTTP/1.1 request without Host is refused. Section 3.2.2: with absolute-form
-    // the authority of the target counts and Host does not, so there Host may as well be missing.
+    // the authority of the target counts and Host does not, so Host may be missing there.
     if minor == 1 && !fields.host && !split.has_authority {
         return Err(Refusal::MissingHost);
     }
@@ -250,8 +251,9 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
         query: split.query.map(|query| range(target_start + query, target_end)),
         headers: range(target_end + " HTTP/1.1\r\n".len(), buf.len() - "\r\n".len()),
         version_minor: minor,
-        // RFC 9112 section 9.3: `close` wins; otherwise 1.1 persists, and 1.0 only when it says so. What follows a CONNECT may be
-        // meant for the other end of a tunnel, and is no request of whoever asked for it.
+        // RFC 9112 section 9.3: `close` wins; otherwise 1.1 persists, and 1.0 only with `keep-alive`. The
+        // bytes after a CONNECT may be meant for the other end of a tunnel, and are no request of that
+        // client.
         keep_alive: !options.close && (minor == 1 || options.keep_alive) && method != "CONNECT",
         framing,
         // RFC 9110 section 10.1.1: ignored in HTTP/1.0, and pointless without a body to wait with.
@@ -262,7 +264,7 @@ fn parse_complete(buf: &[u8], start: usize, limits: &HeadLimits) -> Result<Head,
     })
 }
 
-/// What the header lines say to the session, gathered line by line.
+/// The facts for the session, gathered line by line.
 #[derive(Default)]
 struct Fields {
     framing: Framing,
@@ -281,7 +283,7 @@ struct ConnectionOptions {
 }
 
 impl Fields {
-    /// The length of the name decides nearly always, so an ordinary header costs one comparison of numbers.
+    /// The length of the name nearly always decides, so an ordinary header costs one comparison of numbers.
     fn read(&mut self, name: &[u8], value: &[u8], minor: u8) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
@@ -317,7 +319,7 @@ impl Fields {
         Ok(())
     }
 
-    /// RFC 9110 section 8.6: repeats, as lines or as a list, are taken only if all say the same.
+    /// RFC 9110 section 8.6: repeats, as lines or as a list, are accepted only if all are equal.
     fn content_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         if self.codings.any() {
             return Err(Refusal::LengthAndEncoding);
@@ -360,7 +362,7 @@ impl ConnectionOptions {
     }
 }
 
-/// A decimal number of digits only: no sign, no blank, not empty, below 2^64 (RFC 9110 section 8.6).
+/// A decimal number of digits only: no sign, no whitespace, not empty, below 2^64 (RFC 9110 section 8.6).
 pub(crate) fn parse_decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

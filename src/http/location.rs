@@ -1,13 +1,14 @@
-//! `Location`: a reference to where a client should go (RFC 9110 section 10.2.2).
+//! `Location`: a reference for the client to follow (RFC 9110 section 10.2.2).
 
 use std::borrow::Cow;
 use std::io::Write;
 
 use super::trim_blanks;
 
-/// A reference as it may stand in a header: what a URI has no place for is percent-encoded (RFC 3986 section 2.1). Text
-/// that is encoded already stays as it is, and so do delimiters, whatever part they are in: only who wrote them knows
-/// what they mean. A `%` that begins no escape stands for itself. Line breaks and NUL stay, for a header refuses them.
+/// A reference in the form of a header: characters that a URI does not allow are percent-encoded (RFC 3986
+/// section 2.1). Encoded text stays unchanged, and so do delimiters in all parts: only their author knows
+/// their meaning. A `%` that begins no escape stands for itself. Line breaks and NUL stay, since a header
+/// refuses them.
 ///
 /// ```
 /// use socketify::http::location::encoded;
@@ -15,7 +16,7 @@ use super::trim_blanks;
 /// assert_eq!(&*encoded("/caf\u{e9} bar?q=%20#a".as_bytes()), b"/caf%C3%A9%20bar?q=%20#a");
 /// ```
 pub fn encoded(reference: &[u8]) -> Cow<'_, [u8]> {
-    // Blanks at the ends of a header's value are no part of it.
+    // Whitespace at the ends of a header's value is no part of it.
     let reference = trim_blanks(reference);
     let is_kept = |place: usize, byte: u8| match byte {
         b'%' => {

@@ -1,14 +1,14 @@
 //! Query strings, read the way `urllib.parse` reads them.
 //!
-//! Nothing is cached and nothing is decoded in place: asking twice gives the same answer twice (A-REQ-10).
-//! Results are bytes; what is no UTF-8 is the caller's to replace.
+//! Nothing is cached and nothing is decoded in place: a second call gives the same result (A-REQ-10). Results
+//! are bytes; the caller replaces invalid UTF-8.
 
 use std::borrow::Cow;
 
 use memchr::{memchr, memchr2};
 
-/// Replaces each `%XX` by the byte it stands for and, if `plus_as_space`, each `+` by a space. An escape
-/// without two hexadecimal digits is kept as it is, as `urllib.parse.unquote` does. Allocates only if
+/// Replaces each `%XX` by its byte and, if `plus_as_space`, each `+` by a space. An escape
+/// without two hexadecimal digits is kept unchanged, as `urllib.parse.unquote` does. Allocates only if
 /// something changes.
 ///
 /// ```
@@ -52,8 +52,8 @@ const fn hex_digit(byte: u8) -> Option<u8> {
     }
 }
 
-/// The items of a query as they stand, name and value apart. An item without `=` has no value, and is left
-/// out.
+/// The items of a query, not decoded, split into name and value. An item without `=` has no value, and is
+/// left out.
 fn raw_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     query.split(|&byte| byte == b'&').filter_map(|item| {
         let (name, value) = item.split_at(memchr(b'=', item)?);
@@ -78,7 +78,7 @@ pub fn first<'a>(query: &'a [u8], key: &[u8]) -> Option<Cow<'a, [u8]>> {
     Some(percent_decode(value, true))
 }
 
-/// Decoding never makes a name longer, so most names are told apart by their length.
+/// Decoding never makes a name longer, so the length distinguishes most names.
 fn is_key(name: &[u8], key: &[u8]) -> bool {
     name.len() >= key.len() && *percent_decode(name, true) == *key
 }

@@ -1,4 +1,4 @@
-//! The response head: what the application wrote, and the framing the session adds.
+//! The response head: the application's headers, and the framing that the session adds.
 //!
 //! [`ResponseHead`] buffers the status and the user's headers until the first byte of the body is due, so a
 //! status set after a header still counts (A-RES-20). Headers are kept in wire form in one buffer and copied
@@ -15,12 +15,12 @@ pub use self::lasting::Lasting;
 use super::head::parse_decimal;
 use super::{is_token_byte, list_members, status, trim_blanks};
 
-/// What of the request decides how its response is framed.
+/// The facts of a request that decide the framing of its response.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestInfo {
-    /// The method was `HEAD`: the head of a `GET` answer goes out, its body does not.
+    /// The method was `HEAD`: the response has the head of `GET`, and no body.
     pub head_request: bool,
-    /// The request was HTTP/1.0: no chunks, and persistence must be said.
+    /// The request was HTTP/1.0: no chunks, and persistence must be stated.
     pub http10: bool,
 }
 
@@ -70,7 +70,7 @@ impl Known {
     }
 }
 
-/// A byte that would end a line, and so let a value write headers of its own (RFC 9110 section 5.5).
+/// A byte that would end a line, and so let a value inject headers (RFC 9110 section 5.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineBreaker {
     /// `\r`
@@ -79,7 +79,7 @@ pub enum LineBreaker {
     LineFeed,
     /// `\0`
     Nul,
-    /// Another control character but the tab: HTTP/2 has no way to send it that clients take.
+    /// Another control character except the tab: clients do not accept it over HTTP/2.
     Control,
 }
 
@@ -104,7 +104,7 @@ impl fmt::Display for LineBreaker {
     }
 }
 
-/// What an application may not write into a response head.
+/// An application's invalid input for a response head.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HeadError {
     /// RFC 9110 section 15: a status code has three digits, the first of them not 0.
@@ -122,7 +122,7 @@ pub enum HeadError {
     /// A status text that would break its line.
     #[error("status contains {found}")]
     StatusBreaksLine {
-        /// What it contains.
+        /// The offending byte.
         found: LineBreaker,
     },
     /// RFC 9110 section 5.1: a header name is a token.
@@ -136,7 +136,7 @@ pub enum HeadError {
     Value {
         /// The header.
         name: Box<str>,
-        /// What its value contains.
+        /// The offending byte.
         found: LineBreaker,
     },
     /// RFC 9110 section 8.6: `Content-Length` is a decimal number.
@@ -158,7 +158,7 @@ pub enum HeadError {
 /// The status the application chose.
 #[derive(Debug, Clone, Default)]
 enum StatusLine {
-    /// None chosen: 200.
+    /// No status chosen: 200.
     #[default]
     Implicit,
     /// Chosen by number; the phrase comes from the table.
@@ -167,7 +167,7 @@ enum StatusLine {
     Text { code: u16, text: Box<[u8]> },
 }
 
-/// A response head being collected. Empty, and without an allocation, until something is written to it.
+/// A response head under construction. Empty, and without an allocation, until the first write.
 ///
 /// ```
 /// use socketify::http::response::{BodyKind, RequestInfo, ResponseHead};
@@ -225,12 +225,12 @@ impl ResponseHead {
         }
     }
 
-    /// Chooses 101, whatever was chosen before: what was written into the head goes with the change of protocols.
+    /// Sets 101, in place of an earlier status: the written headers go with the change of protocols.
     pub fn switch_protocols(&mut self) {
         self.status = StatusLine::Code(101);
     }
 
-    /// Chooses a status whatever was chosen before: what is sent is not what the application meant by it.
+    /// Sets a status in place of an earlier one, which belongs to another response of the application.
     pub(crate) fn replace_status(&mut self, code: u16) {
         self.status = StatusLine::Code(code);
     }
@@ -247,7 +247,7 @@ impl ResponseHead {
     }
 
     /// Appends a header. Repeats are kept, in call order. `Content-Length`, `Transfer-Encoding` and the
-    /// options `close` and `keep-alive` of `Connection` are not copied but heeded: see the module.
+    /// options `close` and `keep-alive` of `Connection` are not copied but obeyed: see the module.
     pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         if name.is_empty() || !name.iter().all(|&byte| is_token_byte(byte)) {
             return Err(HeadError::Name { name: lossy(name) });
@@ -278,7 +278,7 @@ impl ResponseHead {
         }
     }
 
-    /// Whether the connection persists is the session's word; `Upgrade` and other options pass.
+    /// The session decides whether the connection persists; `Upgrade` and other options pass.
     fn connection(&mut self, name: &[u8], value: &[u8]) {
         let mut others = Vec::new();
         for option in list_members(value) {
@@ -313,7 +313,7 @@ impl ResponseHead {
         self.fields.extend_from_slice(b"\r\n");
     }
 
-    /// The status code as it stands.
+    /// The present status code.
     pub const fn status(&self) -> u16 {
         match self.status {
             StatusLine::Implicit => 200,
@@ -343,7 +343,7 @@ impl ResponseHead {
     }
 
     /// The framing of a body whose end is not known yet: the declared length, else chunks, which HTTP/1.0
-    /// does not know (RFC 9112 section 6.1).
+    /// does not have (RFC 9112 section 6.1).
     pub const fn stream_kind(&self, request: RequestInfo) -> BodyKind {
         match self.declared {
             Some(length) => BodyKind::Sized(length),
@@ -352,7 +352,7 @@ impl ResponseHead {
         }
     }
 
-    /// Forgets all but the buffer, for the next response.
+    /// Clears everything but the buffer, for the next response.
     pub fn clear(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
@@ -361,8 +361,8 @@ impl ResponseHead {
 
     /// Appends the head to `out` in the order of B-HT-23: status line, the user's headers, `Date`, `Server`,
     /// framing, `Connection`, empty line. An empty `date` or `server` writes no such header. `keep_alive` is
-    /// whether the session means to go on; it must close anyway if [`Self::wants_close`] or if `body` ends
-    /// with the connection, and the head says so.
+    /// the session's intention. The session must close anyway if [`Self::wants_close`] or if `body` ends with
+    /// the connection, and the head says so.
     pub fn write_to(
         &self,
         out: &mut Vec<u8>,
@@ -387,7 +387,7 @@ impl ResponseHead {
         let persists = keep_alive && !self.close && !ends;
         // A 1xx response is followed by another on the same connection, or by another protocol.
         if !matches!(self.status(), 100..=199) {
-            // RFC 9112 section 9.3: HTTP/1.1 persists unless told otherwise, HTTP/1.0 the other way round.
+            // RFC 9112 section 9.3: HTTP/1.1 persists by default, HTTP/1.0 does not.
             match (persists, request.http10) {
                 (false, _) => out.extend_from_slice(b"Connection: close\r\n"),
                 (true, true) => out.extend_from_slice(b"Connection: keep-alive\r\n"),
@@ -429,11 +429,12 @@ impl ResponseHead {
         match (self.status(), body) {
             // RFC 9112 section 6.1 and RFC 9110 section 8.6: neither header in 1xx and 204.
             (100..=199 | 204, _) => None,
-            // RFC 9110 section 8.6: 304 may tell the length a 200 would have had. Only the user knows it.
+            // RFC 9110 section 8.6: 304 may give the length of the corresponding 200. Only the user knows it.
             (304, _) => self.declared,
-            // RFC 9110 section 15.3.6: 205 has no content, and framing has to say so.
+            // RFC 9110 section 15.3.6: 205 has no content, and the framing has to say so.
             (205, _) => Some(0),
-            // RFC 9110 section 8.6: no other length than GET would get. Of a body that nobody has made only the user knows it.
+            // RFC 9110 section 8.6: only the length of the GET response. Without a body only the user knows
+            // it.
             (_, BodyKind::Empty) if head_request => Some(self.declared.unwrap_or_default()),
             (_, BodyKind::Empty) => Some(0),
             (_, BodyKind::Sized(length)) => Some(length),

@@ -1,6 +1,6 @@
-//! Which peers are believed when they say whom they speak for: proxies, by their networks.
+//! Trusted peers: proxies, by their networks.
 //!
-//! One list for everything that a proxy may claim: the PROXY preface, `Forwarded` and `X-Forwarded-For`.
+//! One list for all claims of a proxy: the PROXY preface, `Forwarded` and `X-Forwarded-For`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,10 +16,10 @@ pub struct TrustError {
     pub entry: Box<str>,
 }
 
-/// The peers that are believed. `Default` is loopback and Unix sockets: whoever connects from there is on this machine.
+/// The trusted peers. `Default` is loopback and Unix sockets: peers on this machine.
 ///
-/// Private networks are not among them. In a container every client may seem to come from one, through the gateway's
-/// translation, and would be believed whatever it claims.
+/// Private networks are not among them. In a container every client may seem to come from one, through the
+/// gateway's address translation, and the server would believe all its claims.
 ///
 /// ```
 /// use socketify::http::trust::Trust;
@@ -39,7 +39,7 @@ pub struct Trust {
 
 impl Default for Trust {
     fn default() -> Self {
-        // Neither prefix is too long, so none of the defaults falls away.
+        // Neither prefix is too long, so no default gets lost.
         let loopback = [
             Ipv4Net::new(Ipv4Addr::LOCALHOST, 8).map(IpNet::from),
             Ipv6Net::new(Ipv6Addr::LOCALHOST, 128).map(IpNet::from),
@@ -49,7 +49,7 @@ impl Default for Trust {
 }
 
 impl Trust {
-    /// Those whom a list names: networks, addresses, `unix` for whoever comes through a Unix socket, `*` for everybody.
+    /// The peers in a list: networks, addresses, `unix` for peers on a Unix socket, `*` for everybody.
     pub fn parse<T: AsRef<str>>(entries: impl IntoIterator<Item = T>) -> Result<Self, TrustError> {
         let mut trust = Self { networks: Vec::new(), unix: false };
         for entry in entries {
@@ -66,8 +66,8 @@ impl Trust {
         Ok(trust)
     }
 
-    /// Whether a peer is believed; none is one of a Unix socket. An IPv4 address counts as such in its IPv6 form too, in
-    /// which listeners of both families give it.
+    /// Whether a peer is trusted; `None` is a peer on a Unix socket. An IPv4 address also counts in its IPv6
+    /// form, which listeners of both families report.
     pub fn includes(&self, peer: Option<IpAddr>) -> bool {
         let Some(peer) = peer else { return self.unix };
         let peer = peer.to_canonical();
@@ -80,7 +80,7 @@ fn network(entry: &str) -> Option<IpNet> {
         Ok(address) => IpNet::from(address),
         Err(_) => entry.parse::<IpNet>().ok()?,
     };
-    // Peers are compared in canonical form, so networks must have it too.
+    // Peers are compared in canonical form, so networks need it too.
     match network {
         IpNet::V6(mapped) if mapped.prefix_len() >= 96 => match mapped.addr().to_ipv4_mapped() {
             Some(address) => Ipv4Net::new(address, mapped.prefix_len() - 96).map(IpNet::from).ok(),

@@ -13,9 +13,9 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-/// How long others that bind in the same directory are waited for.
+/// Longest wait for other processes that bind in the same directory.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often they are looked for meanwhile.
+/// Pause between two attempts meanwhile.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Listens on a TCP port.
@@ -29,7 +29,7 @@ pub(super) fn tcp(
     for address in addresses(host, port)? {
         match open(address, exclusive, backlog) {
             Ok(listener) => return Ok(listener),
-            // The first failure that is not "no IPv6 here" tells the user most.
+            // The first failure other than "no IPv6 here" helps the user most.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
             Err(error) => failure = error,
         }
@@ -37,7 +37,7 @@ pub(super) fn tcp(
     Err(failure)
 }
 
-/// What a host stands for, the best first; no host is every interface, of both families where there are two.
+/// The addresses of a host, the best first; no host is every interface, of both families if there are two.
 pub(super) fn addresses(host: Option<&str>, port: u16) -> io::Result<Vec<SocketAddr>> {
     let Some(host) = host.filter(|host| !host.is_empty()) else {
         return Ok(vec![
@@ -45,7 +45,7 @@ pub(super) fn addresses(host: Option<&str>, port: u16) -> io::Result<Vec<SocketA
             SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
         ]);
     };
-    // As it stands in a URL.
+    // In the form of a URL.
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let host = bare.filter(|inner| inner.contains(':')).unwrap_or(host);
     Ok((host, port).to_socket_addrs()?.collect())
@@ -75,14 +75,15 @@ pub(super) fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<std::os::
         socket.bind(&SockAddr::unix(std::ffi::OsStr::from_bytes(&abstract_name))?)?;
         listen(&socket, backlog)?;
     } else {
-        // Between binding and listening a socket looks as if its owner had gone: nobody may replace it then, nor may two
-        // replace the same stale one.
+        // Between binding and listening a socket looks stale: no process may replace it then, nor may two
+        // processes replace the same stale one.
         let _turn = take_turn(path);
         remove_stale(path)?;
-        // The file takes over what the socket has, less what the process masks out: it never has more than was asked for.
+        // The file gets the socket's permissions without those in the umask: it never has more than
+        // requested.
         rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
         socket.bind(&SockAddr::unix(path)?)?;
-        // Nobody can connect before it listens, so what the mask has taken away can be given back here.
+        // No client can connect before it listens, so the permissions in the umask can be added here.
         if let Err(error) = permit(path, mode).and_then(|()| listen(&socket, backlog)) {
             let _ = std::fs::remove_file(path);
             return Err(error);
@@ -96,9 +97,9 @@ fn listen(socket: &Socket, backlog: i32) -> io::Result<()> {
     socket.set_nonblocking(true)
 }
 
-/// Waits for others that bind in the same directory, by a lock on it, which lasts as long as what is returned. They take a
-/// moment, so whoever keeps the lock for longer is somebody else, and is not waited for; nor is anything else that keeps the
-/// directory from being locked a reason not to listen.
+/// Waits for other processes that bind in the same directory, by a lock on it, which lasts as long as the
+/// returned value. They need a moment, so a lock that lasts longer belongs to another program, and the wait
+/// ends. Any other failure to lock the directory is no reason not to listen either.
 fn take_turn(path: &Path) -> Option<OwnedFd> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -117,7 +118,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     if !std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
         return Ok(());
     }
-    // Only a refusal says that nobody is there. A server whose backlog is full would have us wait, were we to block.
+    // Only a refusal proves that nobody listens. A server with a full backlog would block us if the probe
+    // were blocking.
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?).map_err(|error| (error.kind(), error)) {
@@ -136,7 +138,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives the file of a socket its permissions. It is opened first, so that whoever puts another one in its place gains nothing.
+/// Gives the file of a socket its permissions. It is opened first, so that replacing it has no effect.
 fn permit(path: &Path, mode: u32) -> io::Result<()> {
     let file = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let found = rustix::fs::fstat(&file)?.st_mode;
@@ -147,7 +149,7 @@ fn permit(path: &Path, mode: u32) -> io::Result<()> {
         return Ok(());
     }
     let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // Linux has no other way before 6.6: `fchmod` does not take what was opened by its path alone.
+    // Linux has no other way before 6.6: `fchmod` does not accept a descriptor opened with `O_PATH`.
     std::fs::set_permissions(name, std::fs::Permissions::from_mode(mode)).map_err(|error| {
         match error.kind() {
             io::ErrorKind::NotFound => {
@@ -168,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory that goes with the test.
+    /// A directory that is removed with the test.
     struct Directory(PathBuf);
 
     impl Directory {

@@ -1,10 +1,10 @@
-//! The PROXY protocol, versions 1 (text) and 2 (binary): who a client is, as a proxy in front of us saw it.
+//! The PROXY protocol, versions 1 (text) and 2 (binary): the client's address, from a proxy in front of us.
 //!
-//! Pure: bytes in, addresses out. Whether a peer may say so is not decided here.
+//! Pure: bytes in, addresses out. Whether a peer is trusted is not decided here.
 //!
-//! The parser is our own and not the crate `ppp` (2.3): that one takes a CR for a blank in version 1, leaves the checksum and the
-//! form of TLVs to its caller, and buffers blocks of 64 KiB. What stands here may only err on the strict side, since whoever
-//! gets a preface past it chooses an address.
+//! The parser is our own and not the crate `ppp` (2.3): that one accepts a CR for a space in version 1,
+//! leaves the checksum and the form of TLVs to its caller, and buffers blocks of 64 KiB. This parser may only
+//! err on the strict side, since a peer whose preface passes chooses its address.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -26,20 +26,21 @@ const CHECKSUM: u8 = 0x03;
 pub struct Addresses {
     /// The client.
     pub source: SocketAddr,
-    /// What the client had connected to.
+    /// The address that the client connected to.
     pub destination: SocketAddr,
 }
 
-/// What the start of a connection holds.
+/// The start of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Preface {
     /// Not a PROXY preface: an ordinary request begins here.
     Absent,
     /// It may still become one: more bytes are needed.
     Partial,
-    /// A whole preface of so many bytes. The addresses are none for LOCAL and UNKNOWN, and for families that have no IP.
+    /// A whole preface with its number of bytes. The addresses are `None` for LOCAL and UNKNOWN, and for
+    /// families without IP.
     Present(usize, Option<Addresses>),
-    /// It begins like one, and then has not the form.
+    /// It begins like one, and is malformed.
     Invalid,
 }
 
@@ -53,7 +54,7 @@ pub fn parse(input: &[u8]) -> Preface {
     }
 }
 
-/// Whether one of the two begins with the other.
+/// Whether one of the two is a prefix of the other.
 fn agree(input: &[u8], expected: &[u8]) -> bool {
     input.iter().zip(expected).all(|(one, other)| one == other)
 }
@@ -89,7 +90,7 @@ fn text(input: &[u8]) -> Preface {
     }
 }
 
-/// The addresses that the words of version 1 name behind the first.
+/// The addresses in the words of version 1, after the first.
 fn words(line: &str) -> Option<Addresses> {
     let mut words = line.split(' ');
     let family = words.next()?;
@@ -121,7 +122,8 @@ fn port(text: &str) -> Option<u16> {
 
 fn binary(input: &[u8]) -> Preface {
     if !agree(input, SIGNATURE) {
-        // A client that sends blank lines before its request begins like this; with the NUL nothing else does.
+        // A client that sends blank lines before its request begins like this; with the NUL only a preface
+        // does.
         return if agree(input, &SIGNATURE[..5]) { Preface::Invalid } else { Preface::Absent };
     }
     if input.len() < FIXED {
@@ -133,7 +135,7 @@ fn binary(input: &[u8]) -> Preface {
     if version != 2 || command > 1 || block > MAX_BLOCK {
         return Preface::Invalid;
     }
-    // LOCAL is of the proxy itself: whatever it says of addresses is to be discarded (PROXY protocol 2.2).
+    // LOCAL is a connection of the proxy itself: its addresses are to be discarded (PROXY protocol 2.2).
     if command == 1 && (family > 3 || transport > 2) {
         return Preface::Invalid;
     }
@@ -184,7 +186,8 @@ fn both_ports([a, b, c, d]: [u8; 4]) -> (u16, u16) {
     (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))
 }
 
-/// Whether TLVs fill `preface` from `at` to its end, and a checksum among them is right. What they say is not used.
+/// Whether TLVs fill `preface` from `at` to its end, and a checksum among them is right. Their contents are
+/// not used.
 fn are_valid_tlvs(preface: &[u8], mut at: usize) -> bool {
     let mut checked = false;
     while at < preface.len() {
@@ -193,7 +196,8 @@ fn are_valid_tlvs(preface: &[u8], mut at: usize) -> bool {
         let Some(value) = rest.get(..length) else { return false };
         if kind == CHECKSUM {
             let Ok(told) = <[u8; 4]>::try_from(value) else { return false };
-            // The sum is of the preface with zeros in its place. There can be one of them, for two could not both be right.
+            // The sum is of the preface with zeros in its place. There can be only one, since two could not
+            // both be right.
             let (before, after) = (&preface[..at + 3], &preface[at + 7..]);
             if checked || u32::from_be_bytes(told) != crc32c([before, &[0; 4], after]) {
                 return false;
@@ -205,7 +209,8 @@ fn are_valid_tlvs(preface: &[u8], mut at: usize) -> bool {
     true
 }
 
-/// CRC-32C (RFC 9260 appendix A), bit by bit: it is asked for once a connection at most, and of a few hundred bytes.
+/// CRC-32C (RFC 9260 appendix A), bit by bit: it is computed at most once a connection, over a few hundred
+/// bytes.
 fn crc32c(parts: [&[u8]; 3]) -> u32 {
     let mut sum = u32::MAX;
     for byte in parts.into_iter().flatten() {

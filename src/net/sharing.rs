@@ -1,12 +1,13 @@
-//! Who shares a port: processes that belong together do, and a second start by mistake does not.
+//! Sharing of ports: processes that belong together share one, and a second start by mistake does not.
 //!
-//! `SO_REUSEPORT` divides the connections of a port among all who set it, so a program that is started twice would lose half of
-//! them without a word. Programs that fork one process for each core, and have each listen, rely on it. What tells the two
-//! apart is the process group: children are born into their parent's, and a shell or a service manager gives each program it
-//! starts one of its own.
+//! `SO_REUSEPORT` divides the connections of a port among all who set it, so a program that is started twice
+//! would silently lose half of them. Programs that fork one process for each core, and listen in each, rely
+//! on it. The process group distinguishes the two: children are born into their parent's, and a shell or a
+//! service manager gives each program its own.
 //!
-//! This is a guard against mistakes. Whoever has set the option before cannot take it back, so a later process of the same user
-//! that does not look, or does not mind, shares the port all the same: only a port that is exclusive is not shared.
+//! This is a guard against mistakes. A process that has set the option cannot take it back, so a later
+//! process of the same user that does not check still shares the port: only an exclusive port is never
+//! shared.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -19,11 +20,11 @@ use crate::net::{Endpoint, bind};
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
 
-/// How often the table is looked at.
+/// How often the table is read.
 const LOOKS: usize = 3;
 
-/// Refuses an endpoint that would be shared with a process outside of this one's group. Where the system does not tell who
-/// listens, nobody is refused.
+/// Refuses an endpoint that would be shared with a process outside of this one's group. If the kernel hides
+/// the listeners, no process is refused.
 pub fn refuse_strangers(endpoint: &Endpoint) -> io::Result<()> {
     let Endpoint::Tcp { host, port, exclusive: false } = endpoint else { return Ok(()) };
     if *port == 0 {
@@ -31,7 +32,8 @@ pub fn refuse_strangers(endpoint: &Endpoint) -> io::Result<()> {
     }
     let own: Vec<IpAddr> = bind::addresses(host.as_deref(), *port)?.iter().map(SocketAddr::ip).collect();
     let mut listening = HashSet::new();
-    // The system gives a page at a time, and may leave a line out when sockets come and go in between: it is asked again.
+    // The kernel gives a page at a time, and may omit a line if sockets open and close in between: read it
+    // again.
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"].repeat(LOOKS) {
         let Ok(table) = read(table) else { continue };
         let found = table.lines().skip(1).filter_map(listener);
@@ -55,7 +57,7 @@ pub fn refuse_strangers(endpoint: &Endpoint) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::AddrInUse, text))
 }
 
-/// A file of the system, in as few pieces as it can be had.
+/// A file of the kernel, in as few reads as possible.
 fn read(path: &str) -> io::Result<String> {
     let (mut file, mut text, mut piece) = (File::open(path)?, Vec::new(), vec![0; 64 * 1024]);
     loop {
@@ -71,7 +73,7 @@ fn clash(one: IpAddr, other: IpAddr) -> bool {
     one.to_canonical() == other.to_canonical() || one.is_unspecified() || other.is_unspecified()
 }
 
-/// Address and inode of a listening socket, of a line of the table.
+/// Address and inode of a listening socket, from a line of the table.
 fn listener(line: &str) -> Option<(SocketAddr, u64)> {
     let mut fields = line.split_ascii_whitespace();
     let local = fields.nth(1)?;
@@ -99,8 +101,9 @@ fn listener(line: &str) -> Option<(SocketAddr, u64)> {
     Some((SocketAddr::new(address, port), inode))
 }
 
-/// Inodes of the sockets that processes of this one's group hold; none where the system does not tell. A process that has
-/// dropped privileges, or has them of its program's file, is closed to its siblings, though they are of the same user.
+/// Inodes of the sockets that processes of this one's group hold; `None` if the kernel hides them. A process
+/// that has dropped privileges, or got them from its program's file, is closed to its siblings, although they
+/// have the same user.
 fn sockets_of_group() -> Option<HashSet<u64>> {
     let own = group_of("self")?;
     let mut found = HashSet::new();
@@ -113,7 +116,7 @@ fn sockets_of_group() -> Option<HashSet<u64>> {
             match sockets_of(&process.path().join("fd")) {
                 Ok(sockets) => found.extend(sockets),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return None,
-                // One that has ended since has no sockets.
+                // A process that has ended since has no sockets.
                 Err(_) => {}
             }
         }
@@ -140,7 +143,8 @@ fn sockets_of(descriptors: &Path) -> io::Result<Vec<u64>> {
 /// The process group of a process, by its entry in `/proc`.
 fn group_of(process: &str) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name of the program is in parentheses and may hold any, so the fields are counted from the last one.
+    // The name of the program is in parentheses and may contain any character, so the fields are counted from
+    // the last one.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(2)?.parse().ok()
 }
 

@@ -8,19 +8,19 @@ use hashbrown::HashTable;
 
 use super::shrink;
 
-/// Members up to which comparing their ids one by one is as good as an index.
+/// Up to this many members, comparing their ids one by one is as fast as an index.
 const SCANNED: usize = 32;
 
 /// One subscriber of one topic.
 #[derive(Debug)]
 pub(super) struct Member<S> {
-    /// What the subscriber is known by.
+    /// The subscriber's id.
     pub(super) id: u64,
-    /// What is delivered to.
+    /// The subscriber's handle.
     pub(super) subscriber: S,
 }
 
-/// At least one member. Most topics of a server with a topic for each user have exactly one, and are then no
+/// At least one member. If a server has a topic for each user, most topics have exactly one, and are then no
 /// larger than it (see the test below).
 #[derive(Debug)]
 pub(super) enum Members<S> {
@@ -29,14 +29,14 @@ pub(super) enum Members<S> {
     Crowd(Box<Crowd<S>>),
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Debug)]
 pub(super) enum Removed<S> {
     /// The id was no member.
     Absent,
     /// It was, and others remain.
     Taken(S),
-    /// It is the only member, and still there: the topic has to go with it.
+    /// It is the only member, and still there: the caller has to remove the topic with it.
     IsLast,
 }
 
@@ -56,7 +56,7 @@ impl<S> Members<S> {
         }
     }
 
-    /// Adds a member whose id is not among them.
+    /// Adds a member with a new id.
     pub(super) fn push(&mut self, member: Member<S>, keys: &RandomState) {
         if let Self::Crowd(crowd) = self {
             crowd.push(member, keys);
@@ -93,12 +93,12 @@ impl<S> Members<S> {
     }
 }
 
-/// Members in a row, and where each is once there are too many to look at.
+/// Members in a row, with an index once there are too many to scan.
 #[derive(Debug)]
 pub(super) struct Crowd<S> {
     members: Vec<Member<S>>,
-    /// Every member's place in `members`, by the hash of its id. Made beyond [`SCANNED`] members, and dropped
-    /// below half of that, so that coming and going at the limit does not make it each time.
+    /// Every member's place in `members`, by the hash of its id. Made above [`SCANNED`] members, and dropped
+    /// below half of that, so that changes at the limit do not make it each time.
     places: Option<HashTable<u32>>,
 }
 
@@ -148,7 +148,7 @@ impl<S> Crowd<S> {
         Some(removed)
     }
 
-    /// Gives memory back once most of it is unused.
+    /// Frees memory once most of it is unused.
     fn shrink(&mut self, keys: &RandomState) {
         let Self { members, places } = self;
         if members.len() < SCANNED / 2 {
@@ -163,7 +163,7 @@ impl<S> Crowd<S> {
     }
 }
 
-/// Half of the index's size, for places that a process can have sockets for.
+/// Half of the index's size. A process has fewer sockets than this has places.
 fn narrow(place: usize) -> u32 {
     u32::try_from(place).expect("invariant: a process has fewer than 2^32 sockets")
 }

@@ -2,8 +2,8 @@
 
 use super::{HostError, Hosts, Router};
 
-/// The routers of a server. A request to a host that has a router is routed there alone; what that does not match is not
-/// looked for in the default one, so that nothing of one site shows up at another.
+/// The routers of a server. A request to a host with a router is routed there alone, and never by the default
+/// one, so that nothing of one site shows up at another.
 ///
 /// ```
 /// use socketify::router::{Domains, Kind};
@@ -40,7 +40,7 @@ impl<T> From<Router<T>> for Domains<T> {
 }
 
 impl<T> Domains<T> {
-    /// The router of a domain, made on first need, or the default one.
+    /// The router of a domain, made if there is none, or the default one.
     pub fn router_mut(&mut self, domain: Option<&str>) -> Result<&mut Router<T>, HostError> {
         match domain {
             None => Ok(&mut self.default),
@@ -48,7 +48,7 @@ impl<T> Domains<T> {
         }
     }
 
-    /// The router registered under exactly this name, which is in the form of [`Hosts::normalise`].
+    /// The router registered under exactly this name, in the form of [`Hosts::normalise`].
     pub fn named(&self, name: &str) -> Option<&Router<T>> {
         self.hosts.exact(name.as_bytes())
     }
@@ -58,7 +58,8 @@ impl<T> Domains<T> {
         self.hosts.remove(name).is_some()
     }
 
-    /// The router for a request; `authority` gives its host, with or without a port. It is asked only where domains exist.
+    /// The router for a request; `authority` gives its host, with or without a port. It is called only if
+    /// there are domains.
     pub fn select<'a>(&self, authority: impl FnOnce() -> Option<&'a [u8]>) -> &Router<T> {
         if self.hosts.is_empty() {
             return &self.default;

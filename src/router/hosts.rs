@@ -1,7 +1,7 @@
-//! Names of hosts, as they are registered and as requests carry them.
+//! Host names, in registrations and in requests.
 //!
-//! [`Hosts`] is a table from names to values of any type. It knows what counts as the same name, and nothing of
-//! requests: the server asks it with a `Host`, and TLS may ask one with a server name.
+//! [`Hosts`] is a table from names to values of any type. It decides which names are equal, and knows nothing
+//! of requests: the server looks a `Host` up in it, and TLS a server name.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,11 +21,12 @@ const MAX_LABEL: usize = 63;
 pub struct HostError {
     /// The refused name.
     pub name: Box<str>,
-    /// What is wrong with it.
+    /// The rule that it breaks.
     pub reason: &'static str,
 }
 
-/// Which labels of a name are `*`. Patterns of one shape differ in their text alone, so a search asks once a shape.
+/// Which labels of a name are `*`. Patterns of one shape differ in their text alone, so a search needs one
+/// look-up a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Shape {
     /// A bit a label, the leftmost the highest: a name that is exact further to the left sorts first.
@@ -44,7 +45,7 @@ impl Shape {
     }
 }
 
-/// Values by host name, in which `*` stands for exactly one label. Case does not count, nor does a dot at the end.
+/// Values by host name, in which `*` stands for exactly one label. Case and a trailing dot do not matter.
 ///
 /// ```
 /// use socketify::router::Hosts;
@@ -61,7 +62,7 @@ impl Shape {
 pub struct Hosts<T> {
     /// By normalised name.
     values: HashMap<Box<[u8]>, T>,
-    /// The shapes of those names, each once with how many have it, the more exact first.
+    /// The shapes of those names, each once with the number of names, the more exact first.
     shapes: Vec<(Shape, usize)>,
 }
 
@@ -82,12 +83,12 @@ impl<T> Hosts<T> {
         self.values.is_empty()
     }
 
-    /// Checks a name that may be registered, and gives it in the form that hosts of requests are brought to.
+    /// Checks a name to be registered, and returns its normal form, in which hosts of requests are compared.
     pub fn normalise(name: &str) -> Result<Box<[u8]>, HostError> {
         parse(name).map_err(|reason| HostError { name: name.into(), reason })
     }
 
-    /// The value registered under exactly this name, made when there is none.
+    /// The value registered under exactly this name, made if there is none.
     ///
     /// An IPv6 address may be given with or without its brackets.
     pub fn entry(&mut self, name: &str) -> Result<&mut T, HostError>
@@ -108,17 +109,17 @@ impl<T> Hosts<T> {
         })
     }
 
-    /// The value registered under exactly this name; none also for a name that cannot be registered.
+    /// The value registered under exactly this name; `None` also for a name that cannot be registered.
     pub fn get(&self, name: &str) -> Option<&T> {
         self.values.get(&parse(name).ok()?)
     }
 
-    /// The same for a name that is in the form of [`Self::normalise`] already. Allocates nothing.
+    /// The same for a name in the form of [`Self::normalise`]. Allocates nothing.
     pub fn exact(&self, normalised: &[u8]) -> Option<&T> {
         self.values.get(normalised)
     }
 
-    /// Removes what is registered under exactly this name.
+    /// Removes the value registered under exactly this name.
     pub fn remove(&mut self, name: &str) -> Option<T> {
         let key = parse(name).ok()?;
         let removed = self.values.remove(&key)?;
@@ -132,8 +133,8 @@ impl<T> Hosts<T> {
         Some(removed)
     }
 
-    /// The value for a host, which may have a port: that of its very name, else that of the pattern which is exact
-    /// further to the left. An IP address is only ever named exactly. Allocates nothing.
+    /// The value for a host, which may have a port: that of its exact name, else that of the pattern which is
+    /// exact further to the left. Patterns never match an IP address. Allocates nothing.
     pub fn find(&self, authority: &[u8]) -> Option<&T> {
         let mut buffer = Buffer::default();
         let name = normalise(authority, &mut buffer)?;
@@ -163,7 +164,7 @@ pub fn names_an_address(authority: &[u8]) -> bool {
     normalise(authority, &mut Buffer::default()).is_some_and(is_address)
 }
 
-/// The same of a normalised host.
+/// The same for a normalised host.
 fn is_address(name: &[u8]) -> bool {
     name.starts_with(b"[")
         || name.rsplit(|byte| *byte == b'.').next().is_some_and(|last| last.iter().all(u8::is_ascii_digit))
@@ -178,7 +179,7 @@ impl Default for Buffer {
     }
 }
 
-/// Lower case, without port and without the dot at the end; `None` for what is no host or too long to be one.
+/// Lower case, without port and without a trailing dot; `None` for an invalid or too long host.
 fn normalise<'b>(authority: &[u8], buffer: &'b mut Buffer) -> Option<&'b [u8]> {
     if let Some(rest) = authority.strip_prefix(b"[") {
         let end = memchr::memchr(b']', rest)?;
@@ -210,8 +211,8 @@ fn is_port(text: &[u8]) -> bool {
     text.split_first().is_some_and(|(colon, digits)| *colon == b':' && digits.iter().all(u8::is_ascii_digit))
 }
 
-/// `name` with `*` for the labels that are wildcards in a shape. No label is empty in what has been registered, and one
-/// that is empty here would make the text longer than the buffer: then nothing matches.
+/// `name` with `*` for the labels that are wildcards in a shape. No registered name has an empty label. An
+/// empty label here would make the text longer than the buffer: then nothing matches.
 fn mask<'b>(name: &[u8], wildcards: u128, buffer: &'b mut Buffer) -> &'b [u8] {
     let mut used = 0;
     for (place, label) in name.split(|byte| *byte == b'.').enumerate() {
@@ -226,7 +227,7 @@ fn mask<'b>(name: &[u8], wildcards: u128, buffer: &'b mut Buffer) -> &'b [u8] {
     &buffer.0[..used]
 }
 
-/// Checks a name to be registered and gives it in the form that requests are brought to; or what is wrong with it.
+/// Checks a name to be registered and returns its normal form, or the broken rule.
 fn parse(name: &str) -> Result<Box<[u8]>, &'static str> {
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
     if let Ok(address) = bare.parse::<Ipv6Addr>() {

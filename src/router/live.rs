@@ -1,4 +1,4 @@
-//! A table that is changed now and then and read all the time.
+//! A table that is changed rarely and read all the time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
-/// Two equal copies of a table: one that is read, without a lock, and one that the next change is made to. Then they change places,
-/// and the change is made to the other one too.
+/// Two equal copies of a table. One is read without a lock, and the next change is made to the other. Then
+/// they change places, and the change is made to the other copy too.
 ///
-/// So a change costs what it costs, twice, and not a copy of the table; and what it replaces is gone when it is over. Only when
-/// somebody still reads the copy that was read so far is that left to him, and a new one made.
+/// So a change is made twice, and no table is copied; the replaced value is freed at the end. Only if a
+/// reader still holds the old copy, that copy is left to the reader, and a new one is made.
 ///
 /// ```
 /// use socketify::router::Live;
@@ -21,16 +21,16 @@ use parking_lot::Mutex;
 /// ```
 pub struct Live<T> {
     shown: ArcSwap<T>,
-    /// None only while a change is made.
+    /// `None` only while a change is made.
     spare: Mutex<Option<Arc<T>>>,
 }
 
 impl<T: Clone> Live<T> {
-    /// Changes the table; whoever reads it after this has returned sees the change. `change` is called twice, must do the same
-    /// each time, and must not change or read the table through this. Gives what it gave the first time.
+    /// Changes the table. Readers that begin after the return see the change. `change` is called twice, must
+    /// do the same each time, and must not change or read the table through this. Returns the first result.
     pub fn change<R>(&self, change: impl Fn(&mut T) -> R) -> R {
         let mut spare = self.spare.lock();
-        // A change that panicked has left none.
+        // A change that panicked left `None`.
         let mut next = spare.take().unwrap_or_else(|| Arc::new(T::clone(&self.shown.load())));
         let result = change(Arc::make_mut(&mut next));
         let mut last = self.shown.swap(next);

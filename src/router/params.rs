@@ -1,7 +1,7 @@
-//! What a search gives back: the route, and what the path gave to its parameters.
+//! The result of a search: the route, and the values of its parameters.
 //!
 //! [`Params`] keeps positions, not text: it owns nothing of the path, so it can travel to another thread
-//! beside the buffer that does. Built at the end of a search, read by whoever answers the request.
+//! beside the buffer that does. A search builds it at its end, and the handler of the request reads it.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::params::Names;
 
-/// The most segments a path or a pattern may have. A longer path matches nothing and a longer pattern is
-/// refused, which also bounds the recursion of the search: no request can make it deeper.
+/// The most segments of a path or a pattern. A longer path matches nothing and a longer pattern is refused.
+/// This also bounds the recursion of the search: no request can make it deeper.
 ///
 /// ```
 /// use socketify::router::{Kind, MAX_SEGMENTS, Router};
@@ -102,8 +102,7 @@ pub(super) enum Segment {
     Static(Box<str>),
     /// `:name`: one segment that is not empty. Holds the name without the colon.
     Param(Box<str>),
-    /// `*` and whatever follows it: the rest of the path. Holds the text, which only tells one pattern from
-    /// another.
+    /// `*` and any text after it: the rest of the path. Holds the text, which only distinguishes patterns.
     Wildcard(Box<str>),
 }
 
@@ -119,8 +118,8 @@ impl Segment {
 
 /// A checked route pattern.
 ///
-/// [`Router::insert`](super::Router::insert) parses for itself; this type is for asking about a pattern
-/// beforehand, above all whether it [can match](Pattern::is_reachable) at all.
+/// [`Router::insert`](super::Router::insert) parses its patterns itself. This type checks a pattern
+/// beforehand, above all whether it [can match](Pattern::is_reachable).
 ///
 /// ```
 /// use socketify::router::Pattern;
@@ -134,7 +133,7 @@ impl Segment {
 pub struct Pattern {
     /// The text with its leading `/`.
     text: Box<str>,
-    /// What lies between the slashes of `text`; at least one, at most [`MAX_SEGMENTS`].
+    /// The segments between the slashes of `text`; at least one, at most [`MAX_SEGMENTS`].
     segments: Vec<Segment>,
     /// The names of the `Param` segments in order; handed to every match.
     names: Names,
@@ -202,8 +201,8 @@ impl Pattern {
         self.names.as_deref().unwrap_or_default().iter().map(|name| &**name)
     }
 
-    /// Whether any path can match. A wildcard takes the rest of the path, so nothing is left for segments
-    /// behind it: such a route is accepted, as the original server did, and is worth a warning.
+    /// Whether any path can match. A wildcard takes the rest of the path, so no path is left for segments
+    /// after it: such a route is accepted, as the original server did, and is worth a warning.
     ///
     /// ```
     /// # use socketify::router::Pattern;

@@ -2,8 +2,8 @@
 //!
 //! A node is one segment of one or more patterns, and a pattern is one path from the root to a node, so a
 //! node holds the routes of exactly one pattern. Sibling parameters with different names are different nodes,
-//! tried in the order they were first registered. The search visits a node at most once for a path: its cost
-//! is bounded by the number of routes, whatever the request looks like.
+//! tried in the order they were first registered. The search visits a node at most once for a path: the
+//! number of routes bounds its cost for every request.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -17,20 +17,20 @@ use super::pattern::{MAX_SEGMENTS, Segment};
 /// One registered route.
 #[derive(Clone, Debug)]
 pub(super) struct Route<T> {
-    /// What it answers to.
+    /// The kind of its requests.
     pub(super) kind: Kind,
     /// The pattern with its leading `/`.
     pub(super) pattern: Box<str>,
     /// The parameter names of `pattern`.
     pub(super) names: Names,
-    /// The caller's.
+    /// The caller's value.
     pub(super) value: T,
 }
 
-/// Children that are told apart by their text but match the same segments, in order of first registration.
+/// Children with different texts that match the same segments, in order of first registration.
 type Siblings<T> = Vec<(Box<str>, Node<T>)>;
 
-/// Up to this many static children are compared one by one, which takes less time than to hash the segment.
+/// Up to this many static children are compared one by one, which is faster than hashing the segment.
 const FEW: usize = 4;
 
 /// One segment of the patterns that share it and everything before it.
@@ -62,7 +62,7 @@ impl<T> Default for Node<T> {
 }
 
 impl<T> Node<T> {
-    /// Stores `route` under `segments`. A route of the same kind and pattern gives up its place and is
+    /// Stores `route` under `segments`. A route of the same kind and pattern is replaced and
     /// returned.
     pub(super) fn insert(&mut self, segments: &[Segment], route: Route<T>) -> Option<T> {
         let mut node = self;
@@ -81,8 +81,8 @@ impl<T> Node<T> {
         None
     }
 
-    /// Takes the route of that kind out from under `segments`, with the nodes only it needed: a name that is
-    /// registered again later goes behind its siblings.
+    /// Removes the route of that kind from under `segments`, with the nodes that only it needed: a name that
+    /// is registered again later goes after its siblings.
     pub(super) fn remove(&mut self, segments: &[Segment], kind: &Kind) -> Option<T> {
         let Some((segment, rest)) = segments.split_first() else {
             let place = self.routes.iter().position(|route| route.kind == *kind)?;
@@ -103,7 +103,7 @@ impl<T> Node<T> {
         }
     }
 
-    /// The static child for `text`, made when there is none.
+    /// The static child for `text`, made if there is none.
     fn static_child(&mut self, text: &str) -> &mut Self {
         if let Some(place) = self.index.get(text.as_bytes()) {
             return &mut self.statics[*place].1;
@@ -113,7 +113,7 @@ impl<T> Node<T> {
         sibling(&mut self.statics, text)
     }
 
-    /// Adds the static children that `index` lacks, those at the end, when there are enough to need one.
+    /// Adds the static children that `index` lacks, those at the end, if there are enough for an index.
     fn index_statics(&mut self) {
         if self.statics.len() > FEW {
             for (place, (text, _)) in self.statics.iter().enumerate().skip(self.index.len()) {
@@ -141,7 +141,7 @@ impl<T> Node<T> {
     }
 }
 
-/// Whether `text` is the first segment of `rest`. Spares the search for its end.
+/// Whether `text` is the first segment of `rest`. Saves the search for its end.
 fn leads(rest: &[u8], text: &[u8]) -> bool {
     rest.starts_with(text) && matches!(rest.get(text.len()), None | Some(b'/'))
 }
@@ -151,7 +151,7 @@ fn segment_length(rest: &[u8]) -> usize {
     memchr(b'/', rest).unwrap_or(rest.len())
 }
 
-/// The child called `text`, made at the end when there is none.
+/// The child called `text`, made at the end if there is none.
 fn sibling<'c, T>(children: &'c mut Siblings<T>, text: &str) -> &'c mut Node<T> {
     let place = children.iter().position(|(own, _)| **own == *text).unwrap_or_else(|| {
         children.push((text.into(), Node::default()));
@@ -179,17 +179,17 @@ pub(super) struct Search<'p> {
     method: &'p [u8],
     /// Candidates still to pass over.
     skip: usize,
-    /// Whether routes for `GET` count too, behind the others of their pattern.
+    /// Whether routes for `GET` match too, after the others of their pattern.
     head: bool,
-    /// What the parameters between the root and the current node have taken; grows and shrinks with the walk.
+    /// The values of the parameters between the root and the current node; grows and shrinks with the walk.
     captures: Captures,
 }
 
 impl<'p> Search<'p> {
-    /// `None` when the path is beyond the limits, which no route matches.
+    /// `None` if the path exceeds the limits: no route matches it.
     pub(super) fn new(method: &'p [u8], path: &'p [u8], skip: usize) -> Option<Self> {
-        // Every segment but the first costs a slash, and a first one without it costs a byte more: a short
-        // path need not be counted. `u32` is what `Captures` can address.
+        // Every segment but the first costs a slash, and a first one without it costs a byte more, so a short
+        // path need not be counted. `u32` is the range of `Captures`.
         if path.len() > MAX_SEGMENTS {
             let slashes = memchr_iter(b'/', path).count();
             if slashes + usize::from(path[0] != b'/') > MAX_SEGMENTS || u32::try_from(path.len()).is_err() {
@@ -199,13 +199,13 @@ impl<'p> Search<'p> {
         Some(Self { path, method, skip, head: method == b"HEAD", captures: Captures::new() })
     }
 
-    /// The candidate, or `None` when there are no more than `skip`.
+    /// The candidate, or `None` if there are no more than `skip`.
     pub(super) fn run<'r, T>(&mut self, root: &'r Node<T>) -> Option<&'r Route<T>> {
         let start = usize::from(self.path.first() == Some(&b'/'));
         self.descend(root, start)
     }
 
-    /// What the parameters of the route that [`Search::run`] found have taken.
+    /// The values of the parameters of the route that [`Search::run`] found.
     pub(super) fn into_captures(self) -> Captures {
         self.captures
     }
@@ -213,8 +213,8 @@ impl<'p> Search<'p> {
     /// Tries the children of `node` on the segment at `start`: equal text, then parameters, then wildcards.
     /// Recursion is bounded by the depth of the tree, at most [`MAX_SEGMENTS`].
     fn descend<'r, T>(&mut self, mut node: &'r Node<T>, mut start: usize) -> Option<&'r Route<T>> {
-        // While equal text is the only choice there is nothing to come back to, so the walk need not remember
-        // the way.
+        // While equal text is the only choice there is no alternative to come back to, so the walk need not
+        // remember the way.
         while node.params.is_empty() && node.wildcards.is_empty() {
             let (child, length) = node.literal(&self.path[start..])?;
             let end = start + length;
@@ -256,7 +256,7 @@ impl<'p> Search<'p> {
         None
     }
 
-    /// Goes on behind the segment that `node` has taken: to the next one, or to its routes when that was the
+    /// Goes on after the segment that `node` has taken: to the next one, or to its routes if that was the
     /// last.
     fn enter<'r, T>(&mut self, node: &'r Node<T>, end: usize) -> Option<&'r Route<T>> {
         if end == self.path.len() { self.pick(node) } else { self.descend(node, end + 1) }

@@ -16,34 +16,34 @@ use crate::router::{Hosts, names_an_address};
 /// Reading takes no lock. Changes are made to a copy, one after the other.
 pub struct Certificates {
     table: ArcSwap<Table>,
-    /// Held by whoever makes a new table, but not while files are read.
+    /// Held while a new table is made, but not while files are read.
     changes: Mutex<()>,
-    /// Held by whoever reads all files anew, so that what was read last is what counts.
+    /// Held while all files are read anew, so that the last read wins.
     reloading: Mutex<()>,
-    /// Never held for long: whoever asks for them may hold the interpreter.
+    /// Never held for long: the caller may hold the GIL.
     remarks: Mutex<Remarks>,
 }
 
-/// What the administrator should know of the files that have been read since it was last asked for.
+/// Warnings for the administrator about the files that were read since the last call.
 type Remarks = Vec<String>;
 
 #[derive(Clone)]
 struct Table {
     default: Entry,
     names: Hosts<Option<Arc<Named>>>,
-    /// The same, in the order in which they came.
+    /// The same, in the order of registration.
     order: Vec<Arc<Named>>,
 }
 
-/// What is served, and what it was made from.
+/// A configuration and its settings.
 #[derive(Clone)]
 struct Entry {
-    /// None: made elsewhere, and never read again.
+    /// `None`: made elsewhere, and never read again.
     settings: Option<Settings>,
     loaded: Loadings,
 }
 
-/// Either what settings gave, or a configuration that came as it is.
+/// Either the result of settings, or a given configuration.
 #[derive(Clone)]
 enum Loadings {
     Own(Loaded),
@@ -51,9 +51,9 @@ enum Loadings {
 }
 
 struct Named {
-    /// Outlives a reload: as long as this is the same, so is the registration.
+    /// Survives a reload: the same pointer means the same registration.
     name: Arc<str>,
-    /// None: what is proved with the default certificate.
+    /// `None`: a name of the default certificate.
     entry: Option<Entry>,
 }
 
@@ -68,7 +68,7 @@ impl Entry {
         Ok(Self { settings: Some(settings), loaded: Loadings::Own(loaded) })
     }
 
-    /// The same from the files as they are now.
+    /// The same, from the present files.
     fn anew(&self, remarks: &mut Remarks) -> Result<Self, Error> {
         match &self.settings {
             Some(settings) => Self::new(settings.clone(), Some(self), remarks),
@@ -96,12 +96,12 @@ impl std::fmt::Debug for Certificates {
     }
 }
 
-/// Tells a registration from another one of the same name.
+/// Distinguishes registrations of the same name.
 fn identity(name: &Arc<str>) -> usize {
     Arc::as_ptr(name).addr()
 }
 
-/// A name whose files have been read, and which nobody knows yet.
+/// A name whose files have been read, and which is not registered yet.
 pub struct Prepared(Named);
 
 impl std::fmt::Debug for Prepared {
@@ -110,24 +110,25 @@ impl std::fmt::Debug for Prepared {
     }
 }
 
-/// What a handshake goes on with.
+/// The configuration that a handshake uses.
 #[derive(Clone, Debug)]
 pub struct Selected {
-    /// How this session is configured.
+    /// The configuration of this session.
     pub config: Arc<ServerConfig>,
-    /// The registered name that the client's matched; none: the default.
+    /// The registered name that the client's matched; `None`: the default.
     pub name: Option<Arc<str>>,
 }
 
 impl Certificates {
-    /// Those of `default`, for clients that ask for no name, or for one that is not registered. Reads its files.
+    /// The certificates of `default`, for clients that ask for no name, or for an unregistered one. Reads its
+    /// files.
     pub fn new(default: Settings) -> Result<Self, Error> {
         let mut remarks = Remarks::new();
         let entry = Entry::new(default, None, &mut remarks)?;
         Ok(Self::with(entry, remarks))
     }
 
-    /// This configuration by default.
+    /// The given configuration by default.
     pub fn from_config(default: Arc<ServerConfig>) -> Self {
         Self::with(Entry { settings: None, loaded: Loadings::Given(default) }, Remarks::new())
     }
@@ -142,8 +143,8 @@ impl Certificates {
         }
     }
 
-    /// The configuration for a client that asks for `name`: that of the very name, else that of the pattern which is exact
-    /// further to the left, else the default.
+    /// The configuration for a client that asks for `name`: that of the exact name, else that of the pattern
+    /// which is exact further to the left, else the default.
     pub fn select(&self, name: Option<&str>) -> Selected {
         let table = self.table.load();
         let found = name.and_then(|name| table.names.find(name.as_bytes())).and_then(Option::as_ref);
@@ -156,7 +157,7 @@ impl Certificates {
         }
     }
 
-    /// Whether a client that asks for `name` gets what is registered for it, or for a pattern that it matches.
+    /// Whether a client that asks for `name` gets a registered configuration, of that name or of a pattern.
     pub fn knows(&self, name: &str) -> bool {
         self.table.load().names.find(name.as_bytes()).is_some()
     }
@@ -166,8 +167,9 @@ impl Certificates {
         !self.table.load().names.is_empty()
     }
 
-    /// Whether `name`, which a handshake has selected, is still the registration that it was then, and this authority, if there is
-    /// one, leads to it as well. An IP address leads everywhere, since no handshake names one (RFC 6066 section 3).
+    /// Whether `name`, which a handshake has selected, is still the same registration, and this authority, if
+    /// there is one, selects it as well. An IP address matches every name, since no handshake names one (RFC
+    /// 6066 section 3).
     pub fn stands_for(&self, name: &Arc<str>, authority: Option<&[u8]>) -> bool {
         let table = self.table.load();
         let is_it = |found: Option<&Option<Arc<Named>>>| {
@@ -177,9 +179,10 @@ impl Certificates {
             && authority.is_none_or(|host| is_it(table.names.find(host)) || names_an_address(host))
     }
 
-    /// Registers a name, in which `*` stands for one label. Without `settings` it is served as clients without a name are.
-    /// Settings without a key and a certificate have those of the default, and those that say nothing of clients' certificates
-    /// want what the default wants. False: it was registered before, and is left as it is.
+    /// Registers a name, in which `*` stands for one label. Without `settings` it is served like clients
+    /// without a name. Settings without a key and a certificate use those of the default, and settings
+    /// without options for client certificates use the default's options. False: it was already registered,
+    /// and is unchanged.
     pub fn add(&self, name: &str, settings: Option<Settings>) -> Result<bool, Error> {
         match self.prepare(name, settings)? {
             Some((prepared, mut remarks)) => {
@@ -190,8 +193,8 @@ impl Certificates {
         }
     }
 
-    /// The first half of [`Self::add`], which reads files: what [`Self::commit`] takes, and what the administrator should know.
-    /// None: the name is registered already.
+    /// The first half of [`Self::add`], which reads files. Returns the input of [`Self::commit`], and
+    /// warnings for the administrator. `None`: the name is registered already.
     pub fn prepare(
         &self,
         name: &str,
@@ -210,7 +213,8 @@ impl Certificates {
         Ok(Some((Prepared(Named { name, entry }), remarks)))
     }
 
-    /// The second half. `before` is called when the name is about to be known, and it alone: nobody adds or removes one meanwhile.
+    /// The second half. `before` is called right before the registration. Nobody adds or removes a name
+    /// meanwhile.
     pub fn commit(&self, prepared: Prepared, before: impl FnOnce()) -> Result<bool, Error> {
         let _changing = self.changes.lock();
         let named = Arc::new(prepared.0);
@@ -226,7 +230,7 @@ impl Certificates {
         Ok(true)
     }
 
-    /// Settings with what they leave out and the default has.
+    /// Settings, completed from the default.
     fn complete(&self, mut settings: Settings) -> Settings {
         let table = self.table.load();
         let Some(default) = &table.default.settings else { return settings };
@@ -235,7 +239,7 @@ impl Certificates {
             settings.cert_file_name.clone_from(&default.cert_file_name);
             settings.passphrase.clone_from(&default.passphrase);
         }
-        // A certificate of its own is no reason to let everybody in.
+        // A certificate of its own is no reason to admit all clients.
         if settings.ca_file_name.is_none() && settings.client_cert.is_none() {
             settings.ca_file_name.clone_from(&default.ca_file_name);
             settings.client_cert = default.client_cert;
@@ -243,12 +247,12 @@ impl Certificates {
         settings
     }
 
-    /// Removes a name; whether it was registered. Connections that it has opened go on.
+    /// Removes a name; returns whether it was registered. Its open connections go on.
     pub fn remove(&self, name: &str) -> bool {
         self.remove_and(name, || ())
     }
 
-    /// The same; calls `after` when the name is not known any more, if it was: nobody adds or removes one meanwhile.
+    /// The same; calls `after` when the name has been removed. Nobody adds or removes one meanwhile.
     pub fn remove_and(&self, name: &str, after: impl FnOnce()) -> bool {
         let _changing = self.changes.lock();
         let mut table = Table::clone(&self.table.load());
@@ -259,10 +263,11 @@ impl Certificates {
         true
     }
 
-    /// Reads all files anew: handshakes from now on get what they hold. When one of them is wrong, everything stays as it was.
-    /// Connections go on, and sessions that clients keep are resumed, unless other clients are let in now than before.
+    /// Reads all files anew, for later handshakes. If one of them is bad, everything stays as it was.
+    /// Connections go on, and clients can resume their sessions, unless the rules for client certificates
+    /// have changed.
     ///
-    /// Names may come and go meanwhile, and nobody who adds one waits for the files of the others.
+    /// Names may be added and removed meanwhile, and adding one does not wait for the files of the others.
     pub fn reload(&self) -> Result<(), Error> {
         let _reloading = self.reloading.lock();
         let mut remarks = Remarks::new();
@@ -283,7 +288,7 @@ impl Certificates {
         let _changing = self.changes.lock();
         let mut table = Table::clone(&self.table.load());
         table.default = default;
-        // What has come since was read just now, and what has gone stays away.
+        // New names were read just now, and removed names stay removed.
         for named in &mut table.order {
             if let Some(anew) = renewed.remove(&identity(&named.name)) {
                 *table.names.entry(&named.name)? = Some(Arc::clone(&anew));
@@ -295,7 +300,7 @@ impl Certificates {
         Ok(())
     }
 
-    /// What the administrator should know of the files that have been read since this was last asked: each is a sentence.
+    /// Warnings for the administrator about the files that were read since the last call, each a sentence.
     pub fn take_remarks(&self) -> Vec<String> {
         std::mem::take(&mut *self.remarks.lock())
     }

@@ -1,12 +1,12 @@
 //! Cipher lists, as OpenSSL writes them and with the names of IANA.
 //!
-//! What is served is few and good: ephemeral elliptic curves for the exchange of keys, and ciphers that authenticate
-//! (RFC 9325 section 4.2). A list chooses among them and puts them in order. A word that adds what is not served is an error,
-//! not a line in a log: whoever writes a list means it.
+//! The supported ciphers are few and good: ephemeral elliptic curves for the key exchange, and authenticated
+//! encryption (RFC 9325 section 4.2). A list selects and orders them. A word that only adds unsupported
+//! ciphers is an error, not a line in a log: an administrator means the list.
 
 use rustls::{CipherSuite, SupportedCipherSuite};
 
-/// One cipher suite that is served.
+/// One supported cipher suite.
 struct Suite {
     iana: &'static str,
     /// The same for OpenSSL, for TLS 1.2.
@@ -14,7 +14,7 @@ struct Suite {
     id: CipherSuite,
 }
 
-/// In the order that is preferred where nothing else is said.
+/// In the default order of preference.
 const SUITES: [Suite; 9] = [
     Suite { iana: "TLS_AES_256_GCM_SHA384", openssl: None, id: CipherSuite::TLS13_AES_256_GCM_SHA384 },
     Suite { iana: "TLS_AES_128_GCM_SHA256", openssl: None, id: CipherSuite::TLS13_AES_128_GCM_SHA256 },
@@ -55,7 +55,8 @@ const SUITES: [Suite; 9] = [
     },
 ];
 
-/// What OpenSSL's names of ciphers and of families are made of. It tells a name that is not served from one that is none.
+/// The parts of OpenSSL's names of ciphers and of families. They distinguish an unsupported name from an
+/// unknown one.
 const WORDS: &[&str] = &[
     "3DES",
     "ADH",
@@ -137,7 +138,7 @@ const WORDS: &[&str] = &[
     "kSRP",
 ];
 
-/// Families of what is served, and which of it for TLS 1.2 is in each.
+/// Families, and their supported suites of TLS 1.2.
 fn family(word: &str) -> Option<fn(&str) -> bool> {
     Some(match word {
         "ALL" | "DEFAULT" | "HIGH" | "FIPS" | "TLSv1.2" => |_| true,
@@ -157,19 +158,19 @@ fn family(word: &str) -> Option<fn(&str) -> bool> {
 /// Why a list is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CipherError {
-    /// A word of it is none.
+    /// A word of it is unknown.
     #[error("ssl_ciphers: there is no cipher {word:?}; supported are {}", supported())]
     Unknown {
         /// The word.
         word: String,
     },
-    /// A word of it names only what is not served.
+    /// A word of it names only unsupported ciphers.
     #[error("ssl_ciphers: {word:?} is not supported; supported are {}", supported())]
     Unsupported {
         /// The word.
         word: String,
     },
-    /// Nothing is left.
+    /// No cipher is left.
     #[error("ssl_ciphers: the list {list:?} leaves no cipher; supported are {}", supported())]
     Empty {
         /// The list.
@@ -185,7 +186,7 @@ fn supported() -> String {
         .join(", ")
 }
 
-/// What a word of a list stands for.
+/// The suites of a word in a list.
 fn suites_of(word: &str) -> Result<Vec<usize>, CipherError> {
     let unknown = || CipherError::Unknown { word: word.to_owned() };
     if let Some(place) = SUITES.iter().position(|suite| {
@@ -194,7 +195,7 @@ fn suites_of(word: &str) -> Result<Vec<usize>, CipherError> {
     }) {
         return Ok(vec![place]);
     }
-    // `ECDHE+AESGCM` is what is in both.
+    // `ECDHE+AESGCM` is the intersection of both.
     let mut found: Vec<usize> = Vec::new();
     for (number, part) in word.split('+').enumerate() {
         let members = |test: fn(&str) -> bool| {
@@ -218,23 +219,24 @@ fn suites_of(word: &str) -> Result<Vec<usize>, CipherError> {
     Ok(found)
 }
 
-/// Whether a word is one of OpenSSL's or IANA's, though none that is served.
+/// Whether a word is a name of OpenSSL or IANA that is not supported here.
 fn is_known(word: &str) -> bool {
     if word.starts_with("TLS_") || word.starts_with("SSL_") {
         return word.split('_').skip(1).all(|part| {
             part.parse::<u16>().is_ok() || matches!(part, "WITH" | "anon" | "EDE") || WORDS.contains(&part)
         });
     }
-    // Nothing is in some families here, and in `COMPLEMENTOFDEFAULT` there never is.
+    // Some families are empty here, and `COMPLEMENTOFDEFAULT` always is.
     matches!(word, "TLSv1" | "TLSv1.0" | "SSLv3" | "SSLv2" | "COMPLEMENTOFALL" | "COMPLEMENTOFDEFAULT")
         || word.split('-').all(|part| WORDS.contains(&part))
 }
 
 /// The cipher suites of a list, in its order.
 ///
-/// Words stand between `:`, `,`, `;` or blanks. Each adds what it names; with `-` it takes it away, with `!` for good, and with
-/// `+` it moves it to the end. `@STRENGTH` and `@SECLEVEL=n` change nothing, since all that is served is strong. Families are
-/// of TLS 1.2, and a list that adds no suite of TLS 1.3 by its name leaves all of those on, as it does with OpenSSL.
+/// Words stand between `:`, `,`, `;` or spaces. Each adds its suites; with `-` it removes them, with `!` for
+/// good, and with `+` it moves them to the end. `@STRENGTH` and `@SECLEVEL=n` change nothing, since all
+/// supported suites are strong. Families are of TLS 1.2. A list that names no suite of TLS 1.3 keeps all of
+/// those, as with OpenSSL.
 pub fn parse(list: &str) -> Result<Vec<CipherSuite>, CipherError> {
     let mut chosen: Vec<usize> = Vec::new();
     let mut banned: Vec<usize> = Vec::new();
@@ -254,7 +256,7 @@ pub fn parse(list: &str) -> Result<Vec<CipherSuite>, CipherError> {
             chosen.retain(|place| !gone.contains(place));
         } else if let Some(rest) = word.strip_prefix('+') {
             let moved = suites_of(rest)?;
-            // A stable sort: what is not moved stays before what is, and both keep their order.
+            // A stable sort: unmoved suites stay before moved ones, and both keep their order.
             chosen.sort_by_key(|place| moved.contains(place));
         } else {
             let added = suites_of(word)?;
@@ -276,7 +278,7 @@ pub fn parse(list: &str) -> Result<Vec<CipherSuite>, CipherError> {
     Ok(chosen.into_iter().filter_map(|place| SUITES.get(place)).map(|suite| suite.id).collect())
 }
 
-/// Those of `known` that are chosen, in the order chosen.
+/// The chosen ones of `known`, in the chosen order.
 pub(super) fn select(chosen: &[CipherSuite], known: &[SupportedCipherSuite]) -> Vec<SupportedCipherSuite> {
     chosen.iter().filter_map(|id| known.iter().find(|suite| suite.suite() == *id)).copied().collect()
 }
@@ -292,7 +294,7 @@ mod tests {
 
     const TLS_13: usize = 3;
 
-    /// The names of what a list chooses for TLS 1.2.
+    /// The names of the suites that a list chooses for TLS 1.2.
     fn names(list: &str) -> Vec<&'static str> {
         let chosen = parse(list).unwrap();
         chosen.into_iter().filter_map(name).filter(|name| !name.starts_with("TLS_")).collect()
@@ -326,7 +328,7 @@ mod tests {
             names("ECDHE+CHACHA20:ECDHE+AES128").first().copied(),
             Some("ECDHE-ECDSA-CHACHA20-POLY1305")
         );
-        // Taken away it may come again; killed it may not; moved it is last.
+        // A removed suite may come again; a killed one may not; a moved one is last.
         assert_eq!(names("AES128:-AES128:AES128").len(), 2);
         assert_eq!(names("AES256:!AES128:AES128").len(), 2);
         assert!(names("ALL:+AES256").last().unwrap().contains("AES256"));

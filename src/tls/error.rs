@@ -1,18 +1,18 @@
-//! Why TLS cannot be set up. Each error says which file, or which option, and what was expected of it.
+//! Errors of the TLS setup. Each names the file or the option, and the expected value.
 
 use std::path::{Path, PathBuf};
 
 use super::{CipherError, KeyError};
 use crate::router::HostError;
 
-/// What a file was given as.
+/// The purpose of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The private key.
     Key,
     /// The certificate and its chain.
     Certificate,
-    /// The authorities of clients' certificates.
+    /// The authorities of client certificates.
     Authorities,
     /// Diffie-Hellman parameters.
     DhParams,
@@ -29,30 +29,30 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// What is wrong with a file.
+/// The fault of a file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
     #[error("it cannot be read: {}", reason(.0))]
     Unreadable(std::io::Error),
-    /// It is no PEM, or broken.
+    /// It is not PEM, or broken.
     #[error("it is not PEM: {0}")]
     NotPem(String),
     /// No section of it is a certificate.
     #[error("it has no certificate: expected PEM with -----BEGIN CERTIFICATE-----, and it has {0}")]
     NoCertificate(String),
-    /// A section says that it is a certificate and is none.
+    /// A section that claims to be a certificate is malformed.
     #[error("its certificate number {0} is malformed")]
     BadCertificate(usize),
     /// A certificate in it cannot be an authority.
     #[error("its certificate number {number} cannot be trusted as an authority: {reason}")]
     BadAuthority {
-        /// Which, from 1.
+        /// Its number, from 1.
         number: usize,
-        /// What the verifier says.
+        /// The verifier's message.
         reason: String,
     },
-    /// There are no parameters in it.
+    /// It has no parameters.
     #[error(
         "it has no Diffie-Hellman parameters: expected PEM with -----BEGIN DH PARAMETERS-----, and it has {0}"
     )]
@@ -62,37 +62,37 @@ pub enum FileError {
     Key(#[from] KeyError),
 }
 
-/// What the system says, without the number of the error.
+/// The system's message, without the number of the error.
 fn reason(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error ").map_or(text.clone(), |(reason, _)| reason.to_owned())
 }
 
-/// Why TLS cannot be set up.
+/// An error of the TLS setup.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file is wrong.
+    /// A file is bad.
     #[error("{role} {path:?}: {error}")]
     File {
-        /// What it was given as.
+        /// Its purpose.
         role: Role,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Its fault.
         #[source]
         error: FileError,
     },
-    /// A key without a certificate, or the other way round.
+    /// A key without a certificate, or a certificate without a key.
     #[error("{given} {path:?} was given without {missing}: a private key and its certificate go together")]
     Alone {
-        /// What there is.
+        /// The given part.
         given: Role,
         /// The file.
         path: PathBuf,
-        /// What there is not.
+        /// The missing part.
         missing: Role,
     },
-    /// Key and certificate are of two pairs.
+    /// Key and certificate do not match.
     #[error(
         "key_file_name {key:?} does not match cert_file_name {certificate:?}: the first certificate has another public key"
     )]
@@ -102,39 +102,39 @@ pub enum Error {
         /// The certificate's file.
         certificate: PathBuf,
     },
-    /// Clients' certificates are asked for, and nobody says whose are good.
+    /// Client certificates are requested without authorities to verify them.
     #[error(
         "client_cert {0:?} needs ca_file_name, the authorities that clients' certificates are verified with"
     )]
     NoAuthorities(&'static str),
-    /// The cipher list is wrong.
+    /// The cipher list is bad.
     #[error(transparent)]
     Ciphers(#[from] CipherError),
-    /// An option has a value that it does not take.
+    /// An option has an invalid value.
     #[error("{option} must be {expected}, not {value:?}")]
     Option {
         /// Its name.
         option: &'static str,
-        /// What it takes.
+        /// The expected value.
         expected: &'static str,
-        /// What was given.
+        /// The given value.
         value: String,
     },
-    /// The minimum version leaves nothing of the cipher list.
+    /// The minimum version excludes the whole cipher list.
     #[error("ssl_ciphers has no cipher of TLS 1.3, and min_version leaves no other")]
     NoVersion,
     /// The server name is no host name.
     #[error(transparent)]
     Name(#[from] HostError),
-    /// What the TLS library says, of which nothing is known here.
+    /// Another error of the TLS library.
     #[error("TLS cannot be set up: {0}")]
     Library(String),
-    /// Settings of a registered name are wrong.
+    /// The settings of a registered name are bad.
     #[error("server name {name:?}: {error}")]
     Named {
         /// The name.
         name: String,
-        /// What is wrong.
+        /// The error.
         #[source]
         error: Box<Self>,
     },

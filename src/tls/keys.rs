@@ -1,4 +1,4 @@
-//! Private keys: PKCS#8, PKCS#1 and SEC1, plain or encrypted in any way that the `openssl` tool has written them.
+//! Private keys: PKCS#8, PKCS#1 and SEC1, plain or encrypted in any way that the `openssl` tool has used.
 
 use aes::{Aes128, Aes192, Aes256};
 use cbc::cipher::block_padding::Pkcs7;
@@ -13,25 +13,25 @@ use zeroize::Zeroizing;
 
 use super::pem::Section;
 
-/// What to do about a key in a form that nobody should use any more.
+/// The advice for a key in an obsolete form.
 const CONVERT: &str = "convert it: openssl pkcs8 -topk8 -v2 aes-256-cbc -in old.pem -out new.pem";
 
-/// Why a file gives no private key.
+/// The reason why a file has no usable private key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No section of it is one.
+    /// No section of it is a private key.
     #[error("it has no private key: expected PEM with -----BEGIN PRIVATE KEY-----, and it has {0}")]
     Missing(String),
-    /// It is encrypted and there is nothing to decrypt it with.
+    /// It is encrypted, and no passphrase was given.
     #[error("the private key is encrypted: a passphrase is needed")]
     NoPassphrase,
-    /// What comes out with this passphrase is no key.
+    /// Decryption with this passphrase gives no key.
     #[error("the passphrase is wrong: the private key cannot be decrypted with it")]
     WrongPassphrase,
-    /// It is encrypted in a way that is not known here.
+    /// It is encrypted in an unsupported way.
     #[error("the private key is encrypted with {0}, which is not supported: {CONVERT}")]
     Encryption(String),
-    /// It is no key, or of no kind that TLS uses.
+    /// It is no key, or of a kind that TLS does not use.
     #[error(
         "the private key is not supported: expected RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, or Ed25519 ({0})"
     )]
@@ -78,7 +78,7 @@ fn decrypt_pkcs8(der: &[u8], passphrase: Option<&str>) -> Result<Zeroizing<Vec<u
         let plain = pbes1(algorithm, info.encrypted_data.as_bytes(), passphrase)?;
         return if is_sequence(&plain) { Ok(plain) } else { Err(KeyError::WrongPassphrase) };
     }
-    // Not `info.decrypt`, which tells a wrong passphrase and what it knows nothing of by one error.
+    // Not `info.decrypt`, which has one error for a wrong passphrase and for an unsupported algorithm.
     let plain = info
         .encryption_algorithm
         .decrypt(passphrase, info.encrypted_data.as_bytes())

@@ -1,4 +1,4 @@
-//! What a certificate says of its owner: its name as text, its key, and for how long it is valid.
+//! The facts in a certificate: its subject as text, its key, and its validity.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,9 +7,9 @@ use pkcs8::der::Decode;
 use pkcs8::spki::SubjectPublicKeyInfoRef;
 use x509_cert::certificate::{CertificateInner, Raw};
 
-/// What is read of a certificate. The rest is for whoever verifies it.
+/// The facts that are read from a certificate. The verifier reads the rest.
 pub(super) struct Facts {
-    /// Its public key: the bits of it alone (RFC 5280 section 4.1.2.7).
+    /// The bits of its public key (RFC 5280 section 4.1.2.7).
     pub(super) public_key: Vec<u8>,
     pub(super) not_before: Duration,
     pub(super) not_after: Duration,
@@ -19,11 +19,11 @@ pub(super) struct Facts {
 }
 
 fn parse(der: &[u8]) -> Option<CertificateInner<Raw>> {
-    // What an application is given by a client, or by its administrator, need not keep to all of RFC 5280.
+    // A certificate from a client, or from the administrator, need not obey all of RFC 5280.
     CertificateInner::<Raw>::from_der(der).ok()
 }
 
-/// Those of a certificate; none when it is no certificate.
+/// The facts of a certificate; `None` if it is malformed.
 pub(super) fn facts(der: &[u8]) -> Option<Facts> {
     let certificate = parse(der)?;
     let body = certificate.tbs_certificate();
@@ -38,7 +38,7 @@ pub(super) fn facts(der: &[u8]) -> Option<Facts> {
 }
 
 impl Facts {
-    /// What is to be said of its time, if anything is.
+    /// A warning about its validity, if there is one.
     pub(super) fn remark(&self, now: SystemTime) -> Option<String> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         if now > self.not_after {
@@ -57,14 +57,15 @@ pub(super) fn is_key(information: &[u8], bits: &[u8]) -> bool {
         .is_ok_and(|information| information.subject_public_key.raw_bytes() == bits)
 }
 
-/// The subject of a certificate (DER) as text (RFC 4514), such as `CN=alice,O=Example`; none when it is no certificate.
+/// The subject of a certificate (DER) as text (RFC 4514), such as `CN=alice,O=Example`; `None` if it is
+/// malformed.
 ///
-/// The text is escaped, so that no value can look like another attribute. A value of a kind that has no text is in
-/// hexadecimal, behind `#`.
+/// The text is escaped, so that no value can look like another attribute. A value of a kind without a text
+/// form is in hexadecimal, after `#`.
 pub fn subject(der: &[u8]) -> Option<String> {
     let certificate = parse(der)?;
     let mut text = String::new();
-    // Not `to_string`, which panics where a part cannot be written: a client has brought this name.
+    // Not `to_string`, which panics if a part cannot be written: a client has sent this name.
     write!(text, "{}", certificate.tbs_certificate().subject()).ok()?;
     Some(text)
 }

@@ -1,12 +1,12 @@
 //! The text form of keys and certificates (RFC 7468), with the headers that encrypted keys of older tools have (RFC 1421).
 //!
-//! Tolerant as OpenSSL is: what stands between two sections is skipped, and lines may be of any length.
+//! As tolerant as OpenSSL: text between two sections is skipped, and lines may be of any length.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-/// One section: what is between `BEGIN` and `END`.
+/// One section, from `BEGIN` to `END`.
 pub(super) struct Section {
     /// Such as `CERTIFICATE`.
     pub(super) label: String,
@@ -23,7 +23,7 @@ impl Section {
     }
 }
 
-/// All sections of a file, or what is wrong with it.
+/// All sections of a file, or its fault.
 pub(super) fn sections(text: &[u8]) -> Result<Vec<Section>, String> {
     let mut found = Vec::new();
     let mut lines = text.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);

@@ -1,4 +1,4 @@
-//! What an application says of TLS, and the configuration that comes of it.
+//! An application's options for TLS, and the resulting configuration.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use super::pem::{self, Section};
 use super::{Error, FileError, Role, ciphers, keys, names};
 
-/// Sessions that are remembered for clients of TLS 1.2 that take no tickets.
+/// Sessions that are stored for clients of TLS 1.2 without tickets.
 const SESSIONS: usize = 256;
 
 /// Whether clients are asked for certificates.
@@ -26,14 +26,14 @@ const SESSIONS: usize = 256;
 pub enum ClientCert {
     /// No.
     None,
-    /// Yes; who shows none is served all the same.
+    /// Yes; a client without one is still served.
     Optional,
-    /// Yes; who shows none is refused.
+    /// Yes; a client without one is refused.
     Required,
 }
 
 impl ClientCert {
-    /// The word for it in an application's options.
+    /// Its name in an application's options.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -56,7 +56,7 @@ impl std::str::FromStr for ClientCert {
     }
 }
 
-/// The oldest version that is spoken. Those before TLS 1.2 are not spoken at all (RFC 8996).
+/// The oldest supported version. Versions before TLS 1.2 are never supported (RFC 8996).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MinVersion {
     /// TLS 1.2.
@@ -82,26 +82,26 @@ impl std::str::FromStr for MinVersion {
     }
 }
 
-/// What an application says of TLS, for all clients or for those that ask for one name.
+/// An application's options for TLS, for all clients or for those that ask for one name.
 #[derive(Clone, Default)]
 pub struct Settings {
     /// PEM file of the private key.
     pub key_file_name: Option<PathBuf>,
     /// PEM file of the certificate and its chain.
     pub cert_file_name: Option<PathBuf>,
-    /// What the private key is encrypted with.
+    /// The passphrase of the private key.
     pub passphrase: Option<Zeroizing<String>>,
-    /// PEM file of Diffie-Hellman parameters: read, and of no use.
+    /// PEM file of Diffie-Hellman parameters: read, and without effect.
     pub dh_params_file_name: Option<PathBuf>,
-    /// PEM file of the authorities of clients' certificates.
+    /// PEM file of the authorities of client certificates.
     pub ca_file_name: Option<PathBuf>,
-    /// Whether clients are asked for certificates. None: they may show one where there are authorities.
+    /// Whether clients are asked for certificates. `None`: they may show one if there are authorities.
     pub client_cert: Option<ClientCert>,
     /// A cipher list; see [`ciphers::parse`].
     pub ssl_ciphers: Option<String>,
-    /// The oldest version that is spoken.
+    /// The oldest supported version.
     pub min_version: MinVersion,
-    /// Whether no sessions are remembered. Those in tickets, which clients keep, are resumed all the same.
+    /// Whether no sessions are stored. Sessions in tickets, which clients keep, can still be resumed.
     pub ssl_prefer_low_memory_usage: bool,
     /// Whether HTTP/2 is offered (ALPN).
     pub http2: bool,
@@ -124,19 +124,19 @@ impl std::fmt::Debug for Settings {
     }
 }
 
-/// What settings have been made into.
+/// The result of settings.
 #[derive(Clone)]
 pub(super) struct Loaded {
     pub(super) config: Arc<ServerConfig>,
     pub(super) sessions: Sessions,
-    /// What the administrator should know, though it is no error.
+    /// Warnings for the administrator.
     pub(super) remarks: Vec<String>,
 }
 
-/// Where sessions are kept to be resumed, and for whom.
+/// The storage of sessions for resumption, and their policy.
 ///
-/// A resumed session skips the client's certificate. So it may only be resumed where the same clients would have been let in:
-/// what was issued under one policy is worth nothing under another.
+/// A resumed session skips the client's certificate. So it may only be resumed under the policy that admitted
+/// the same clients: a session of one policy is invalid under another.
 #[derive(Clone)]
 pub(super) struct Sessions {
     policy: Policy,
@@ -144,7 +144,7 @@ pub(super) struct Sessions {
     storage: Arc<dyn StoresServerSessions>,
 }
 
-/// Who is let in.
+/// The rules for client certificates.
 #[derive(Clone, PartialEq, Eq)]
 struct Policy {
     client_cert: ClientCert,
@@ -166,7 +166,7 @@ impl Sessions {
     }
 }
 
-/// A server that has no certificate but for the names that will be added. Handshakes without such a name fail.
+/// A server without a certificate except for names that are added later. Handshakes without such a name fail.
 #[derive(Debug)]
 struct NoCertificate;
 
@@ -182,7 +182,7 @@ impl Settings {
         Ok(self.make(None)?.config)
     }
 
-    /// The same; sessions of `before` can still be resumed where these settings let in the same clients.
+    /// The same; sessions of `before` can still be resumed if these settings admit the same clients.
     pub(super) fn make(&self, before: Option<&Sessions>) -> Result<Loaded, Error> {
         let mut remarks = Vec::new();
         self.check_dh_params(&mut remarks)?;
@@ -201,7 +201,7 @@ impl Settings {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(resolver);
-        // Whoever writes a list puts it into an order.
+        // A list has an order on purpose.
         config.ignore_client_order = self.ssl_ciphers.is_some();
         let protocols: &[&[u8]] = if self.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
@@ -210,7 +210,7 @@ impl Settings {
         Ok(Loaded { config: Arc::new(config), sessions, remarks })
     }
 
-    /// Whether there is nothing to prove a name with.
+    /// Whether there is a certificate.
     pub fn has_certificate(&self) -> bool {
         self.cert_file_name.is_some()
     }
@@ -232,7 +232,7 @@ impl Settings {
         if self.min_version == MinVersion::Tls12 {
             versions.push(&version::TLS12);
         }
-        // A version without a cipher suite is none.
+        // A version without a cipher suite is unusable.
         versions.retain(|version| {
             provider.cipher_suites.iter().any(|suite| suite.version().version == version.version)
         });
@@ -333,7 +333,7 @@ impl Settings {
     }
 }
 
-/// What there is in a file that has not what was looked for.
+/// The sections of a file without the expected one.
 fn labels(sections: &[Section]) -> String {
     match sections {
         [] => "no PEM section".into(),

@@ -1,16 +1,16 @@
 //! permessage-deflate, the compression of WebSocket messages (RFC 7692).
 //!
-//! [`Compression`] is what the user asked for, [`negotiate`] makes [`Agreed`] of it and of what a client
-//! offers, and a [`Codec`] compresses and inflates the messages of that client. Frames, their RSV1 bit and the
-//! decision which message to compress are the caller's.
+//! [`Compression`] is the user's option. [`negotiate`] makes an [`Agreed`] from it and from a client's
+//! offers, and a [`Codec`] compresses and inflates the messages of that client. The caller handles frames and
+//! their RSV1 bit, and chooses the messages to compress.
 //!
 //! # Memory
 //!
-//! A deflate context is large whatever its window: 250 to 380 KB to compress and 47 KB to inflate. What one
-//! message needs to know of those before it is only their last bytes, one window of them. So the contexts belong
-//! to the thread, one for each window in use, and a connection keeps those bytes: they are given to the context
-//! as its dictionary before each message. This table is measured, with full windows (`tests/deflate.rs`); an idle
-//! connection owns nothing on the heap, and one that has sent 1 KB so far owns that 1 KB.
+//! A deflate context is large with any window: 250 to 380 KB to compress and 47 KB to inflate. A message
+//! needs only the last bytes of earlier messages, one window of them. So the contexts belong to the thread,
+//! one for each window in use, and a connection keeps those bytes. The context gets them as its dictionary
+//! before each message. This table is measured, with full windows (`tests/deflate.rs`). An idle connection
+//! owns nothing on the heap, and one that has sent 1 KB so far owns that 1 KB.
 //!
 //! | Compressor | window | heap | | Decompressor | heap |
 //! |---|---|---|---|---|---|
@@ -23,7 +23,7 @@
 //! | `DEDICATED_COMPRESSOR_128KB` | 16 KB | 16 KB | | `DEDICATED_DECOMPRESSOR_16KB` | 16 KB |
 //! | `DEDICATED_COMPRESSOR_256KB` | 32 KB | 32 KB | | `DEDICATED_DECOMPRESSOR_32KB` | 32 KB |
 //!
-//! The sizes in the names of the compressors are those of zlib, which they bound with room to spare: its
+//! The sizes in the names of the compressors are those of zlib, which are generous upper bounds: its
 //! `memLevel`, the low digit of the option, sizes a hash table that no connection owns here, and is not used.
 
 mod contexts;
@@ -39,10 +39,10 @@ const MAX_BITS: u8 = 15;
 /// The smallest window that can be compressed with.
 const MIN_BITS: u8 = 9;
 
-/// A `compression` option that stands for nothing.
+/// An invalid `compression` option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompressionError {
-    /// The compressor, the low 8 bits, is none of `CompressOptions`.
+    /// The compressor, the low 8 bits, is not one of `CompressOptions`.
     #[error(
         "compression {value} has no such compressor: expected one of CompressOptions, or two joined by |"
     )]
@@ -50,7 +50,7 @@ pub enum CompressionError {
         /// The whole option.
         value: u32,
     },
-    /// The decompressor, all bits above those, is none of `CompressOptions`.
+    /// The decompressor, all bits above those, is not one of `CompressOptions`.
     #[error(
         "compression {value} has no such decompressor: expected one of CompressOptions, or two joined by |"
     )]
@@ -71,16 +71,16 @@ pub enum CompressionError {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compression {
-    /// Window of a compressor that remembers, 9 to 15 bits; none: each message stands alone.
+    /// Window of a dedicated compressor, 9 to 15 bits. `None`: each message is compressed alone.
     compressor: Option<u8>,
-    /// Window of a decompressor that remembers, 9 to 15 bits; none: each message stands alone.
+    /// Window of a dedicated decompressor, 9 to 15 bits. `None`: each message is inflated alone.
     decompressor: Option<u8>,
 }
 
 impl Compression {
-    /// Reads the option: the compressor in the low 8 bits, as window bits and zlib's memory level or 1 for the
-    /// shared one, the window bits of the decompressor in the next 4 or 1 for the shared one. A part that is left
-    /// out is shared. `Ok(None)`: 0, no compression.
+    /// Reads the option. The low 8 bits are the compressor: window bits and zlib's memory level, or 1 for the
+    /// shared one. The next 4 are the window bits of the decompressor, or 1 for the shared one. A missing
+    /// part is shared. 0 disables compression: `Ok(None)`.
     pub fn from_options(value: u32) -> Result<Option<Self>, CompressionError> {
         if value == 0 {
             return Ok(None);
@@ -98,15 +98,16 @@ impl Compression {
     }
 }
 
-/// The window bits of a dedicated context, if there is one with so many.
+/// The window bits of a dedicated context, if they are valid.
 fn window(bits: u32) -> Option<u8> {
     u8::try_from(bits).ok().filter(|bits| (MIN_BITS..=MAX_BITS).contains(bits))
 }
 
-/// Why a compressed message is refused. The connection has to close: what the next message refers to is unknown.
+/// Why a compressed message is refused. The connection has to close: the next message would refer to unknown
+/// bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    /// The message is longer than it may be. Close with 1009 (RFC 6455 section 7.4.1).
+    /// The message exceeds its limit. Close with 1009 (RFC 6455 section 7.4.1).
     #[error("message inflates to more than {limit} bytes")]
     TooBig {
         /// The limit it exceeds, in bytes.
@@ -120,8 +121,8 @@ pub enum InflateError {
 
 /// Both directions of one connection.
 ///
-/// Messages go through it in the order in which they are on the wire, each once, or the peer and it no longer
-/// mean the same bytes by "those before". It belongs to no thread: only the contexts it borrows do.
+/// Messages go through it in their order on the wire, each once; otherwise the two sides disagree about the
+/// earlier bytes. It belongs to no thread: only the contexts that it borrows do.
 ///
 /// ```
 /// use socketify::websocket::deflate::{Codec, Compression, negotiate};
@@ -142,9 +143,9 @@ pub enum InflateError {
 #[derive(Debug)]
 pub struct Codec {
     agreed: Agreed,
-    /// The end of what was compressed, as the client remembers it; empty without context takeover.
+    /// The end of the compressed messages, as the client remembers it; empty without context takeover.
     sent: History,
-    /// The end of what was inflated; empty without context takeover.
+    /// The end of the inflated messages; empty without context takeover.
     received: History,
 }
 
@@ -154,12 +155,12 @@ impl Codec {
         Self { agreed, sent: History::default(), received: History::default() }
     }
 
-    /// What was agreed with the client.
+    /// The result of the negotiation with the client.
     pub fn agreed(&self) -> &Agreed {
         &self.agreed
     }
 
-    /// Bytes of memory it keeps beyond itself, for statistics. At most the two windows that were agreed.
+    /// Bytes of memory it keeps beyond itself, for statistics. At most the two negotiated windows.
     pub fn heap_bytes(&self) -> usize {
         self.sent.capacity() + self.received.capacity()
     }
@@ -174,9 +175,9 @@ impl Codec {
         }
     }
 
-    /// Inflates the payload of one whole message and appends it to `out`, which is as it was after an error. Memory
-    /// beyond what `out` has already is taken for `limit` bytes and one more at most. After an error the codec is
-    /// not to be used for inflating again.
+    /// Inflates the payload of one whole message and appends it to `out`, which an error leaves unchanged. It
+    /// takes memory beyond the capacity of `out` for at most `limit` bytes and one more. After an error the
+    /// codec must not inflate again.
     pub fn inflate(&mut self, message: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), InflateError> {
         let start = out.len();
         contexts::inflate(self.received.last(usize::MAX), message, limit, out)?;
@@ -193,10 +194,10 @@ pub fn deflate_shared(agreed: &Agreed, message: &[u8], out: &mut Vec<u8>) {
     contexts::deflate(agreed.server_bits(), &[], message, out);
 }
 
-/// How many bytes of what was sent the compressor is shown before a message of `len` bytes. To show it one costs
-/// a tenth of compressing one, so four times the message adds less than half to its time. Small messages gain more
-/// from 8 KB than they lose: 1 KB of JSON takes 10 us more and half the bytes. The whole window of 32 KB would take
-/// it 60 us, and saves 4 % more.
+/// How many earlier bytes the compressor gets before a message of `len` bytes. Each costs a tenth of
+/// compressing a byte, so four times the message adds less than half to its time. Small messages gain more
+/// from 8 KB than they lose: 1 KB of JSON takes 10 us more and half the bytes. The whole window of 32 KB
+/// would take 60 us, and saves 4 % more.
 fn reach(len: usize) -> usize {
     len.saturating_mul(4).max(8 * 1024)
 }

@@ -1,15 +1,16 @@
 //! Frames on the wire (RFC 6455 section 5.2): headers read and written, masks, the payload of a close frame.
 //!
-//! [`parse_header`] settles all that one header can settle by itself; what depends on the frames before it, on
-//! limits or on extensions, is the [`Receiver`](super::receive::Receiver)'s. Writing is for servers only: no mask.
+//! [`parse_header`] checks everything that one header alone decides. The
+//! [`Receiver`](super::receive::Receiver) checks the rest: earlier frames, limits and extensions. Writing is
+//! for servers only: no mask.
 
 use super::receive::Violation;
 
 /// The bit of the last frame of a message.
 const FIN: u8 = 0x80;
-/// The bit permessage-deflate marks compressed messages with (RFC 7692 section 6).
+/// The bit with which permessage-deflate marks compressed messages (RFC 7692 section 6).
 const RSV1: u8 = 0x40;
-/// The bits no extension known here gives a meaning to.
+/// The bits without a meaning in any known extension.
 const RSV2_AND_3: u8 = 0x30;
 /// The bit of a masked frame, in the second byte.
 const MASKED: u8 = 0x80;
@@ -22,7 +23,7 @@ pub const MAX_CONTROL: usize = 125;
 /// The longest reason of a close frame: the code takes two bytes.
 const MAX_REASON: usize = MAX_CONTROL - 2;
 
-/// What a frame is (RFC 6455 section 11.8).
+/// The type of a frame (RFC 6455 section 11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OpCode {
@@ -34,9 +35,9 @@ pub enum OpCode {
     Binary = 2,
     /// The last frame a peer sends.
     Close = 8,
-    /// To be answered with a pong.
+    /// Requires a pong.
     Ping = 9,
-    /// The answer to a ping, or a sign of life of its own.
+    /// The response to a ping, or an unsolicited heartbeat.
     Pong = 10,
 }
 
@@ -47,7 +48,7 @@ impl OpCode {
         self as u8 & 8 != 0
     }
 
-    /// The meaning of four bits of a header; none for those RFC 6455 reserves.
+    /// The meaning of four bits of a header; `None` for those that RFC 6455 reserves.
     pub const fn from_bits(bits: u8) -> Option<Self> {
         match bits {
             0 => Some(Self::Continuation),
@@ -68,18 +69,18 @@ pub struct Header {
     pub fin: bool,
     /// RSV1: this frame begins a compressed message.
     pub compressed: bool,
-    /// What the frame is.
+    /// The type of the frame.
     pub opcode: OpCode,
-    /// What the payload is masked with.
+    /// The mask of the payload.
     pub mask: [u8; 4],
     /// Bytes of payload, below 2^63.
     pub length: u64,
-    /// Bytes of the header itself; the payload starts behind them.
+    /// Bytes of the header itself; the payload starts after them.
     pub size: usize,
 }
 
-/// Parses the frame header at the start of `bytes`; `Ok(None)` asks for more of them. What no further byte can mend
-/// is refused at once, so whatever the pieces, the answer is the same.
+/// Parses the frame header at the start of `bytes`; `Ok(None)` asks for more of them. An error that no
+/// further byte can fix is reported at once, so the result does not depend on the pieces.
 ///
 /// ```
 /// use socketify::websocket::frame::{OpCode, parse_header};
@@ -92,7 +93,7 @@ pub struct Header {
 /// ```
 pub fn parse_header(bytes: &[u8]) -> Result<Option<Header>, Violation> {
     let [first, rest @ ..] = bytes else { return Ok(None) };
-    // RFC 6455 section 5.2: RSV bits without a meaning agreed on fail the connection.
+    // RFC 6455 section 5.2: RSV bits without a negotiated meaning fail the connection.
     if first & RSV2_AND_3 != 0 {
         return Err(Violation::ReservedBits);
     }
@@ -122,7 +123,7 @@ pub fn parse_header(bytes: &[u8]) -> Result<Option<Header>, Violation> {
     Ok(Some(Header { fin, compressed, opcode, mask, length, size: bytes.len() - payload.len() }))
 }
 
-/// The payload length, `short` being what the second byte says of it, and what follows it.
+/// The payload length and the bytes after it; `short` is the length in the second byte.
 fn parse_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
     match (short, rest) {
         // RFC 6455 section 5.2: "the minimal number of bytes MUST be used to encode the length".
@@ -190,14 +191,14 @@ pub fn unmask_into(out: &mut Vec<u8>, payload: &[u8], mut mask: [u8; 4], offset:
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (words, tail) = payload.as_chunks();
     out.reserve(payload.len());
-    // An iterator that knows its length to the byte is written without a check at each step, in one pass and with
+    // An iterator of exactly known length is written without a check at each step, in one pass and with
     // vector instructions: several times faster than a copy that is unmasked in place.
     out.extend(words.iter().flat_map(|&word| (u64::from_ne_bytes(word) ^ wide).to_ne_bytes()));
     out.extend(tail.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
 /// The payload of a close frame (RFC 6455 section 5.5.1). Codes 0, 1005, 1006 and 1015, which no frame
-/// carries, give an empty payload. Of `reason` goes as much as is UTF-8 and fits the 123 bytes there are, cut between
+/// carries, give an empty payload. `reason` is cut to valid UTF-8 within the available 123 bytes, between
 /// characters: a client must fail a connection that is closed with anything else.
 ///
 /// ```
@@ -219,8 +220,8 @@ pub fn close_payload(code: u16, reason: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// Whether a peer may send this code in a close frame: those RFC 6455 section 7.4 and its registry define for the
-/// wire, and those it leaves to libraries and applications.
+/// Whether a peer may send this code in a close frame: RFC 6455 section 7.4 and its registry define some for
+/// the wire, and leave others to libraries and applications.
 pub fn is_valid_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

@@ -1,7 +1,7 @@
-//! The opening handshake, the server's half (RFC 6455 section 4.2).
+//! The server's half of the opening handshake (RFC 6455 section 4.2).
 //!
-//! [`examine`] says whether a request to a WebSocket route is a handshake; the session answers it, with [`accept`] as
-//! the proof that this server knows the protocol. Which compression is agreed on is not decided here.
+//! [`examine`] tells whether a request to a WebSocket route is a handshake. The session responds, with
+//! [`accept`] as the proof that this server knows the protocol. The compression is not negotiated here.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -10,10 +10,10 @@ use sha1::{Digest, Sha1};
 use crate::http::head::{Framing, Head, HeaderLines};
 use crate::http::{is_token_byte, list_members};
 
-/// What RFC 6455 section 1.3 has both sides append to the key.
+/// The text that both sides append to the key (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2).
+/// The `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key` (RFC 6455 section 4.2.2).
 ///
 /// ```
 /// use socketify::websocket::handshake::accept;
@@ -28,15 +28,15 @@ pub fn accept(key: &[u8]) -> [u8; 28] {
     text
 }
 
-/// Whether `key` is 16 bytes in base64 (RFC 6455 section 4.1). The four bits that the last digit has too many may be
+/// Whether `key` is 16 bytes in base64 (RFC 6455 section 4.1). The four unused bits of the last digit may be
 /// anything (RFC 4648 section 3.5 lets a decoder choose): the example in RFC 6455 itself does not clear them.
 pub fn is_valid_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     matches!(key, [digits @ .., b'=', b'='] if digits.len() == 22 && digits.iter().all(is_digit))
 }
 
-/// The first of the subprotocols in `offers`, a comma-separated list, without the blanks around it; none if there is
-/// none or it is no token, which RFC 6455 section 4.1 wants it to be.
+/// The first of the subprotocols in `offers`, a comma-separated list, without the whitespace around it;
+/// `None` if there is none or it is no token, as RFC 6455 section 4.1 requires.
 ///
 /// ```
 /// use socketify::websocket::handshake::first_protocol;
@@ -48,12 +48,12 @@ pub fn first_protocol(offers: &[u8]) -> Option<&[u8]> {
     list_members(offers).next().filter(|offer| offer.iter().all(|&byte| is_token_byte(byte)))
 }
 
-/// What a request to a WebSocket route is.
+/// The kind of a request to a WebSocket route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// A request like any other: no `Upgrade: websocket`, or not with its connection option.
+    /// An ordinary request: no `Upgrade: websocket`, or not with its connection option.
     Absent,
-    /// A handshake that cannot be accepted, with the status that says so: 400, or 426 with
+    /// A handshake that cannot be accepted, with the status of the response: 400, or 426 with
     /// `Sec-WebSocket-Version: 13` (RFC 6455 section 4.4).
     Refused(u16),
     /// A handshake.
@@ -100,7 +100,7 @@ pub fn examine(head: &Head, bytes: &[u8]) -> Handshake {
     if head.method(bytes) != b"GET" || !matches!(head.framing, Framing::None | Framing::Length(0)) {
         return Handshake::Refused(400);
     }
-    // Before the key: it means what its version says it means.
+    // The version comes first, because it defines the key.
     match (version, key) {
         (Field::Valid, Field::Valid) => Handshake::Valid,
         (Field::Valid, _) => Handshake::Refused(400),
@@ -108,7 +108,7 @@ pub fn examine(head: &Head, bytes: &[u8]) -> Handshake {
     }
 }
 
-/// A header there must be exactly one of (RFC 6455 sections 11.3.1 and 11.3.5).
+/// A header that must occur exactly once (RFC 6455 sections 11.3.1 and 11.3.5).
 #[derive(Clone, Copy)]
 enum Field {
     Missing,
@@ -122,8 +122,8 @@ impl Field {
     }
 }
 
-/// Whether this is Safari 15.0 to 15.3, which cannot read what it agreed to have compressed (C-H-09 of the API
-/// specification): agree on none with this `User-Agent`.
+/// Whether this is Safari 15.0 to 15.3, which cannot read the compression that it agreed to (C-H-09 of the
+/// API specification): agree on none with this `User-Agent`.
 ///
 /// ```
 /// use socketify::websocket::handshake::breaks_compression;

@@ -1,10 +1,10 @@
-//! The frames of one peer put together to messages (RFC 6455 sections 5.4, 5.5 and 6.2).
+//! Reassembly of one peer's frames into messages (RFC 6455 sections 5.4, 5.5 and 6.2).
 //!
-//! A [`Receiver`] takes bytes as the socket gives them, checks each as early as it can be checked, and gives out what
-//! became whole. It answers nothing: pongs, close frames and what a [`Violation`] leads to are the session's.
+//! A [`Receiver`] takes the bytes of a socket, checks each as early as possible, and gives out complete
+//! messages. It sends nothing: the session handles pongs, close frames and each [`Violation`].
 //!
-//! Memory grows with what has come, never with what a header announces, and no further than the limit; between
-//! messages there is none.
+//! Memory grows with the received bytes, never with an announced length, and no further than the limit;
+//! between messages there is none.
 
 use std::mem::take;
 
@@ -17,32 +17,32 @@ pub use self::violation::Violation;
 
 /// Inflates one whole compressed message (RFC 7692 section 7.2.2).
 pub trait Inflate {
-    /// Appends what `message` stands for to `out`, `limit` bytes at most: [`Violation::InflatedTooBig`] for more, and
-    /// [`Violation::Inflate`] for what is not DEFLATE.
+    /// Appends the inflated `message` to `out`, `limit` bytes at most: [`Violation::InflatedTooBig`] for
+    /// more, and [`Violation::Inflate`] for invalid DEFLATE.
     fn inflate(&mut self, message: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), Violation>;
 }
 
-/// What a peer sent.
+/// A message or control frame of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Received {
     /// A text message: UTF-8.
     Text(Vec<u8>),
     /// A binary message.
     Binary(Vec<u8>),
-    /// To be answered with a pong of the same payload (RFC 6455 section 5.5.2).
+    /// Requires a pong of the same payload (RFC 6455 section 5.5.2).
     Ping(Vec<u8>),
-    /// Answers a ping, or nothing.
+    /// The response to a ping, or unsolicited.
     Pong(Vec<u8>),
     /// The last thing a peer sends (RFC 6455 section 5.5.1).
     Close {
-        /// Why it closes; none if the frame had no payload, which RFC 6455 section 7.1.5 calls 1005.
+        /// Why it closes; `None` if the frame had no payload, which RFC 6455 section 7.1.5 calls 1005.
         code: Option<u16>,
         /// More on it, in UTF-8; may be empty.
         reason: Vec<u8>,
     },
 }
 
-/// Puts the frames of one peer together. Between messages it owns no heap memory.
+/// Reassembles the frames of one peer. Between messages it owns no heap memory.
 ///
 /// ```
 /// use socketify::websocket::{Received, Receiver};
@@ -71,7 +71,7 @@ pub struct Receiver {
     frame: Option<Frame>,
     /// The text so far; not used for compressed messages, which are text only once they are inflated.
     text: Validator,
-    /// What the message is: between its first frame and the end of its last.
+    /// The type of the message: between its first frame and the end of its last.
     kind: Option<Kind>,
     /// The message is compressed.
     compressed: bool,
@@ -82,9 +82,9 @@ pub struct Receiver {
 /// A frame whose header has been read.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    /// Bytes of payload that have not come.
+    /// Bytes of payload that have not arrived.
     left: u64,
-    /// Rotated so that it begins with what the next byte is masked with.
+    /// Rotated so that it begins with the mask of the next byte.
     mask: [u8; 4],
     opcode: OpCode,
     fin: bool,
@@ -98,18 +98,18 @@ enum Kind {
 }
 
 impl Receiver {
-    /// Whether it is as it was made: nothing has been begun, so that it need not be kept.
+    /// Whether it is in its initial state, so that it need not be kept.
     pub fn is_idle(&self) -> bool {
         self.frame.is_none() && self.kind.is_none() && !self.ended
     }
 
-    /// Takes as much of `bytes` as can be used and gives what became whole to `emit`, in order; stops after an `emit`
-    /// that returned false, and after a close frame for good. Returns how many bytes were used. The others, part of a
-    /// header or all behind a stop, are for the next call, together with what came behind them.
+    /// Takes as much of `bytes` as it can use and gives complete messages to `emit`, in order. It stops after
+    /// an `emit` that returned false, and after a close frame for good. Returns the number of used bytes. The
+    /// others, part of a header or all after a stop, are for the next call, together with later bytes.
     ///
-    /// No message is longer than `limit`, neither of the frames it comes in nor inflated: 0 takes empty messages
-    /// only, and `usize::MAX` takes all. `inflate` is none if no compression was agreed on. Both stay the same during
-    /// the life of a connection. An error is final: whatever is fed after it is left unused.
+    /// No message is longer than `limit`, neither in its frames nor inflated: 0 allows empty messages only,
+    /// and `usize::MAX` allows all. `inflate` is `None` without negotiated compression. Both stay the same
+    /// during the life of a connection. An error is final: later bytes are left unused.
     pub fn feed(
         &mut self,
         bytes: &[u8],
@@ -124,7 +124,7 @@ impl Receiver {
         used
     }
 
-    /// Nothing is read any more, so nothing is kept.
+    /// Nothing more is read, so nothing is kept.
     fn end(&mut self) {
         *self = Self { ended: true, ..Self::default() };
     }
@@ -168,7 +168,7 @@ impl Receiver {
         Ok(bytes.len() - rest.len())
     }
 
-    /// Judges a header by what came before it.
+    /// Checks a header against the earlier frames.
     fn begin(&mut self, header: &Header, limit: usize, may_compress: bool) -> Result<Frame, Violation> {
         if header.compressed && !may_compress {
             return Err(Violation::CompressedNotNegotiated);
@@ -192,9 +192,9 @@ impl Receiver {
         Ok(Frame { left: header.length, mask: header.mask, opcode: header.opcode, fin: header.fin })
     }
 
-    /// Takes what `bytes` has of the payload of `frame` and returns what is behind it.
+    /// Takes the part of the payload of `frame` that is in `bytes`, and returns the rest.
     fn payload<'a>(&mut self, frame: &mut Frame, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
-        // A frame larger than the address space is certainly larger than what is here.
+        // A frame larger than the address space is certainly larger than `bytes`.
         let wanted = usize::try_from(frame.left).unwrap_or(usize::MAX);
         let (payload, rest) = bytes.split_at(wanted.min(bytes.len()));
         frame.left -= payload.len() as u64;
@@ -202,10 +202,10 @@ impl Receiver {
             unmask_into(&mut self.control, payload, frame.mask, 0);
         } else {
             let start = self.message.len();
-            // Once an eighth of a frame is here it is believed to come whole, and given its room at once.
+            // Once an eighth of a frame is here, the rest is expected, and gets its room at once.
             self.message.reserve(wanted.min(payload.len().saturating_add(start).saturating_mul(8)));
             unmask_into(&mut self.message, payload, frame.mask, 0);
-            // As it comes, so that what cannot become text is not waited for.
+            // Checked on arrival, so that the server does not wait for the rest of invalid text.
             if self.is_plain_text() && !self.text.push(&self.message[start..]) {
                 return Err(Violation::InvalidUtf8);
             }
@@ -233,7 +233,7 @@ impl Receiver {
             let inflate = inflate.as_mut().ok_or(Violation::CompressedNotNegotiated)?;
             let mut inflated = Vec::new();
             inflate.inflate(&message, limit, &mut inflated)?;
-            // Only a codec that does not keep its promise gets here.
+            // Only a codec that breaks its promise gets here.
             if inflated.len() > limit {
                 return Err(Violation::InflatedTooBig { limit });
             }
@@ -246,13 +246,13 @@ impl Receiver {
     }
 }
 
-/// How long a compressed message may be whose inflated length is at most `limit`. Data that cannot be compressed
-/// grows: by five bytes a block if it is stored, by an eighth if a simple compressor codes it all the same.
+/// The longest compressed message whose inflated length is at most `limit`. Incompressible data grows: by
+/// five bytes a block if it is stored, by an eighth if a simple compressor still codes it.
 const fn compressed_limit(limit: usize) -> usize {
     limit.saturating_add(limit / 8).saturating_add(limit / 64).saturating_add(64)
 }
 
-/// What the payload of a close frame says (RFC 6455 section 5.5.1).
+/// The meaning of a close frame's payload (RFC 6455 section 5.5.1).
 fn close(mut payload: Vec<u8>) -> Result<Received, Violation> {
     match *payload {
         [] => Ok(Received::Close { code: None, reason: payload }),

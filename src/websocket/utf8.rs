@@ -1,9 +1,9 @@
 //! UTF-8 that arrives in pieces (RFC 6455 section 8.1).
 //!
-//! The standard library validates, several bytes at a time while they are ASCII; this keeps the character a piece may
-//! end in the middle of.
+//! The standard library validates several bytes at a time while they are ASCII. This keeps the incomplete
+//! character at the end of a piece.
 
-/// Validates text that arrives in pieces; fails with the first byte that no further one can mend.
+/// Validates text that arrives in pieces; fails with the first byte that no further one can fix.
 ///
 /// ```
 /// use socketify::websocket::utf8::Validator;
@@ -15,14 +15,14 @@
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Validator {
-    /// The first bytes of a character whose last ones have not come.
+    /// The first bytes of a character whose last ones have not arrived.
     pending: [u8; 4],
     /// How many of them there are: 3 at most.
     len: u8,
 }
 
 impl Validator {
-    /// Takes the next piece. False: it is not UTF-8, and the validator is of no use after it.
+    /// Takes the next piece. False: it is not UTF-8, and the validator must not be used again.
     pub fn push(&mut self, piece: &[u8]) -> bool {
         let mut rest = piece;
         while self.len > 0 {
@@ -41,7 +41,7 @@ impl Validator {
         self.len == 0
     }
 
-    /// One more byte of the character begun.
+    /// One more byte of the started character.
     fn complete(&mut self, byte: u8) -> bool {
         let mut character = self.pending;
         let len = usize::from(self.len) + 1;
@@ -53,7 +53,7 @@ impl Validator {
         }
     }
 
-    /// Keeps the beginning of a character, which is shorter than a character.
+    /// Keeps the beginning of a character, if it is shorter than a character.
     fn keep(&mut self, begun: &[u8]) -> bool {
         self.len = 0;
         for (slot, &byte) in self.pending.iter_mut().zip(begun) {

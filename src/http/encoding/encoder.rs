@@ -1,12 +1,12 @@
-//! The encoders: a whole body at once, or one that comes in pieces.
+//! The encoders: a whole body at once, or a body in pieces.
 //!
 //! # Memory
 //!
-//! A whole body is compressed in a context that belongs to the thread. A body that comes in pieces needs one of its own
-//! until it ends, and a slow client may make that long, so windows and tables are bounded there. Measured, after a piece
-//! of 100 bytes and after 100 KB of JSON more:
+//! A whole body is compressed in a context that belongs to the thread. A body in pieces needs one of its own
+//! until it ends, and a slow client may make that long, so windows and tables are bounded there. Measured,
+//! after a piece of 100 bytes and after 100 KB of JSON more:
 //!
-//! | Coding | as the level has it | as it is here |
+//! | Coding | by default at that level | here |
 //! |---|---|---|
 //! | gzip 4 | 315 KB, 341 KB | the same |
 //! | br 4 | 73 KB, 1.4 MB; level 5: 26 MB | at most level 3: 22 KB, 740 KB |
@@ -14,8 +14,8 @@
 //!
 //! # Time
 //!
-//! 10 KB of JSON as a whole: zstd 3 takes 29 us and makes 1125 bytes of it, br 4 takes 278 us for 1041, gzip 4 takes 108 us
-//! for 1488. So zstd is what is offered first.
+//! 10 KB of JSON as a whole: zstd 3 takes 29 us for 1125 bytes, br 4 takes 278 us for 1041, gzip 4 takes 108
+//! us for 1488. So zstd is offered first.
 
 use std::cell::RefCell;
 use std::io::{self, Write};
@@ -30,15 +30,15 @@ use super::{Coding, Offer};
 
 /// The window of br and zstd for a body in pieces, as a power of two.
 const STREAM_WINDOW: u8 = 16;
-/// Entries of zstd's tables there, in the same way.
+/// Entries of zstd's tables for such a body, as a power of two.
 const STREAM_TABLE: u32 = 15;
-/// The highest level of br there: each above takes twice the memory, or twenty times.
+/// The highest level of br for such a body: each higher one takes twice the memory, or twenty times.
 const STREAM_BROTLI: u32 = 3;
 /// The largest window of br and zstd for a whole body: 1 MB.
 const WHOLE_WINDOW: u8 = 20;
 /// The smallest window of br (RFC 7932 section 9.1).
 const LEAST_WINDOW: u8 = 10;
-/// Bytes that br hands on at a time.
+/// Bytes that br writes at a time.
 const BROTLI_BUFFER: usize = 4096;
 /// The window of gzip, which has no other.
 const GZIP_WINDOW: u8 = 15;
@@ -49,7 +49,7 @@ thread_local! {
     static ZSTD: RefCell<Option<(u32, zstd::bulk::Compressor<'static>)>> = const { RefCell::new(None) };
 }
 
-/// Compresses a whole body. None: the library has refused, for want of memory.
+/// Compresses a whole body. `None` if the library refuses, for lack of memory.
 pub fn encode(offer: Offer, body: &[u8]) -> Option<Vec<u8>> {
     match offer.coding {
         Coding::Gzip => gzip(offer.level, body),
@@ -68,7 +68,7 @@ pub fn encode(offer: Offer, body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// Lends the thread's context of this level to `act`. A thread that is ending has none any more.
+/// Lends the thread's context of this level to `act`. An ending thread has none any more.
 fn with_context<C, R>(
     slot: &'static std::thread::LocalKey<RefCell<Option<(u32, C)>>>,
     level: u32,
@@ -80,7 +80,7 @@ fn with_context<C, R>(
         Some((made_for, context)) if made_for == level => context,
         _ => make()?,
     };
-    // One that failed is dropped.
+    // A failed context is dropped.
     let result = act(&mut context)?;
     let _ = slot.try_with(|slot| *slot.borrow_mut() = Some((level, context)));
     Ok(result)
@@ -100,7 +100,7 @@ fn gzip(level: u32, body: &[u8]) -> Option<Vec<u8>> {
             }
             let taken = usize::try_from(context.total_in() - before).unwrap_or(usize::MAX);
             rest = rest.get(taken..).unwrap_or_default();
-            // It stops for nothing but a full buffer.
+            // It stops only at a full buffer.
             out.reserve(out.len() / 2 + 64);
         }
     };
@@ -119,7 +119,7 @@ fn brotli(level: u32, window: i32, size: usize) -> CompressorWriter<Vec<u8>> {
 
 fn zstd_whole(level: u32) -> io::Result<zstd::bulk::Compressor<'static>> {
     let mut context = zstd::bulk::Compressor::new(i32::try_from(level).unwrap_or(3))?;
-    // The library shrinks the window of what is smaller.
+    // The library shrinks the window for a smaller body.
     context.set_parameter(CParameter::WindowLog(u32::from(WHOLE_WINDOW)))?;
     Ok(context)
 }
@@ -128,7 +128,7 @@ fn zstd_whole(level: u32) -> io::Result<zstd::bulk::Compressor<'static>> {
 pub struct Encoder(Kind);
 
 enum Kind {
-    // In boxes, for each is large and one is moved about.
+    // In boxes, since each is large and gets moved.
     Gzip(Box<GzEncoder<Vec<u8>>>),
     Brotli(Box<CompressorWriter<Vec<u8>>>),
     Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
@@ -175,7 +175,7 @@ impl Encoder {
         }
     }
 
-    /// Compresses a piece so that whoever has read what this gives can read all of it.
+    /// Compresses a piece and flushes, so that a client with this output can decode the whole piece.
     pub fn write(&mut self, piece: &[u8]) -> io::Result<Vec<u8>> {
         let writer = self.writer();
         writer.write_all(piece)?;

@@ -6,7 +6,7 @@ use crate::http::{is_token_byte, list_members, trim_blanks};
 /// A weight in thousandths (RFC 9110 section 12.4.2).
 type Weight = u16;
 
-/// What a client says it takes. Without the header, and with one that cannot be read: no coding.
+/// The codings that a client accepts. None of them without the header, or if it is malformed.
 ///
 /// ```
 /// use socketify::http::encoding::{Accepted, Coding, Offer};
@@ -23,7 +23,7 @@ pub struct Accepted {
     brotli: Option<Weight>,
     zstd: Option<Weight>,
     identity: Option<Weight>,
-    /// `*`: whatever is not named.
+    /// `*`: all codings that are not named.
     rest: Option<Weight>,
 }
 
@@ -53,7 +53,7 @@ impl Accepted {
                 b"*" => &mut accepted.rest,
                 _ => continue,
             };
-            // The first word counts where a client contradicts itself.
+            // If a client contradicts itself, the first weight counts.
             slot.get_or_insert(weight);
         }
         Some(accepted)
@@ -68,8 +68,8 @@ impl Accepted {
         named.or(self.rest).unwrap_or(0)
     }
 
-    /// What the client likes best of `offers`, the first of those it likes alike. None: to send as it is, also where the
-    /// client would rather have that, and where it takes nothing of all (RFC 9110 section 12.5.3).
+    /// The offer with the client's highest weight, and the first of several. `None` sends the body
+    /// uncompressed: the client prefers that, or accepts no offer (RFC 9110 section 12.5.3).
     pub fn choose(&self, offers: &[Offer]) -> Option<Offer> {
         let mut best: Option<(Weight, Offer)> = None;
         for offer in offers {
@@ -88,7 +88,7 @@ impl Accepted {
     }
 }
 
-/// `q=` and a number from 0 to 1 with at most three digits behind the point.
+/// `q=` and a number from 0 to 1 with at most three digits after the point.
 fn weight(parameter: &[u8]) -> Option<Weight> {
     let (b'q' | b'Q', [b'=', digits @ ..]) = parameter.split_first()? else { return None };
     let (whole, rest) = digits.split_first()?;

@@ -109,7 +109,7 @@ fn a_family_that_names_no_client_takes_nothing_away() {
     let some = |text: &str| Some(text.to_owned());
     let client = || some("192.0.2.7");
     for (customary, scheme, host) in [
-        // Silent of both, or without the form, or of one of them; agreeing; contradicting.
+        // Without both, malformed, or without one of them; agreeing; contradicting.
         ("X-Forwarded-For: \r\nX-Forwarded-Host: ", Some("https"), Some("a")),
         ("X-Forwarded-Proto: <script>\r\nX-Forwarded-Host: a/../b", Some("https"), Some("a")),
         ("X-Forwarded-Host: a", Some("https"), Some("a")),
@@ -121,14 +121,14 @@ fn a_family_that_names_no_client_takes_nothing_away() {
         let expected = (client(), scheme.map(str::to_owned), host.map(str::to_owned));
         assert_eq!(told("for=192.0.2.7;proto=https;host=a", customary), expected, "{customary}");
     }
-    // What it alone says may be the client's own, since the proxy has written the one with the address.
+    // Values that only it has may come from the client, since the proxy has written the one with the address.
     for customary in
         ["X-Forwarded-Host: x", "X-Forwarded-Proto: https", "X-Forwarded-Proto: https\r\nX-Forwarded-Host: x"]
     {
         assert_eq!(told("for=192.0.2.7", customary), (client(), None, None), "{customary}");
         assert_eq!(told("for=unknown", customary), (None, None, None), "{customary}");
     }
-    // Both name a client: neither is heard alone, whichever of them the proxy has written.
+    // Both name a client: neither counts alone, since the proxy may have written either.
     let customary = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: a";
     assert_eq!(told("for=192.0.2.7", customary), (client(), None, None));
     assert_eq!(told("proto=https;host=a", customary), (None, some("https"), some("a")));
@@ -193,20 +193,20 @@ fn line_of_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// What a client sends stands to the left of what the proxy adds, or on a line before it.
+    /// A client's values stand to the left of the proxy's, or on an earlier line.
     #[test]
     fn a_spoofed_left_part_never_wins(left in line_of_text(), same_line: bool) {
         let client = Some("192.0.2.7".to_owned());
         let separator = |name: &str| if same_line { ", ".to_owned() } else { format!("\r\n{name}: ") };
         let standard = format!("Forwarded: {left}{}for=192.0.2.7", separator("Forwarded"));
         let found = address(&standard);
-        // A quote left open makes one line of it that nobody can read.
+        // An open quote makes one unreadable line of it.
         prop_assert!(found == client || (same_line && found.is_none()), "{:?}: {:?}", standard, found);
         let customary = format!("X-Forwarded-For: {left}{}192.0.2.7, 10.1.1.1", separator("X-Forwarded-For"));
         prop_assert_eq!(address(&customary), client, "{}", customary);
     }
 
-    /// Whatever is sent, nothing but text comes out, and what is called a host is one.
+    /// For any input, the output is text, and a host is a valid host.
     #[test]
     fn anything_is_survived(lines in proptest::collection::vec(("(x-forwarded-(for|proto|host)|forwarded)", line_of_text()), 0..4)) {
         let block = lines.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join("\r\n");

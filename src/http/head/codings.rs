@@ -1,4 +1,4 @@
-//! Transfer codings: what `Transfer-Encoding` says of a body (RFC 9112 section 6.1).
+//! Transfer codings: the values of `Transfer-Encoding` (RFC 9112 section 6.1).
 
 use super::Refusal;
 use crate::http::{is_token_byte, trim_blanks};
@@ -6,14 +6,15 @@ use crate::http::{is_token_byte, trim_blanks};
 /// The codings of a message, gathered line by line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Codings {
-    /// One that is not known has come; they are applied in the order of the list.
+    /// An unknown one has come; they are applied in the order of the list.
     unknown: bool,
     /// `chunked` has come, and has to be the last.
     chunked: bool,
 }
 
 impl Codings {
-    /// Adds a line. An empty member of the list, which a recipient may skip, is where parsers differ: it is refused.
+    /// Adds a line. An empty member of the list, which a recipient may skip, is refused, because parsers
+    /// differ there.
     pub(super) fn read(&mut self, value: &[u8]) -> Result<(), Refusal> {
         for member in value.split(|&byte| byte == b',').map(trim_blanks) {
             let name = member.split(|&byte| byte == b';').next().map_or(member, trim_blanks);
@@ -32,7 +33,7 @@ impl Codings {
     pub(super) fn is_chunked(self) -> Result<bool, Refusal> {
         match (self.chunked, self.unknown) {
             (true, true) => Err(Refusal::UnknownCoding),
-            // Where such a body ends only its sender knows (section 6.3 item 4).
+            // Only the sender knows the end of such a body (section 6.3 item 4).
             (false, true) => Err(Refusal::TransferEncoding),
             (chunked, false) => Ok(chunked),
         }

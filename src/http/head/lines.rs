@@ -6,14 +6,14 @@ use memchr::memchr;
 
 use super::trim_blanks;
 
-/// The header lines of a block, as (name as sent, value without the blanks around it), in wire order.
+/// The header lines of a block, as (name as sent, value without the whitespace around it), in wire order.
 #[derive(Debug, Clone)]
 pub struct HeaderLines<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> HeaderLines<'a> {
-    /// Reads a block [`parse`](super::parse) has validated. Any other bytes give lines of no meaning, but no
+    /// Reads a block [`parse`](super::parse) has validated. Any other bytes give meaningless lines, but no
     /// panic.
     pub const fn new(block: &'a [u8]) -> Self {
         Self { rest: block }

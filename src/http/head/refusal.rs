@@ -1,10 +1,10 @@
-//! The rules a request head can break, one variant each, and the status to answer with.
+//! The rules that a request head can break, one variant each, and the status of the response.
 
 use memchr::{memchr, memchr_iter};
 
 use super::{MAX_METHOD, is_token_byte};
 
-/// The rule a request head breaks. The connection cannot be trusted afterwards: answer and close.
+/// The rule a request head breaks. The connection cannot be trusted afterwards: respond and close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The request line is not `method SP target SP HTTP/d.d` (RFC 9112 section 3).
@@ -19,16 +19,16 @@ pub enum Refusal {
     /// Neither HTTP/1.1 nor HTTP/1.0 (RFC 9110 section 15.6.6).
     #[error("HTTP version not supported")]
     Version,
-    /// A line ends in LF without CR (RFC 9112 section 2.2 allows it; ends of lines are where parsers differ).
+    /// A line ends in LF without CR (RFC 9112 section 2.2 allows it, but parsers differ there).
     #[error("line feed without carriage return")]
     BareLineFeed,
     /// A header line without a colon, or with a name that is no token (RFC 9110 section 5.1).
     #[error("malformed header name")]
     HeaderName,
-    /// A header line begins with a blank (RFC 9112 section 5.2).
+    /// A header line begins with whitespace (RFC 9112 section 5.2).
     #[error("folded header line")]
     FoldedLine,
-    /// Blanks between header name and colon (RFC 9112 section 5.1).
+    /// Whitespace between header name and colon (RFC 9112 section 5.1).
     #[error("whitespace before the colon of a header")]
     BlankBeforeColon,
     /// NUL or another control byte in a header value (RFC 9110 section 5.5).
@@ -58,7 +58,7 @@ pub enum Refusal {
     /// `Transfer-Encoding` with codings besides `chunked` (RFC 9112 section 6.1).
     #[error("Transfer-Encoding with another coding than chunked")]
     UnknownCoding,
-    /// `Transfer-Encoding` in HTTP/1.0, which does not know it (RFC 9112 section 6.1).
+    /// `Transfer-Encoding` in HTTP/1.0, which does not define it (RFC 9112 section 6.1).
     #[error("Transfer-Encoding in HTTP/1.0")]
     EncodingInOldVersion,
     /// An expectation other than `100-continue` (RFC 9110 section 10.1.1).
@@ -79,7 +79,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The status code to answer with.
+    /// The status code of the response.
     pub const fn status(&self) -> u16 {
         match self {
             Self::Expectation => 417,
@@ -91,7 +91,7 @@ impl Refusal {
     }
 }
 
-/// Says which of our rules an error of `httparse` stands for. Cold: the connection ends here.
+/// The rule for an error of `httparse`. Cold: the connection ends here.
 #[cold]
 pub(super) fn refusal(error: httparse::Error, head: &[u8], max_headers: usize) -> Refusal {
     match error {
@@ -100,7 +100,7 @@ pub(super) fn refusal(error: httparse::Error, head: &[u8], max_headers: usize) -
         httparse::Error::HeaderName => malformed_line(head),
         httparse::Error::Version => {
             let line = &head[..memchr(b'\r', head).unwrap_or(head.len())];
-            // A second space would make the version begin one byte late.
+            // A second space would shift the version by one byte.
             let spaces = memchr_iter(b' ', line).count();
             match line {
                 [.., b' ', b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] if spaces == 2 => {
@@ -113,7 +113,7 @@ pub(super) fn refusal(error: httparse::Error, head: &[u8], max_headers: usize) -
     }
 }
 
-/// The first header line with a bad name says which rule it breaks.
+/// The rule that the first header line with a bad name breaks.
 fn malformed_line(head: &[u8]) -> Refusal {
     for line in head.split(|&byte| byte == b'\n').skip(1) {
         if let [b' ' | b'\t', ..] = line {

@@ -1,6 +1,6 @@
-//! The head of a request that came as fields of HTTP/2: put into the form that all others have (RFC 9113 section 8.3).
+//! The head of a request in HTTP/2 fields, converted to the form of all other heads (RFC 9113 section 8.3).
 //!
-//! Names and values have been checked by whoever decoded them; what is left are the rules that concern the message.
+//! The decoder has checked names and values; this module checks the rules for the message.
 
 use ::http::header::{self, HeaderMap};
 use ::http::request::Parts;
@@ -9,10 +9,10 @@ use super::target::{Target, is_host};
 use super::{Fields, Framing, Head, HeadLimits, MAX_METHOD, Refusal, range};
 
 impl Head {
-    /// Writes the request into `out`, which is empty, and gives its head, whose ranges count from there. `ended` says
-    /// that no body follows. `extended`: this is an extended CONNECT (RFC 8441 section 4), which has a path.
+    /// Writes the request into the empty `out`, and returns its head, whose ranges count from there. `ended`:
+    /// no body follows. `extended`: this is an extended CONNECT (RFC 8441 section 4), which has a path.
     ///
-    /// Cookies that came apart are joined (RFC 9113 section 8.2.3), and `:authority` becomes the `Host` line.
+    /// Separate cookies are joined (RFC 9113 section 8.2.3), and `:authority` becomes the `Host` line.
     pub fn of_stream(
         parts: &Parts,
         ended: bool,
@@ -41,7 +41,7 @@ impl Head {
         } else {
             let target = path.unwrap_or(b"/");
             out.extend_from_slice(target);
-            // Its target is that of a GET: an authority is what an ordinary CONNECT has in its place.
+            // Its target is that of a GET; an ordinary CONNECT has an authority instead.
             Target::split(if extended { b"GET" } else { method }, target)?
         };
         // RFC 9113 section 8.3.1: a path, or `*`; the other forms have pseudo-header fields of their own.
@@ -69,7 +69,7 @@ impl Head {
             version_minor: 1,
             // A stream has one request.
             keep_alive: false,
-            // What follows an extended CONNECT is no body, but what the tunnel carries.
+            // The bytes after an extended CONNECT are no body, but the contents of the tunnel.
             framing: if ended || extended { Framing::None } else { Framing::Stream(length) },
             expect_continue: fields.expect && !ended && !extended,
             upgrade: extended,
@@ -78,7 +78,7 @@ impl Head {
     }
 }
 
-/// RFC 9113 section 8.3.1: `:authority` takes the place of `Host`, which may be there as well if it says the same.
+/// RFC 9113 section 8.3.1: `:authority` replaces `Host`, which may be there as well if it is equal.
 fn write_host(
     authority: Option<&[u8]>,
     headers: &HeaderMap,

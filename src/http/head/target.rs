@@ -45,7 +45,7 @@ impl Target {
         }
     }
 
-    /// RFC 9112 section 3.2.2: a server must take absolute-form, though only proxies are sent it.
+    /// RFC 9112 section 3.2.2: a server must accept absolute-form, though clients send it only to proxies.
     fn absolute(target: &[u8]) -> Result<Self, Refusal> {
         let has_scheme = |scheme: &[u8]| {
             target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
@@ -63,7 +63,7 @@ impl Target {
         if target.get(end) == Some(&b'/') {
             return Ok(Self::at_path(target, end, true));
         }
-        // RFC 9110 section 4.2.3: an empty path is `/`. A range needs one to point at: the one before the
+        // RFC 9110 section 4.2.3: an empty path is `/`. A range needs a `/` to point at: the one before the
         // authority.
         let path = authority_start - 1..authority_start;
         Ok(Self { path, query: (end < target.len()).then_some(end + 1), has_authority: true })
@@ -75,7 +75,7 @@ impl Target {
     }
 }
 
-/// The authority in a target that has been split before, if its form has one.
+/// The authority in a target that was split before, if its form has one.
 pub(super) fn authority<'a>(method: &[u8], target: &'a [u8]) -> Option<&'a [u8]> {
     match target {
         _ if method == b"CONNECT" => Some(target),
@@ -120,12 +120,12 @@ fn is_name_byte(byte: u8) -> bool {
         || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
-/// What may stand behind a host.
+/// Whether the text may follow a host.
 fn is_port(rest: &[u8]) -> bool {
     matches!(rest, [] | [b':', ..]) && rest.iter().skip(1).all(u8::is_ascii_digit)
 }
 
-/// What may stand in brackets: an address of IPv6, or of a version to come.
+/// Whether the text may stand in brackets: an address of IPv6, or of a future version.
 fn is_literal(value: &[u8]) -> bool {
     if let [b'v' | b'V', rest @ ..] = value {
         let dot = memchr(b'.', rest).unwrap_or_default();

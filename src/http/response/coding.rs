@@ -1,11 +1,12 @@
-//! What a content coding changes in a response head (RFC 9110 section 8.4).
+//! The effect of a content coding on a response head (RFC 9110 section 8.4).
 
 use super::ResponseHead;
 use crate::http::encoding::Compression;
 use crate::http::head::{HeaderLines, find, joined};
 use crate::http::list_members;
 
-/// Headers that speak of the very bytes of the body, or of the coding they are in: a body with one of them is left alone.
+/// Headers that depend on the exact bytes of the body, or on their coding: a body with one of them is not
+/// compressed.
 const FORBIDDING: [&[u8]; 6] =
     [b"content-encoding", b"content-range", b"content-digest", b"repr-digest", b"digest", b"content-md5"];
 
@@ -15,12 +16,13 @@ impl ResponseHead {
         find(&self.fields, name)
     }
 
-    /// Whether the body that follows may be compressed: its status has one, its type is worth it, and the user has not said
-    /// otherwise. A 304 may, for its headers are those of the answer it stands for (RFC 9110 section 15.4.5).
+    /// Whether the following body may be compressed: its status has one, its type is worth it, and the user
+    /// has not forbidden it. A 304 may, since its headers are those of the corresponding 200 (RFC 9110
+    /// section 15.4.5).
     pub fn may_encode(&self, settings: &Compression, body: &[u8]) -> bool {
         let admitted = match (self.status(), self.field(b"content-type")) {
             (304, None) => true,
-            // RFC 9110 section 14.2: ranges are of what was encoded, which this body may be a part of.
+            // RFC 9110 section 14.2: ranges count in the encoded bytes, and this body may be a part of them.
             (100..=199 | 204..=206, _) => false,
             (_, kind) => settings.admits(kind, body),
         };
@@ -32,8 +34,8 @@ impl ResponseHead {
             })
     }
 
-    /// Takes `Content-Encoding: identity` out, which stands for no coding and asks for none; true when it was there. It
-    /// has no place on the wire (RFC 9110 section 8.4.1).
+    /// Removes `Content-Encoding: identity`, which asks for no coding; returns whether it was there. It has
+    /// no place on the wire (RFC 9110 section 8.4.1).
     pub fn take_identity(&mut self) -> bool {
         let asked =
             self.field(b"content-encoding").is_some_and(|value| value.eq_ignore_ascii_case(b"identity"));
@@ -43,7 +45,7 @@ impl ResponseHead {
         asked
     }
 
-    /// Takes `Content-Type` out; gives its first value.
+    /// Removes `Content-Type`; returns its first value.
     pub(crate) fn take_content_type(&mut self) -> Option<Box<[u8]>> {
         let given = self.field(b"content-type").map(Into::into);
         if given.is_some() {
@@ -52,7 +54,7 @@ impl ResponseHead {
         given
     }
 
-    /// Says that the answer depends on `Accept-Encoding` (RFC 9110 section 12.5.5).
+    /// Declares that the response depends on `Accept-Encoding` (RFC 9110 section 12.5.5).
     pub fn vary_on_encoding(&mut self) {
         const NAME: &[u8] = b"Accept-Encoding";
         let value = match joined(&self.fields, b"vary") {
@@ -69,7 +71,7 @@ impl ResponseHead {
         self.append(b"Vary", &[&value]);
     }
 
-    /// The body goes out in `coding`: its length is another, its ranges are others, and so is what an `ETag` names.
+    /// The body goes out in `coding`, with another length, other ranges, and another `ETag`.
     pub fn encoded(&mut self, coding: &str) {
         self.declared = None;
         self.remove(b"accept-ranges");
@@ -77,7 +79,7 @@ impl ResponseHead {
         self.append(b"Content-Encoding", &[coding.as_bytes()]);
     }
 
-    /// Makes an `ETag` of the user a weak one: what it names is not the same byte for byte (RFC 9110 section 8.8.3.3).
+    /// Makes the user's `ETag` weak: the bytes are no longer the same (RFC 9110 section 8.8.3.3).
     pub fn weaken_tag(&mut self) {
         if let Some(tag) = self.field(b"etag")
             && !tag.starts_with(b"W/")

@@ -1,10 +1,10 @@
-//! Header lines that go with whatever the answer is: an error in place of a handler's answer, a refusal, a file.
+//! Header lines for every response: also an error in place of a handler's response, a refusal, a file.
 
 use std::borrow::Cow;
 
 use super::ResponseHead;
 
-/// Lines that outlive a head which is reset. Empty, and without an allocation, until something is set.
+/// Lines that survive a reset of the head. Empty, and without an allocation, until the first call.
 #[derive(Debug, Default)]
 pub struct Lasting {
     groups: Vec<Group>,
@@ -12,14 +12,15 @@ pub struct Lasting {
 
 #[derive(Debug)]
 struct Group {
-    /// The header whose place the lines take.
+    /// The header that the lines replace.
     name: Cow<'static, [u8]>,
     /// Each with its CRLF.
     lines: Box<[u8]>,
 }
 
 impl Lasting {
-    /// Has `lines`, which are known to be valid, go with the answer, in place of what was set for the header `name` before.
+    /// Adds `lines`, which are known to be valid, to the response, in place of earlier ones for the header
+    /// `name`.
     pub fn set(&mut self, name: impl Into<Cow<'static, [u8]>>, lines: Box<[u8]>) {
         let name = name.into();
         match self.groups.iter_mut().find(|group| group.name.eq_ignore_ascii_case(&name)) {
@@ -28,8 +29,8 @@ impl Lasting {
         }
     }
 
-    /// Appends the lines to the head that goes out. Those of a header that the user wrote are left out: the user has the
-    /// say.
+    /// Appends the lines to the head. Lines of a header that the user wrote are left out: the user's header
+    /// wins.
     pub fn complete(&mut self, head: &mut ResponseHead) {
         for Group { name, lines } in std::mem::take(&mut self.groups) {
             if !head.has(&name) {

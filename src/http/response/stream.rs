@@ -6,11 +6,11 @@ use ::http::{Response, StatusCode};
 use super::{BodyKind, HeadError, Known, LineBreaker, ResponseHead, lossy};
 use crate::http::head::HeaderLines;
 
-/// Fields an answer usually has: room that is made at once.
+/// The usual number of fields in a response: the room made at once.
 const USUAL: usize = 6;
 
 impl ResponseHead {
-    /// Adds a header as [`ResponseHead::header`] does, to an answer that goes over HTTP/2.
+    /// Adds a header as [`ResponseHead::header`] does, to a response over HTTP/2.
     pub fn header_of_stream(&mut self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         if value.iter().any(|byte| byte.is_ascii_control() && !b"\t\r\n\0".contains(byte)) {
             return Err(HeadError::Value { name: lossy(name), found: LineBreaker::Control });
@@ -18,18 +18,20 @@ impl ResponseHead {
         self.header(name, value)
     }
 
-    /// The head as fields, with `Date`, `Server` and the length that fits `body`; none of `Connection` and its like
-    /// (RFC 9113 section 8.2.2), nor `TE`, which is a request's. `head_request`: the request was `HEAD`.
+    /// The head as fields, with `Date`, `Server` and the length that fits `body`; without `Connection` and
+    /// other connection-specific fields (RFC 9113 section 8.2.2), and without `TE`, a request field.
+    /// `head_request`: the request was `HEAD`.
     pub fn to_stream(&self, head_request: bool, body: BodyKind, date: &[u8], server: &[u8]) -> Response<()> {
         let mut response = Response::new(());
-        // There is no change of protocols, and what is no interim answer must not look like one (RFC 9113 section 8.6).
+        // There is no change of protocols, and a final response must not look like an interim one (RFC 9113
+        // section 8.6).
         *response.status_mut() = StatusCode::from_u16(self.status())
             .ok()
             .filter(|status| !status.is_informational())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut fields = HeaderMap::with_capacity(USUAL);
         for (name, value) in HeaderLines::new(&self.fields) {
-            // Both were checked when they were given.
+            // Both were checked when they were added.
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
                 && !is_of_the_connection(&name)
             {

@@ -17,7 +17,7 @@ fn told(source: &str, destination: &str) -> Addresses {
 const V4: [u8; 12] = [192, 0, 2, 7, 10, 0, 0, 1, 0x12, 0x34, 1, 187];
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 10.0.0.1 4660 443\r\n";
 
-/// IPv4 with TLVs, one of which is the checksum, over whatever the others are.
+/// IPv4 with TLVs, one of which is the checksum over all of them.
 fn summed(before: &[u8], after: &[u8]) -> Vec<u8> {
     let data = [&V4[..], before, &[CHECKSUM, 0, 4, 0, 0, 0, 0], after].concat();
     let mut bytes = preface(1, 0x11, &data);
@@ -154,7 +154,7 @@ fn what_has_not_the_form_is_invalid() {
 
 #[test]
 fn a_checksum_is_of_everything_else() {
-    // The check value of CRC-32C, as catalogues of such sums give it.
+    // The check value of CRC-32C, from catalogues of such sums.
     assert_eq!(crc32c([b"1234", b"", b"56789"]), 0xE306_9283);
     let tlv = [0xEA, 0, 2, 1, 2];
     for good in [summed(b"", b""), summed(&tlv, b""), summed(b"", &tlv), summed(&tlv, &[4, 0, 0])] {
@@ -169,7 +169,7 @@ fn a_checksum_is_of_everything_else() {
     assert_eq!(parse(&twice), Preface::Invalid);
 }
 
-/// A changed byte may have made another TLV of the checksum; then nobody asks for it.
+/// A changed byte may have turned the checksum into another TLV; then it is not checked.
 fn checksum_is_gone(bytes: &[u8]) -> bool {
     let mut rest = &bytes[FIXED + V4.len()..];
     while let Some((&[kind, high, low], after)) = rest.split_first_chunk::<3>() {
@@ -182,8 +182,8 @@ fn checksum_is_gone(bytes: &[u8]) -> bool {
 }
 
 proptest! {
-    /// Whatever comes in whatever pieces: the verdict on the whole is that on the first piece that has one, and it is as long
-    /// as it says.
+    /// For any pieces: the verdict on the whole is that on the first piece that has one, and its length is
+    /// right.
     #[test]
     fn more_bytes_change_no_verdict(
         start in prop_oneof![

@@ -1,12 +1,12 @@
 //! The deflate contexts of a thread, and one message through them.
 //!
-//! A context is taken out of its slot, made to forget, shown the history of a connection, used for one whole
-//! message and put back. One that failed is dropped instead. Nothing of a message is left that another connection
-//! could see: a compressor starts from an empty window, and an inflater refuses to look behind the history.
+//! A context is taken out of its slot, reset, given the history of a connection, used for one whole message
+//! and put back. A failed one is dropped instead. No byte of a message stays visible to another connection: a
+//! compressor starts from an empty window, and an inflater refuses to look behind the history.
 //!
-//! The library is flate2 on zlib-rs, all of it behind a safe interface that has windows and dictionaries. C zlib
-//! takes as long for 1 KB of JSON in its large contexts and more than twice as long in its smallest, which is the one
-//! reason to want its memory level; `miniz_oxide` has no windows.
+//! The library is flate2 on zlib-rs, all of it behind a safe interface with windows and dictionaries. C zlib
+//! takes as long for 1 KB of JSON in its large contexts and more than twice as long in its smallest, the only
+//! reason for its memory level; `miniz_oxide` has no windows.
 //!
 //! Level 4: of 996 bytes of such JSON the levels 1 to 6 make 515, 412, 408, 406, 405 and 405 in 6, 17, 18, 18, 18
 //! and 18 us, and with 8 KB before it 265, 230, 222, 212, 211 and 210. Level 1 has no Huffman codes of its own and
@@ -21,26 +21,27 @@ use super::history::tail;
 use super::{InflateError, MAX_BITS, MIN_BITS};
 
 const LEVEL: u32 = 4;
-/// What a flush ends with, on the wire left out (RFC 7692 section 7.2.1).
+/// The end of a flush, which is not sent (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
-/// What is inflated after a payload: the tail (RFC 7692 section 7.2.2), and an empty last block. The stream ends
-/// at the end of it only if the payload ends at the end of a block.
+/// Inflated after a payload: the tail (RFC 7692 section 7.2.2), and an empty last block. The stream ends at
+/// the end of it only if the payload ends at the end of a block.
 const END: [u8; 9] = [0, 0, 0xff, 0xff, 1, 0, 0, 0xff, 0xff];
-/// Deflate streams in one payload. A sender that ends its blocks with BFINAL starts one with each flush (RFC 7692
-/// section 7.2.3.4); each costs us an inflater made new and shown up to 32 KB, for two bytes of the sender's.
+/// Deflate streams in one payload. A sender that ends its blocks with BFINAL starts one with each flush (RFC
+/// 7692 section 7.2.3.4). Each costs an inflater reset and up to 32 KB of dictionary, for two bytes of the
+/// sender.
 const MAX_STREAMS: u32 = 256;
-/// Room that a flush needs at least, or it writes its tail twice.
+/// Least room for a flush; with less it writes its tail twice.
 const FLUSH_ROOM: usize = 64;
 const SLOTS: usize = (MAX_BITS - MIN_BITS + 1) as usize;
 
 thread_local! {
-    /// One compressor a window size, made when first needed: 250 to 380 KB each.
+    /// One compressor a window size, made at the first use: 250 to 380 KB each.
     static COMPRESSORS: [Cell<Option<Compress>>; SLOTS] = const { [const { Cell::new(None) }; SLOTS] };
     /// One inflater of the largest window, for all: 47 KB.
     static INFLATER: Cell<Option<Decompress>> = const { Cell::new(None) };
 }
 
-/// Appends the payload of one message to `out`; `history` is what it may repeat, at most one window.
+/// Appends the payload of one message to `out`; it may repeat parts of `history`, at most one window.
 pub(super) fn deflate(bits: u8, history: &[u8], message: &[u8], out: &mut Vec<u8>) {
     if message.is_empty() {
         // RFC 7692 section 7.2.3.6.
@@ -49,7 +50,7 @@ pub(super) fn deflate(bits: u8, history: &[u8], message: &[u8], out: &mut Vec<u8
     }
     let bits = bits.clamp(MIN_BITS, MAX_BITS);
     let slot = usize::from(bits - MIN_BITS);
-    // A thread that is ending has no slots any more: the context is made for this message alone then.
+    // An ending thread has no slots any more: then this message gets a context of its own.
     let mut context = match COMPRESSORS.try_with(|slots| slots[slot].take()) {
         Ok(Some(mut context)) => {
             context.reset();
@@ -66,7 +67,7 @@ pub(super) fn deflate(bits: u8, history: &[u8], message: &[u8], out: &mut Vec<u8
     }
 }
 
-/// None: the library refuses, which it has no reason to do.
+/// `None` if the library refuses, for which it has no reason.
 fn compress(context: &mut Compress, history: &[u8], message: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if !history.is_empty() {
         context.set_dictionary(history).ok()?;
@@ -78,7 +79,7 @@ fn compress(context: &mut Compress, history: &[u8], message: &[u8], out: &mut Ve
         let before = context.total_in();
         context.compress_vec(rest, out, FlushCompress::Sync).ok()?;
         rest = rest.get(usize::try_from(context.total_in() - before).ok()?..)?;
-        // It stops for nothing but a full buffer.
+        // It stops only at a full buffer.
         if out.len() < out.capacity() {
             break;
         }
@@ -88,8 +89,8 @@ fn compress(context: &mut Compress, history: &[u8], message: &[u8], out: &mut Ve
     Some(())
 }
 
-/// The message as blocks without compression (RFC 7692 section 7.2.3.3), and the header byte of the empty one
-/// that a flush ends with.
+/// The message as blocks without compression (RFC 7692 section 7.2.3.3), and the header byte of the empty
+/// block at the end of a flush.
 fn store(message: &[u8], out: &mut Vec<u8>) {
     for block in message.chunks(usize::from(u16::MAX)) {
         let len = u16::try_from(block.len()).unwrap_or(u16::MAX);
@@ -101,15 +102,16 @@ fn store(message: &[u8], out: &mut Vec<u8>) {
     out.push(0);
 }
 
-/// Appends the message of one payload to `out`; `history` is what it may refer to.
+/// Appends the message of one payload to `out`; it may refer to `history`.
 pub(super) fn inflate(
     history: &[u8],
     payload: &[u8],
     limit: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), InflateError> {
-    // RFC 7692 section 7.2.1 has the sender remove the tail. One that does not is understood all the same: no
-    // payload without its tail ends in FF, since its last three bits and what pads them are zeros, but for BFINAL.
+    // RFC 7692 section 7.2.1 requires the sender to remove the tail. A payload with its tail is accepted too:
+    // no payload without its tail ends in FF, since its last three bits and their padding are zeros, except
+    // BFINAL.
     let payload = payload.strip_suffix(&TAIL).unwrap_or(payload);
     if payload.is_empty() {
         return Ok(());
@@ -147,11 +149,11 @@ impl Inflating<'_> {
         self.show_history()?;
         let mut rest = payload;
         let mut streams = 1;
-        // RFC 7692 section 7.2.3.4: a block with BFINAL ends a stream, not the message; what follows is another
-        // one over the same window.
+        // RFC 7692 section 7.2.3.4: a block with BFINAL ends a stream, not the message; another stream over
+        // the same window follows.
         while self.feed(&mut rest)? {
             if rest.is_empty() {
-                // Without the 00 that should follow. Nothing is missing.
+                // The 00 that should follow is missing, and no data is.
                 return Ok(());
             }
             streams += 1;
@@ -167,7 +169,7 @@ impl Inflating<'_> {
         if ended { Ok(()) } else { Err(InflateError::Corrupt) }
     }
 
-    /// Fills the window: the end of the messages before, then that of this one so far.
+    /// Fills the window: the end of the earlier messages, then that of this message so far.
     fn show_history(&mut self) -> Result<(), InflateError> {
         for bytes in [self.history, tail(&self.out[self.start..], 1 << MAX_BITS)] {
             if !bytes.is_empty() {
@@ -177,13 +179,13 @@ impl Inflating<'_> {
         Ok(())
     }
 
-    /// Inflates `input` to its end or to that of a stream within, cuts off what was taken, and returns whether the
-    /// stream ended.
+    /// Inflates `input` to its end or to that of a stream within, removes the consumed part, and returns
+    /// whether the stream ended.
     fn feed(&mut self, input: &mut &[u8]) -> Result<bool, InflateError> {
         loop {
             let produced = self.out.len() - self.start;
             if self.out.len() == self.out.capacity() {
-                // The byte beyond the limit is how a message that is too long shows.
+                // The byte beyond the limit reveals a message that is too long.
                 let room = self.limit.saturating_sub(produced).saturating_add(1);
                 let wanted = produced.max(input.len().saturating_mul(4)).max(512);
                 self.out.reserve_exact(wanted.min(room));
@@ -199,7 +201,7 @@ impl Inflating<'_> {
             if status == Status::StreamEnd {
                 return Ok(true);
             }
-            // It stops for a full buffer and for the end of its input.
+            // It stops at a full buffer and at the end of its input.
             if self.out.len() < self.out.capacity() {
                 return if input.is_empty() { Ok(false) } else { Err(InflateError::Corrupt) };
             }

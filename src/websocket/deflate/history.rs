@@ -1,4 +1,4 @@
-//! The end of what went one way, of which the next message may repeat parts (RFC 7692 section 7.2.3.2).
+//! The end of one direction's bytes, of which the next message may repeat parts (RFC 7692 section 7.2.3.2).
 
 use std::fmt;
 
@@ -24,14 +24,14 @@ impl History {
         self.0.drain(..excess);
         let len = self.0.len() + bytes.len();
         if len > self.0.capacity() {
-            // Doubling as a vector does, but never past the window: that is the memory the user chose.
+            // Doubles like a vector, but never past the window: the user chose that memory.
             self.0.reserve_exact((self.0.capacity() * 2).clamp(len, window) - self.0.len());
         }
         self.0.extend_from_slice(bytes);
     }
 }
 
-/// What users send is not for logs.
+/// Messages must not reach a log.
 impl fmt::Debug for History {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "History({} bytes)", self.0.len())

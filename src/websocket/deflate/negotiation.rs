@@ -1,27 +1,27 @@
-//! Which of the offers of a client is taken, and what is answered (RFC 7692 sections 5 and 7.1).
+//! Which offer of a client is accepted, and the response to it (RFC 7692 sections 5 and 7.1).
 
 use std::mem::replace;
 
 use super::{Compression, MAX_BITS, MIN_BITS};
 use crate::http::trim_blanks;
 
-/// What was agreed with one client.
+/// The result of the negotiation with one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Agreed {
     /// Our messages may repeat parts of those before them.
     server_takeover: bool,
     /// Our window, 9 to 15 bits.
     server_bits: u8,
-    /// The answer names our window: the client asked for it, or it is not the largest.
+    /// The response names our window: the client asked for it, or it is not the largest.
     server_bits_named: bool,
     /// The client's messages may repeat parts of those before them.
     client_takeover: bool,
-    /// With takeover, the client's window, 8 to 15 bits. The answer names it if it is not the largest.
+    /// With takeover, the client's window, 8 to 15 bits. The response names it if it is not the largest.
     client_bits: u8,
 }
 
 impl Agreed {
-    /// Appends the value of the `Sec-WebSocket-Extensions` line of the answer.
+    /// Appends the value of the `Sec-WebSocket-Extensions` line of the response.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"permessage-deflate");
         if !self.server_takeover {
@@ -38,8 +38,8 @@ impl Agreed {
         }
     }
 
-    /// Sockets with equal keys may share the bytes of one compressed message; none when each message depends on
-    /// the ones before it. See [`deflate_shared`](super::deflate_shared).
+    /// Sockets with equal keys may share the bytes of one compressed message. `None` if each message depends
+    /// on the earlier ones. See [`deflate_shared`](super::deflate_shared).
     pub fn shared_key(&self) -> Option<u8> {
         (!self.server_takeover).then_some(self.server_bits)
     }
@@ -69,11 +69,12 @@ fn write_bits(name: &[u8], bits: u8, out: &mut Vec<u8>) {
     out.push(b'0' + bits % 10);
 }
 
-/// Takes the first acceptable of the offered extensions: `offers` is the value of `Sec-WebSocket-Extensions`,
-/// several lines joined by a comma. None: the connection is not compressed, and no extension is answered.
+/// Accepts the first acceptable of the offered extensions: `offers` is the value of
+/// `Sec-WebSocket-Extensions`, several lines joined by a comma. `None`: the connection is not compressed, and
+/// the response has no extension.
 ///
-/// Offers stand in the client's order of preference (RFC 7692 section 5.1). One with a parameter that is unknown,
-/// repeated or of no meaning is declined (section 7.1), and the next one is looked at.
+/// Offers stand in the client's order of preference (RFC 7692 section 5.1). An offer with an unknown,
+/// repeated or meaningless parameter is declined (section 7.1), and the next one is tried.
 ///
 /// ```
 /// use socketify::websocket::deflate::{Compression, negotiate};
@@ -102,7 +103,7 @@ struct Offer {
 }
 
 impl Offer {
-    /// None: some other extension, or an offer to be declined.
+    /// `None` for another extension, and for an offer to be declined.
     fn parse(text: &[u8]) -> Option<Self> {
         let mut parts = split_outside_quotes(text, b';');
         if trim_blanks(parts.next()?) != b"permessage-deflate" {
@@ -139,7 +140,7 @@ fn accept(wanted: Compression, offer: &Offer) -> Option<Agreed> {
     // RFC 7692 section 7.1.1.1: the client's server_no_context_takeover is met, or the offer declined.
     let server_window = wanted.compressor.filter(|_| !offer.server_no_takeover);
     let server_bits = server_window.unwrap_or(MAX_BITS).min(offer.server_bits.unwrap_or(MAX_BITS));
-    // RFC 7692 section 7.1.2.1: the answer is no more than was asked for, and no compressor does 8.
+    // RFC 7692 section 7.1.2.1: the response must not exceed the request, and no compressor supports 8.
     if server_bits < MIN_BITS {
         return None;
     }
@@ -151,7 +152,7 @@ fn accept(wanted: Compression, offer: &Offer) -> Option<Agreed> {
         server_bits,
         server_bits_named: offer.server_bits.is_some() || server_bits < MAX_BITS,
         // RFC 7692 section 7.1.2.2: a client that did not offer it cannot be told a window. Then it uses the
-        // largest, of which we would forget a part: let it start anew with each message.
+        // largest, of which we would forget a part: it has to start anew with each message.
         client_takeover: client_window.is_some() && (client_bits == MAX_BITS || offer.client_bits_offered),
         client_bits,
     })

@@ -1,8 +1,8 @@
-//! The rules a peer can break, one variant each, with the code to close with.
+//! The rules that a peer can break, one variant each, with their close codes.
 
 use crate::websocket::frame::MAX_CONTROL;
 
-/// The rule a peer broke. What follows on the connection cannot be trusted: close it.
+/// The rule a peer broke. The rest of the connection cannot be trusted: close it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Violation {
     /// RSV2 or RSV3 is set: no extension known here uses them (RFC 6455 section 5.2).
@@ -17,13 +17,13 @@ pub enum Violation {
     /// A control frame without FIN (RFC 6455 section 5.5).
     #[error("fragmented control frame")]
     FragmentedControl,
-    /// A control frame with more payload than one may have (RFC 6455 section 5.5).
+    /// A control frame with too much payload (RFC 6455 section 5.5).
     #[error("control frame with more than {MAX_CONTROL} bytes")]
     ControlTooLong,
     /// RSV1 on a control frame or a continuation (RFC 7692 section 6.1).
     #[error("compression bit on a control frame or a continuation")]
     MisplacedCompression,
-    /// RSV1 though no compression was agreed on (RFC 6455 section 5.2).
+    /// RSV1 without negotiated compression (RFC 6455 section 5.2).
     #[error("compressed frame without an agreement on compression")]
     CompressedNotNegotiated,
     /// A client's frame without a mask (RFC 6455 section 5.1).
@@ -56,7 +56,7 @@ pub enum Violation {
     /// A text message that is not UTF-8 (RFC 6455 section 8.1).
     #[error("text is not UTF-8")]
     InvalidUtf8,
-    /// A message longer than the route takes (RFC 6455 section 7.4.1).
+    /// A message longer than the route allows (RFC 6455 section 7.4.1).
     #[error("message longer than {limit} bytes")]
     TooBig {
         /// The limit.
@@ -65,7 +65,7 @@ pub enum Violation {
     /// A compressed message that is not DEFLATE (RFC 7692 section 7.2.2).
     #[error("malformed compressed message")]
     Inflate,
-    /// A compressed message that is longer than the route takes once it is inflated.
+    /// A compressed message that is longer than the route allows once it is inflated.
     #[error("message inflates to more than {limit} bytes")]
     InflatedTooBig {
         /// The limit.
@@ -84,8 +84,8 @@ impl Violation {
         }
     }
 
-    /// What the close callback is told besides 1006 (C-K-01, C-F-02, C-F-03, C-C-07 of the API specification): the
-    /// texts of the original, which has none for plain protocol errors.
+    /// The reason for the close callback, which gets 1006 (C-K-01, C-F-02, C-F-03, C-C-07 of the API
+    /// specification): the texts of the original, which has none for plain protocol errors.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::TooBig { .. } => Some("Received too big message"),
