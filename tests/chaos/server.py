@@ -28,6 +28,7 @@ from socketify import App, AppOptions, Request, Response, WebSocket
 from sockets import TOPICS, Publishers, Sockets
 
 #: Seconds that requests in progress have at the end.
+PATIENCE = 120.0
 GRACE = 2.0
 
 
@@ -44,6 +45,11 @@ class Program:
             io_threads=settings["io_threads"],
             use_uvloop=settings["use_uvloop"],
             shutdown_timeout=GRACE,
+            # A client of a busy machine is slow without meaning it: what times out here is a fault of the server.
+            header_timeout=PATIENCE,
+            body_timeout=PATIENCE,
+            write_timeout=PATIENCE,
+            min_rate=0,
         )
         folder = Path(settings["folder"])
         handlers = Handlers(self.app, self.counts, folder)
