@@ -11,6 +11,7 @@ from uuid import UUID
 from typing_extensions import Self, Unpack, disjoint_base
 
 from .app import App
+from .calls import Hooks
 from .events import EventStream
 from .forms import FormReader
 from .handlers import AbortedHandler, DataHandler, Field, HeaderHandler, Payload, WritableHandler
@@ -1130,7 +1131,7 @@ class Server:
     """The part of an application that is Rust. Internal: :class:`socketify.App` is what users have."""
 
     def __new__(
-        cls, application: App, serializer: Any, handlers_on_loop: bool, options: dict[str, Any]
+        cls, application: App, hooks: Hooks, serializer: Any, handlers_on_loop: bool, options: dict[str, Any]
     ) -> Self: ...
     @staticmethod
     def domain_name(name: str) -> str:

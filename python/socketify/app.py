@@ -1,25 +1,37 @@
-"""``App``: its routes and its settings. How it is run is in ``lifecycle``, how handlers are called in ``calls``."""
+"""``App``: what it is made of, and its methods.
+
+``route_table`` has its routes, ``lifecycle`` starts and ends it, ``calls`` runs its handlers, ``server_names`` has its names
+and certificates.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import socket
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from . import json_default
 from ._core import Request, Response, Server, WebSocket
+from .calls import Calls, Hooks
 from .compression import Compression, compression_settings
 from .domains import Domain
 from .extensions import AppExtension
 from .lifecycle import Lifecycle
+from .lifespan import Lifespan
 from .loop import Loop
-from .options import AppOptions, OpCode
+from .options import AppListenOptions, AppOptions, OpCode
+from .route_table import RouteTable
 from .routes import Routes
 from .server_names import ServerNames, check_options
 from .settings import BY_NAME, check
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from .access_log import AccessLog
     from .handlers import ErrorHandler
 
 __all__ = ["App"]
@@ -27,11 +39,12 @@ __all__ = ["App"]
 logger = logging.getLogger("socketify")
 
 _Hook = TypeVar("_Hook", bound=Callable[[], object])
+_MissingHandler = TypeVar("_MissingHandler", bound="Callable[[str], object] | None")
 # What is None in which case only those can know who know how their handlers run.
 _ErrorHandler = TypeVar("_ErrorHandler", bound=Callable[[Any, Any, Any], object])
 
 
-class App(Lifecycle, ServerNames, Routes):
+class App(Routes):
     """An HTTP server and its routes.
 
     ``def`` handlers run on the core's I/O threads, one at a time; ``async def`` handlers are asyncio tasks on the loop that
@@ -157,14 +170,12 @@ class App(Lifecycle, ServerNames, Routes):
             trusted_proxies=trusted_proxies,
         )
         settings = compression_settings(compression)
-        super().__init__(
-            lifespan, BY_NAME["shutdown_timeout"].default if shutdown_timeout is None else shutdown_timeout
-        )
+        log: AccessLog | None = None
         if access_log is not None and access_log is not False:
             # Only who logs pays for the import.
             from .access_log import log_to
 
-            self._access_log = log_to(access_log)
+            log = log_to(access_log)
         self.is_ssl = tls is not None
         self._json_serializer: Any = json_default
         self._template: Any = None
@@ -174,25 +185,121 @@ class App(Lifecycle, ServerNames, Routes):
             inside = True
         except RuntimeError:
             inside = False
-        limits = {
-            **given,
-            "tls": tls,
-            "compression": settings,
-            "access_log": self._access_log and self._access_log.write,
-        }
-        self._server = Server(self, self._json_serializer, sync_handlers == "loop" or inside, limits)
-        replace = self._server.replace_class
-        self._request_extension = AppExtension(Request, replace)
-        self._response_extension = AppExtension(Response, replace)
-        self._websocket_extension = AppExtension(WebSocket, replace)
-        self.loop = Loop(
+        limits = {**given, "tls": tls, "compression": settings, "access_log": log and log.write}
+        self._calls = calls = Calls()
+        hooks = Hooks(calls, lambda: self._lifecycle.drained())
+        self._server = server = Server(
+            self, hooks, self._json_serializer, sync_handlers == "loop" or inside, limits
+        )
+        self._table = RouteTable(server)
+        self._server_names = ServerNames(server)
+        self._request_extension = AppExtension(Request, server.replace_class)
+        self._response_extension = AppExtension(Response, server.replace_class)
+        self._websocket_extension = AppExtension(WebSocket, server.replace_class)
+        self.loop = calls.loop = Loop(
             lambda _loop, error, response: self.trigger_error(error, response, None),
             task_factory_max_items,
             idle_relaxation_time,
-            server=self._server,
+            server=server,
             use_uvloop=use_uvloop,
         )
-        self._server.set_event_loop(self.loop.loop)
+        server.set_event_loop(self.loop.loop)
+        self._lifecycle = Lifecycle(
+            server,
+            self.loop,
+            calls,
+            Lifespan(calls, lifespan),
+            self._server_names if self.is_ssl else None,
+            log,
+            BY_NAME["shutdown_timeout"].default if shutdown_timeout is None else shutdown_timeout,
+        )
+
+    # ---- life cycle ---------------------------------------------------------------------------------------------------
+
+    def listen(
+        self,
+        port_or_options: int | Mapping[str, Any] | AppListenOptions | socket.socket | Any | None = None,
+        handler: Callable[[AppListenOptions], object] | None = None,
+    ) -> Self:
+        """Binds a listening socket; :meth:`run` serves it. May be called several times.
+
+        Args:
+            port_or_options: A port (0 or None: any free one) on every interface, a dict with fields of
+                :class:`AppListenOptions`, one of these, or any object with its attributes. ``options=1`` refuses to share
+                the port. ``domain`` is the path of a Unix socket; a stale file there is replaced. A :class:`socket.socket`
+                that listens already, inherited from a parent process perhaps, is served as it is; the caller keeps it. It
+                does not block any more, for all who share it: a parent's own ``accept()`` raises :exc:`BlockingIOError`.
+                :func:`systemd_sockets` gives those of a service manager.
+            handler: Called with the :class:`AppListenOptions` in effect: its ``port`` is the real one.
+
+        Returns:
+            The application.
+
+        Raises:
+            RuntimeError: The socket cannot be bound; the message names host, port and reason.
+        """
+        self._lifecycle.listen(port_or_options, handler)
+        return self
+
+    def run(self) -> Self:
+        """Serves until :meth:`close` or a signal, then runs the shutdown hook.
+
+        SIGINT and SIGTERM (when called on the main thread) close the application and raise ``SystemExit(0)`` out of here
+        once it has closed; a second signal ends what is in flight at once. An application with TLS reads its certificates
+        anew at SIGHUP, unless the program has a handler of its own for it.
+
+        Returns:
+            The application, after :meth:`close`. It can listen and run again.
+
+        Raises:
+            RuntimeError: A loop is running on this thread already, or the application runs elsewhere.
+        """
+        self._lifecycle.run()
+        return self
+
+    def close(self) -> Self:
+        """Stops accepting, lets requests in progress finish for up to ``shutdown_timeout`` seconds, then stops.
+
+        Streams of events end at once. Returns at once, from any thread or handler. Calling it again does nothing.
+        """
+        self._lifecycle.close()
+        return self
+
+    def dispose(self) -> None:
+        """Closes the application and frees its loop. Calling it again does nothing."""
+        self._lifecycle.dispose()
+
+    def __del__(self) -> None:
+        # Made and never disposed of: the threads are ended already, or the core would hold this object.
+        with contextlib.suppress(Exception):
+            self._lifecycle.dispose()
+
+    def run_async(self, task: Coroutine[Any, Any, Any], response: Response | None = None) -> None:
+        """Runs a coroutine as a task of the application's loop, from any thread. Before :meth:`run` it waits for the loop.
+
+        Args:
+            task: The coroutine.
+            response: The response that the error handler gets when the coroutine fails; None, the default, for none.
+        """
+        self._calls.spawn(task, response)
+
+    @property
+    def lifespan(self) -> bool:
+        """Whether the hooks run."""
+        return self._lifecycle.lifespan.enabled
+
+    @lifespan.setter
+    def lifespan(self, enabled: bool) -> None:
+        self._lifecycle.lifespan.enabled = enabled
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that requests in progress have after :meth:`close` or a signal."""
+        return self._lifecycle.shutdown_timeout
+
+    @shutdown_timeout.setter
+    def shutdown_timeout(self, seconds: float) -> None:
+        self._lifecycle.shutdown_timeout = seconds
 
     # ---- topics ------------------------------------------------------------------------------------------------------
 
@@ -222,6 +329,93 @@ class App(Lifecycle, ServerNames, Routes):
             RuntimeError: The topic is neither ``str`` nor bytes.
         """
         return self._server.num_subscribers(topic)
+
+    # ---- TLS ------------------------------------------------------------------------------------------------------------
+
+    def add_server_name(self, hostname: str | bytes, options: AppOptions | None = None) -> Self:
+        """Serves a name with a certificate, and with routes, of its own.
+
+        A connection whose client asks for the name in its TLS handshake gets this certificate, and its requests go to the
+        routes of ``app.domain(hostname)`` alone, whatever their ``Host`` says: with none registered, to a 404. It may be
+        called before and while the application runs. Without effect in an application without TLS, and for a name that is
+        registered already.
+
+        Args:
+            hostname: ``"example.com"``, or ``"*.example.com"``, where ``*`` is exactly one label. Case does not count, and
+                an exact name goes before one with ``*``.
+            options: TLS settings of the name: all of :class:`AppOptions`. Without a key and a certificate in them, those of
+                the application serve, and without ``ca_file_name`` and ``client_cert`` clients show what they show to the
+                application: ``client_cert="none"`` asks them for nothing. None, the default, has all of its settings.
+
+        Returns:
+            The application.
+
+        Raises:
+            RuntimeError: ``hostname`` is neither str nor bytes, ``options`` is no :class:`AppOptions`, or the settings are
+                wrong: the message names the file and the reason.
+            ValueError: It is no host name; the message names it.
+            RuntimeWarning: A certificate has expired, or the like, and warnings are errors. Whatever is raised, nothing is
+                registered.
+        """
+        self._server_names.add(hostname, options)
+        return self
+
+    def remove_server_name(self, hostname: str | bytes) -> Self:
+        """Forgets a name, its certificate and its routes. Connections that it has opened get 421 from now on.
+
+        Args:
+            hostname: As it was registered. What was not registered is left alone.
+
+        Returns:
+            The application.
+
+        Raises:
+            RuntimeError: ``hostname`` is neither str nor bytes.
+            ValueError: It is no host name; the message names it.
+        """
+        self._server_names.remove(hostname)
+        return self
+
+    def missing_server_name(self, handler: _MissingHandler) -> _MissingHandler:
+        """Has ``handler(name)`` called when a client asks for a name that is not registered.
+
+        A plain function may call :meth:`add_server_name`: the name is then looked for once more, before the handshake goes
+        on. A coroutine function runs as a task and comes too late for this handshake. With the name still not there, the
+        client gets the application's own certificate and routes. What the handler raises is logged. Nobody is asked for
+        clients that ask for no name.
+
+        Anybody may ask for any name, as often as they like: what the handler does and keeps for each needs a bound.
+
+        Args:
+            handler: Called with the name, a ``str`` in lower case; None for no handler any more.
+
+        Returns:
+            The handler, so that this serves as a decorator.
+
+        Raises:
+            RuntimeError: It is neither callable nor None.
+        """
+        self._server_names.ask(handler)
+        return handler
+
+    def reload_certificates(self) -> Self:
+        """Reads the files of all certificates anew, those of names too. SIGHUP does the same while :meth:`App.run` runs.
+
+        New connections get what is in them; those that are open go on. When one file is wrong, everything stays as it was.
+        Without effect in an application without TLS.
+
+        It returns when all files have been read: call it in a thread from a coroutine, where keys are many or encrypted. A
+        certificate that has expired, and the like, is a ``RuntimeWarning``. Where warnings are errors it is logged, and not
+        raised, since the certificates have been read all the same.
+
+        Returns:
+            The application.
+
+        Raises:
+            RuntimeError: A file is wrong; the message names it and the reason.
+        """
+        self._server_names.reload()
+        return self
 
     # ---- domains and extensions ----------------------------------------------------------------------------------------
 
@@ -346,12 +540,12 @@ class App(Lifecycle, ServerNames, Routes):
         """Registers the hook that runs once, before the first socket is bound: ``def`` or ``async def``, without
         arguments. The last one registered counts. An exception is reported and serving goes on; ``sys.exit(1)`` ends
         the process."""
-        self._start_hook = method
+        self._lifecycle.lifespan.on_start = method
         return method
 
     def on_shutdown(self, method: _Hook) -> _Hook:
         """Registers the hook that runs after the last request, before :meth:`run` returns; see :meth:`on_start`."""
-        self._shutdown_hook = method
+        self._lifecycle.lifespan.on_shutdown = method
         return method
 
     def on_error(self, handler: _ErrorHandler) -> _ErrorHandler:
@@ -365,8 +559,28 @@ class App(Lifecycle, ServerNames, Routes):
         ``req`` is None when the error came from a coroutine, and ``res`` too when no response belongs to it. Without a
         handler (or with something that cannot be called) errors are logged and answered with 500.
         """
-        self.error_handler = handler if callable(handler) else None
+        self._calls.error_handler = handler if callable(handler) else None
         return self
+
+    @property
+    def error_handler(self) -> ErrorHandler | None:
+        """The error handler; None for none."""
+        return self._calls.error_handler
+
+    @error_handler.setter
+    def error_handler(self, handler: ErrorHandler | None) -> None:
+        self._calls.error_handler = handler
+
+    def trigger_error(self, error: BaseException, response: Response | None, request: Request | None) -> None:
+        """Reports an error as if a handler had raised it.
+
+        Args:
+            error: What the error handler gets.
+            response: The response that it may answer; what has been prepared of another answer is dropped. None where there
+                is none: then the error is only told.
+            request: The request, or None.
+        """
+        self._calls.trigger_error(error, response, request)
 
     # ---- others -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import logging
 import sys
 import threading
 from asyncio import Task, current_task
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .exceptions import ClientDisconnected, HTTPError, answer_failed, meant
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .handlers import AsyncHandler, ErrorHandler
     from .loop import Loop
 
-__all__ = ["Calls"]
+__all__ = ["Calls", "Hooks"]
 
 logger = logging.getLogger("socketify")
 
@@ -28,7 +28,7 @@ logger = logging.getLogger("socketify")
 _LATE_START = sys.version_info < (3, 12)
 
 
-async def _serve(app: Calls, handler: AsyncHandler, response: Response, request: Request) -> None:
+async def _serve(calls: Calls, handler: AsyncHandler, response: Response, request: Request) -> None:
     """The task of one request."""
     try:
         await handler(response, request)
@@ -36,7 +36,7 @@ async def _serve(app: Calls, handler: AsyncHandler, response: Response, request:
             request._go_on(response)
     except Exception as error:
         request._end_failed()
-        app.trigger_error(error, response, None)
+        calls.trigger_error(error, response, None)
     except BaseException:
         # Cancelled: whoever waits for the answer must not wait for ever.
         request._end_failed()
@@ -45,7 +45,7 @@ async def _serve(app: Calls, handler: AsyncHandler, response: Response, request:
     finally:
         if _LATE_START:
             # Cheaper than a callback of the task, which would cost a turn of the loop.
-            app._tasks.discard(current_task())
+            calls.tasks.discard(current_task())
 
 
 async def _upgrade(handler: Callable[..., Any], context: Any, response: Response, request: Request) -> None:
@@ -54,7 +54,7 @@ async def _upgrade(handler: Callable[..., Any], context: Any, response: Response
 
 
 async def _tell(
-    app: Calls,
+    calls: Calls,
     callback: Callable[..., Awaitable[Any]],
     arguments: tuple[Any, ...],
     socket: WebSocket,
@@ -64,11 +64,11 @@ async def _tell(
     try:
         await callback(*arguments)
     except Exception as error:
-        app.trigger_error(error, None, None)
+        calls.trigger_error(error, None, None)
     finally:
         socket._done(weight)
         if _LATE_START:
-            app._tasks.discard(current_task())
+            calls.tasks.discard(current_task())
 
 
 def _raise(error: BaseException) -> None:
@@ -76,38 +76,37 @@ def _raise(error: BaseException) -> None:
 
 
 class Calls:
-    """The part of :class:`~socketify.App` that the core calls back, on the loop's thread or in the turn."""
+    """Calls the handlers and listeners of an application, on the loop's thread or in the turn.
+
+    Attributes:
+        loop: The application's loop. The core, which calls this, has to be there before it is made.
+        error_handler: What is called when a handler fails; None for none.
+        status: The exit status of a process that a coroutine has forked, and that ends by returning or raising.
+        tasks: The tasks that run.
+        last_words: Those of close listeners, which the end waits for.
+    """
 
     loop: Loop
-    error_handler: ErrorHandler | None
 
     def __init__(self) -> None:
-        self.error_handler = None
-        #: The exit status of a process that a coroutine has forked, and that ends by returning or raising.
-        self._status = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
-        # Those of close listeners, which the end waits for.
-        self._last_words: set[asyncio.Task[Any]] = set()
+        self.error_handler: ErrorHandler | None = None
+        self.status = 0
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.last_words: set[asyncio.Task[Any]] = set()
 
     # ---- errors -----------------------------------------------------------------------------------------------------
 
     def trigger_error(self, error: BaseException, response: Response | None, request: Request | None) -> None:
-        """Reports an error as if a handler had raised it.
-
-        Args:
-            error: What the error handler gets.
-            response: The response that it may answer; what has been prepared of another answer is dropped. None where there
-                is none: then the error is only told.
-            request: The request, or None.
-        """
+        """Reports an error as if a handler had raised it; see :meth:`App.trigger_error`."""
         if response is not None:
             response._reset()
-        self._handler_failed(error, response, request)
+        self.handler_failed(error, response, request)
 
-    def _handler_failed(
+    def handler_failed(
         self, error: BaseException, response: Response | None, request: Request | None
     ) -> None:
-        self._status = 1
+        """Asks the error handler about what a handler raised; without one, answers and logs it."""
+        self.status = 1
         error = meant(error)
         handler = self.error_handler
         # SystemExit and the like are no failure that a handler could explain; on this thread they can only be told.
@@ -124,7 +123,7 @@ class Calls:
                 response._fail()
             raise
         if inspect.isawaitable(result):
-            self._on_loop(lambda: self._keep(self.loop.loop.create_task(self._report(result, response))))
+            self.on_loop(lambda: self.keep(self.loop.loop.create_task(self._report(result, response))))
 
     async def _report(self, result: Awaitable[Any], response: Response | None) -> None:
         try:
@@ -162,27 +161,19 @@ class Calls:
 
     # ---- tasks ------------------------------------------------------------------------------------------------------
 
-    def run_async(self, task: Coroutine[Any, Any, Any], response: Response | None = None) -> None:
-        """Runs a coroutine as a task of the application's loop, from any thread. Before :meth:`run` it waits for the loop.
-
-        Args:
-            task: The coroutine.
-            response: The response that the error handler gets when the coroutine fails; None, the default, for none.
-        """
-        self._spawn(task, response)
-
-    def _spawn(self, task: Awaitable[Any], response: Response | None, request: Request | None = None) -> None:
+    def spawn(self, task: Awaitable[Any], response: Response | None, request: Request | None = None) -> None:
+        """Runs something awaitable as a task of the loop, from any thread."""
         if response is None:
-            guard = functools.partial(self._guard_awaitable, task, None)
+            guard = functools.partial(self.guard, task, None)
         else:
             # Whoever answers later counts as the handler does.
             response._begin_work()
             guard = functools.partial(self._work, task, response, request)
-        self._on_loop(lambda: self._keep(self.loop.loop.create_task(guard())))
+        self.on_loop(lambda: self.keep(self.loop.loop.create_task(guard())))
 
     async def _work(self, task: Awaitable[Any], response: Response, request: Request | None) -> None:
         try:
-            await self._guard_awaitable(task, response)
+            await self.guard(task, response)
         except BaseException:
             response._end_work()
             raise
@@ -192,7 +183,8 @@ class Calls:
             # What a handler returned may yield as a coroutine does.
             request._go_on(response)
 
-    def _on_loop(self, act: Callable[[], None]) -> None:
+    def on_loop(self, act: Callable[[], None]) -> None:
+        """Calls something on the loop's thread; at once where this is that thread."""
         loop = self.loop.loop
         if asyncio._get_running_loop() is loop and not self._is_elsewhere():
             act()
@@ -203,13 +195,14 @@ class Calls:
         owner = getattr(self.loop.loop, "_owner", None)
         return owner is not None and owner != threading.get_ident()
 
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        # asyncio itself keeps only weak references to tasks.
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Holds a task until it is done: asyncio itself keeps only weak references."""
         if not task.done():
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
-    async def _guard_awaitable(self, task: Awaitable[Any], response: Response | None) -> None:
+    async def guard(self, task: Awaitable[Any], response: Response | None) -> None:
+        """Awaits something; what it raises is reported."""
         try:
             await task
         except Exception as error:
@@ -221,7 +214,7 @@ class Calls:
 
     if sys.version_info >= (3, 12):
 
-        def _start_handler(
+        def start_handler(
             self, handler: AsyncHandler, response: Response, request: Request, *context: Any
         ) -> None:
             if context:
@@ -233,9 +226,9 @@ class Calls:
                 # The request has had its answer. As from any later step of a task, this ends the loop.
                 self.loop.loop.call_soon(_raise, error)
             else:
-                self._keep(task)
+                self.keep(task)
 
-        def _start_event(
+        def start_event(
             self,
             callback: Callable[..., Awaitable[Any]],
             arguments: tuple[Any, ...],
@@ -249,20 +242,20 @@ class Calls:
             except (SystemExit, KeyboardInterrupt) as error:
                 self.loop.loop.call_soon(_raise, error)
                 return
-            self._keep(task)
+            self.keep(task)
             if last and not task.done():
                 self._remember(task)
 
     else:
 
-        def _start_handler(
+        def start_handler(
             self, handler: AsyncHandler, response: Response, request: Request, *context: Any
         ) -> None:
             if context:
                 handler = functools.partial(_upgrade, handler, context[0])
-            self._tasks.add(Task(_serve(self, handler, response, request), loop=self.loop.loop))
+            self.tasks.add(Task(_serve(self, handler, response, request), loop=self.loop.loop))
 
-        def _start_event(
+        def start_event(
             self,
             callback: Callable[..., Awaitable[Any]],
             arguments: tuple[Any, ...],
@@ -271,15 +264,15 @@ class Calls:
             last: bool,
         ) -> None:
             task = Task(_tell(self, callback, arguments, socket, weight), loop=self.loop.loop)
-            self._tasks.add(task)
+            self.tasks.add(task)
             if last:
                 self._remember(task)
 
     def _remember(self, task: asyncio.Task[Any]) -> None:
-        self._last_words.add(task)
-        task.add_done_callback(self._last_words.discard)
+        self.last_words.add(task)
+        task.add_done_callback(self.last_words.discard)
 
-    def _feed(
+    def feed(
         self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool
     ) -> None:
         async def call() -> None:
@@ -287,10 +280,42 @@ class Calls:
 
         async def feed() -> None:
             try:
-                await self._guard_awaitable(call(), response)
+                await self.guard(call(), response)
             finally:
                 response._resume_body()
 
-        self._keep(self.loop.loop.create_task(feed()))
+        self.keep(self.loop.loop.create_task(feed()))
 
-    _is_coroutine = staticmethod(is_async)
+
+class Hooks:
+    """What the core calls, by name.
+
+    Args:
+        calls: Calls handlers and listeners.
+        drained: Called when the core has finished its last request.
+
+    Attributes:
+        start: ``(handler, response, request)``, or with a context as well: starts a task for a coroutine function.
+        spawn: ``(awaitable, response)``: starts a task for what a handler returned.
+        feed: ``(handler, response, chunk, is_end)``: starts a task for one piece of a body.
+        event: ``(callback, arguments, socket, weight, last)``: starts a task for an event of a socket.
+        fail: ``(error, response, request)``: a handler failed.
+        drained: ``()``: the core has finished its last request.
+        note: ``(text)``: something went wrong on a connection, before there was a request; whether that is logged.
+        is_coroutine: ``(callable)``: whether it is a coroutine function.
+    """
+
+    def __init__(self, calls: Calls, drained: Callable[[], None]) -> None:
+        self.start = calls.start_handler
+        self.spawn = calls.spawn
+        self.feed = calls.feed
+        self.event = calls.start_event
+        self.fail = calls.handler_failed
+        self.drained = drained
+        self.note = _note
+        self.is_coroutine = is_async
+
+
+def _note(text: str) -> bool:
+    logger.debug("%s", text)
+    return logger.isEnabledFor(logging.DEBUG)

@@ -105,7 +105,7 @@ class CORS:
         Raises:
             ValueError: The pattern is malformed.
         """
-        app._server.add_cors(path, self._policy)
+        app._table.add_cors(path, self._policy)
 
 
 def cover(app: Routes, path: str, middlewares: Iterable[Any]) -> None:

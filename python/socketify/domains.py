@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._core import Server
+from .route_table import RouteTable
 from .routes import Routes
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Domain(Routes):
             raise TypeError(f"a domain is named by a str such as 'example.com', not {name!r}")
         self.app = app
         self.name = host_name(name)
-        self._domain = self.name
-        self._server = app._server
+        self._table = RouteTable(app._server, self.name)
 
     def __repr__(self) -> str:
         return f"<Domain {self.name}>"

@@ -148,9 +148,7 @@ class EventStream:
             return self
         # The head leaves with the first bytes, and browsers wait for it to say that the stream is open.
         self._response.write(_NOTHING)
-        app = self._response.app
-        app._event_streams.add(self)
-        if app._closing:
+        if not self._response.app._lifecycle.hold(self):
             self.close()
         elif self._keep_alive:
             self._timer = asyncio.get_running_loop().call_later(self._keep_alive, self._beat)
@@ -162,7 +160,7 @@ class EventStream:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._response.app._event_streams.discard(self)
+        self._response.app._lifecycle.release(self)
         swallowed = self._open.__exit__(kind, error, trace)
         if swallowed or kind is None:
             if self._response.aborted:

@@ -2,42 +2,33 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .handlers import is_async, warn_if_swapped
 from .routers import DecoratorRouter
 from .static import static_route
-from .websocket import WebSocketBehavior, parse_behavior
+from .websocket import WebSocketBehavior
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from ._core import Server
     from .handlers import RequestT, ResponseT, RouteHandler, Step
+    from .route_table import RouteTable
 
 __all__ = ["Routes"]
 
-logger = logging.getLogger("socketify")
-
 
 class Routes:
-    """The part of :class:`~socketify.App` and :class:`~socketify.Domain` that registers routes."""
+    """What an :class:`~socketify.App` and each :class:`~socketify.Domain` of it have in common: they register routes."""
 
-    _server: Server
-    #: The domain the routes are for; None for requests to every host that has no routes of its own.
-    _domain: str | None = None
+    #: Where they go.
+    _table: RouteTable
 
     def _route(
         self, method: str, path: str, handler: RouteHandler[ResponseT, RequestT], max_body_size: int | None
     ) -> Self:
-        check_route(method, path, handler)
-        warn_if_swapped(handler, f"the handler of {path!r}")
-        verb = None if method == "any" else method.upper()
-        if not self._server.add_route(verb, path, handler, is_async(handler), max_body_size, self._domain):
-            _warn_unreachable(path)
+        self._table.add(method, path, handler, max_body_size)
         return self
 
     def get(
@@ -128,11 +119,7 @@ class Routes:
             TypeError: The behaviour is no dict, or a value is of the wrong type; the message names the key.
             ValueError: A key is unknown, a number is out of range, or the pattern is malformed.
         """
-        if not isinstance(path, str):
-            raise TypeError(f"ws() takes the path as a str and then the behavior, not {path!r}")
-        limits, listeners = parse_behavior(path, behavior)
-        if not self._server.add_websocket(path, limits, listeners, behavior, self._domain):
-            _warn_unreachable(path)
+        self._table.add_websocket(path, behavior)
         return self
 
     def constant(
@@ -161,7 +148,7 @@ class Routes:
         plain = isinstance(message, (str, bytes, bytearray, memoryview))
         given = content_type or ("text/plain" if plain else "application/json")
         pairs = [("Content-Type", given), *(headers or ())]
-        self._server.add_constant(method, path, status, pairs, message, self._domain)
+        self._table.add_constant(method, path, status, pairs, message)
         return self
 
     def static(
@@ -223,27 +210,3 @@ class Routes:
             TypeError: The prefix is not a str, or a middleware cannot be called.
         """
         return DecoratorRouter(self, prefix, *middlewares)
-
-
-def check_route(method: str, path: object, handler: object) -> None:
-    """Refuses what cannot be a route.
-
-    Args:
-        method: The method that was called to register it, for messages.
-        path: What stands in the place of the path.
-        handler: What stands in the place of the handler.
-
-    Raises:
-        TypeError: One is not what it should be; the message says what was given.
-    """
-    if not isinstance(path, str):
-        swapped = ": they are swapped" if callable(path) and isinstance(handler, str) else ""
-        raise TypeError(
-            f"{method}() takes the path as a str and then the handler, not {path!r} first{swapped}"
-        )
-    if not callable(handler):
-        raise TypeError(f"the handler of {path!r} must be callable as (res, req), which {handler!r} is not")
-
-
-def _warn_unreachable(path: str) -> None:
-    logger.warning("route %r: nothing after a '*' is ever matched", path)

@@ -16,6 +16,9 @@ _R = TypeVar("_R", bound="Routes")
 
 __all__ = ["in_directory", "sendfile", "static_route"]
 
+#: Media types by extension, suffixes that stand for others, and encodings.
+Types = tuple[dict[str, str], dict[str, str], dict[str, str]]
+
 
 async def sendfile(res: Response, req: Request, filename: str | os.PathLike[str]) -> None:
     """Answers with a file: :meth:`Response.send_file`, as a coroutine.
@@ -62,7 +65,7 @@ def static_route(
     # The directory itself without its slash is there to be redirected.
     patterns = [f"{route}/*"] if index is None or not route else [f"{route}/*", route]
     for pattern in patterns:
-        app._server.add_files(
+        app._table.add_files(
             pattern,
             os.fsdecode(directory),
             route.count("/"),
@@ -71,7 +74,6 @@ def static_route(
             precompressed,
             dotfiles,
             _types(),
-            app._domain,
         )
     return app
 
@@ -98,7 +100,7 @@ def media_type(path: str | os.PathLike[str]) -> tuple[str | None, str | None]:
     return mimetypes.guess_type(os.path.basename(path))
 
 
-def _types() -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+def _types() -> Types:
     """What ``mimetypes`` knows now, for the core to look up without Python."""
     import mimetypes
 

@@ -29,7 +29,7 @@ use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
 use crate::server::{AccessQueue, Backlog, Exchange};
 
-/// Functions of `socketify.app` that the core calls back.
+/// What the core calls back: `socketify.calls.Hooks`.
 pub(crate) struct Hooks {
     /// `(handler, response, request)`: starts a task for a coroutine function.
     pub(crate) start: Py<PyAny>,

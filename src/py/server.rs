@@ -94,20 +94,21 @@ impl Server {
     #[new]
     fn new(
         application: &Bound<'_, PyAny>,
+        hooks: &Bound<'_, PyAny>,
         serializer: Py<PyAny>,
         handlers_on_loop: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let hook = |name: &str| application.getattr(name).map(Bound::unbind);
+        let hook = |name: &str| hooks.getattr(name).map(Bound::unbind);
         let hooks = Hooks {
-            start: hook("_start_handler")?,
-            spawn: hook("_spawn")?,
-            feed: hook("_feed")?,
-            event: hook("_start_event")?,
-            fail: hook("_handler_failed")?,
-            drained: hook("_drained")?,
-            note: hook("_note")?,
-            is_coroutine: hook("_is_coroutine")?,
+            start: hook("start")?,
+            spawn: hook("spawn")?,
+            feed: hook("feed")?,
+            event: hook("event")?,
+            fail: hook("fail")?,
+            drained: hook("drained")?,
+            note: hook("note")?,
+            is_coroutine: hook("is_coroutine")?,
         };
         let app = PyApp::new(application.clone().unbind(), hooks, serializer, handlers_on_loop)?;
         Ok(Self {

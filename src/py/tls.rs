@@ -47,7 +47,7 @@ pub(super) fn certificates(options: &Bound<'_, PyDict>, http2: bool) -> PyResult
     let failed = |error: Error| PyRuntimeError::new_err(format!("Failed to create connection: {error}"));
     let settings = settings(&given, http2, failed)?;
     let made = py.detach(|| Certificates::new(settings)).map_err(failed)?;
-    warn(py, made.take_remarks())?;
+    warn(py, made.take_remarks(), 2)?;
     Ok(Some(Arc::new(made)))
 }
 
@@ -65,7 +65,7 @@ pub(super) fn add(
     let settings = options.map(|options| settings(options, http2, failed)).transpose()?;
     let prepared = py.detach(|| certificates.prepare(name, settings)).map_err(failed)?;
     let Some((prepared, remarks)) = prepared else { return Ok(false) };
-    warn(py, remarks)?;
+    warn(py, remarks, 3)?;
     py.detach(|| certificates.commit(prepared, route)).map_err(failed)
 }
 
@@ -79,11 +79,11 @@ pub(super) fn reload(py: Python<'_>, certificates: &Certificates) -> PyResult<Ve
     Ok(certificates.take_remarks())
 }
 
-/// Passes on what the administrator should know.
-fn warn(py: Python<'_>, remarks: Vec<String>) -> PyResult<()> {
+/// Passes on what the administrator should know. `level`: how many frames of the package there are, with that of the user.
+fn warn(py: Python<'_>, remarks: Vec<String>, level: i32) -> PyResult<()> {
     for remark in remarks {
         let remark = std::ffi::CString::new(remark).unwrap_or_default();
-        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &remark, 2)?;
+        PyErr::warn(py, &py.get_type::<PyRuntimeWarning>(), &remark, level)?;
     }
     Ok(())
 }

@@ -290,7 +290,7 @@ def test_client_that_leaves(serve: Serve, form: str) -> None:
     assert steps.get(timeout=20) == "left"
     assert steps.get(timeout=20) == "after"
     until(lambda: running.app._server.connection_count() == 0, "the connection ended")
-    until(lambda: not running.app._event_streams, "the stream was forgotten")
+    until(lambda: not running.app._lifecycle._streams, "the stream was forgotten")
 
 
 def test_failure_cuts_the_connection(serve: Serve, caplog: Any) -> None:

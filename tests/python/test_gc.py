@@ -247,7 +247,7 @@ def test_connections_leave_nothing(serve: Serve, kind: str) -> None:
                     client.request(target=f"/{kind}")
                     reset(client)
         until(lambda: running.app._server.connection_count() == 0, "the connections are gone")
-        until(lambda: not running.app._tasks, "the tasks have ended")
+        until(lambda: not running.app._calls.tasks, "the tasks have ended")
 
     connect(500)
     with without_collector():
@@ -441,5 +441,5 @@ def test_reference_counts_of_shared_objects_stay(serve: Serve) -> None:
         ask()
         before = counts()
         ask()
-        until(lambda: not running.app._tasks, "the tasks have ended")
+        until(lambda: not running.app._calls.tasks, "the tasks have ended")
         assert all(abs(after - count) < 20 for after, count in zip(counts(), before, strict=False))

@@ -1325,7 +1325,7 @@ def test_the_end_of_main_with_threads_alive(ending: str) -> None:
         port = config.port
 
     app.listen({"host": "127.0.0.1"}, bound)
-    app._begin()
+    app._lifecycle.begin()
     """
     import textwrap
 

@@ -104,7 +104,7 @@ def test_run_until_complete_serves_sockets(app: App) -> None:
 
     ports: list[int] = []
     app.get("/", later).listen({"host": "127.0.0.1"}, lambda config: ports.append(config.port))
-    app._begin()
+    app._lifecycle.begin()
 
     def ask() -> bytes:
         with Client(ports[0]) as client:

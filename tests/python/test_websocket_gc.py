@@ -186,7 +186,7 @@ def test_two_thousand_sockets_leave_nothing(serve: Serve, kind: str) -> None:
         for number in range(count):
             visit(running.port, number, manners[number % len(manners)])
         until(lambda: running.app._server.connection_count() == 0, "the connections are gone")
-        until(lambda: not running.app._tasks, "the tasks have ended")
+        until(lambda: not running.app._calls.tasks, "the tasks have ended")
 
     others = earlier()
 
@@ -237,7 +237,7 @@ def test_sockets_that_die_during_their_first_callback(serve: Serve, key: str, la
         for thread in threads:
             thread.join(30)
         until(lambda: running.app._server.connection_count() == 0, "the connections are gone")
-        until(lambda: not running.app._tasks, "the tasks have ended")
+        until(lambda: not running.app._calls.tasks, "the tasks have ended")
         until(lambda: not left(), "they are gone", 5)
 
 
@@ -446,7 +446,10 @@ def test_handshakes_that_come_to_nothing_leave_nothing(serve: Serve, way: str) -
                     client.abort()
                 else:
                     assert client.answer().status in (403, 500)
-        until(lambda: running.app._server.connection_count() == 0 and not running.app._tasks, "all is over")
+        until(
+            lambda: running.app._server.connection_count() == 0 and not running.app._calls.tasks,
+            "all is over",
+        )
         until(lambda: not kept.alive, "nothing is kept")
     assert seen == [False] * len(seen)
 

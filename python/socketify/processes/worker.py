@@ -78,7 +78,7 @@ def _fresh(invocation: Invocation) -> App:
 
 def _ready_made(invocation: Invocation, app: App) -> App:
     """An application that the module has made: what can only be said when it is made is an error here."""
-    if app._started:
+    if app._lifecycle.has_listened:
         raise importer.LoadError(
             f"{invocation.target} listens already: leave listen() and run() to the command line, "
             'or put them under if __name__ == "__main__"'
@@ -143,18 +143,18 @@ def serve(
     """
 
     def announce(config: AppListenOptions) -> None:
-        app._hear_signals()
+        app._lifecycle.signals.hear(app.loop.loop)
         try:
             ready(app, config)
         except BaseException:
-            app._unhear_signals()
+            app._lifecycle.signals.unhear()
             raise
 
     try:
         app = prepare(invocation)
         if not interrupt:
-            app._stop_signals = (signal.SIGTERM,)
-        app._opening = opening
+            app._lifecycle.signals.ending = (signal.SIGTERM,)
+        app._lifecycle.opening = opening
         try:
             *others, last = where if isinstance(where, list) else [where]
             for other in others:

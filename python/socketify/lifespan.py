@@ -1,0 +1,92 @@
+"""The hooks of an application: what runs before its first socket is bound, and after its last request."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from .endings import complete
+
+if TYPE_CHECKING:
+    from .calls import Calls
+    from .handlers import Hook
+
+__all__ = ["Lifespan"]
+
+
+class Lifespan:
+    """Runs the hooks.
+
+    Args:
+        calls: Calls user code.
+        enabled: Whether they run.
+
+    Attributes:
+        enabled: Whether they run.
+        on_start: The start hook; None for none.
+        on_shutdown: The shutdown hook; None for none.
+    """
+
+    def __init__(self, calls: Calls, enabled: bool) -> None:
+        self.enabled = enabled
+        self.on_start: Hook | None = None
+        self.on_shutdown: Hook | None = None
+        self._calls = calls
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def shutdown_hook(self) -> Hook | None:
+        """The shutdown hook, if it is to run."""
+        return self.on_shutdown if self.enabled else None
+
+    def run_start(self) -> None:
+        """Runs the start hook to its end. See :meth:`run_shutdown`."""
+        self._run(self.on_start)
+
+    def run_shutdown(self) -> None:
+        """Runs the shutdown hook to its end. In a loop of somebody else it goes on beside the caller.
+
+        Raises:
+            CancelledError: :meth:`cancel` was called meanwhile.
+        """
+        self._run(self.on_shutdown)
+
+    def cancel(self) -> None:
+        """Cancels the hook that runs, if one does."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def call(self, hook: Hook) -> Awaitable[Any] | None:
+        """Calls a hook, and reports what it raises.
+
+        Returns:
+            What is to be awaited, if it gave such a thing.
+        """
+        try:
+            result = hook()
+        except Exception as error:
+            self._calls.trigger_error(error, None, None)
+            return None
+        return result if inspect.isawaitable(result) else None
+
+    def _run(self, hook: Hook | None) -> None:
+        if hook is None or not self.enabled:
+            return
+        loop = self._calls.loop
+        if loop.is_foreign:
+            # That loop runs already: a plain hook is over when this returns, a coroutine goes on beside the caller.
+            if (result := self.call(hook)) is not None:
+                self._calls.spawn(result, None)
+            return
+
+        async def call() -> None:
+            if (result := self.call(hook)) is not None:
+                await self._calls.guard(result, None)
+
+        self._task = loop.loop.create_task(call())
+        try:
+            complete(loop.loop, self._task)
+        finally:
+            self._task = None
