@@ -9,17 +9,12 @@ from typing import Any
 
 import pytest
 
-from certificates import Authority
-from client import Client
-from command import Project
-from socketify import App
-from socketify.testing import TestServer
 from support import tool, until
-from tls_client import Certificates, make_certificates
-from tls_target import Target, descriptors, routes
-from ws_client import WebSocketClient, connect
-
-Configure = Callable[[App], object]
+from support.certificates import Authority
+from support.command import Project
+from support.running import Configure, Running
+from support.tls_client import Certificates, make_certificates
+from support.tls_target import Target, descriptors, routes
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,39 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         tool(marker.args[0])
-
-
-class Running:
-    """An application that serves, with the clients of this suite, which speak in bytes and break rules."""
-
-    def __init__(self, configure: Configure, listen: Any = None, **options: Any) -> None:
-        # Tests ask what clients see of an error, so it is not raised here.
-        self.server = TestServer(configure, listen=listen, timeout=20, raise_errors=False, **options)
-        self.server.start()
-
-    @property
-    def app(self) -> App:
-        return self.server.app
-
-    @property
-    def port(self) -> int:
-        return self.server.port
-
-    def client(self, **options: Any) -> Client:
-        """A connection of raw bytes."""
-        return Client(self.port, **options)
-
-    def websocket(self, path: str = "/", **options: Any) -> WebSocketClient:
-        """An open WebSocket of raw frames."""
-        return connect(self.port, path, **options)
-
-    def stop(self, timeout: float = 20) -> None:
-        """Closes the application and waits for its thread."""
-        self.server.stop(timeout)
-
-    def join(self, timeout: float = 20) -> None:
-        """Waits for the application to end by itself."""
-        self.server.join(timeout)
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""That `make chaos` finds what it looks for: each fault that is put into its server on purpose is told of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUN = Path(__file__).parents[2] / "chaos" / "run.py"
+
+#: A fault, and what has to be said of it: one of several where it depends on who meets it first.
+FAULTS: dict[str, str | tuple[str, ...]] = {
+    "wrong-id": "got:      X-Id: of-another",
+    "wrong-byte": ("expected: b'", " bytes to stream "),
+    "lost-answer": "nothing for 4.0 s",
+    "second-answer": "204",
+    "leaked-connection": "descriptors {",
+    "leaked-memory": "MiB more than",
+    "leaked-response": "objects: ",
+    "word-on-stderr": "got:      Exception ignored in a test",
+    "failed-exit": "expected: exit status 0 after SIGTERM",
+    "close-twice": "expected once, after open",
+    "lost-close": "open: ",
+    "lost-message": " of thread",
+    "swapped-messages": " to ",
+}
+
+
+def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A short run, with limits that suit it."""
+    command = [
+        sys.executable,
+        str(RUN),
+        "--seconds",
+        "3",
+        "--seed",
+        "0",
+        "--calm",
+        "4",
+        *arguments,
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=170, check=False)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.slow
+def test_a_fault_of_the_server_is_found(fault: str) -> None:
+    """The seed, what was expected and what came are printed, and the status is 1."""
+    # Where nothing is to hang, a busy machine is not to be taken for a server that does.
+    done = chaos("--mutation", fault, "--hang", "4" if fault == "lost-answer" else "30")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "of seed 0: " in done.stderr
+    assert "again: make chaos SEED=0" in done.stderr
+    words = FAULTS[fault]
+    assert any(word in done.stderr for word in ([words] if isinstance(words, str) else words)), done.stderr
