@@ -1,6 +1,6 @@
-//! What a compressed WebSocket message of 1 KB costs: the JSON of a chat, the usual one.
+//! The cost of a compressed WebSocket message of 1 KB: the JSON of a chat, a typical message.
 //!
-//! The levels of the library are here for the choice of the one that is used (`websocket::deflate`).
+//! The levels of the library are measured to choose one (`websocket::deflate`).
 #![allow(missing_docs)] // `criterion_group!` writes a function without any
 #![allow(
     clippy::decimal_bitwise_operands,
@@ -41,7 +41,7 @@ const WORDS: [&str; 24] = [
     "later",
 ];
 
-/// 256 messages of about 1 KB that differ in what people write.
+/// 256 messages of about 1 KB with different texts.
 fn messages() -> Vec<Vec<u8>> {
     let mut state = 12345_u64;
     let mut random = move |below: usize| {

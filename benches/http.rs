@@ -1,7 +1,7 @@
-//! What one request costs in this layer: its head parsed, and the head of its answer written.
+//! The cost of one request in this layer: parsing its head, and writing the head of its response.
 //!
-//! Both are a small part of the two system calls around them; a change that shows here by less than 50 ns
-//! does not show in requests a second.
+//! Both are a small part of the two system calls around them: a change of less than 50 ns here does not show
+//! in requests a second.
 #![allow(missing_docs)] // `criterion_group!` writes a function without any
 
 use std::hint::black_box;

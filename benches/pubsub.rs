@@ -1,4 +1,4 @@
-//! What a publish costs apart from the delivery, and whether the size of a topic shows in subscribing.
+//! The cost of a publish without the delivery, and the effect of a topic's size on subscribing.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn publish(criterion: &mut Criterion, count: u64) {
     let mut group = criterion.benchmark_group("publish");
     group.throughput(Throughput::Elements(count));
     group.bench_function(format!("{count} members"), |bencher| {
-        // The handle's address alone: what it points to is the delivery's to fetch.
+        // Only the handle's address: the delivery reads its target.
         bencher.iter(|| {
             hub.publish(black_box(b"everyone in here"), |handle| {
                 black_box(Arc::as_ptr(handle));
@@ -36,7 +36,7 @@ fn publish(criterion: &mut Criterion, count: u64) {
 fn subscribe(criterion: &mut Criterion, count: u64) {
     let hub = hub(count);
     let handle = Arc::new(0);
-    // One that has just come, and one from the middle of the topic, whose gap the last one fills.
+    // A new member, and one from the middle of the topic, whose gap the last one fills.
     criterion.bench_function(&format!("subscribe and unsubscribe, {count} members"), |bencher| {
         bencher.iter(|| {
             hub.subscribe(black_box(b"everyone in here"), u64::MAX, Arc::clone(&handle), |_| true);
@@ -82,7 +82,7 @@ fn many_topics(criterion: &mut Criterion) {
     group.finish();
 }
 
-// Without criterion's macros: a plain `main` says what runs, in which order.
+// Without criterion's macros: a plain `main` lists the benchmarks in order.
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for count in [1, 500, 10_000] {

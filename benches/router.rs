@@ -1,12 +1,12 @@
-//! What one look-up costs, and whether it grows with the number of routes, or of domains.
+//! The cost of one look-up, and its growth with the number of routes, or of domains.
 
 use std::hint::black_box;
 
 use criterion::Criterion;
 use socketify::router::{Hosts, Kind, Router};
 
-/// `count` routes shaped like an API: of every four, two are static, one ends in a parameter and one goes on
-/// behind it.
+/// `count` routes shaped like an API: of every four, two are static, one ends in a parameter and one
+/// continues after it.
 fn router(count: usize) -> Router<usize> {
     let mut router = Router::new();
     for number in 0..count {
@@ -66,7 +66,7 @@ fn choose(criterion: &mut Criterion, count: usize) {
     }
 }
 
-// Without criterion's macros: a plain `main` says what runs, in which order.
+// Without criterion's macros: a plain `main` lists the benchmarks in order.
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for count in [10, 100, 1000] {

@@ -1,7 +1,7 @@
-//! What a message costs in this layer: taken out of its frame, unmasked and checked.
+//! The cost of a message in this layer: taking it out of its frame, unmasking and checking it.
 //!
-//! Small ones are measured by the message, since a session gets many in one read; large ones by the byte, where the
-//! mask and the UTF-8 are all there is.
+//! Small ones are measured by the message, since a session gets many in one read. Large ones are measured by
+//! the byte, where only the mask and the UTF-8 matter.
 #![allow(missing_docs)] // `criterion_group!` writes a function without any
 
 use std::hint::black_box;

@@ -1,4 +1,4 @@
-"""The access log: one line for each answer, through the standard library's logging.
+"""The access log: one line for each response, through the standard library's logging.
 
 Try it with:
 
@@ -17,7 +17,7 @@ handler.setFormatter(
 access = logging.getLogger("socketify.access")
 access.setLevel(logging.INFO)
 access.addHandler(handler)
-# Its lines have a format of their own, so they are not for the handlers of other loggers.
+# Its lines have a format of their own, so the handlers of other loggers must not get them.
 access.propagate = False
 
 

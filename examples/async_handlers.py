@@ -1,4 +1,4 @@
-"""Handlers that wait: coroutines, and a coroutine that a plain handler starts.
+"""Handlers that wait: coroutines, and a plain handler that starts a coroutine.
 
 Try it with:
 
@@ -17,7 +17,7 @@ async def answer_later(res: Response, delay: float) -> None:
 
 
 def home(res: Response, req: Request) -> None:
-    # Costs a task only for those who want one.
+    # Only a request with a delay costs a task.
     delay = float(req.get_query("delay") or 0)
     if delay:
         res.run_async(answer_later(res, delay))
@@ -27,7 +27,7 @@ def home(res: Response, req: Request) -> None:
 
 async def slow(res: Response, req: Request) -> None:
     await asyncio.sleep(0.2)
-    # The request is as good after an await as before it.
+    # The request stays valid after an await.
     res.end({"waited": True, "user-agent": req.get_header("user-agent")})
 
 

@@ -1,4 +1,4 @@
-"""Any free port: the callback of ``listen`` says which.
+"""Any free port: the callback of ``listen`` gets its number.
 
 Try it with the address that it prints.
 """

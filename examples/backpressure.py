@@ -1,4 +1,4 @@
-"""Two ways with a client that is slower than the server: wait for it, or let it miss what is out of date.
+"""Two ways to serve a client that is slower than the server: wait for it, or drop outdated messages.
 
 Try it with:
 
@@ -17,7 +17,7 @@ async def table(ws: WebSocket) -> None:
     for row in range(10_000):
         ws.send(f"{row},{row * row}", OpCode.TEXT)
         if row % 100 == 0:
-            # Goes on when the client has taken all that had to wait, or has left.
+            # Returns when all buffered output has been sent, or the client has left.
             await ws.drain()
             if ws.closed:
                 return
@@ -26,7 +26,7 @@ async def table(ws: WebSocket) -> None:
 
 async def price(ws: WebSocket) -> None:
     while not ws.closed:
-        # Not sent while more than 4 KiB wait: the next price is as good.
+        # Dropped while more than 4 KiB are buffered: the next price replaces it.
         ws.send(f"{random.uniform(99, 101):.2f}", OpCode.TEXT)
         await asyncio.sleep(0.1)
 

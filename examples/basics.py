@@ -25,12 +25,12 @@ def method(res: Response, req: Request) -> None:
     res.end(f"{req.get_method()} {req.get_full_url()}\n")
 
 
-# Literal segments go before parameters, whatever comes first here.
+# Literal segments take precedence over parameters, in any order of registration.
 @route.get("/user/:id")
 def user(res: Response, req: Request) -> None:
     number = req.get_parameter("id") or ""
     if not number.isdecimal():
-        req.set_yield(1)  # no answer of ours: the next route that matches has the request
+        req.set_yield(1)  # no response here: the next matching route gets the request
         return
     res.end(f"User number {number}\n")
 

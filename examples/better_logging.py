@@ -1,4 +1,4 @@
-"""A log line for each request, by a function around handlers.
+"""A log line for each request, by a decorator of handlers.
 
 Try it with:
 

@@ -1,4 +1,4 @@
-"""Answers that are compressed for clients that understand it, as a whole and piece by piece.
+"""Responses that are compressed for clients that support it, as a whole and piece by piece.
 
 Try it with:
 
@@ -28,7 +28,7 @@ async def pieces(res: Response, req: Request) -> None:
 
 
 def as_it_is(res: Response, req: Request) -> None:
-    # For what repeats something of the request beside a secret: its length would tell.
+    # For a response that repeats a part of the request beside a secret: its length would leak the secret.
     res.write_header("Content-Encoding", "identity")
     res.send("not compressed\n" * 1000)
 

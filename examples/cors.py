@@ -1,4 +1,4 @@
-"""An API that pages of other origins may use: those of one shop with their cookies, everybody for what is public.
+"""An API for pages of other origins: one shop's pages with their cookies, all pages for public data.
 
 Try it with:
 

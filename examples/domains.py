@@ -1,4 +1,4 @@
-"""Several sites on one port, told apart by the host that a request is for.
+"""Several sites on one port, selected by the host of a request.
 
 Try it with:
 
@@ -6,7 +6,8 @@ Try it with:
     curl -H 'Host: api.localhost' localhost:3000/users/7
     curl -H 'Host: ada.localhost' localhost:3000
 
-A browser finds http://api.localhost:3000/users/7 without further ado: names below localhost are this machine.
+A browser finds http://api.localhost:3000/users/7 without configuration: names below localhost are this
+machine.
 """
 
 from socketify import App, Request, Response
@@ -29,7 +30,7 @@ async def user(res: Response, req: Request) -> None:
     res.end({"id": req.get_parameter("id")})
 
 
-# Every other name below localhost. A domain has its own routes alone: what these do not match is a 404.
+# Every other name below localhost. A domain has its own routes alone: any other path is a 404.
 app.domain("*.localhost").get("/", blog).constant("/robots.txt", "User-agent: *\nDisallow:\n")
 
 app.listen(3000, lambda config: print(f"Listening on http://localhost:{config.port}"))

@@ -1,4 +1,4 @@
-"""As fast as the client reads: send until something has to wait, and go on when it has left.
+"""As fast as the client reads: send until the output is buffered, and go on when it has been sent.
 
 Try it with:
 

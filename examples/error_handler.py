@@ -1,4 +1,4 @@
-"""One place for what goes wrong: it logs, and answers in the application's own words.
+"""One place for errors: it logs them, and sends the application's own response.
 
 Try it with:
 
@@ -15,7 +15,7 @@ app = App()
 
 @app.on_error
 def failed(error: Exception, res: Response | None, req: Request | None) -> None:
-    # The request comes along only from a plain function, the response whenever the error belongs to one.
+    # There is a request only if a plain function failed, and a response if the error belongs to one.
     where = req.get_url() if req else "a coroutine"
     logging.error("%s failed: %s", where, error, exc_info=error)
     if res:

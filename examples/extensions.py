@@ -1,4 +1,4 @@
-"""Methods and properties of one's own on requests, responses and sockets.
+"""Your own methods and properties on requests, responses and sockets.
 
 Try it with:
 
@@ -22,14 +22,14 @@ def problems(request: AppExtension, response: AppExtension, websocket: AppExtens
 
 
 def notes(request: AppExtension, response: AppExtension, websocket: AppExtension) -> None:
-    """A list for each request, and what shows it to the client."""
+    """A list for each request, and a header that shows it to the client."""
     request.property("notes", [])
 
     @request.method
     def note(req: Request, text: str) -> None:
         req.notes.append(f"{time.strftime('%H:%M:%S')} {text}")
 
-    # It goes before the method of that name, which it calls.
+    # It overrides the method of that name, and calls it.
     @response.method
     def end(res: Response, message: object, end_connection: bool = False) -> Response:
         res.write_header("X-Served-By", "extensions.py")

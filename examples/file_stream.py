@@ -1,4 +1,5 @@
-"""A file sent by hand, piece by piece, each when the one before was taken: here in upper case, as no `sendfile` could.
+"""A file sent by hand, piece by piece, each after the previous one was accepted: here in upper case, which
+`sendfile` cannot do.
 
 Try it with:
 
@@ -15,7 +16,7 @@ PIECE = 64 * 1024
 
 
 async def shout(res: Response, req: Request) -> None:
-    # A disk may take its time: another thread waits for it.
+    # A disk may be slow: another thread waits for it.
     with await asyncio.to_thread(open, __file__, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         start, end = 0, size

@@ -1,4 +1,4 @@
-"""A process for each core, all on one port: the system shares out the connections.
+"""A process for each core, all on one port: the kernel divides the connections.
 
 Try it with:
 
@@ -18,9 +18,9 @@ def home(res: Response, req: Request) -> None:
 
 
 def serve() -> None:
-    app = App()  # made behind the fork: threads do not survive one
+    app = App()  # made after the fork: threads do not survive one
     app.get("/", home)
-    # The end of the line is part of the text, so that two processes do not write into one line.
+    # The line feed is part of the text, so that two processes do not mix their lines.
     app.listen(
         3000,
         lambda config: print(f"Process {os.getpid()} listens on port {config.port}\n", end="", flush=True),

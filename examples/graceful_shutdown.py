@@ -1,4 +1,5 @@
-"""An end that cuts nobody off: new clients are refused, requests in progress are answered, sockets are told.
+"""A graceful shutdown: new clients are refused, requests in progress get their response, sockets get a close
+frame.
 
 Try it with:
 
@@ -9,7 +10,7 @@ import asyncio
 
 from socketify import App, Request, Response
 
-# Who is not done within ten seconds is cut off.
+# A request that takes more than ten seconds is cut off.
 app = App(shutdown_timeout=10)
 
 
@@ -20,7 +21,7 @@ async def slow(res: Response, req: Request) -> None:
 
 def shutdown(res: Response, req: Request) -> None:
     res.end("Goodbye\n")
-    app.close()  # returns at once; run() returns when all is over
+    app.close()  # returns at once; run() returns at the end
 
 
 @app.on_shutdown

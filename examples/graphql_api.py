@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: queries by POST, and a page to try them on.
+"""GraphQL over HTTP: queries by POST, and a page to try them.
 
 Try it with:
 

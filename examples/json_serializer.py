@@ -1,4 +1,4 @@
-"""JSON by another library: orjson knows dataclasses and dates, and gives bytes.
+"""JSON by another library: orjson supports dataclasses and dates, and returns bytes.
 
 Try it with:
 

@@ -1,4 +1,4 @@
-"""What an application opens before its first request and closes after its last.
+"""Resources that an application opens before its first request and closes after its last.
 
 Try it with:
 

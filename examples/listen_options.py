@@ -1,4 +1,4 @@
-"""Where to listen, said in full: one interface, one port, and nobody else on it.
+"""All options of listening: one interface, one port, and no other process on it.
 
 Try it with:
 

@@ -1,4 +1,5 @@
-"""A chain of functions in front of a handler: one turns strangers away, one looks something up, one answers.
+"""A chain of functions in front of a handler: one refuses strangers, one looks data up, one sends the
+response.
 
 Try it with:
 
@@ -15,7 +16,8 @@ orders = {"ada": ["engine", "punch cards"], "grace": ["compiler"]}
 
 
 def authenticate(res: Response, req: Request, data: object) -> str | None:
-    """Returns the user. Something false, as None, ends the chain: then it has to answer itself."""
+    """Returns the user. A false value, such as None, ends the chain: then it has to send the response
+    itself."""
     scheme, _, user = (req.get_header("authorization") or "").partition(" ")
     if scheme == "Bearer" and user in orders:
         return user
@@ -24,7 +26,7 @@ def authenticate(res: Response, req: Request, data: object) -> str | None:
 
 
 async def load_orders(res: Response, req: Request, user: str) -> dict[str, object]:
-    """Gets what the one before it returned, and may wait for something."""
+    """Gets the return value of the previous function, and may wait."""
     await asyncio.sleep(0.01)  # as a database would
     return {"user": user, "orders": orders[user]}
 

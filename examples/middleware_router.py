@@ -1,4 +1,5 @@
-"""The same middlewares for many routes, sockets among them: a router below a prefix, one in it, and one for calls in a row.
+"""The same middlewares for many routes, including sockets: a router below a prefix, one nested in it, and one
+for chained calls.
 
 Try it with:
 
@@ -34,7 +35,7 @@ def greet(res: Response, req: Request, user: str) -> None:
 
 
 def welcome(ws: WebSocket) -> None:
-    # What the last middleware returned.
+    # The return value of the last middleware.
     ws.send(f"Hello {ws.get_user_data()}", OpCode.TEXT)
 
 

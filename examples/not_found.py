@@ -1,4 +1,4 @@
-"""Handlers that leave a request to the next route, and a page for what is left.
+"""Handlers that pass a request to the next route, and a page for the rest.
 
 Try it with:
 
@@ -14,12 +14,12 @@ names = {1: "Ada"}
 
 def user(res: Response, req: Request) -> None:
     try:
-        # What this raises for "ada" goes to the error handler, whatever is said below.
+        # The exception for "ada" goes to the error handler, despite the yield below.
         number = int(req.get_parameter("id") or "")
         if number in names:
             res.end(f"Hello {names[number]}!\n")
     finally:
-        # Without effect where there has been an answer: the others go on to the next route.
+        # No effect after a response; other requests go on to the next route.
         req.set_yield(True)
 
 

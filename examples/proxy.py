@@ -1,4 +1,4 @@
-"""Whose request it is when a proxy stands in front: what its PROXY preface says, and who has connected.
+"""The client of a request behind a proxy: the address in the PROXY preface, and the connected peer.
 
 Try it with:
 
@@ -11,13 +11,13 @@ from socketify import App, Request, Response
 
 
 def home(res: Response, req: Request) -> None:
-    # None without a preface. It is of a proxy that is trusted, as those on this machine are by default.
+    # None without a preface. Only trusted proxies may send one, by default those on this machine.
     client = res.get_proxied_remote_address() or "unknown"
     res.end(f"client: {client}\nconnected: {res.get_remote_address()}\n")
 
 
 def address(res: Response, req: Request) -> None:
-    # What a proxy says in a header counts as well.
+    # A proxy's headers count as well.
     res.end(f"{req.get_client_address()}\n")
 
 

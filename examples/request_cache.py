@@ -1,7 +1,7 @@
-"""Answers that are expensive, kept for a while in two places: this process, and a store that processes share.
+"""Expensive responses, cached for a while in two places: this process, and a store that processes share.
 
-The store here is a dictionary; a connection to Redis would have the same two methods. Whoever asks for what is being fetched
-waits for that, so a burst of requests fetches once.
+The store here is a dictionary; a connection to Redis would have the same two methods. A request for a key
+that is being fetched waits for that fetch, so a burst of requests fetches once.
 
 Try it with:
 
@@ -16,7 +16,7 @@ from socketify import App, Request, Response
 
 
 class Store:
-    """What is kept until it expires."""
+    """Values that are kept until they expire."""
 
     def __init__(self) -> None:
         self._items: dict[str, tuple[float, bytes]] = {}
@@ -62,7 +62,7 @@ fetched = 0
 
 
 async def square(number: int) -> bytes:
-    """Stands for a request to somebody slow."""
+    """Simulates a request to a slow service."""
     global fetched
     fetched += 1
     await asyncio.sleep(0.2)

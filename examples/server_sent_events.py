@@ -1,4 +1,4 @@
-"""Events from the server to everybody who has the page open. Whoever was away gets what happened meanwhile.
+"""Events from the server to every open page. A page that reconnects gets the events that it missed.
 
 Open the page in several windows, or try it with:
 
@@ -30,7 +30,7 @@ history: list[str] = []
 async def listen(res: Response, req: Request) -> None:
     async with res.events() as events:
         seen = int(events.last_event_id or 0)
-        while seen < len(history):  # more may happen meanwhile
+        while seen < len(history):  # more events may come meanwhile
             seen += 1
             await events.send(history[seen - 1], id=str(seen))
         listeners.add(events)

@@ -1,4 +1,4 @@
-"""A directory that is served, a page for what is not in it, and one file from a handler.
+"""A served directory, a page for missing files, and one file from a handler.
 
 Try it with:
 

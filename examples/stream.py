@@ -1,4 +1,4 @@
-"""An answer that is made while it is sent. A slow client slows the handler down, and memory stays flat.
+"""A response that is sent while it is made. A slow client slows the handler down, and memory stays flat.
 
 Try it with:
 
@@ -23,7 +23,7 @@ async def table(res: Response, req: Request) -> None:
     for row in range(1_000_000):
         res.write(f"{row},{row * row}\n")
         if row % 1000 == 0:
-            await res.drain()  # waits while the client has more to take than it should
+            await res.drain()  # waits while too much output is buffered
             if res.aborted:
                 return
     res.end("")

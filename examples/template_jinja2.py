@@ -1,4 +1,4 @@
-"""Pages by Jinja2, whose values are escaped.
+"""Pages by Jinja2, with escaped values.
 
 Try it with:
 

@@ -1,4 +1,4 @@
-"""Pages by Mako, whose values are escaped.
+"""Pages by Mako, with escaped values.
 
 Try it with:
 

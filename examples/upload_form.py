@@ -25,12 +25,12 @@ def home(res: Response, req: Request) -> None:
 
 
 async def upload(res: Response, req: Request) -> None:
-    async with req.form(max_files=1) as form:  # what is no form, or too large, is answered for us
+    async with req.form(max_files=1) as form:  # a malformed or too large form gets an error response
         photo = form.files.get("photo")
         if photo is None:
             res.send("There is no photo", status=400)
             return
-        path = folder / str(uuid4())  # never the name that the client chose
+        path = folder / str(uuid4())  # never the client's own name
         await photo.save(path)
         res.end(f"{form.get('title') or photo.filename}: {photo.size} bytes in {path}\n")
 

@@ -1,4 +1,4 @@
-"""Two ways to end a WebSocket: with a code and a reason, or without a word.
+"""Two ways to end a WebSocket: with a code and a reason, or without a close frame.
 
 Try it with:
 
@@ -11,7 +11,7 @@ from socketify import App, OpCode, WebSocket
 
 def said(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
     if message == "end":
-        ws.end(4000, "you asked for it")  # the client hears code and reason
+        ws.end(4000, "you asked for it")  # the client gets the code and the reason
     elif message == "close":
         ws.close()  # the connection is cut: the client sees 1006
     else:

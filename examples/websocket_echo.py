@@ -1,4 +1,4 @@
-"""A WebSocket that sends back what it gets.
+"""A WebSocket that echoes each message.
 
 Try it with:
 
@@ -14,7 +14,7 @@ def opened(ws: WebSocket) -> None:
 
 
 def echo(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
-    # Compressed only where that pays, and where the client takes it.
+    # Compressed only if that pays, and if the client supports it.
     ws.send(message, opcode, compress=len(message) > 1000)
 
 
@@ -31,7 +31,7 @@ app.ws(
         "close": closed,
         "max_payload_length": 1024**2,
         "compression": CompressOptions.SHARED_COMPRESSOR,
-        # A client that only listens stays; one that is gone is noticed.
+        # A client that only listens stays; a vanished one is noticed.
         "send_pings_automatically": True,
     },
 )

@@ -1,4 +1,4 @@
-"""The handshake by hand: which of the protocols that a client offers, and who may not come in.
+"""The handshake by hand: choosing one of the client's protocols, and refusing a client.
 
 Try it with:
 

@@ -1,4 +1,4 @@
-"""Who gets a WebSocket, decided while the client waits: by a cookie, with data that the socket keeps.
+"""A handshake that is decided while the client waits: by a cookie, with data that the socket keeps.
 
 Try it with:
 
@@ -6,7 +6,7 @@ Try it with:
     curl -b cookies -iN -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
         -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' localhost:3000/private
 
-In a page, the browser sends the cookie by itself: new WebSocket("ws://localhost:3000/private").
+In a page, the browser sends the cookie automatically: new WebSocket("ws://localhost:3000/private").
 """
 
 import asyncio
@@ -33,7 +33,7 @@ async def upgrade(res: Response, req: Request, context: object) -> None:
     if name is None:
         res.write_status(401).end("Log in first\n")
         return
-    # Part of the handshake's answer, as all that is written before it.
+    # Part of the handshake's response, like all earlier headers.
     res.set_cookie("visited", "yes", {"path": "/"})
     res.upgrade(
         req.get_header("sec-websocket-key"),

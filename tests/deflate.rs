@@ -30,7 +30,7 @@ fn agreed(option: u32, offers: &str) -> Agreed {
     negotiate(&wanted(option), offers.as_bytes()).unwrap()
 }
 
-/// What is answered; without the name of the extension.
+/// The response; without the name of the extension.
 fn answer(option: u32, offers: &str) -> Option<String> {
     let mut out = Vec::new();
     negotiate(&wanted(option), offers.as_bytes())?.write_to(&mut out);
@@ -118,7 +118,7 @@ mod negotiation {
 
     const BOTH: &str = "; server_no_context_takeover; client_no_context_takeover";
 
-    /// C-N-02, C-N-04: everything shared. The numbers are what RFC 7692 section 7.1 lets a parameter be.
+    /// C-N-02, C-N-04: everything shared. The numbers are the parameter values of RFC 7692 section 7.1.
     #[test]
     fn offers_to_a_shared_context() {
         let server = |bits: u8| Some(format!("{BOTH}; server_max_window_bits={bits}"));
@@ -137,7 +137,7 @@ mod negotiation {
             ("permessage-deflate; server_max_window_bits=\"12\"", server(12)),
             ("permessage-deflate; server_max_window_bits=\"1\\2\"", server(12)),
             ("permessage-deflate; server_max_window_bits=\"\\1\\2\"", server(12)),
-            // The next one is looked at.
+            // The next one is tried.
             ("permessage-deflate; server_max_window_bits=8, permessage-deflate", plain()),
             ("permessage-deflate; unknown, permessage-deflate; server_max_window_bits=11", server(11)),
             ("permessage-deflate; x=\"a, permessage-deflate\", permessage-deflate", plain()),
@@ -146,7 +146,7 @@ mod negotiation {
             ("x-webkit-deflate-frame, permessage-deflate", plain()),
             (", ,foo; bar=baz; q=\";,\" , permessage-deflate,", plain()),
             ("permessage-bzip2; level=9, permessage-deflate; client_max_window_bits, bogus", plain()),
-            // None is left.
+            // No offer is left.
             ("", None),
             (",", None),
             ("x-webkit-deflate-frame", None),
@@ -249,7 +249,7 @@ mod negotiation {
         ) {
             let _ = negotiate(&wanted(option), &offers);
             let text = format!("permessage-deflate{}", parts.concat());
-            // An answer is, but for what it adds, an offer we would take.
+            // A response, without its additions, is an offer that we would accept.
             if let Some(answer) = answer(option, &text) {
                 let answer = format!("permessage-deflate{answer}");
                 prop_assert!(negotiate(&wanted(option), answer.as_bytes()).is_some(), "{}", answer);
@@ -285,7 +285,7 @@ mod examples_of_the_rfc {
             for (name, payload, message) in cases {
                 let mut codec = codec(option);
                 assert_eq!(inflated(&mut codec, payload, 10).as_deref(), Ok(message), "{name}");
-                // And the context is as good as before.
+                // And the context still works.
                 let next = inflated(&mut codec, b"\xf2\x48\xcd\xc9\xc9\x07\x00", 10);
                 assert_eq!(next.as_deref(), Ok(&b"Hello"[..]), "after {name}");
             }
@@ -329,7 +329,8 @@ mod examples_of_the_rfc {
 mod compressing {
     use super::*;
 
-    /// A client that remembers, over messages of all sizes; and no match reaches behind the agreed window.
+    /// A client with context takeover, over messages of all sizes; and no match reaches behind the negotiated
+    /// window.
     #[test]
     fn every_compressor_against_the_reference() {
         for (option, bits) in COMPRESSORS.into_iter().chain([(1, 15)]) {
@@ -338,7 +339,7 @@ mod compressing {
             for (round, len) in
                 [10, 1, 0, 300, 5000, 700, 100_000, 40, 33_000, 200, 0, 9].into_iter().enumerate()
             {
-                // The same over again, so that there is something to find far back.
+                // The same again, so that there are distant matches.
                 let message = mixed(round as u64 / 2, len);
                 let payload = deflated(&mut codec, &message);
                 if option == 1 {
@@ -460,7 +461,7 @@ mod inflating {
         }
     }
 
-    /// C-N-05: a client that keeps to the window it was told.
+    /// C-N-05: a client that respects its window.
     #[test]
     fn every_decompressor() {
         for (decompressor, bits) in DECOMPRESSORS {
@@ -474,7 +475,7 @@ mod inflating {
         }
     }
 
-    /// One that does not: no other bytes, an error.
+    /// A client that does not: an error, and no wrong bytes.
     #[test]
     fn a_client_that_uses_a_larger_window() {
         let (first, second) = (mixed(1, 600), mixed(2, 600));
@@ -519,7 +520,7 @@ mod inflating {
         assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
     }
 
-    /// Empty streams, two bytes each: each would have us fill the window again.
+    /// Empty streams, two bytes each: each would make us fill the window again.
     #[test]
     fn a_payload_of_many_streams() {
         assert_eq!(inflated(&mut codec(1), &b"\x03\x00".repeat(200), 10).unwrap(), b"");
@@ -543,7 +544,7 @@ mod inflating {
             for (name, payload) in cases {
                 assert_eq!(inflated(&mut codec(option), payload, 1000), Err(InflateError::Corrupt), "{name}");
             }
-            // The thread's context does not suffer.
+            // The thread's context still works.
             assert_eq!(inflated(&mut codec(option), b"\xf2\x48\xcd\xc9\xc9\x07\x00", 5).unwrap(), b"Hello");
         }
     }

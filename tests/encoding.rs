@@ -1,4 +1,5 @@
-//! Content codings: what a client's `Accept-Encoding` gets it, what heads say then, and bodies that read back as they were.
+//! Content codings: the choice by `Accept-Encoding`, the resulting heads, and bodies that decode to the
+//! original.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -54,9 +55,9 @@ fn the_client_gets_what_it_weighs_most() {
         ("*;q=0, gzip", Some("gzip")),
         ("gzip;q=1.", Some("gzip")),
         (",, gzip ,", Some("gzip")),
-        // What is not offered is no reason to refuse the rest.
+        // A coding that is not offered is no reason to refuse the rest.
         ("deflate, gzip", Some("gzip")),
-        // Equal: a coding is what compression is for.
+        // Equal weights: compression is preferred.
         ("identity, gzip", Some("gzip")),
         ("identity;q=0, gzip;q=0.1", Some("gzip")),
     ] {
@@ -75,7 +76,7 @@ fn the_client_gets_no_coding_that_it_has_not_asked_for() {
         "*;q=0",
         "gzip;q=0.5, identity;q=0.8",
         "identity;q=0",
-        // Not to be read: whatever it means, as it is is safe.
+        // Malformed: uncompressed is safe.
         "gzip;q=2",
         "gzip;q=1.001",
         "gzip;q=0.1234",
@@ -104,7 +105,7 @@ fn a_client_may_refuse_what_has_no_coding() {
     assert!(!refuses("gzip"));
 }
 
-// ---- what is worth it -----------------------------------------------------------------------------------------------
+// ---- which bodies are compressed ------------------------------------------------------------------------------------
 
 #[test]
 fn patterns_have_one_star_at_most() {
@@ -232,7 +233,7 @@ fn decode(coding: Coding, bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What can be read of a body whose end has not come.
+/// The readable part of a body without its end.
 fn decode_part(coding: Coding, bytes: &[u8]) -> Vec<u8> {
     match coding {
         Coding::Gzip => {
@@ -243,7 +244,7 @@ fn decode_part(coding: Coding, bytes: &[u8]) -> Vec<u8> {
         }
         Coding::Brotli => {
             let (mut out, mut decoder) = (Vec::new(), brotli::Decompressor::new(bytes, 4096));
-            // It has to be asked more than once, and complains of the missing end when there is no more.
+            // It needs more than one call, and reports the missing end at last.
             let _ = decoder.read_to_end(&mut out);
             out
         }
@@ -259,7 +260,7 @@ fn decode_part(coding: Coding, bytes: &[u8]) -> Vec<u8> {
 fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..5000),
-        // What repeats, in all sizes.
+        // Repetitions, in all sizes.
         (proptest::collection::vec(any::<u8>(), 1..50), 1..4000_usize)
             .prop_map(|(unit, count)| unit.repeat(count)),
     ]

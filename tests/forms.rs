@@ -1,4 +1,5 @@
-//! Urlencoded forms and cookies, which clients write as they like: what is a field, what a limit costs, what a step is.
+//! Urlencoded forms and cookies, which clients write freely: their fields, the cost of a limit, and the
+//! steps.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -26,7 +27,7 @@ fn fields(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
-/// `urllib.parse.parse_qsl` with `keep_blank_values`, item by item as its source has it.
+/// `urllib.parse.parse_qsl` with `keep_blank_values`, item by item as in its source.
 fn parse_qsl(body: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     let decoded = |part: &[u8]| query::percent_decode(part, true).into_owned();
     body.split(|byte| *byte == b'&')
@@ -79,7 +80,7 @@ fn limits_are_met_exactly() {
     }
 }
 
-/// One field as large as a body may be costs a look at as many bytes as it may have, whatever is behind them.
+/// A field as large as a body costs a scan up to its limit, with any bytes after it.
 #[test]
 fn hostile_forms_are_refused_early() {
     let limits = Limits { fields: 1000, field_size: 1 << 20 };
@@ -94,7 +95,7 @@ proptest! {
         prop_assert_eq!(fields(body.as_bytes()), parse_qsl(body.as_bytes()));
     }
 
-    /// What is measured is what decoding gives, wherever the steps end.
+    /// The measured sizes are those of decoding, for any steps.
     #[test]
     fn measures_are_those_of_the_fields(
         body in "([&=%+a-c4]|%[0-9a-fA-F]{2}|\\PC){0,60}", count in 0_usize..8, size in 0_usize..8, budget in 1_usize..9,
@@ -116,7 +117,7 @@ proptest! {
         }
     }
 
-    /// What is behind a pair does not change it, and each pair is found.
+    /// Text after a pair does not change it, and each pair is found.
     #[test]
     fn cookies_side_by_side(values in proptest::collection::vec("[a-z]{0,3}|\"([a-z; ]|\\\\[a-z\"])*\"", 0..20), blanks in "[ \t]{0,3}") {
         let header: Vec<_> = values.iter().enumerate().map(|(n, value)| format!("n{n}{blanks}={blanks}{value}{blanks};{blanks}")).collect();

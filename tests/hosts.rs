@@ -1,4 +1,4 @@
-//! Names of hosts and the routers chosen by them, against the rules and against a plain reading of them.
+//! Host names and the routers that they select, against the rules and against a plain implementation of them.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot register a name has failed")]
 
@@ -99,7 +99,7 @@ fn mistaken_names_are_named() {
         assert_eq!(&*error.name, name);
         assert!(error.to_string().contains(reason), "{error}");
     }
-    // The longest there are.
+    // The longest possible ones.
     let longest = ["a"; 127].join(".");
     assert_eq!(hosts_of(&longest).find(longest.as_bytes()), Some(&()));
     let stars = ["*"; 127].join(".");
@@ -113,14 +113,14 @@ fn hosts_of(name: &str) -> Hosts<()> {
     hosts
 }
 
-/// The plain reading of the rules, to compare with.
+/// The plain implementation of the rules, to compare with.
 fn matches(pattern: &str, host: &str) -> bool {
     let (pattern, host): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), host.split('.').collect());
     pattern.len() == host.len() && pattern.iter().zip(&host).all(|(label, own)| *label == "*" || label == own)
 }
 
 proptest! {
-    /// Random tables of few labels, so that much matches much.
+    /// Random tables of few labels, so that there are many matches.
     #[test]
     fn hosts_agree_with_the_plain_reading(
         names in proptest::collection::vec("[ab*](\\.[ab*]){0,3}", 0..12),
@@ -130,7 +130,7 @@ proptest! {
         for name in &names {
             *hosts.entry(name).unwrap() = name.clone();
         }
-        // `*` is below every letter, and the other way round is what counts: exact before `*`, from the left.
+        // `*` sorts below every letter, and the reverse order applies: exact before `*`, from the left.
         let key = |name: &&String| name.split('.').map(|label| label == "*").collect::<Vec<_>>();
         let expected = names.iter().filter(|name| matches(name, &host)).min_by_key(key);
         prop_assert_eq!(hosts.find(host.as_bytes()), expected);
@@ -168,7 +168,7 @@ fn a_domain_has_its_routes_alone() {
     assert!(domains.router_mut(Some("a:1")).is_err());
 }
 
-/// Names that come and go leave nothing behind that a search would look at.
+/// Removed names leave nothing behind for a search.
 #[test]
 fn a_removed_name_leaves_the_others_as_they_are() {
     let mut hosts = hosts(&["*.b.com", "*.c.com", "a.b.com"]);

@@ -1,5 +1,5 @@
 //! The HTTP/1.1 bytes in and out, as tables. Rows cite the API specification (B-HT-, A-RES-, A-REQ-, DEC-)
-//! and the RFC section that settles them.
+//! and the section of the RFC.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -216,7 +216,7 @@ mod request_head {
         }
     }
 
-    /// What two parsers could read as two different messages (B-HT-10; RFC 9112 section 11.2).
+    /// Bytes that two parsers could read as two different messages (B-HT-10; RFC 9112 section 11.2).
     #[test]
     fn smuggling() {
         let cases = [
@@ -279,7 +279,7 @@ mod request_head {
         }
     }
 
-    /// RFC 9112 section 3.2, RFC 3986 section 3.2: a host and a port, wherever one may stand.
+    /// RFC 9112 section 3.2, RFC 3986 section 3.2: a host and a port, in every place.
     #[test]
     fn hosts() {
         let good = [
@@ -334,7 +334,7 @@ mod request_head {
             let own = read(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
             assert_eq!(own.map(|_| ()), if valid { Ok(()) } else { Err(Refusal::InvalidHost) }, "{host}");
             let absolute = read(format!("GET http://{host}/ HTTP/1.1\r\nHost: a\r\n\r\n"));
-            // There some of them say something else.
+            // In the target some of them have another meaning.
             if !host.contains(['/', '?', ' ']) {
                 assert_eq!(absolute.is_ok(), valid, "{host}");
             }
@@ -387,7 +387,7 @@ mod request_head {
         }
     }
 
-    /// What cannot become a request is answered before the rest arrives.
+    /// Bytes that cannot become a request get the response before the rest arrives.
     #[test]
     fn garbage_is_refused_at_once() {
         let cases: [(&[u8], Refusal); 10] = [
@@ -435,7 +435,7 @@ mod request_head {
         assert_eq!(parse(with(257).as_bytes(), &most), Err(Refusal::TooManyHeaders { max: 256 }));
     }
 
-    /// B-HT-07; RFC 9110 section 5.6.2: both sides agree on what a header name may hold.
+    /// B-HT-07; RFC 9110 section 5.6.2: both sides agree on the characters of a header name.
     #[test]
     fn token_bytes() {
         for byte in 0..=u8::MAX {
@@ -449,7 +449,7 @@ mod request_head {
     }
 
     /// DEC-12; RFC 9110 section 5.3.
-    /// RFC 9112 section 3.3: where the host of a request is found.
+    /// RFC 9112 section 3.3: the place of the host of a request.
     #[test]
     fn the_authority_is_that_of_the_target_before_that_of_the_header() {
         let cases: &[(&str, Option<&str>)] = &[
@@ -468,7 +468,7 @@ mod request_head {
         for (text, expected) in cases {
             let head = parse(text.as_bytes(), &LIMITS).unwrap().unwrap();
             assert_eq!(head.authority(text.as_bytes()), expected.map(str::as_bytes), "{text:?}");
-            // Another buffer than the head's own gives no panic.
+            // A wrong buffer causes no panic.
             let _ = head.authority(b"GET");
         }
     }
@@ -824,13 +824,13 @@ mod chunks {
         let extended = |count: usize| format!("0;{}\r\n\r\n", "x".repeat(count - 1));
         assert!(decode(extended(4096).as_bytes(), 99).unwrap().2);
         assert_eq!(decode(extended(4097).as_bytes(), 99), Err(ChunkError::ExtensionsTooLong));
-        // The bound is over all chunks: one extension each is no way around it.
+        // The bound is over all chunks: one extension each does not avoid it.
         let many = "1;xyz\r\na\r\n".repeat(1025);
         assert_eq!(decode(many.as_bytes(), usize::MAX), Err(ChunkError::ExtensionsTooLong));
         let trailed = |count: usize| format!("0\r\nA:{}\r\n\r\n", "x".repeat(count - 4));
         assert!(decode(trailed(8192).as_bytes(), 99).unwrap().2);
         assert_eq!(decode(trailed(8193).as_bytes(), 99), Err(ChunkError::TrailersTooLong));
-        // B-HT-11: 64-bit sizes. The largest is taken, and its data waited for.
+        // B-HT-11: 64-bit sizes. The largest is accepted, and its data is awaited.
         let (body, taken, done) = decode(b"ffffffffffffffff\r\nabc", usize::MAX).unwrap();
         assert_eq!((body.as_slice(), taken, done), (&b"abc"[..], 21, false));
     }
@@ -936,7 +936,7 @@ proptest! {
         let at = at.index(wire.len());
         wire[at] = byte;
         let _ = parse_from(&wire, &LIMITS, searched);
-        // A head that is taken has no line feed that is not a line ending.
+        // An accepted head has no line feed that is not a line ending.
         if let Ok(Some(head)) = parse(&wire, &LIMITS) {
             let text = &wire[..head.len];
             prop_assert!((0..text.len()).all(|i| text[i] != b'\n' || i > 0 && text[i - 1] == b'\r'));

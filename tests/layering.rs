@@ -50,7 +50,7 @@ fn user_code_is_reached_through_the_seam_alone() {
     assert_eq!(trespassers("crate::py", &["py.rs", "py/"]), Vec::<String>::new());
 }
 
-/// Bytes in, values out: what holds the socket, the clock and the user's code stays outside.
+/// Bytes in, values out: the socket, the clock and the user's code stay outside.
 #[test]
 fn websocket_frames_are_pure() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/websocket");

@@ -18,7 +18,7 @@ fn hub(subscriptions: &[(&str, u64)]) -> Hub<u64> {
     hub
 }
 
-/// Who is delivered to, sorted.
+/// The receivers, sorted.
 fn delivered(hub: &Hub<u64>, topic: &[u8]) -> Vec<u64> {
     let mut found = Vec::new();
     assert_eq!(hub.publish(topic, |id| found.push(*id)), found.len());
@@ -146,7 +146,7 @@ fn the_name_is_shared_by_all_who_subscribe() {
 fn large_topics_lose_members_in_any_order() {
     for count in [2, 15, 16, 17, 31, 32, 33, 34, 100, 1009] {
         let hub = Hub::default();
-        // Ids far apart and in no order, as those of long-lived servers are.
+        // Ids far apart and in no order, as in long-lived servers.
         let id = |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         for number in 0..count {
             hub.subscribe(b"a", id(number), id(number), |_| true);
@@ -164,7 +164,7 @@ fn large_topics_lose_members_in_any_order() {
     }
 }
 
-/// A handle whose drop changes the hub, which waits for ever when the lock is held.
+/// A handle whose drop changes the hub: a deadlock if the lock is held.
 struct Asks(Arc<Hub<Asks>>, Arc<AtomicUsize>);
 
 impl Drop for Asks {
@@ -274,14 +274,14 @@ fn threads_that_come_and_go_leave_what_they_should() {
 
 #[derive(Clone, Debug)]
 enum Operation {
-    /// With what `admit` says.
+    /// With the result of `admit`.
     Subscribe(Vec<u8>, u64, bool),
     Unsubscribe(Vec<u8>, u64),
     Close(u64),
 }
 
 fn operations() -> impl Strategy<Value = Vec<Operation>> {
-    // Few topics and more ids than a topic is scanned for, so that all three sizes are met.
+    // Few topics and more ids than a topic scans, so that all three sizes occur.
     let topic =
         || prop::sample::select(vec!["", "a", "a", "a", "b"]).prop_map(|name| name.as_bytes().to_vec());
     let operation = prop_oneof![

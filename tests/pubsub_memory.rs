@@ -1,4 +1,4 @@
-//! What topics cost in memory, counted at the allocator. A program of its own, because it replaces it.
+//! The memory of topics, counted at the allocator. A program of its own, because it replaces the allocator.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -7,14 +7,14 @@ use std::sync::Arc;
 use socketify::pubsub::Hub;
 
 thread_local! {
-    /// Bytes asked for and not given back by this thread: those of the test alone.
+    /// Bytes that this thread has allocated and not freed: only those of the test.
     static HELD: Cell<usize> = const { Cell::new(0) };
 }
 
 struct Counting;
 
 #[expect(unsafe_code, reason = "the trait is unsafe; nothing else sees every allocation")]
-// SAFETY: every call is passed on to the system's allocator as it is.
+// SAFETY: every call is passed on unchanged to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         HELD.set(HELD.get().wrapping_add(layout.size()));

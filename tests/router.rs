@@ -24,7 +24,7 @@ fn router(table: &[&'static str]) -> Router<&'static str> {
     router
 }
 
-/// Every candidate as `"KIND pattern"`, followed by `[values]` when the pattern has parameters.
+/// Every candidate as `"KIND pattern"`, followed by `[values]` if the pattern has parameters.
 fn tries(router: &Router<&'static str>, method: &str, path: &str) -> Vec<String> {
     let candidates = router.all(method.as_bytes(), path.as_bytes());
     let shown = candidates.map(|found| {
@@ -35,7 +35,7 @@ fn tries(router: &Router<&'static str>, method: &str, path: &str) -> Vec<String>
     shown.collect()
 }
 
-/// One row of the specification: routes in order of registration, then requests with the candidates they try.
+/// One row of the specification: routes in order of registration, then requests with their candidates.
 struct Row {
     id: &'static str,
     routes: &'static [&'static str],
@@ -148,7 +148,7 @@ fn candidates_come_in_the_order_of_the_specification() {
     ORDER.iter().for_each(Row::run);
 }
 
-/// What a segment matches.
+/// The matches of a segment.
 const SEGMENTS: &[Row] = &[
     Row {
         id: "B-RT-01",
@@ -223,7 +223,7 @@ fn segments_match_as_specified() {
     SEGMENTS.iter().for_each(Row::run);
 }
 
-/// What a method matches, and which routes come first.
+/// The matches of a method, and the order of routes.
 const METHODS: &[Row] = &[
     Row {
         id: "B-RT-10",
@@ -411,8 +411,7 @@ fn many_siblings_are_found_one_by_one_and_after_removals() {
     assert!(router.is_empty());
 }
 
-/// A list of routes that is scanned and sorted for every request: slow, and too plain to be wrong in the same
-/// way.
+/// A list of routes that is scanned and sorted for every request: slow, and too simple for the same faults.
 #[derive(Default)]
 struct Oracle {
     routes: Vec<(Kind, Vec<String>, usize)>,
@@ -472,7 +471,7 @@ impl Oracle {
         let matching = |wanted: &str, sockets: bool| {
             let mut found: Vec<_> = Vec::new();
             for (kind, pattern, value) in &self.routes {
-                // HEAD has the routes for GET behind the others of their pattern.
+                // HEAD has the routes for GET after the others of their pattern.
                 let place = match kind {
                     Kind::WebSocket => 0,
                     kind if *kind == Kind::method(wanted) => 0,
@@ -495,7 +494,7 @@ impl Oracle {
         candidates
     }
 
-    /// What patterns that match the same path are sorted by: at each segment its sort, then its age.
+    /// The sort key of patterns that match the same path: at each segment its kind, then its age.
     fn rank(&self, pattern: &[String]) -> Vec<(u8, usize)> {
         let sort = |segment: &str| match segment.as_bytes().first() {
             Some(b'*') => 2,

@@ -27,19 +27,19 @@ use socketify::server::{Exchange, Server};
 
 use self::support::{Flag, PATIENCE, timed, until, with_threads};
 
-/// Often enough that a race which can be lost is lost.
+/// Often enough to lose a race that can be lost.
 const ROUNDS_OF_A_RACE: usize = 20_000;
 
 type Handler = Box<dyn Fn(&Arc<Exchange>) + Send + Sync>;
 type OnSignal = Box<dyn Fn(&Arc<Exchange>, Signal) + Send + Sync>;
 
-/// What reaches the thread that stands for the event loop.
+/// Jobs for the thread that acts as the event loop.
 enum Posted {
     Request(Arc<Exchange>),
     Signal(Arc<Exchange>, Signal),
 }
 
-/// User code: closures by handler number, some run in the turn, some on a thread that stands for the event loop.
+/// User code: closures by handler number, some run in the turn, some on a thread that acts as the event loop.
 struct Code {
     handlers: Vec<Handler>,
     on_signal: OnSignal,
@@ -104,7 +104,7 @@ impl App for Code {
     }
 }
 
-/// Routes and handlers of a server to come.
+/// Routes and handlers of a future server.
 #[derive(Default)]
 struct Site {
     router: Router<Target>,
@@ -187,7 +187,7 @@ impl Site {
     }
 }
 
-/// A running server. It ends with the value.
+/// A running server. It ends when the value is dropped.
 struct Served {
     server: Arc<Server>,
     code: Arc<Code>,
@@ -243,7 +243,7 @@ impl Client {
         self.ask(path).answer()
     }
 
-    /// What comes next; nothing at the end or after a reset.
+    /// The next bytes; none at the end or after a reset.
     fn receive(&mut self) -> usize {
         let mut bytes = vec![0; 65536];
         match self.stream.read(&mut bytes) {
@@ -265,7 +265,7 @@ impl Client {
         }
     }
 
-    /// Reads one answer with a declared length, or in chunks.
+    /// Reads one response with a declared length, or in chunks.
     fn answer(&mut self) -> (u16, String) {
         let head = String::from_utf8(self.until(b"\r\n\r\n")).unwrap().to_ascii_lowercase();
         let status = head[9..12].parse().unwrap();
@@ -321,7 +321,7 @@ fn echo(exchange: &Arc<Exchange>) {
     exchange.end(exchange.path(), false);
 }
 
-/// Something of everything: `/turn/*` and `/loop/*` answer with their path, `/constant` with that word.
+/// One route of each kind: `/turn/*` and `/loop/*` send their path, `/constant` sends that word.
 fn site() -> Site {
     Site::default()
         .route("/turn/*", Lane::Turn, echo)
@@ -369,8 +369,8 @@ fn a_pipeline_is_answered_in_order() {
     writer.join().unwrap();
 }
 
-/// The end of the input is seen while another thread completes the first answer: the second request is there all the
-/// same. As many connections as it takes for the two to meet.
+/// The server sees the end of the input while another thread completes the first response: the second request
+/// still counts. As many connections as it takes for the two to meet.
 #[test]
 fn a_client_that_shuts_its_side_gets_all_it_asked_for() {
     let served = site().serve(with_threads(2));
@@ -383,8 +383,8 @@ fn a_client_that_shuts_its_side_gets_all_it_asked_for() {
     }
 }
 
-/// Whatever a request asks for, and whoever refuses or answers it, its body is not the next request: that one is answered, or
-/// nothing is.
+/// For any request and any refusal or response: its body is not the next request. The next request gets its
+/// response, or nothing does.
 #[test]
 fn a_body_is_never_the_next_request() {
     const INNER: &str = "GET /loop/smuggled HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -425,7 +425,7 @@ fn a_body_is_never_the_next_request() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// A client that sends no more gets the answers to all that it had sent, whatever answers them.
+/// A client that sends no more gets the responses to all its requests, from routes of every kind.
 #[test]
 fn a_client_that_sends_no_more_gets_every_answer() {
     let served = site().route("/slow/*", Lane::Loop, |exchange| {
@@ -452,8 +452,8 @@ fn a_client_that_sends_no_more_gets_every_answer() {
     }
 }
 
-/// A thread that still writes one answer takes along the next one, larger than what may wait: the request behind them goes on
-/// when that has left. As many pipelines as it takes for the threads to meet.
+/// A thread that still writes one response also writes the next one, larger than the buffer's limit: the
+/// request after them goes on when that has been sent. As many pipelines as it takes for the threads to meet.
 #[test]
 fn a_pipeline_goes_on_when_another_thread_has_written() {
     let large = "L".repeat(200_000);
@@ -475,7 +475,7 @@ fn a_pipeline_goes_on_when_another_thread_has_written() {
     }
 }
 
-/// Files need no user code: here there is no route but theirs, and then one for what they do not have.
+/// Files need no user code: here is only their route, and then one for missing files.
 #[test]
 fn files_are_served_without_user_code() {
     let directory = std::env::temp_dir().join(format!("socketify-files-{}", std::process::id()));
@@ -652,7 +652,7 @@ fn the_turn_goes_on_after_each_of_many_slow_jobs() {
 
 #[test]
 fn a_panic_in_user_code_ends_no_thread() {
-    // The trait forbids it; should it happen all the same, the process serves on. More panics than threads.
+    // The trait forbids it; if it still happens, the process serves on. More panics than threads.
     let served =
         site().route("/panic", Lane::Turn, |_| panic!("this panic is part of a test")).serve(with_threads(2));
     let mut clients: Vec<Client> = (0..10).map(|_| served.client()).collect();
@@ -872,7 +872,7 @@ fn a_server_is_gone_after_its_end() {
             while client.receive() > 0 {}
         }
         until("nothing holds the server but the test", || {
-            // Requests that the event loop's thread has not come to yet hold it as well.
+            // Queued requests of the event loop's thread hold it as well.
             Arc::strong_count(&served.server) == 1
         });
     }
@@ -880,14 +880,14 @@ fn a_server_is_gone_after_its_end() {
 
 // ---- interleavings ------------------------------------------------------------------------------------------------------
 
-/// What one of several clients does next.
+/// The next step of one of several clients.
 #[derive(Clone, Debug)]
 enum Step {
     /// Sends the next bytes of its requests.
     Send(usize),
-    /// Reads one answer, if one is due.
+    /// Reads one response, if one is due.
     Read,
-    /// Goes away, and comes back as a new client.
+    /// Disconnects, and comes back as a new client.
     Leave,
 }
 
@@ -900,7 +900,7 @@ fn step() -> impl Strategy<Value = (usize, Step)> {
     (0..4_usize, step)
 }
 
-/// A client, what it has still to send, and the answers it has still to get.
+/// A client, its remaining requests, and its remaining responses.
 struct Player {
     client: Client,
     unsent: Vec<u8>,
@@ -1016,7 +1016,7 @@ fn a_crowd_of_clients_on_every_lane() {
                     let kind = ["turn", "loop", "thread", "sleep"][(number + turn) % 4];
                     let path = format!("/{kind}/{number}/{turn}");
                     if turn % 10 == 9 {
-                        // Leaves in the middle of a request, and the server with an answer for nobody.
+                        // Leaves in the middle of a request, so that the response has no client.
                         client.ask(&path);
                         client = served.client();
                     } else {

@@ -1,4 +1,5 @@
-//! The sockets of WebSocket routes over real connections, with user code that is Rust: the order of events, what leaves when, and the end.
+//! The sockets of WebSocket routes over real connections, with user code in Rust: the order of events, the
+//! time of writes, and the end.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -26,7 +27,7 @@ use self::support::{Flag, PATIENCE, timed, until, with_threads};
 
 const LANES: [Lane; 2] = [Lane::Turn, Lane::Loop];
 const SHORT: Duration = Duration::from_millis(300);
-/// How long the end of a socket is put off for what came before it.
+/// Longest delay of a socket's end for earlier events.
 const LINGER: Duration = Duration::from_secs(2);
 
 // ---- user code ----------------------------------------------------------------------------------------------------------
@@ -34,11 +35,11 @@ const LINGER: Duration = Duration::from_secs(2);
 type OnRequest = Box<dyn Fn(&Arc<Exchange>) + Send + Sync>;
 type OnEvent = Box<dyn Fn(&Arc<WebSocket>, Event) -> Dealt + Send + Sync>;
 
-/// Whether an event has been dealt with when its listener returns.
+/// Whether an event is finished when its listener returns.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dealt {
     Now,
-    /// Somebody calls [`WebSocket::finished`].
+    /// A later call of [`WebSocket::finished`].
     Later,
 }
 
@@ -47,7 +48,7 @@ enum Handler {
     Event(OnEvent),
 }
 
-/// What waits for the thread that stands for the event loop.
+/// Jobs for the thread that acts as the event loop.
 #[derive(Default)]
 struct Posts {
     jobs: VecDeque<Job>,
@@ -55,7 +56,7 @@ struct Posts {
     ended: bool,
 }
 
-/// User code: closures by handler number, some run in the turn, some on a thread that stands for the event loop.
+/// User code: closures by handler number, some run in the turn, some on a thread that acts as the event loop.
 struct Code {
     handlers: Vec<Handler>,
     posts: Mutex<Posts>,
@@ -63,7 +64,7 @@ struct Code {
     drained: Flag,
     /// Sockets whose listener runs.
     inside: Mutex<HashSet<u64>>,
-    /// What user code must never see.
+    /// Observations that must never happen.
     faults: Mutex<Vec<String>>,
     /// How often [`Event::Room`] came.
     rooms: AtomicUsize,
@@ -108,7 +109,7 @@ impl Code {
         }
     }
 
-    /// The thread that stands for the event loop. Like one it sleeps until it is told of posts, and corks what it runs.
+    /// The thread that acts as the event loop. It sleeps until it is notified, and corks its jobs.
     fn run_loop(&self) {
         loop {
             let jobs = {
@@ -157,7 +158,7 @@ impl App for Code {
     }
 }
 
-/// A server to come, whose every path leads to one WebSocket route.
+/// A future server, whose every path leads to one WebSocket route.
 #[derive(Default)]
 struct Site {
     behavior: Behavior,
@@ -209,7 +210,7 @@ impl Site {
         self
     }
 
-    /// Messages whose listener says later that it is done.
+    /// Messages whose listener reports its end later.
     fn task(mut self, lane: Lane, act: impl Fn(&Arc<WebSocket>, Event) + Send + Sync + 'static) -> Self {
         let act = move |socket: &Arc<WebSocket>, event: Event| {
             act(socket, event);
@@ -250,7 +251,7 @@ impl Site {
         self
     }
 
-    /// Writes down each end.
+    /// Records each end.
     fn closes(self, lane: Lane, closes: &Closes) -> Self {
         let closes = Arc::clone(closes);
         self.close(lane, move |socket, code, reason| {
@@ -290,7 +291,7 @@ impl Site {
     }
 }
 
-/// What a message or a control frame carries.
+/// The payload of a message or a control frame.
 fn payload(event: Event) -> Vec<u8> {
     match event {
         Event::Text(bytes) | Event::Binary(bytes) | Event::Ping(bytes) | Event::Pong(bytes) => bytes,
@@ -308,7 +309,7 @@ fn end_of(closes: &Closes) -> Vec<(u16, String)> {
     closes.lock().values().flatten().cloned().collect()
 }
 
-/// A flag, once for the test and once for user code.
+/// A flag, with one handle for the test and one for user code.
 fn flag() -> (Arc<Flag>, Arc<Flag>) {
     let flag = Arc::new(Flag::default());
     (Arc::clone(&flag), flag)
@@ -318,7 +319,7 @@ fn send(socket: &WebSocket, message: &[u8]) -> SendStatus {
     socket.send(message, OpCode::Binary, false, true).unwrap()
 }
 
-/// A running server. It ends with the value.
+/// A running server. It ends when the value is dropped.
 struct Served {
     server: Arc<Server>,
     code: Arc<Code>,
@@ -327,7 +328,7 @@ struct Served {
 }
 
 impl Served {
-    /// A connection that has not said anything.
+    /// A connection without any bytes sent.
     fn raw(&self) -> Client {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -343,7 +344,7 @@ impl Served {
         client
     }
 
-    /// A socket that takes little before its client reads.
+    /// A socket with a small buffer.
     fn slow_client(&self) -> Client {
         let mut client = self.raw();
         SockRef::from(&client.stream).set_recv_buffer_size(256 * 1024).unwrap();
@@ -356,14 +357,14 @@ impl Served {
         self.server.publish(topic.as_bytes(), message, OpCode::Binary, false)
     }
 
-    /// Ends the threads and does what is left; true when all of them did.
+    /// Ends the threads and runs the remaining jobs; true if all of them ended.
     fn end(&mut self) -> bool {
         let Some(event_loop) = self.event_loop.take() else { return true };
         let Some(mut jobs) = self.server.join(PATIENCE) else { return false };
         self.code.posts.lock().ended = true;
         self.code.posted.notify_all();
         let ended = event_loop.join().is_ok();
-        // What is done in one lane may leave something to do in the other.
+        // A job in one lane may leave a job for the other.
         loop {
             jobs.extend(self.server.join(Duration::ZERO).unwrap());
             let posts = std::mem::take(&mut self.code.posts.lock().jobs);
@@ -427,7 +428,7 @@ fn goodbye(code: u16, reason: &str) -> Vec<u8> {
 struct Client {
     stream: TcpStream,
     pending: Vec<u8>,
-    /// How much of `pending` has been read.
+    /// Bytes of `pending` that have been read.
     at: usize,
 }
 
@@ -441,7 +442,7 @@ impl Client {
         self.write(&text(payload))
     }
 
-    /// What comes next; nothing at the end or after a reset.
+    /// The next bytes; none at the end or after a reset.
     fn receive(&mut self) -> usize {
         if self.at > 0 && self.at == self.pending.len() {
             self.pending.clear();
@@ -459,7 +460,7 @@ impl Client {
         count
     }
 
-    /// Takes what has arrived without waiting; says whether there is anything.
+    /// Reads without waiting; returns whether there is anything.
     fn has_received(&mut self) -> bool {
         self.stream.set_nonblocking(true).unwrap();
         let peeked = self.stream.peek(&mut [0]);
@@ -485,7 +486,7 @@ impl Client {
         assert!(head.contains("Sec-WebSocket-Protocol: first\r\n"), "{head}");
     }
 
-    /// The next frame; none at the end. Every rule for what a server sends is checked.
+    /// The next frame; `None` at the end. Checks every rule for a server's frames.
     fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some((frame, size)) = parse(self.unread()) {
@@ -522,13 +523,13 @@ impl Client {
         assert_eq!(self.next(), None);
     }
 
-    /// Goes away without a word.
+    /// Disconnects without a close frame.
     fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 
-/// The frame that `bytes` begin with, and how long it is.
+/// The frame at the start of `bytes`, and its length.
 fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     assert_eq!(first & 0x70, 0, "a reserved bit");
@@ -544,7 +545,7 @@ fn parse(bytes: &[u8]) -> Option<(Frame, usize)> {
     Some((Frame { fin: first & 0x80 != 0, opcode, payload }, header + length))
 }
 
-/// A message that says what it is: who sent it, which of its sender's, and bytes that follow from both.
+/// A message with its sender, its number, and bytes that follow from both.
 fn stamped(who: usize, number: usize, length: usize) -> Vec<u8> {
     let mut message = format!("{who} {number} ").into_bytes();
     let seed = who * 131 + number * 17;
@@ -562,7 +563,7 @@ fn stamp(message: &[u8]) -> (usize, usize) {
     (who, number)
 }
 
-/// Checks that the messages of each sender come in the order of their numbers; says how many came.
+/// Checks that the messages of each sender come in the order of their numbers; counts them.
 #[derive(Default)]
 struct InOrder(HashMap<usize, usize>);
 
@@ -583,7 +584,7 @@ impl InOrder {
 
 const KEY: &[u8] = b"dGhlIHNhbXBsZSBub25jZQ==";
 
-/// Upgrades with a value that the socket is to keep.
+/// Upgrades with a value for the socket to keep.
 fn upgrade(exchange: &Exchange) {
     let offered = exchange.header(b"sec-websocket-protocol").unwrap();
     let socket = exchange.upgrade(KEY, &offered, b"", Some(Box::new("kept"))).unwrap();
@@ -594,7 +595,7 @@ fn echo(socket: &Arc<WebSocket>, message: &[u8]) {
     send(socket, message);
 }
 
-/// Greets with what the socket keeps, and echoes.
+/// Greets with the socket's value, and echoes.
 fn greeter(lane: Lane) -> Site {
     let greet = |socket: &Arc<WebSocket>| {
         let kept = socket.user().get().and_then(|user| user.downcast_ref::<&str>());
@@ -603,7 +604,8 @@ fn greeter(lane: Lane) -> Site {
     site().open(lane, greet).message(lane, echo)
 }
 
-/// Who decides on handshakes: nobody, user code at once, and user code later on a thread of its own.
+/// The deciders on handshakes: the server itself, user code at once, and user code later on a thread of its
+/// own.
 fn deciders(lane: Lane) -> [(Site, &'static str); 3] {
     let later = |exchange: &Arc<Exchange>| {
         let exchange = Arc::clone(exchange);
@@ -704,7 +706,7 @@ fn events_keep_their_order_across_lanes() {
         };
         let (open, message, ping, close) = (note(), note(), note(), note());
         let slow = move |socket: &Arc<WebSocket>| {
-            // What follows has come before this returns.
+            // The next events arrive before this returns.
             thread::sleep(Duration::from_millis(2));
             open(socket, b"open");
         };
@@ -759,7 +761,7 @@ fn a_goodbye_waits_for_what_came_before_it() {
         let mut client = served.client();
         client.text("one").text("two").write(&goodbye(4001, "done"));
         entered.wait();
-        // Whatever answers the close frame would have to pass the ping, which the server must not read.
+        // A response to the close frame would have to pass the ping, which the server must not read.
         client.write(&masked(true, OpCode::Ping, b""));
         assert!(!client.has_received() && closes.lock().is_empty());
         open.set();
@@ -824,7 +826,7 @@ fn a_goodbye_is_believed_whatever_comes_after_it() {
             .message(lane, move |socket, message| {
                 enter.set();
                 wait.wait();
-                // Where the reset is met, if the system has not told of it before.
+                // This meets the reset, if the kernel has not reported it before.
                 for _ in 0..3 {
                     send(socket, message);
                 }
@@ -832,7 +834,7 @@ fn a_goodbye_is_believed_whatever_comes_after_it() {
             .closes(lane, &closes)
             .serve(with_threads(2));
         let mut client = served.client();
-        // In one piece, for the reset discards what has not been read.
+        // In one piece, since the reset discards unread bytes.
         client.write(&[text("one"), goodbye(4002, "gone")].concat());
         entered.wait();
         client.reset();
@@ -861,7 +863,7 @@ fn an_end_drops_what_had_come() {
         for number in 0..50 {
             client.text(&number.to_string());
         }
-        // The pong shows that all of it has been read.
+        // The pong proves that all of it has been read.
         client.write(&masked(true, OpCode::Ping, b"last"));
         assert_eq!(client.frame().payload, b"last");
         open.set();
@@ -1003,7 +1005,7 @@ fn frames_stay_whole_whoever_sends() {
             scope.spawn(move || {
                 start.wait();
                 for number in 0..MESSAGES {
-                    // Copied, shared, and given to the kernel from where it lies.
+                    // Copied, shared, and given to the kernel in place.
                     let length = [3, 300, 5_000, 40_000][(who + number) % 4];
                     let message = stamped(who, number, length);
                     match (who + number) % 5 {
@@ -1079,7 +1081,7 @@ fn a_foreign_thread_waits_for_no_job() {
         }
         client.text("go");
         entered.wait();
-        // What a cork holds on a socket leaves with what is sent to it from elsewhere: there is one order.
+        // Output held by a cork leaves with messages from another thread: there is one order.
         for (round, sent) in ["sent", "published", "sent again"].into_iter().enumerate() {
             if round == 1 {
                 assert_eq!(served.publish("all", sent.as_bytes()), 2);
@@ -1206,13 +1208,14 @@ fn a_client_that_does_not_read_may_be_cut() {
 
 #[test]
 fn backpressure_from_before_the_socket_counts() {
-    // An answer waits for the client when its handshake comes: whoever is told to wait hears when it may go on.
+    // A response waits for the client when its handshake comes: a sender that has to wait is told when it may
+    // go on.
     let ((blocked, block), drains) = (flag(), Arc::new(AtomicUsize::new(0)));
     let (statuses, drain) = (Log::<SendStatus>::default(), Arc::clone(&drains));
     let status = Arc::clone(&statuses);
     let served = site()
         .http(Lane::Turn, move |exchange| {
-            // More than a cork holds back: the client has to take it.
+            // More than a cork holds back: the client has to read it.
             while exchange.buffered() < 20_000 {
                 exchange.write(&[b'x'; 1000]);
             }
@@ -1320,7 +1323,7 @@ fn a_message_whose_beginning_was_dropped_is_dropped_whole() {
     while seen.count() < sent {
         seen.take(&client.message());
     }
-    // There is room again, but not for the rest of a message that has no beginning.
+    // There is room again, but not for the rest of a message without a beginning.
     until("nothing waits", || socket.buffered() == 0);
     assert_eq!(fragment(b"ning", OpCode::Continuation, true), Ok(SendStatus::Dropped));
     assert_eq!(fragment(b"", OpCode::Continuation, true), Err(SendError::NothingBegun));
@@ -1330,7 +1333,7 @@ fn a_message_whose_beginning_was_dropped_is_dropped_whole() {
 
 // ---- receiving ----------------------------------------------------------------------------------------------------------
 
-/// Bytes on their way from `client` that the server has not read, as the system counts them.
+/// Unread bytes from `client`, as the kernel counts them.
 #[cfg(target_os = "linux")]
 fn in_the_kernel(client: &Client) -> usize {
     let (client, server) =
@@ -1356,7 +1359,7 @@ fn in_the_kernel(client: &Client) -> usize {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_listener_that_lags_holds_up_the_client() {
-    /// What one read takes.
+    /// Bytes of one read.
     const READ: usize = 128 * 1024;
     for (lane, length) in [(Lane::Turn, 500), (Lane::Loop, 16_000)] {
         let heard: Log<usize> = Log::default();
@@ -1450,7 +1453,7 @@ fn publishers_are_heard_by_all_in_their_order() {
             let served = &served;
             scope.spawn(move || {
                 for number in 0..MESSAGES {
-                    // Both sides of what is shared instead of copied.
+                    // Sizes on both sides of the limit between copying and sharing.
                     let message = stamped(who, number, if number % 10 == who { 3_000 } else { 20 });
                     assert_eq!(served.publish("all", &message), SOCKETS);
                 }
@@ -1528,7 +1531,7 @@ fn a_topic_has_those_who_say_that_they_are_subscribed() {
         }
     };
     thread::scope(|scope| {
-        // Others that want the socket meanwhile.
+        // Other threads that use the socket meanwhile.
         for _ in 0..2 {
             scope.spawn(|| {
                 while ended.load(Ordering::SeqCst) < ROUNDS {
@@ -1598,7 +1601,7 @@ fn topics_are_left_before_the_end_is_told() {
 
 // ---- timers -------------------------------------------------------------------------------------------------------------
 
-/// What a deadline may be late: a sweep, and what machines under load add to that.
+/// Largest delay of a deadline: a sweep, and the delays of a loaded machine.
 const LATE: Duration = Duration::from_secs(3);
 
 #[test]
@@ -1609,7 +1612,7 @@ fn a_silent_socket_is_ended() {
     let served =
         site().config(config).message(Lane::Turn, echo).closes(Lane::Turn, &closes).serve(with_threads(1));
     let mut client = served.client();
-    // Whoever speaks is not silent.
+    // A client that sends is not silent.
     let took = timed(|| {
         for _ in 0..6 {
             thread::sleep(SHORT / 4);
@@ -1816,7 +1819,7 @@ fn joining_in_the_middle_of_everything_leaves_nothing() {
         assert_eq!(Arc::strong_count(&served.server), 1, "in round {round}");
         assert_eq!(served.server.subscriber_count(b"all"), 0);
         assert!(kept.lock().iter().all(|value| value.strong_count() == 0));
-        // Those that were opened have been ended, once.
+        // All opened sockets have ended, once.
         assert_eq!(closes.lock().len(), 6);
         assert!(closes.lock().values().all(|ends| ends.len() == 1));
     }

@@ -1,4 +1,5 @@
-//! Loading of keys, certificates and settings, names, and reloading: what is accepted, what is refused, and in what words.
+//! Loading of keys, certificates and settings, names, and reloading: accepted and refused input, and the
+//! error messages.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot make its files has failed")]
 
@@ -61,7 +62,7 @@ fn passphrase(text: &str) -> zeroize::Zeroizing<String> {
     zeroize::Zeroizing::new(text.to_owned())
 }
 
-/// A file as errors name it.
+/// The name of a file in errors.
 fn named(file: &Path) -> String {
     format!("{:?}", file.to_string_lossy())
 }
@@ -70,7 +71,7 @@ fn error(settings: &Settings) -> String {
     settings.load().err().map(|error| error.to_string()).unwrap()
 }
 
-/// The error names the file, and says all of `words`.
+/// The error names the file, and contains all of `words`.
 fn assert_says(settings: &Settings, file: &Path, words: &[&str]) {
     let text = error(settings);
     assert!(text.contains(&named(file)), "{text} does not name {}", named(file));
@@ -96,7 +97,7 @@ fn keys_of_every_kind_and_form() {
     }
 }
 
-/// What `openssl` writes, plain and encrypted, today and with the options of yesterday.
+/// The output of `openssl`, plain and encrypted, with present and with old options.
 #[test]
 fn keys_as_openssl_writes_them() {
     let place = Place::new("openssl");
@@ -151,7 +152,7 @@ fn keys_as_openssl_writes_them() {
     }
 }
 
-/// PBES1 with MD5 and DES was what `openssl pkcs8` wrote until 1.1; today it needs the provider of what is outdated.
+/// `openssl pkcs8` wrote PBES1 with MD5 and DES until 1.1; today it needs the legacy provider.
 #[test]
 fn keys_of_old_openssl() {
     let place = Place::new("old");
@@ -339,10 +340,10 @@ fn names_are_matched() {
 
     let config = |asked: &str| certificates.select(Some(asked)).config;
     assert!(!Arc::ptr_eq(&config("one.test"), &config("a.one.test")));
-    // Without settings: as for a client that asks for no name.
+    // Without settings: like a client that asks for no name.
     assert!(Arc::ptr_eq(&config("www.one.test"), &certificates.select(None).config));
 
-    // A second registration is left alone, and a removed name may come again.
+    // A second registration changes nothing, and a removed name may come again.
     assert!(!certificates.add("one.TEST", None).unwrap());
     assert!(certificates.remove("ONE.test"));
     assert!(!certificates.remove("one.test") && !certificates.remove("no name"));
@@ -396,7 +397,8 @@ fn reloading_takes_all_or_nothing() {
     assert_eq!(certificates.select(Some("one.test")).name.as_deref(), Some("one.test"));
 }
 
-/// A session that is resumed shows no certificate again, so tickets are of use only where the same clients are let in.
+/// A resumed session shows no certificate, so tickets are valid only while the rules for client certificates
+/// are the same.
 #[test]
 fn tickets_outlive_a_reload_and_no_change_of_policy() {
     let place = Place::new("tickets");
@@ -423,7 +425,8 @@ fn tickets_outlive_a_reload_and_no_change_of_policy() {
     assert_eq!(opened(None), None);
 }
 
-/// A registration lasts until its name is removed: neither a reload nor another one of the same name is mistaken for it.
+/// A registration lasts until its name is removed: a reload does not end it, and another one of the same name
+/// is different.
 #[test]
 fn registrations() {
     let place = Place::new("registrations");
@@ -448,7 +451,7 @@ fn registrations() {
     assert!(certificates.stands_for(&any, None));
 }
 
-/// What has been prepared is known only when it is committed, and once.
+/// A prepared name is known only after its commit, and once.
 #[test]
 fn two_halves_of_a_registration() {
     let place = Place::new("halves");
@@ -463,7 +466,7 @@ fn two_halves_of_a_registration() {
     assert!(prepare().is_none());
 }
 
-/// RFC 4514: the last part first, and no value that can be taken for another part.
+/// RFC 4514: the last part first, and no value looks like another part.
 #[test]
 fn subjects_as_text() {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();

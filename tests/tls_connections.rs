@@ -1,4 +1,5 @@
-//! Connections under TLS, with rustls as the client and Rust as the user code: handshakes, records, and what is no TLS.
+//! Connections under TLS, with rustls as the client and user code in Rust: handshakes, records, and bytes
+//! that are no TLS.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -24,18 +25,18 @@ use socketify::tls::Certificates;
 
 use self::support::{Flag, PATIENCE, timed, until, with_threads};
 
-/// Longer than a record, than a write, and than what the kernel takes at once.
+/// Longer than a record, than a write, and than the kernel's buffer.
 const LARGE: usize = 20_000_000;
 
-/// Bytes in which nothing repeats soon.
+/// Bytes without short repetitions.
 fn pattern(length: usize) -> Vec<u8> {
     (0..251).cycle().take(length).collect()
 }
 
-/// User code: answers by path, in the turn.
+/// User code: responses by path, in the turn.
 #[derive(Default)]
 struct Code {
-    /// Names that were asked for.
+    /// Requested names.
     names: Mutex<Vec<String>>,
     asks: bool,
     notes: Mutex<Vec<String>>,
@@ -300,7 +301,7 @@ fn a_large_file_comes_whole() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// I-S-04: head and body are one record, and one write brings it.
+/// I-S-04: head and body are one record and one write.
 #[test]
 fn a_short_answer_is_one_record() {
     let served = started();
@@ -322,7 +323,7 @@ fn a_short_answer_is_one_record() {
             socket.read_exact(&mut record[5..]).unwrap();
             session.read_tls(&mut &record[..]).unwrap();
             let state = session.process_new_packets().unwrap();
-            // The tickets come as records of their own, before.
+            // The tickets come before, as records of their own.
             if state.plaintext_bytes_to_read() > 0 {
                 records += 1;
                 let start = text.len();
@@ -395,7 +396,7 @@ fn a_client_that_goes_aborts_its_request() {
     let served = started();
     let mut client = served.client();
     client.ask("/never").0.flush().unwrap();
-    // The request is there when its neighbour has been answered.
+    // The request has arrived once its neighbour has its response.
     assert_eq!(served.client().text("/"), "Hello, World!");
     assert!(!served.code.aborted.is_set());
     client.0.sock.shutdown(Shutdown::Both).unwrap();
@@ -416,26 +417,26 @@ fn a_close_says_goodbye_to_idle_clients() {
     assert!(took < PATIENCE);
 }
 
-/// A client that says everything it has to say and then listens gets the whole answer all the same, wherever in it the kernel
-/// had no room: also when that was for the last records.
+/// A client that sends all its requests and then only reads gets the whole response, no matter where the
+/// kernel had no room: also if that was at the last records.
 #[test]
 fn a_client_that_shuts_its_side_gets_all_of_its_answer() {
     let served = started();
     let steps: Vec<usize> = (1..80).collect();
-    // Few at a time: a client that has shut its side is answered within some seconds, or not at all.
+    // Few at a time: a client that has shut its side gets its response within some seconds, or not at all.
     for steps in steps.chunks(8) {
         let waiting: Vec<_> = steps.iter().map(|step| half_closed(&served, step * 60_000)).collect();
-        // All of them have been answered, as far as there was room.
+        // All responses have been written, as far as there was room.
         assert_eq!(served.client().text("/"), "Hello, World!");
         for (length, mut client) in waiting {
             assert!(client.body() == pattern(length), "{length}");
-            // And its end is a proper one.
+            // And it ends with `close_notify`.
             assert_eq!(client.0.read(&mut [0]).unwrap(), 0, "{length}");
         }
     }
 }
 
-/// A client with little room that has asked for so many bytes, and asks for nothing more.
+/// A client with a small buffer that has requested so many bytes, and requests nothing more.
 fn half_closed(served: &Served, length: usize) -> (usize, Client) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -455,7 +456,7 @@ fn half_closed(served: &Served, length: usize) -> (usize, Client) {
     (length, Client(StreamOwned::new(session, socket)))
 }
 
-/// A handshake does not hold up the end, nor does the end wait for it.
+/// A handshake does not delay the end.
 #[test]
 fn a_server_that_closes_ends_its_handshakes() {
     let served = started();

@@ -1,5 +1,5 @@
 //! WebSocket bytes in and out, as tables. Rows cite the API specification (C-) and the section of RFC 6455 or
-//! RFC 7692 that settles them.
+//! RFC 7692.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -8,7 +8,7 @@ use socketify::websocket::{Inflate, OpCode, Received, Receiver, Violation};
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 const RSV1: u8 = 0x40;
 
-/// A client's frame. `first` is its first byte as it stands on the wire.
+/// A client's frame. `first` is its first byte on the wire.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut wire = vec![first];
     match payload.len() {
@@ -65,7 +65,7 @@ mod frames {
         }
     }
 
-    /// Every header there is no objection to, and no shorter piece of it.
+    /// Every valid header, and no shorter piece of it.
     #[test]
     fn headers() {
         use OpCode::{Binary, Close, Continuation, Ping, Pong, Text};
@@ -97,7 +97,7 @@ mod frames {
         }
     }
 
-    /// C-F-02, C-F-04. The bytes given are the fewest that settle it, and those that follow change nothing.
+    /// C-F-02, C-F-04. The given bytes are the fewest that decide it, and later bytes change nothing.
     #[test]
     fn refusals_come_with_the_first_byte_that_settles_them() {
         let cases: [(&[u8], Violation); 22] = [
@@ -227,7 +227,7 @@ mod utf8 {
     use proptest::prelude::*;
     use socketify::websocket::utf8::Validator;
 
-    /// How many bytes are taken before one is refused, one at a time.
+    /// The number of accepted bytes before one is refused, one at a time.
     fn taken(bytes: &[u8]) -> usize {
         let mut validator = Validator::default();
         bytes.iter().take_while(|&&byte| validator.push(&[byte])).count()
@@ -305,8 +305,8 @@ mod utf8 {
     }
 }
 
-/// Stands in for a codec: every byte of a message means, with its top bit flipped, itself three times, and `!` is
-/// malformed. So what stands for text is none itself.
+/// A substitute for a codec: each byte of a message, with its top bit flipped, becomes three copies of
+/// itself, and `!` is malformed. So compressed text is not text itself.
 struct Triple;
 
 impl Inflate for Triple {
@@ -322,7 +322,7 @@ impl Inflate for Triple {
     }
 }
 
-/// Inflates everything to so many bytes, whatever limit it is given.
+/// Inflates everything to so many bytes, with any limit.
 struct Fixed(usize);
 
 impl Inflate for Fixed {
@@ -332,7 +332,7 @@ impl Inflate for Fixed {
     }
 }
 
-/// What a stream of frames gave.
+/// The result of a stream of frames.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     received: Vec<Received>,
@@ -341,7 +341,7 @@ struct Outcome {
     used: Option<usize>,
 }
 
-/// Feeds `wire` as a session does: in pieces, with what was left of the piece before. `stop` stops after each
+/// Feeds `wire` as a session does: in pieces, with the rest of the piece before. `stop` stops after each
 /// message.
 fn receive(wire: &[u8], cuts: &[usize], limit: usize, compress: bool, stop: bool) -> Outcome {
     let (mut receiver, mut codec) = (Receiver::default(), Triple);
@@ -381,7 +381,7 @@ fn receive(wire: &[u8], cuts: &[usize], limit: usize, compress: bool, stop: bool
     outcome
 }
 
-/// The outcome, whatever the pieces.
+/// The outcome, for any pieces.
 fn settled(wire: &[u8], limit: usize, compress: bool) -> Outcome {
     let whole = receive(wire, &[], limit, compress, false);
     for cut in 0..=wire.len() {
@@ -486,7 +486,7 @@ mod messages {
         }
     }
 
-    /// The frame announces more than ever comes.
+    /// The frame announces more bytes than arrive.
     #[test]
     fn an_impossible_byte_is_not_waited_behind() {
         let wire = frame(0x81, b"a\xed\xa0 and a kilobyte more");
@@ -497,7 +497,7 @@ mod messages {
         assert_eq!(feed(&wire[9..]), Ok(0));
     }
 
-    /// C-K-01; the header alone settles it.
+    /// C-K-01; the header alone decides it.
     #[test]
     fn too_big() {
         let limit = 10;
@@ -531,7 +531,7 @@ mod messages {
         for (wire, code, reason) in accepted {
             let used = Some(wire.len());
             let received = vec![Received::Close { code, reason: reason.into() }];
-            // Nothing is read behind it, were it nonsense.
+            // Nothing after it is read, not even garbage.
             let wire = [wire, vec![0xff; 9]].concat();
             assert_eq!(settled(&wire, 100, false), Outcome { received, violation: None, used });
         }
@@ -584,7 +584,8 @@ mod messages {
         assert_eq!(fed, Err(Violation::InflatedTooBig { limit: 999 }));
     }
 
-    /// RFC 7692 section 7.2.3.6: an empty message takes a byte; what cannot be compressed takes a few more than it has.
+    /// RFC 7692 section 7.2.3.6: an empty message takes a byte; incompressible data takes a few more bytes
+    /// than it has.
     #[test]
     fn compression_may_lengthen() {
         for (length, limit) in [(1, 0), (1011, 1000), (70_000, 65_536)] {
@@ -599,7 +600,7 @@ mod messages {
         }
     }
 
-    /// One allocation of the size of the message; what is only announced is not reserved.
+    /// One allocation of the size of the message; announced bytes are not reserved.
     #[test]
     fn memory() {
         let wire = frame(0x82, &[7; 5000]);
@@ -611,7 +612,7 @@ mod messages {
         };
         Receiver::default().feed(&wire, usize::MAX, None, &mut emit).unwrap();
         assert_eq!(capacity, 5000);
-        // Petabytes, of which three bytes come: a reservation would end the process.
+        // Petabytes, of which three bytes arrive: a reservation would end the process.
         let mut receiver = Receiver::default();
         let announced = b"\x82\xff\x7f\0\0\0\0\0\0\0maskabc";
         let fed = receiver.feed(announced, usize::MAX, None, &mut |_| unreachable!());
@@ -703,7 +704,7 @@ proptest! {
     }
 }
 
-/// Frames of another author's making, and ours in that author's hands.
+/// Another implementation's frames here, and our frames there.
 mod against_tungstenite {
     use std::io::Cursor;
 
@@ -805,7 +806,7 @@ mod handshake {
             ("chat", Some("chat")),
             (" chat\t, superchat", Some("chat")),
             ("graphql-ws,chat", Some("graphql-ws")),
-            (", chat", Some("chat")), // RFC 9110 section 5.6.1.2: empty members do not count
+            (", chat", Some("chat")), // RFC 9110 section 5.6.1.2: empty members are ignored
             ("", None),
             (" , ", None),
             ("two words", None),

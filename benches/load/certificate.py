@@ -1,4 +1,4 @@
-"""The certificate that every server shows in the works over TLS."""
+"""The certificate of every server in the works over TLS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = "subjectAltName=DNS:localhost,IP:127.0.0.1"
 
 @functools.cache
 def files() -> tuple[Path, Path]:
-    """Makes a certificate and its key, once a run: ECDSA on P-256, signed by itself, the key in PKCS#8."""
+    """Makes a certificate and its key, once a run: ECDSA on P-256, self-signed, the key in PKCS#8."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     certificate, key = FOLDER / "certificate.pem", FOLDER / "key.pem"
     subprocess.run(

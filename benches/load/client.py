@@ -1,4 +1,4 @@
-"""The clients that are not wrk: they check answers, move large bodies and hold connections open."""
+"""The clients other than wrk: they check responses, move large bodies and hold connections open."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ PATTERN = b"0123456789abcdef"
 
 
 class WrongAnswer(Exception):
-    """The server answered, and not what it should have."""
+    """The server sent a wrong response."""
 
 
 @dataclass(frozen=True)
 class Transport:
-    """What a server is asked to speak."""
+    """The protocol of a server."""
 
     tls: bool = False
     http2: bool = False
 
     @property
     def scheme(self) -> str:
-        """How a URL begins."""
+        """The scheme of a URL."""
         return "https" if self.tls else "http"
 
     def secure(self, connection: socket.socket) -> socket.socket:
-        """Shakes hands if there is TLS: 1.3 and nothing older, so that every server does the same."""
+        """Does the TLS handshake if there is TLS: 1.3 and nothing older, so that every server does the
+        same."""
         if not self.tls:
             return connection
         return self.context().wrap_socket(connection, server_hostname=HOST)
 
     def context(self) -> ssl.SSLContext:
-        """What it takes to believe the server."""
+        """The settings that verify the server."""
         context = ssl.create_default_context(cafile=certificate.files()[0])
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.set_alpn_protocols(["h2" if self.http2 else "http/1.1"])
         return context
 
     def question(self) -> bytes:
-        """Something that is answered at once."""
+        """Bytes that get a response at once."""
         if self.http2:
             return b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + EMPTY_SETTINGS
         return b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -63,7 +64,7 @@ class Transport:
 PLAIN = Transport()
 EMPTY_SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 
-# What may go wrong while a server is talked to.
+# The errors of a connection to a server.
 FAILURES = (WrongAnswer, OSError, http.client.HTTPException)
 
 
@@ -75,12 +76,12 @@ class Answer:
     body: bytes
 
     def expect(self, body: bytes) -> None:
-        """Insists on 200 and this body."""
+        """Checks for 200 and this body."""
         if (self.status, self.body) != (200, body):
             raise WrongAnswer(f"status {self.status}, body {self.body[:80]!r} where {body[:80]!r} was due")
 
     def expect_json(self, value: object) -> None:
-        """Insists on 200 and this JSON, however it is spaced."""
+        """Checks for 200 and this JSON, with any spacing."""
         try:
             found = json.loads(self.body)
         except ValueError:
@@ -104,7 +105,7 @@ class Client:
         self.buffer = memoryview(bytearray(256 * 1024))
 
     def cipher(self) -> str:
-        """The version of TLS and the cipher of a connection that something was asked on."""
+        """The TLS version and the cipher of a used connection."""
         secured = self.connection.sock
         agreed = secured.cipher() if isinstance(secured, ssl.SSLSocket) else None
         if agreed is None:
@@ -130,7 +131,7 @@ class Client:
         self.post("/upload", body, "application/octet-stream").expect(str(len(body)).encode())
 
     def download(self, *, compare: bool = False) -> None:
-        """Receives the large body and counts it; compares it byte for byte when asked to."""
+        """Receives the large body and counts it; compares it byte for byte if asked to."""
         self.connection.request("GET", "/download")
         response = self.connection.getresponse()
         expected = memoryview(PATTERN * (len(self.buffer) // len(PATTERN) + 1))
@@ -152,7 +153,7 @@ class Client:
 def first_answer(
     port: int, transport: Transport, since: float, deadline: float, alive: Callable[[], bool]
 ) -> float | None:
-    """Asks until somebody answers, and tells how long it took; None when the server ends or time runs out."""
+    """Connects until there is a response, and returns the time; None if the server ends or time runs out."""
     while time.perf_counter() < deadline and alive():
         with socket.socket() as connection:
             connection.settimeout(TIMEOUT)
@@ -170,7 +171,7 @@ def first_answer(
 
 
 def open_idle(port: int, count: int) -> list[socket.socket]:
-    """Opens connections, has one request answered on each, and keeps them."""
+    """Opens connections, sends one request on each, and keeps them."""
     request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     connections: list[socket.socket] = []
     try:

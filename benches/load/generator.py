@@ -1,4 +1,4 @@
-"""The load generators that are written here, seen from outside."""
+"""The interface to this project's load generators."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import client
 
 @dataclass
 class Generator:
-    """A generator that has been started."""
+    """A running generator."""
 
     program: str
     started: subprocess.Popen[str]
     errors: IO[bytes]
 
     def wait_until_measuring(self) -> None:
-        """Waits until its figures begin to count: all is connected and warm."""
+        """Waits until its measurement begins: all connections are open and warm."""
         if self._line() != "MEASURING":
             raise self._failure()
 
@@ -37,7 +37,7 @@ class Generator:
         return figures
 
     def let_go(self) -> None:
-        """Tells it that nobody needs its connections any more."""
+        """Tells it that its connections are no longer needed."""
         if self.started.stdin is not None:
             self.started.stdin.close()
 
@@ -54,7 +54,7 @@ class Generator:
 
 @contextlib.contextmanager
 def running(program: str, port: int, mode: str, *options: str) -> Iterator[Generator]:
-    """Starts a generator, and ends it if it has not ended by itself."""
+    """Starts a generator, and ends it if it still runs."""
     command = [servers.executable(program), mode, "--host", client.HOST, "--port", str(port), *options]
     with (
         tempfile.TemporaryFile() as errors,

@@ -1,4 +1,4 @@
-"""The HTTP/2 client that checks answers: curl, which owes nothing to the load generator."""
+"""The HTTP/2 client that checks responses: curl, which is independent of the load generator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import client
 
 
 class Client(client.Client):
-    """Asks over HTTP/2, with a connection for each request."""
+    """Sends requests over HTTP/2, each on a connection of its own."""
 
     def get(self, path: str) -> client.Answer:
         """Sends a GET."""
@@ -22,7 +22,7 @@ class Client(client.Client):
 
     def _ask(self, path: str, *options: str, body: bytes = b"") -> client.Answer:
         url = f"{self.transport.scheme}://{client.HOST}:{self.port}{path}"
-        # Nothing but HTTP/2 in the clear, and over TLS what the two agree on, which must be the same.
+        # HTTP/2 alone in the clear, and over TLS the negotiated protocol, which must be HTTP/2 too.
         protocol = "--http2" if self.transport.tls else "--http2-prior-knowledge"
         trust = ("--cacert", str(certificate.files()[0]), "--tlsv1.3") if self.transport.tls else ()
         done = subprocess.run(
@@ -44,5 +44,5 @@ class Client(client.Client):
 
 
 def connect(port: int, transport: client.Transport) -> client.Client:
-    """Makes the client that speaks this."""
+    """Makes the client for this protocol."""
     return Client(port, transport) if transport.http2 else client.Client(port, transport)

@@ -1,4 +1,4 @@
-"""What the kernel knows of a process and of everything it started."""
+"""The kernel's facts about a process and its descendants."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> list[int]:
-    """Lists the direct children, whichever thread started them."""
+    """Lists the direct children, started by any thread."""
     found: list[int] = []
-    # A process that has ended meanwhile simply has none.
+    # A process that has ended meanwhile has none.
     with contextlib.suppress(OSError):
         for thread in (PROC / str(pid) / "task").iterdir():
             with contextlib.suppress(OSError):
@@ -34,7 +34,7 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Adds up user and system time, to the nanosecond where /proc/PID/stat counts in ticks of 10 ms."""
+    """Adds up user and system time, to the nanosecond, whereas /proc/PID/stat counts in ticks of 10 ms."""
     total = 0.0
     for pid in pids:
         # The kernel's encoding of "the CPU clock of that process" (clock_getcpuclockid).
@@ -53,7 +53,7 @@ def resident_bytes(pids: Iterable[int]) -> int:
 
 
 def wake_ups(pids: Iterable[int]) -> int:
-    """Counts how often any thread has gone to sleep of its own will, which is how often it was woken."""
+    """Counts voluntary context switches of all threads, which equals their wake-ups."""
     total = 0
     for pid in pids:
         with contextlib.suppress(OSError):
@@ -65,7 +65,7 @@ def wake_ups(pids: Iterable[int]) -> int:
 
 
 def busy_seconds(cores: Iterable[int]) -> float:
-    """Adds up what these cores have spent on anything, or had taken away by the host."""
+    """Adds up the time that these cores have spent, or that the host has taken away."""
     names = {f"cpu{core}" for core in cores}
     total = 0
     for line in (PROC / "stat").read_text().splitlines():
@@ -89,7 +89,7 @@ def kill_tree(pid: int) -> None:
 
 @contextlib.contextmanager
 def pinned(cores: set[int]) -> Iterator[None]:
-    """Runs this process on these cores for a while; what is started meanwhile stays there for life."""
+    """Runs this process on these cores for a while; processes started meanwhile stay there for life."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:
@@ -99,7 +99,7 @@ def pinned(cores: set[int]) -> Iterator[None]:
 
 
 def core_pair() -> tuple[int, int]:
-    """Picks a core for the server and one for the client, not two threads of one core if it can be helped."""
+    """Picks a core for the server and one for the client, not two threads of one core if possible."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:
         return cores[0], cores[0]

@@ -1,4 +1,4 @@
-"""What a comparison found, as text, Markdown, JSON and a picture."""
+"""The results of a comparison, as text, Markdown, JSON and a picture."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import servers
 from works import Metric, Sample, Work
 
 FLAG_CLIENT = 0.90
-# What comes before the name of a file in an absolute path.
+# The folders before the name of a file in an absolute path.
 FOLDERS = re.compile(r"/(?:[^\s/:]+/)+")
 
 
 @dataclass
 class Results:
-    """Everything a comparison found."""
+    """All results of a comparison."""
 
     about: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Results:
         self.samples.setdefault(work.name, {}).setdefault(server, []).append(sample)
 
     def skip(self, server: str, work: str, reason: str) -> None:
-        """Keeps the reason why there are no figures: its first line, without the folders in it."""
+        """Keeps the reason for missing figures: its first line, without its folders."""
         first = FOLDERS.sub("", reason.splitlines()[0])
         item = {"server": server, "work": work, "reason": first}
         if item not in self.skipped:
@@ -46,7 +46,7 @@ def medians(samples: Sequence[Sample]) -> dict[str, float]:
 
 
 def spread(samples: Sequence[Sample], key: str) -> str:
-    """How far the runs lie apart, as a part of their median."""
+    """The spread of the runs, as a part of their median."""
     values = [sample.values[key] for sample in samples]
     middle = statistics.median(values)
     return f"{(max(values) - min(values)) / middle:.0%}" if middle and len(values) > 1 else "-"
@@ -54,10 +54,10 @@ def spread(samples: Sequence[Sample], key: str) -> str:
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure with what it is compared to."""
+    """A figure with its ratios."""
 
     value: str
-    # To each floor, then to the best peer; nothing where a ratio means nothing.
+    # To each floor, then to the best peer; empty if a ratio has no meaning.
     ratios: tuple[str, ...] = ()
 
 
@@ -85,7 +85,7 @@ def number(value: float, digits: int) -> str:
 
 
 def ratio(value: float, reference: float | None) -> str:
-    """Writes a ratio, when there is something to compare with."""
+    """Writes a ratio, if there is a reference."""
     return f"{value / reference:.2f}x" if reference else "-"
 
 
@@ -100,7 +100,7 @@ def cells(work: Work, found: dict[str, dict[str, float]], server: str) -> Iterab
 
 
 def best_peer(metric: Metric, found: dict[str, dict[str, float]]) -> float | None:
-    """The best any peer has reached at one figure."""
+    """The best value of any peer at one figure."""
     values = [
         values[metric.key] for name, values in found.items() if name not in (*servers.FLOORS, servers.OURS)
     ]
@@ -110,7 +110,7 @@ def best_peer(metric: Metric, found: dict[str, dict[str, float]]) -> float | Non
 
 
 def notes_of(samples: Sequence[Sample], values: dict[str, float], rounds: int) -> tuple[str, ...]:
-    """What a reader should know about the runs of one server."""
+    """The notes on the runs of one server."""
     notes = []
     if len(samples) < rounds:
         notes.append(f"{rounds - len(samples)} of {rounds} runs failed")
@@ -124,7 +124,7 @@ def notes_of(samples: Sequence[Sample], values: dict[str, float], rounds: int) -
 
 
 def generator_limits(values: dict[str, float]) -> bool:
-    """Whether the client had no more to give while the server had."""
+    """Whether the client was at its limit and the server was not."""
     if "client_share" not in values:
         return False
     return values["client_share"] > FLAG_CLIENT > values["server_share"]
@@ -152,7 +152,7 @@ def tables(results: Results, works: Sequence[Work]) -> list[Table]:
 
 
 def reference_names(work: Work) -> list[str]:
-    """Names what the ratios are to."""
+    """Names the references of the ratios."""
     return [*(floor.removeprefix("floor-") for floor in work.floors), "peer"]
 
 
@@ -218,7 +218,7 @@ def markdown_cell(cell: Cell) -> str:
 
 
 def cipher_lines(results: Results) -> list[str]:
-    """Says what OpenSSL, which wrk is built on, and each server agree on."""
+    """Names the cipher that each server negotiates with OpenSSL, on which wrk is built."""
     if not results.ciphers:
         return []
     return [
@@ -228,14 +228,14 @@ def cipher_lines(results: Results) -> list[str]:
 
 
 def generator_lines(results: Results) -> list[str]:
-    """Says of each load generator whether it or the server was the limit."""
+    """Tells for each load generator whether it or the server was the limit."""
     if not results.generators:
         return ["The generators were not checked: there is no floor."]
     return [generator_line(name, found) for name, found in results.generators.items()]
 
 
 def generator_line(name: str, found: dict[str, Any]) -> str:
-    """Says whether a generator or the server was the limit."""
+    """Tells whether a generator or the server was the limit."""
     text = (
         f"Generator check: {name} {found['client_share']:.0%} of its core, "
         f"{found['floor']} {found['server_share']:.0%}."
@@ -249,7 +249,7 @@ def generator_line(name: str, found: dict[str, Any]) -> str:
 
 
 def as_json(results: Results, works: Sequence[Work]) -> dict[str, Any]:
-    """Gives everything, runs included, as plain data."""
+    """Returns everything, including runs, as plain data."""
     return {
         "about": results.about,
         "versions": results.versions,
@@ -298,12 +298,12 @@ LINE = 18
 
 
 def bar_class(server: str) -> str:
-    """Colours the floor, this project and the others apart."""
+    """Gives the floor, this project and the others different colours."""
     return "floor" if server in servers.FLOORS else "ours" if server == servers.OURS else "peer"
 
 
 def as_svg(results: Results, works: Sequence[Work], metrics: tuple[Metric, ...], title: str) -> str:
-    """Draws the first two figures of works that have these side by side, as bars, one group a work."""
+    """Draws the first two of these figures side by side, as bars, one group a work."""
     shown = [work for work in works if work.metrics is metrics and work.name in results.samples]
     speed, cost = metrics[:2]
     parts: list[str] = []

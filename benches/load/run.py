@@ -2,7 +2,7 @@
 
     python benches/load/run.py --python .venv/bin/python --date 2026-01-31
 
-The method, and how to read what comes out, is in benches/README.md.
+benches/README.md describes the method and the results.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ PICTURES = (
     ("publish.svg", works.FAN_OUT_METRICS, "Publishing: deliveries per second and CPU per delivery"),
 )
 ALL_WORKS = (*works.ALL, *secure.ALL)
-# The programs that the comparison starts besides servers: the Debian package, and what needs it.
+# The programs that the comparison starts besides servers: the Debian package, and the works that need it.
 PROGRAMS = {
     "wrk": ("wrk", {servers.HTTP, servers.FILES, servers.TLS}),
     "h2load": ("nghttp2-client", {servers.HTTP2, servers.HTTP2_TLS}),
     "curl": ("curl", {servers.HTTP2, servers.HTTP2_TLS}),
     "openssl": ("openssl", {servers.TLS, servers.HTTP2_TLS}),
 }
-# Those that are built here, and what needs them.
+# The programs that are built here, and the works that need them.
 BUILT = {
     "ws-load": {servers.WEBSOCKET, servers.ASYNC, servers.DEFLATE},
     "tls-load": {servers.TLS},
 }
-# The name of the report that comes with pictures.
+# The name of the report with pictures.
 MAIN_REPORT = "latest"
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 
@@ -93,7 +93,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     found = shutil.which(options.python)
     if found is None:
         parser.error(f"--python: there is no {options.python}")
-    # Absolute, because servers start in another folder; not resolved, or it would leave its environment.
+    # Absolute, because servers start in another folder; not resolved, since that would leave its environment.
     options.python = str(Path(found).absolute())
     if options.quick:
         options.rounds = options.seconds = 1
@@ -103,7 +103,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chosen(parser: argparse.ArgumentParser, option: str, value: str, names: Sequence[str]) -> list[str]:
-    """Splits a list of names, in the order of the tables; all of them when none is given."""
+    """Splits a list of names, in the order of the tables; all of them if none is given."""
     wanted = [name.strip() for name in value.split(",") if name.strip()]
     for name in wanted:
         if name not in names:
@@ -112,7 +112,7 @@ def chosen(parser: argparse.ArgumentParser, option: str, value: str, names: Sequ
 
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:
-    """Notes what the figures depend on."""
+    """Records the facts on which the figures depend."""
     model = "unknown CPU"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -132,7 +132,7 @@ def describe(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def wrk_version() -> str:
-    """Asks wrk, which prints its version only beside its usage."""
+    """Returns the version of wrk, which prints it only with its usage."""
     if shutil.which("wrk") is None:
         return "absent"
     said = subprocess.run(["wrk", "-v"], capture_output=True, text=True, check=False)
@@ -141,7 +141,7 @@ def wrk_version() -> str:
 
 
 def h2load_version() -> str:
-    """Asks h2load."""
+    """Returns the version of h2load."""
     if shutil.which("h2load") is None:
         return "absent"
     return (
@@ -167,7 +167,7 @@ def provide(needs: set[str], install: bool) -> None:
 def prepare(
     options: argparse.Namespace, selected: Sequence[works.Work], results: report.Results
 ) -> list[servers.Server]:
-    """Installs and builds what takes part."""
+    """Installs and builds the participants."""
     sources = servers.Sources(options.python, not options.no_install)
     needed = {work.needs for work in selected}
     ready = []
@@ -185,7 +185,7 @@ def prepare(
 
 
 def skip(results: report.Results, server: str, work: str, reason: str) -> None:
-    """Says what is left out, and keeps it for the report."""
+    """Prints what is left out, and keeps it for the report."""
     results.skip(server, work, reason)
     say(f"SKIPPED {server}, {work}: {reason}")
 
@@ -196,7 +196,7 @@ def check(
     conditions: works.Conditions,
     results: report.Results,
 ) -> list[tuple[works.Work, list[servers.Server]]]:
-    """Checks every answer once, and gives the servers that may take part in each work."""
+    """Checks every response once, and returns the servers that may take part in each work."""
     fit: dict[str, list[servers.Server]] = {work.name: [] for work in selected}
     for server in ready:
         able = [work for work in selected if work.needs in servers.ALL[server.name].has]
@@ -220,7 +220,7 @@ def check(
 
 
 def check_work(work: works.Work, live: servers.Running, results: report.Results) -> None:
-    """Checks the answers of one server at one work, and notes what it has agreed to over TLS."""
+    """Checks the responses of one server at one work, and records its TLS version and cipher."""
     with contextlib.closing(http2_client.connect(live.port, live.transport)) as connection:
         work.check(connection)
         if work.needs == servers.TLS:
@@ -238,7 +238,7 @@ def check_generators(
     conditions: works.Conditions,
     results: report.Results,
 ) -> None:
-    """Shows who gives up first, each generator or the fastest server there is."""
+    """Shows which reaches its limit first, each generator or the fastest server."""
     plain, secret = client.PLAIN, servers.TRANSPORTS[servers.TLS]
     checks = (
         ("wrk", servers.FLOOR, plain, works.load("/", 64)),
@@ -276,7 +276,7 @@ def measure(
     done = 0
     for round_number in range(1, rounds + 1):
         for work, fit in plan:
-            # Every other round backwards, so that nobody always runs after the same neighbour.
+            # Every other round backwards, so that no server always runs after the same neighbour.
             for server in fit if round_number % 2 else reversed(fit):
                 done += 1
                 place = f"[{done:>3}/{total}] round {round_number}  {work.name:<17}{server.name:<17}"
@@ -300,13 +300,13 @@ def measure(
 
 
 def raise_file_limit() -> None:
-    """Allows as many open connections as the system lets a process have."""
+    """Allows as many open connections as the kernel allows a process."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Turns a request to end into an exception, so that everything that was started is ended too."""
+    """Turns a request to end into an exception, so that all started processes end too."""
     raise KeyboardInterrupt
 
 

@@ -15,7 +15,7 @@ from works import Conditions, Measure, Metric, Sample, Work
 import client
 
 HANDSHAKES = 10_000
-# What h2load offers is its own list, which begins with this; said here so that it stays so.
+# h2load's own list begins with this; it is fixed here so that it stays the same.
 CIPHER = "TLS_AES_128_GCM_SHA256"
 REQUESTS = re.compile(
     r"^requests: (\d+) total, \d+ started, (\d+) done, \d+ succeeded, "
@@ -64,7 +64,7 @@ HTTP2_METRICS = (
 
 
 def load(path: str, connections: int, streams: int, *options: str) -> Measure:
-    """Makes a work of h2load: one thread, this many connections with so many streams on each at any time."""
+    """Makes a work of h2load: one thread, so many connections with so many streams on each at any time."""
 
     def measure(server: Running, conditions: Conditions) -> Sample:
         h2load(server, path, connections, streams, conditions.warm_up_seconds, *options)
@@ -102,7 +102,7 @@ HANDSHAKE_METRICS = (
 
 
 def handshakes(*options: str) -> Measure:
-    """Makes a work of connections that are made, used once and closed."""
+    """Makes a work of connections that are opened, used once and closed."""
 
     def measure(server: Running, conditions: Conditions) -> Sample:
         pids = server.processes()
@@ -129,7 +129,7 @@ def handshakes(*options: str) -> Measure:
 
 
 def idle(server: Running, conditions: Conditions) -> Sample:
-    """Opens connections over TLS, has one request answered on each, and watches the server do nothing."""
+    """Opens connections over TLS, sends one request on each, and watches the idle server."""
     return works.watched(server, conditions, "tls-load", "--count")
 
 

@@ -1,4 +1,4 @@
-"""The servers of the comparison: how each is installed, started and ended."""
+"""The servers of the comparison: their installation, start and end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NGINX = "nginx"
 FLOORS = (FLOOR, EPOLL_FLOOR, TOKIO_FLOOR, NGINX)
 OURS = "socketify"
 
-# What a work may need, and a server may have.
+# The features that a work may need, and a server may have.
 HTTP = "HTTP"
 WEBSOCKET = "WebSocket"
 ASYNC = "WebSocket handlers that are coroutines"
@@ -47,26 +47,26 @@ TLS = "HTTP/1.1 over TLS"
 HTTP2 = "HTTP/2"
 HTTP2_TLS = "HTTP/2 over TLS"
 
-# What is spoken where it is not HTTP/1.1 in the clear.
+# The protocols other than HTTP/1.1 in the clear.
 TRANSPORTS = {
     TLS: client.Transport(tls=True),
     HTTP2: client.Transport(http2=True),
     HTTP2_TLS: client.Transport(tls=True, http2=True),
 }
 
-# What the applications that are scripts take.
+# The arguments of the applications that are scripts.
 CERTIFICATE_AND_KEY = ("{certificate}", "{key}")
 
-# What the original loads from the system: the Debian package, and the library that shows whether it is there.
+# The original's system libraries: the Debian package, and the library that proves its presence.
 SYSTEM_LIBRARIES = {"libuv1": "libuv.so.1", "zlib1g": "libz.so.1"}
 
 
 class Unavailable(Exception):
-    """A server that cannot take part, and why."""
+    """A server that cannot take part, and the reason."""
 
 
 class StartFailure(Exception):
-    """A server that did not come up, or did not stay up."""
+    """A server that did not start, or did not keep running."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Server:
     version: str
     command: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    # What is added to the command for TLS, and for HTTP/2.
+    # The additional arguments for TLS, and for HTTP/2.
     for_tls: tuple[str, ...] = ()
     for_http2: tuple[str, ...] = ()
 
@@ -99,18 +99,18 @@ class Running:
     seconds_to_answer: float
 
     def processes(self) -> list[int]:
-        """Lists the processes it consists of."""
+        """Lists its processes."""
         return process.tree(self.started.pid)
 
     def tail(self, lines: int = 12) -> str:
-        """Gives the end of what it has printed."""
+        """Returns the end of its output."""
         self.output.seek(0)
         text = self.output.read().decode(errors="replace").strip()
         return "\n".join(text.splitlines()[-lines:]) or "(it printed nothing)"
 
 
 def free_port() -> int:
-    """Finds a port that nobody listens on."""
+    """Finds a free port."""
     with socket.socket() as probe:
         probe.bind((client.HOST, 0))
         port: int = probe.getsockname()[1]
@@ -119,7 +119,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(server: Server, cores: set[int], transport: client.Transport = client.PLAIN) -> Iterator[Running]:
-    """Starts a server on these cores, waits for its first answer, and ends it with all its children."""
+    """Starts a server on these cores, waits for its first response, and ends it with all its children."""
     port = free_port()
     known = {"host": client.HOST, "port": str(port)}
     if transport.tls:
@@ -158,7 +158,7 @@ def running(server: Server, cores: set[int], transport: client.Transport = clien
 
 
 def answer_of(command: Sequence[str | Path], cwd: Path = APPS) -> str:
-    """Runs a short command and gives what it prints; says what it said when it fails."""
+    """Runs a short command and returns its output; reports the output if it fails."""
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines() or [f"code {done.returncode}"]
@@ -178,7 +178,7 @@ def python_of(venv: Path) -> Path:
 
 
 def pins() -> dict[str, list[str]]:
-    """Reads what each virtual environment of the peers is to hold."""
+    """Reads the packages of each peer's virtual environment."""
     sections: dict[str, list[str]] = {}
     current: list[str] = []
     for line in (HERE / "peers.txt").read_text().splitlines():
@@ -191,7 +191,7 @@ def pins() -> dict[str, list[str]]:
 
 
 def peer_python(name: str, base: str) -> Path:
-    """Creates the virtual environment of a peer, unless it is there and holds what it should."""
+    """Creates the virtual environment of a peer, unless it exists with the right packages."""
     requirements = pins()[name]
     venv = PEERS / name
     python = python_of(venv)
@@ -221,7 +221,7 @@ def missing_libraries() -> list[str]:
 
 
 def install_debian(packages: Sequence[str], allowed: bool) -> None:
-    """Installs Debian packages, or says that somebody else has to."""
+    """Installs Debian packages, or raises an error that names them."""
     if not packages:
         return
     names = " ".join(packages)
@@ -238,7 +238,7 @@ def install_debian(packages: Sequence[str], allowed: bool) -> None:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the servers come from."""
+    """The origin of the servers."""
 
     python: str
     install: bool
@@ -246,7 +246,7 @@ class Sources:
 
 @functools.cache
 def executable(name: str) -> str:
-    """Builds what is written in Rust and asks cargo where it has put it."""
+    """Builds the Rust programs and asks cargo for their paths."""
     if shutil.which("cargo") is None:
         raise Unavailable("cargo is not on the PATH")
     print(f"building {name}", flush=True)
@@ -290,7 +290,7 @@ def locked_version(crate: str) -> str:
 
 
 def ours(sources: Sources) -> Server:
-    """The package of this project, from the interpreter it is installed for."""
+    """The package of this project, from its interpreter."""
     try:
         answer_of([sources.python, "-c", "import socketify"])
         version = version_of(sources.python, "socketify")
@@ -299,7 +299,7 @@ def ours(sources: Sources) -> Server:
     if version == "0.0.31":
         raise Unavailable("the interpreter of --python holds the original, not this project")
     command = (sources.python, "socketify_app.py", "{host}", "{port}", str(STATIC))
-    # It speaks HTTP/2 wherever a client asks for it.
+    # It speaks HTTP/2 if a client asks for it.
     return Server(OURS, version, command, for_tls=CERTIFICATE_AND_KEY)
 
 
@@ -323,7 +323,7 @@ def granian(sources: Sources, name: str, interface: str, target: str) -> Server:
         name,
         version_of(python, "granian"),
         command,
-        # It accepts no more connections than it may hold requests, and the idle work opens ten thousand.
+        # Its limit of requests also limits connections, and the idle work opens ten thousand.
         for_tls=(
             *("--ssl-certificate", "{certificate}", "--ssl-keyfile", "{key}"),
             *("--backlog", "16384", "--backpressure", "16384"),
@@ -358,7 +358,7 @@ def uvicorn(sources: Sources) -> Server:
 
 
 def hypercorn(sources: Sources) -> Server:
-    """Hypercorn on uvloop, which speaks HTTP/2 wherever a client asks for it."""
+    """Hypercorn on uvloop, which speaks HTTP/2 if a client asks for it."""
     python = peer_python("hypercorn", sources.python)
     command = (str(python), "hypercorn_app.py", "{host}", "{port}")
     return Server("hypercorn", version_of(python, "hypercorn"), command, for_tls=CERTIFICATE_AND_KEY)
@@ -374,7 +374,7 @@ def robyn(sources: Sources) -> Server:
 
 
 def static_file(size: int) -> Path:
-    """A file of that many bytes below what is served at `/files`, made on first need."""
+    """A file of that many bytes below the folder of `/files`, made at the first call."""
     path = STATIC / f"{size}.bin"
     if not path.exists():
         STATIC.mkdir(parents=True, exist_ok=True)
@@ -383,7 +383,7 @@ def static_file(size: int) -> Path:
 
 
 def nginx(sources: Sources) -> Server:
-    """Nginx from Debian, one worker, as its documentation would have it serve files: the floor of files."""
+    """Nginx from Debian, one worker, with its documentation's settings for files: the floor of files."""
     if shutil.which("nginx") is None:
         install_debian(["nginx"], sources.install)
     version = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr
@@ -414,7 +414,7 @@ def websockets(sources: Sources) -> Server:
 
 @dataclass(frozen=True)
 class Entry:
-    """A server that can be asked for."""
+    """A server that can be selected."""
 
     make: Callable[[Sources], Server]
     has: frozenset[str]

@@ -1,4 +1,4 @@
-"""The works of the comparison: what each asks of a server, how it is checked, and what it measures."""
+"""The works of the comparison: their requests, their checks, and their figures."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ WRK_SCRIPTS = Path(__file__).parent / "wrk"
 IDLE_CONNECTIONS = 1000
 IDLE_SOCKETS = 10_000
 MANY_TOPICS = 100_000
-# How many topics are subscribed to, and published to, with one message to the server.
+# The number of topics to subscribe to, and to publish to, with one message to the server.
 SUBSCRIBED_AT_ONCE = 10_000
 PUBLISHED_AT_ONCE = 500
-# Past this, somebody else on these cores has had a hand in the figures.
+# Above this, other processes on these cores have influenced the figures.
 DISTURBED = 0.10
 
 
@@ -40,7 +40,7 @@ class Metric:
     title: str
     digits: int = 1
     more_is_better: bool = False
-    # Whether a ratio of it means anything.
+    # Whether a ratio of it has a meaning.
     compared: bool = True
 
 
@@ -54,7 +54,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Conditions:
-    """What is the same for every run."""
+    """The conditions of every run."""
 
     seconds: int
     warm_up_seconds: int
@@ -69,7 +69,7 @@ Measure = Callable[[Running, Conditions], Sample]
 
 @dataclass(frozen=True)
 class Work:
-    """Something that every server is asked to do."""
+    """A task for every server."""
 
     name: str
     title: str
@@ -80,12 +80,12 @@ class Work:
 
     @property
     def transport(self) -> client.Transport:
-        """What is spoken."""
+        """The protocol."""
         return servers.TRANSPORTS.get(self.needs, client.PLAIN)
 
     @property
     def floors(self) -> tuple[str, ...]:
-        """What its figures are compared with first."""
+        """The first reference of its figures."""
         if self.needs == servers.FILES:
             return (servers.NGINX,)
         if self.needs == servers.HTTP or self.needs in servers.TRANSPORTS:
@@ -94,7 +94,7 @@ class Work:
 
 
 def client_cpu() -> float:
-    """CPU time of this process and of the load generators it has waited for."""
+    """CPU time of this process and of its finished load generators."""
     spent = 0.0
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         usage = resource.getrusage(who)
@@ -104,7 +104,7 @@ def client_cpu() -> float:
 
 @dataclass
 class Span:
-    """What was spent while something was measured."""
+    """The CPU time during a measurement."""
 
     seconds: float = 0.0
     server_cpu: float = 0.0
@@ -112,7 +112,7 @@ class Span:
     others_cpu: float = 0.0
 
     def shares(self) -> dict[str, float]:
-        """How much of a core each side was busy."""
+        """The share of a core that each side used."""
         return {
             "server_share": self.server_cpu / self.seconds,
             "client_share": self.client_cpu / self.seconds,
@@ -120,14 +120,15 @@ class Span:
         }
 
     def notes(self) -> list[str]:
-        """Says so when somebody else was busy too."""
+        """Reports other busy processes."""
         share = self.others_cpu / self.seconds
         return [f"disturbed: others took {share:.0%} of a core"] if share > DISTURBED else []
 
 
 @contextlib.contextmanager
 def measured(server: Running, conditions: Conditions, generators: Sequence[int] = ()) -> Iterator[Span]:
-    """Measures what is spent, by whom, inside the block. Generators are those that run before and after it."""
+    """Measures the CPU time of each side inside the block. Generators are those that run before and after
+    it."""
     span = Span()
     pids = server.processes()
     cores = conditions.server_cores | conditions.client_cores
@@ -208,7 +209,7 @@ TRANSFER_METRICS = (
 
 
 def transfers(size: int, transfer: Callable[[client.Client], None]) -> Measure:
-    """Makes a work of large bodies: one connection, one after the other, for as long as a run lasts."""
+    """Makes a work of large bodies: one connection, one after the other, during a run."""
 
     def measure(server: Running, conditions: Conditions) -> Sample:
         seconds: list[float] = []
@@ -238,7 +239,7 @@ STARTUP_METRICS = (
 
 
 def startup(server: Running, conditions: Conditions) -> Sample:
-    """Takes the start that has just happened."""
+    """Measures the start that has just happened."""
     pids = server.processes()
     return Sample(
         {
@@ -259,7 +260,7 @@ IDLE_METRICS = (
 
 
 def idle(server: Running, conditions: Conditions) -> Sample:
-    """Opens connections, has each answered once, and watches the server do nothing."""
+    """Opens connections, sends one request on each, and watches the idle server."""
     pids = server.processes()
     before = process.resident_bytes(pids)
     connections = client.open_idle(server.port, IDLE_CONNECTIONS)
@@ -283,7 +284,7 @@ def idle(server: Running, conditions: Conditions) -> Sample:
 
 
 def ws_metrics(many: str, one: str) -> tuple[Metric, ...]:
-    """The figures of a work that counts these."""
+    """The figures of a work that counts this unit."""
     return (
         Metric("messages_per_second", f"{many}/s", digits=0, more_is_better=True),
         Metric("cpu_us", f"CPU µs/{one}", digits=2),
@@ -330,7 +331,7 @@ def ws_load(mode: str, connections: int, *options: str) -> Measure:
 
 
 def check_file_limit(connections: int) -> None:
-    """Says so at once when neither side could hold so many connections."""
+    """Raises an error at once if the process cannot open so many connections."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if most != resource.RLIM_INFINITY and most < connections + 100:
         raise client.WrongAnswer(f"{connections} connections need more than the {most} open files allowed")
@@ -346,12 +347,13 @@ IDLE_SOCKET_METRICS = (
 
 
 def idle_sockets(server: Running, conditions: Conditions) -> Sample:
-    """Opens WebSockets, has one message echoed on each, and watches the server do nothing."""
+    """Opens WebSockets, has one message echoed on each, and watches the idle server."""
     return watched(server, conditions, "ws-load", "--connections")
 
 
 def watched(server: Running, conditions: Conditions, program: str, number: str) -> Sample:
-    """Has a generator open idle sockets, told how many with the option `number`, and watches the server."""
+    """Lets a generator open idle sockets, with their number in the option `number`, and watches the
+    server."""
     check_file_limit(IDLE_SOCKETS)
     pids = server.processes()
     before = process.resident_bytes(pids)
@@ -406,12 +408,12 @@ def many_topics(server: Running, conditions: Conditions) -> Sample:
 
 
 def on_port(check: Callable[[int, str], None], path: str) -> Check:
-    """Makes a check of one that opens its own connections."""
+    """Makes a check from one that opens its own connections."""
     return lambda connection: check(connection.port, path)
 
 
 def says_hello(path: str) -> Check:
-    """Makes a check for a route that answers with the greeting."""
+    """Makes a check for a route that sends the greeting."""
     return lambda connection: connection.get(path).expect(client.HELLO)
 
 

@@ -1,4 +1,4 @@
-"""The WebSocket client that checks answers. It is slow, and owes nothing to the load generator."""
+"""The WebSocket client that checks messages. It is slow, and independent of the load generator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 FIN, RSV1 = 0x80, 0x40
 DEFLATE = "permessage-deflate; client_no_context_takeover; server_no_context_takeover"
 TAIL = b"\x00\x00\xff\xff"
-# What a server may need after its last handshake until everybody is subscribed.
+# The time that a server may need after its last handshake until all are subscribed.
 SETTLING = 0.2
 
 
@@ -98,7 +98,7 @@ class WebSocket:
         return found
 
     def expect(self, first: int, payload: bytes) -> None:
-        """Insists on this frame."""
+        """Checks for this frame."""
         if (found := self.receive()) != (first, payload):
             shown = f"{found[0]:#04x} {found[1][:60]!r} ({len(found[1])} bytes)"
             raise WrongAnswer(f"frame {shown} where {first:#04x} {payload[:60]!r} ({len(payload)}) was due")
@@ -113,7 +113,7 @@ class WebSocket:
 
 
 def check_echo(port: int, path: str) -> None:
-    """Messages of every kind of length come back as they were sent, pings are answered, and it ends well."""
+    """Messages of every length class come back unchanged, pings get pongs, and the socket ends correctly."""
     with closing(WebSocket(port, path)) as ws:
         for size in (1, 32, 125, 126, 65_535, 65_536, 200_000):
             payload = os.urandom(size)
@@ -151,7 +151,7 @@ def inflate(payload: bytes) -> bytes:
 
 
 def check_topic(port: int, path: str) -> None:
-    """What anybody publishes reaches everybody, in order."""
+    """Each published message reaches all subscribers, in order."""
     with ExitStack() as stack:
         members = [stack.enter_context(closing(WebSocket(port, path))) for _ in range(3)]
         time.sleep(SETTLING)
@@ -165,7 +165,7 @@ def check_topic(port: int, path: str) -> None:
 
 
 def command(ws: WebSocket, name: str, first: int, end: int) -> int:
-    """Has something done to these topics, and counts what is published before it is said to be done."""
+    """Runs a command on these topics, and counts the messages published before its end."""
     ws.send(FIN | TEXT, f"{name} {first} {end}".encode())
     published = 0
     while (found := ws.receive()) == (FIN | TEXT, b"published"):
@@ -176,13 +176,13 @@ def command(ws: WebSocket, name: str, first: int, end: int) -> int:
 
 
 def check_topics(port: int, path: str) -> None:
-    """Topics that nobody else shares reach their one subscriber."""
+    """Topics with one subscriber reach it."""
     with closing(WebSocket(port, path)) as ws:
         command(ws, "subscribe", 0, 100)
         receive_published(ws, 90, 110, 10)
 
 
 def receive_published(ws: WebSocket, first: int, end: int, due: int) -> None:
-    """Publishes to these topics and receives what is due, before `done` or after it."""
+    """Publishes to these topics and receives the messages, before `done` or after it."""
     for _ in range(due - command(ws, "publish", first, end)):
         ws.expect(FIN | TEXT, b"published")

@@ -1,4 +1,4 @@
-"""A chat: rooms, who is in them, and what was said last. Every room is a topic.
+"""A chat: rooms, their members, and the latest messages. Every room is a topic.
 
 Run it, and open http://localhost:3000 in two windows. The demo of `make run` has it too, at /chat/.
 """
@@ -37,7 +37,7 @@ rooms: dict[str, Room] = {}
 
 
 def upgrade(res: Response, req: Request, socket_context: object) -> None:
-    """Lets in who has a name. The member goes with the connection as its user data."""
+    """Admits clients with a name. The member is the connection's user data."""
     name = (req.get_query("name") or "").strip()
     room = unquote(req.get_parameter(0) or "").strip()
     if not 0 < len(name) <= LONGEST_NAME or not 0 < len(room) <= LONGEST_NAME:
@@ -60,7 +60,7 @@ def enter(ws: WebSocket) -> None:
 
 
 def presence(ws: WebSocket, topic: str, count: int, before: int) -> None:
-    """Somebody has subscribed to the room, or no longer does: because they left, or because their network did."""
+    """A member has joined the room or left it, on purpose or because the connection was lost."""
     member: Member = ws.get_user_data()
     room = rooms[member.room]
     came = count > before

@@ -1,4 +1,5 @@
-"""Hello, world, served by the command line: the module registers routes, the command says where and in how many processes.
+"""Hello, world, served by the command line: the module registers routes, the command sets the address and the
+number of processes.
 
 Try it with:
 

@@ -18,7 +18,7 @@ def echo(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
     ws.send(message, opcode)
 
 
-# Options of the command line, such as --ws-idle-timeout 30, go before what stands here.
+# Options of the command line, such as --ws-idle-timeout 30, override these values.
 websocket: WebSocketBehavior = {
     "open": greet,
     "message": echo,

@@ -1,4 +1,5 @@
-"""What the command line has no option for: a factory makes the application, with limits of its own, from the environment.
+"""Settings without an option of the command line: a factory makes the application, with limits of its own,
+from the environment.
 
 Try it with:
 

@@ -1,6 +1,6 @@
-"""The demo that `make run` serves: a page of buttons, and behind each of them a few lines of this file.
+"""The demo that `make run` serves: a page of buttons, each of which runs a few lines of this file.
 
-The page shows those lines too: it asks for them, so that what it shows is what runs. PORT chooses the port
+The page shows those lines too: it requests them, so that it shows the running code. PORT chooses the port
 (3000), HOST the address (127.0.0.1, so that only this machine is served).
 """
 
@@ -112,7 +112,7 @@ def lines_of(*functions: Callable[..., object], route: str) -> str:
 
 
 def about() -> dict[str, object]:
-    """What the page asks for when it opens."""
+    """The data that the page requests when it opens."""
     return {
         "versions": f"socketify {socketify.__version__} · Python {platform.python_version()}",
         "sources": {
@@ -145,7 +145,7 @@ def main() -> None:
     routes(app)
     app.constant("/about", about())
     try:
-        # Exclusive: a second demo must not share the port of the first without anybody noticing.
+        # Exclusive: a second demo must not silently share the port of the first.
         app.listen(AppListenOptions(port=int(wanted), host=host, options=1), listening)
     except RuntimeError as error:
         print(f"{error}. Taking a free port instead.")

@@ -1,4 +1,4 @@
-//! What a request says of the answer it wants: conditions, ranges, content codings and origins.
+//! Headers that select the response: conditions, ranges, content codings and origins.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -80,7 +80,7 @@ fn codings(block: &[u8]) {
     let named = |name: &[u8]| text.windows(name.len()).any(|window| window == name);
     assert!(named(chosen.coding.name().as_bytes()) || named(b"*"), "{chosen:?}");
     assert!(offers.contains(&chosen));
-    // Of one offer, no other than that is chosen.
+    // From one offer, no other is chosen.
     for offer in offers {
         assert!(accepted.choose(&[offer]).is_none_or(|only| only == offer));
     }
@@ -103,7 +103,7 @@ fn origins(input: &Input<'_>, head: &Head, wire: &[u8], block: &[u8]) {
             assert!(origin.is_some() && find(block, b"access-control-request-method").is_some());
         }
         Ok(Verdict::Lines(lines)) => {
-            // They stand in an answer: what a client sent is no line of its own there.
+            // They stand in a response: a client's bytes must not start a line there.
             let text = lines.strip_suffix(b"\r\n").unwrap_or(&lines);
             for line in text.split(|&byte| byte == b'\n') {
                 let line = line.strip_suffix(b"\r").unwrap_or(line);

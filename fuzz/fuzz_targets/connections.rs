@@ -1,8 +1,9 @@
-//! Whole connections of HTTP/1.1 against a model that counts answers: one for each request, in order, and none too many.
+//! Whole connections of HTTP/1.1 against a model that counts responses: one for each request, in order, and
+//! not one more.
 //!
-//! A server in this process gets any bytes in any pieces over a socket. The model walks over the same bytes as a whole, with
-//! the parsers that have targets of their own, and says for each answer which request it belongs to. What a request of this
-//! target's own making is, it knows without a parser.
+//! A server in this process gets any bytes in any pieces over a socket. The model parses the same bytes as a
+//! whole, with the parsers that have targets of their own, and assigns each response to its request. It knows
+//! this target's own requests without a parser.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -17,7 +18,7 @@ use socketify_fuzz::serving::{Client, LARGE, LIMIT};
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
     sizes: [u8; 4],
-    /// The client shuts its side as soon as it has sent all, and not after the answers.
+    /// The client shuts its side as soon as it has sent everything, and not after the responses.
     is_hasty: bool,
     pieces: Vec<Piece<'a>>,
 }
@@ -137,30 +138,30 @@ impl Request<'_> {
     }
 }
 
-/// What the next bytes of a client are.
+/// The meaning of a client's next bytes.
 #[derive(Debug)]
 enum Next {
     Nothing,
     /// The start of a head.
     Partial,
-    /// What is answered with this status, and ends the connection.
+    /// A request that gets this status, and ends the connection.
     Refused(u16),
     Request(Facts),
 }
 
-/// What the model knows of a request.
+/// The model's facts about a request.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Facts {
     is_head: bool,
     keep_alive: bool,
     upgrade: bool,
-    /// The client asks before it sends the body, so nobody knows whether it comes after an answer that did not invite it.
+    /// The client waits for `100 Continue`, so the body may or may not come after another response.
     expects: bool,
     path: Vec<u8>,
-    /// Bytes of head and body, and those of the body's data; none when the body is not whole.
+    /// Bytes of head and body, and those of the body's data; `None` if the body is incomplete.
     whole: Option<(usize, u64)>,
-    /// The body breaks a rule of its framing, or there may be more of it than the route takes.
+    /// The body breaks a rule of its framing, or it may exceed the route's limit.
     may_be_refused: bool,
 }
 
@@ -201,17 +202,17 @@ fn next(bytes: &[u8]) -> Next {
     })
 }
 
-/// The walk over what a client has sent and what it got for it.
+/// The walk over a client's requests and its responses.
 struct Walk<'a> {
     sent: &'a [u8],
     received: &'a [u8],
-    /// The client had shut its side before it looked for answers.
+    /// The client had shut its side before it read responses.
     is_hasty: bool,
-    /// No more answers may come.
+    /// No more responses may come.
     is_over: bool,
 }
 
-/// What an answer is to be, as far as the model knows.
+/// Checks a response, as far as the model knows it.
 fn check(facts: &Facts, answer: &Answer) {
     let body = String::from_utf8_lossy(&answer.body);
     assert!(!answer.until_close || answer.closes || !facts.keep_alive, "nothing ends it: {answer:?}");
@@ -233,7 +234,7 @@ fn check(facts: &Facts, answer: &Answer) {
 }
 
 impl Walk<'_> {
-    /// Goes past one request and its answer; false when there is no further answer.
+    /// Goes past one request and its response; false if there is no further response.
     fn step(&mut self) -> bool {
         let next = next(self.sent);
         let is_head = matches!(&next, Next::Request(facts) if facts.is_head);
@@ -268,13 +269,13 @@ impl Walk<'_> {
         check(facts, answer);
         if answer.status == 101 {
             assert!(facts.upgrade && facts.path == b"/socket" && facts.whole.is_some());
-            // What follows are frames.
+            // Frames follow.
             (self.sent, self.received, self.is_over) = (b"", b"", true);
             return;
         }
         let rest = facts.whole.map_or(&b""[..], |(length, _)| &self.sent[length..]);
         let is_last = self.is_hasty && matches!(next(rest), Next::Nothing | Next::Partial);
-        // In HTTP/1.0 nothing but the end ends a body whose length is not known.
+        // In HTTP/1.0 only the end of the connection ends a body of unknown length.
         let must_close = !facts.keep_alive || answer.until_close;
         let may_close =
             is_last || must_close || facts.expects || facts.may_be_refused || answer.status >= 400;
@@ -284,7 +285,7 @@ impl Walk<'_> {
         self.sent = rest;
     }
 
-    /// All answers have been looked at: what is left of the requests need not have one.
+    /// All responses have been checked: the remaining requests need not have one.
     fn expect_none(&self, next: &Next) {
         assert!(self.received.is_empty(), "no whole answer: {:?}", String::from_utf8_lossy(self.received));
         let is_owed = match next {
@@ -296,7 +297,7 @@ impl Walk<'_> {
     }
 }
 
-/// How many answers there are that a client may wait for before it shuts its side.
+/// The number of responses that a client may wait for before it shuts its side.
 fn count_owed(mut sent: &[u8]) -> usize {
     let mut count = 0;
     loop {
@@ -316,7 +317,7 @@ fn count_owed(mut sent: &[u8]) -> usize {
     }
 }
 
-/// How many whole answers have come, at most `owed`.
+/// The number of complete responses, at most `owed`.
 fn count_received(mut sent: &[u8], mut received: &[u8], owed: usize) -> usize {
     let mut count = 0;
     while count < owed {
@@ -338,7 +339,7 @@ fn count_received(mut sent: &[u8], mut received: &[u8], owed: usize) -> usize {
     count
 }
 
-/// The bytes of all pieces. What this target has made itself is what the parsers say it is.
+/// The bytes of all pieces. The parsers have to agree with this target's own requests.
 fn wire(pieces: &[Piece<'_>]) -> Vec<u8> {
     let mut wire = Vec::new();
     for piece in pieces.iter().take(40) {

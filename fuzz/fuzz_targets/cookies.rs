@@ -1,4 +1,5 @@
-//! Cookies of a request: pairs in their order, nothing in them that separates, and none hidden by a malformed one behind it.
+//! Cookies of a request: pairs in their order, without separators in them, and none hidden by a later
+//! malformed one.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -8,11 +9,11 @@ use socketify::http::cookies::pairs;
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
     Header(&'a [u8]),
-    /// Well-formed pairs by small numbers, and what comes behind them.
+    /// Well-formed pairs by small numbers, and the bytes after them.
     Pairs(Vec<(u8, u8)>, &'a [u8]),
 }
 
-/// Every pair is a part of the header, behind the one before it.
+/// Every pair is a part of the header, after the one before it.
 fn check(header: &[u8]) {
     let start = header.as_ptr() as usize;
     let mut at = 0;

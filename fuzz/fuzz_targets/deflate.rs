@@ -1,4 +1,5 @@
-//! Compressed messages: any payload is inflated or refused, and what one side compresses the other side reads.
+//! Compressed messages: any payload is inflated or refused, and each side reads the other's compressed
+//! messages.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -14,13 +15,13 @@ struct Input<'a> {
     server: Direction,
     client: Direction,
     limit: u16,
-    /// The messages of a conversation, or the payloads of a client that sends whatever it likes.
+    /// The messages of a conversation, or arbitrary payloads of a client.
     task: Task<'a>,
 }
 
 #[derive(Arbitrary, Debug)]
 enum Task<'a> {
-    /// Two of them: the first is so long.
+    /// Two of them: the length of the first.
     Payloads {
         first: u16,
         bytes: &'a [u8],
@@ -28,7 +29,7 @@ enum Task<'a> {
     Messages(Vec<Message<'a>>),
 }
 
-/// A message from a few bytes: long ones too, some of which repeat what is beyond the window.
+/// A message from a few bytes: long ones too, some of which repeat bytes beyond the window.
 #[derive(Arbitrary, Debug)]
 struct Message<'a> {
     times: u8,
@@ -78,7 +79,7 @@ fn payloads(input: &Input<'_>, payloads: &[&[u8]]) {
                 break;
             }
         };
-        // The limit is met to the byte.
+        // The limit is exact to the byte.
         assert_eq!(inflate(&mut exact, payload, message.len()).as_ref(), Ok(&message));
         if let Some(less) = message.len().checked_sub(1) {
             let mut short = new();
@@ -90,7 +91,7 @@ fn payloads(input: &Input<'_>, payloads: &[&[u8]]) {
         let window = if input.client.takeover { 1 << input.client.bits() } else { 0 };
         assert!(codec.heap_bytes() <= window, "{} bytes kept", codec.heap_bytes());
     }
-    // The context of the thread does not suffer.
+    // The context of the thread still works.
     assert_eq!(inflate(&mut new(), b"\xf2\x48\xcd\xc9\xc9\x07\x00", 5).as_deref(), Ok(&b"Hello"[..]));
 }
 
@@ -101,7 +102,7 @@ fn messages(input: &Input<'_>, messages: &[Message<'_>]) {
     let mut total = 0;
     for message in messages {
         let bytes = message.bytes();
-        // Twice the largest window is enough, and takes the reference long enough.
+        // Twice the largest window is enough, and slow enough for the reference.
         total += bytes.len();
         if total > 1 << 16 {
             break;

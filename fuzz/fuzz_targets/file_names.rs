@@ -1,4 +1,4 @@
-//! Names of files in URLs: whatever a client asks for, what is opened lies below the directory that is served.
+//! Names of files in URLs: for any request, the opened file lies below the served directory.
 #![no_main]
 
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +28,7 @@ fn escaped(path: &Path) -> Vec<u8> {
 
 fuzz_target!(|input: Input<'_>| {
     let Some(name) = parse(input.below, input.dotfiles) else {
-        // What is refused although hidden files are served is refused in any case.
+        // A name that is refused although hidden files are served is always refused.
         assert!(!input.dotfiles || parse(input.below, false).is_none());
         return;
     };
@@ -45,7 +45,7 @@ fuzz_target!(|input: Input<'_>| {
     }
     let segments = input.below.split(|&byte| byte == b'/').filter(|segment| !segment.is_empty()).count();
     assert!(parts <= segments, "a slash came of an escape");
-    // Each byte escaped, and the slash at its end as it was.
+    // Each byte escaped, and the trailing slash unchanged.
     let mut escaped = escaped(&path);
     if input.below.ends_with(b"/") {
         escaped.push(b'/');

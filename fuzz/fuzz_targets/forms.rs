@@ -1,4 +1,4 @@
-//! Urlencoded forms: measured in any steps they are refused exactly where what they decode to goes beyond a limit.
+//! Urlencoded forms: for any steps they are refused exactly if their decoded fields exceed a limit.
 #![no_main]
 
 use arbitrary::Arbitrary;

@@ -13,22 +13,22 @@ use socketify::http::trust::Trust;
 struct Input<'a> {
     proxy: Proxy,
     client: Client,
-    /// Header lines as the client sent them; of the proxy's own header this is the value that it adds to.
+    /// The client's header lines; for the proxy's own header, the value that it appends to.
     lines: &'a [u8],
 }
 
-/// How a proxy says whom it speaks for.
+/// The proxy's way to name its client.
 #[derive(Arbitrary, Clone, Copy, Debug, PartialEq, Eq)]
 enum Proxy {
-    /// A line of its own behind those of the client.
+    /// A line of its own after those of the client.
     ForwardedLine,
     XForwardedForLine,
-    /// A member behind those of the client's line.
+    /// A member after those of the client's line.
     ForwardedMember,
     XForwardedForMember,
-    /// It is a proxy that adds nothing, and is not one that is trusted.
+    /// An untrusted proxy that adds nothing.
     Stranger,
-    /// It is trusted, and adds nothing: all that there is may be the truth.
+    /// A trusted one that adds nothing: all values may be true.
     Silent,
 }
 
@@ -104,7 +104,7 @@ fuzz_target!(|input: Input<'_>| {
             assert_eq!(origin(block, Some(stranger), &trust), alone);
         }
         Proxy::Silent => {}
-        // One that the trusted network holds is a hop like the others, and what stands before it counts.
+        // An address in the trusted network is a hop like the others, and the one before it counts.
         _ if trust.includes(Some(client)) => {}
         _ => assert!(
             told.address.is_none() || told.address == Some(client.to_canonical()),

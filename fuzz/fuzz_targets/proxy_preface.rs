@@ -1,4 +1,4 @@
-//! PROXY prefaces: what is decided of a part holds for the whole, and what a proxy writes is read as it was meant.
+//! PROXY prefaces: a decision on a part holds for the whole, and a proxy's preface is read correctly.
 #![no_main]
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +10,8 @@ use socketify::net::proxy::{Addresses, Preface, parse};
 #[derive(Arbitrary, Debug)]
 enum Input<'a> {
     Bytes(&'a [u8]),
-    /// Two ends, in the text of version 1 or the bytes of version 2, with TLVs behind them there, and what the client sends.
+    /// Two ends, in the text of version 1 or the bytes of version 2, with TLVs after them there, and the
+    /// client's bytes.
     Written {
         binary: bool,
         ends: Ends,
@@ -25,7 +26,7 @@ enum Ends {
     V6([(u128, u16); 2]),
 }
 
-/// The longest line of version 1 and the longest block of version 2 that are taken, with what stands before it.
+/// The longest accepted line of version 1, and the longest block of version 2 with its header.
 const LONGEST: (usize, usize) = (107, 16 + 4096);
 
 fn addresses(ends: &Ends) -> Addresses {
@@ -58,7 +59,7 @@ fn binary(ends: &Ends, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
         }
     };
     for (kind, value) in tlvs {
-        // A checksum would have to be right.
+        // A checksum would have to be correct.
         let Ok(length) = u16::try_from(value.len()) else { continue };
         if *kind != 0x03 && block.len() + value.len() + 3 <= 4096 {
             block.push(*kind);
@@ -70,7 +71,7 @@ fn binary(ends: &Ends, tlvs: &[(u8, &[u8])]) -> Vec<u8> {
     [&b"\r\n\r\n\0\r\nQUIT\n\x21"[..], &[family], &length.to_be_bytes(), &block].concat()
 }
 
-/// Whatever is decided of the first bytes is what all of them give.
+/// A decision on the first bytes is the decision on all of them.
 fn check(bytes: &[u8]) {
     let whole = parse(bytes);
     if let Preface::Present(length, _) = whole {

@@ -1,4 +1,4 @@
-//! The hub against a map of maps: every answer, every delivery and every count after any operations.
+//! The hub against a map of maps: every result, every delivery and every count after any operations.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -25,19 +25,19 @@ enum Operation {
     Publish {
         topic: u8,
     },
-    /// The topics may be the same ones more than once, and others than `id` has.
+    /// The topics may repeat, and may be others than those of `id`.
     RemoveAll {
         topics: [u8; 3],
         id: u8,
     },
-    /// So many ids from this one on, for topics that have an index.
+    /// So many ids from this one on, for topics with an index.
     Crowd {
         topic: u8,
         id: u8,
         count: u8,
         leave: bool,
     },
-    /// So many topics from this one on, for tables that grow and shrink.
+    /// So many topics from this one on, to grow and shrink tables.
     Spread {
         topic: u8,
         id: u8,
@@ -46,10 +46,10 @@ enum Operation {
     },
 }
 
-/// The subscribers of each topic by their ids, each with the handle it came with. Its tables are never empty.
+/// The subscribers of each topic by their ids, each with its handle. Its tables are never empty.
 type Model = BTreeMap<Vec<u8>, BTreeMap<u64, u64>>;
 
-/// The empty name, and names one of which begins the other.
+/// The empty name, and names that are prefixes of each other.
 fn name(topic: u8) -> Vec<u8> {
     vec![b'#'; usize::from(topic % 16)].into_iter().chain((topic >= 16).then_some(topic)).collect()
 }

@@ -1,4 +1,4 @@
-//! Query strings against the simplest reading of them: split, then decode byte by byte.
+//! Query strings against the simplest implementation: split, then decode byte by byte.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -32,7 +32,7 @@ fn decode(bytes: &[u8], plus_as_space: bool) -> Vec<u8> {
     decoded
 }
 
-/// Names and values of all items that have a `=`.
+/// Names and values of all items with a `=`.
 fn items(query: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
     query
         .split(|&byte| byte == b'&')

@@ -1,4 +1,4 @@
-//! Request heads: taken or refused whatever the pieces they arrive in, and consistent when they are taken.
+//! Request heads: accepted or refused independently of their pieces, and consistent if accepted.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -20,7 +20,7 @@ fn memmem(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Names of every shape that is looked for.
+/// Names of every shape in a look-up.
 fn hosts() -> Hosts<()> {
     let mut hosts = Hosts::new();
     for name in ["*", "*.*", "a.*", "a.b", "::1"] {
@@ -71,7 +71,7 @@ fn check(head: &Head, wire: &[u8], limits: &HeadLimits) {
     assert!(!head.upgrade || has(b"upgrade") && has(b"connection"));
 }
 
-/// The data of a chunked body, and how many bytes it takes if it ends.
+/// The data of a chunked body, and its length in bytes if it ends.
 fn decode(wire: &[u8], pieces: impl Iterator<Item = usize>) -> (Vec<u8>, Result<Option<usize>, ChunkError>) {
     let (mut decoder, mut data, mut used) = (ChunkedDecoder::default(), Vec::new(), 0);
     for end in pieces {
@@ -99,7 +99,7 @@ fuzz_target!(|input: Input<'_>| {
         searched = end;
     }
     match (&whole, &in_pieces) {
-        // Of several rules that are broken it may be another one that shows first.
+        // If several rules are broken, another one may show first.
         (Err(_), Err(_)) => {}
         _ => assert_eq!(in_pieces, whole),
     }

@@ -1,4 +1,4 @@
-//! What TLS brings as text or as bytes of others: cipher lists, and the name in a certificate that a client shows.
+//! Foreign text and bytes in TLS: cipher lists, and the name in a client's certificate.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -21,7 +21,8 @@ fuzz_target!(|input: Input<'_>| match input {
             .collect();
         let once: std::collections::BTreeSet<_> = names.iter().collect();
         assert_eq!(once.len(), names.len(), "{names:?}");
-        // A list of the names alone chooses the same in the same order, unless it leaves TLS 1.3 to the default.
+        // A list of the names alone chooses the same ciphers in the same order, unless it leaves TLS 1.3 to
+        // the default.
         if names.iter().any(|name| name.starts_with("TLS_")) {
             assert_eq!(ciphers::parse(&names.join(":")).ok(), Some(chosen));
         }

@@ -1,4 +1,4 @@
-//! Frames of a client: whatever the bytes and the pieces they arrive in, the same events and the same violation.
+//! Frames of a client: any bytes give the same events and the same violation, independently of their pieces.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -10,7 +10,7 @@ use socketify_fuzz::{Direction, agree, ends};
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// 0xffff stands for no limit.
+    /// 0xffff means no limit.
     limit: u16,
     sizes: [u8; 4],
     /// Stop at each message.
@@ -20,15 +20,15 @@ struct Input<'a> {
     wire: &'a [u8],
 }
 
-/// What came of a connection.
+/// The result of a connection.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     events: Vec<Received>,
-    /// Bytes used of all that came.
+    /// Used bytes of all received ones.
     end: Result<usize, Violation>,
 }
 
-/// Feeds the wire as a session does: with what was left of the piece before.
+/// Feeds the wire as a session does: with the rest of the piece before.
 fn receive(input: &Input<'_>, limit: usize, pieces: impl Iterator<Item = usize>) -> Outcome {
     let mut receiver = Receiver::default();
     let mut codec = input.compressed.then(|| Codec::new(agree(Direction::default(), input.client)));

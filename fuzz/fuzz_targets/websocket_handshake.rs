@@ -1,4 +1,5 @@
-//! Handshakes: what is valid is a handshake, and what is agreed on answers one of the client's offers.
+//! Handshakes: a valid request is a handshake, and the negotiated extension corresponds to one of the
+//! client's offers.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -11,10 +12,10 @@ use socketify::websocket::handshake::{
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {
-    /// What the server wants: its contexts, each shared or with a window.
+    /// The server's options: its contexts, each shared or with a window.
     compressor: u8,
     decompressor: u8,
-    /// A request head, and all the same a value of each of its headers that are read here.
+    /// A request head, and at the same time a value for each header that is read here.
     bytes: &'a [u8],
 }
 
@@ -26,7 +27,7 @@ struct Extension {
 }
 
 impl Extension {
-    /// The value of a parameter that is there, without a value for an empty one.
+    /// The value of a present parameter; empty if it has none.
     fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let mut found = self.parameters.iter().filter(|(other, _)| other == name);
         let first = found.next().map(|(_, value)| value.as_deref().unwrap_or_default());
@@ -46,11 +47,11 @@ impl Extension {
     }
 }
 
-/// Reads a list of extensions a byte at a time, in no hurry (RFC 6455 section 9.1).
+/// Reads a list of extensions a byte at a time (RFC 6455 section 9.1).
 fn extensions(text: &[u8]) -> Vec<Extension> {
     let mut all = Vec::new();
     let mut extension = Extension::default();
-    // The place that the next byte belongs to: 0, the name of the extension; 1, of a parameter; 2, its value.
+    // The place of the next byte: 0, the name of the extension; 1, of a parameter; 2, its value.
     let mut place = 0;
     let mut part = Vec::new();
     let mut quote = Quote::Outside;
@@ -117,7 +118,7 @@ const PARAMETERS: [&[u8]; 4] = [
     b"client_max_window_bits",
 ];
 
-/// Whether a client that made this offer may be given this answer (RFC 7692 section 7.1).
+/// Whether this response is allowed for this offer (RFC 7692 section 7.1).
 fn answers(answer: &Extension, offer: &Extension) -> bool {
     // The first two have no value, the third has one, and the last may have one.
     let is_known = |(name, value): &(Vec<u8>, Option<Vec<u8>>)| {
@@ -164,7 +165,7 @@ fn check_extensions(input: &Input<'_>, offers: &[u8]) {
     let client_bits = answer.bits(PARAMETERS[3]);
     assert!(server_bits.is_none_or(|bits| (9..=15).contains(&bits)));
     assert!(client_bits.is_none_or(|bits| (8..=15).contains(&bits)));
-    // No more is remembered than the user chose.
+    // The context is no larger than the user chose.
     let server_forgets = answer.get(PARAMETERS[0]).is_some();
     let client_forgets = answer.get(PARAMETERS[1]).is_some();
     assert!(server_forgets || compressor > 0 && u32::from(server_bits.unwrap_or(15)) <= option(compressor));
@@ -174,7 +175,7 @@ fn check_extensions(input: &Input<'_>, offers: &[u8]) {
     assert_eq!(agreed.shared_key(), server_forgets.then_some(server_bits.unwrap_or(15)));
     let offered = extensions(offers);
     assert!(offered.iter().any(|offer| answers(answer, offer)), "{answer:?} to {offered:?}");
-    // Offered itself, the answer is what is agreed on.
+    // As an offer, the response gives the same negotiation.
     let mut again = Vec::new();
     negotiate(&wanted, &text).expect("it is an offer that was taken").write_to(&mut again);
     assert_eq!(again, text);

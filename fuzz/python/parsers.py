@@ -1,9 +1,9 @@
-"""Random bytes for the parsers that are Python: forms, multipart bodies, cookies and content types.
+"""Random bytes for the parsers in Python: forms, multipart bodies, cookies and content types.
 
-Each round makes its input from a seed of its own, half of it well-formed and then bent. What must hold of every input is
-checked: no exception but those that a client is answered with, no more than the limits allow, the same result in whatever
-pieces the body arrives, what was written well is read back, and no input takes long. A failure prints its seed, and
-`--seed` runs that round alone.
+Each round makes its input from a seed of its own: half of it is well-formed and then changed. It checks
+properties of every input: only exceptions with a response for the client, nothing above the limits, the same
+result for any pieces of the body, well-formed input is read back, and no input is slow. A failure prints its
+seed, and `--seed` runs that round alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from socketify import cookies, parts, reading
 from socketify.exceptions import BadRequest, ContentTooLarge, UnsupportedMediaType
 from socketify.forms import FormReader
 
-#: Seconds that one input may take on a busy machine. All of them are shorter than 20 KB: what takes longer is not linear.
+#: Seconds that one input may take on a busy machine. All of them are shorter than 20 KB: a longer time is not
+#: linear.
 LONGEST = 2.0
 REFUSALS = (BadRequest, ContentTooLarge, UnsupportedMediaType)
 
@@ -34,7 +35,7 @@ ATOMS = [
 
 
 class Request:
-    """As much of a request as the parsers ask for."""
+    """The part of a request that the parsers use."""
 
     def __init__(self, headers: dict[str, str]) -> None:
         self.headers = headers
@@ -44,7 +45,7 @@ class Request:
 
 
 class Response:
-    """As much of a response: a body that arrives in pieces."""
+    """The part of a response that they use: a body that arrives in pieces."""
 
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
@@ -61,7 +62,7 @@ class Response:
 
 
 def noise(rng: random.Random, most: int = 40) -> bytes:
-    """Bytes that mean something to one of the parsers, here and there."""
+    """Bytes that are sometimes meaningful to one of the parsers."""
     return b"".join(rng.choice(ATOMS) for _ in range(rng.randrange(most)))
 
 
@@ -83,7 +84,7 @@ def bend(rng: random.Random, data: bytes) -> bytes:
 
 
 def cut(rng: random.Random, data: bytes) -> list[bytes]:
-    """Pieces of it, one at least."""
+    """Its pieces, one at least."""
     places = sorted(rng.randrange(len(data) + 1) for _ in range(rng.randrange(6)))
     return [data[start:end] for start, end in zip([0, *places], [*places, len(data)], strict=True)]
 
@@ -93,7 +94,7 @@ def word(rng: random.Random) -> str:
 
 
 def outcome(read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """What it gives, or how a client is refused. It runs without an event loop, since the body never keeps it waiting."""
+    """The result, or the client's error. It runs without an event loop, since the body never blocks."""
     coroutine = read()
     try:
         coroutine.send(None)
@@ -133,7 +134,7 @@ def check_urlencoded(rng: random.Random) -> None:
         if len(found) > limit:
             raise AssertionError(f"{len(found)} fields, and {limit} are allowed")
         if not is_bent and "latin" not in kind:
-            # An empty name with an empty value is no field to every reader of forms.
+            # Not every reader of forms accepts a field with an empty name and an empty value.
             equal([pair for pair in found if pair != ("", "")], [pair for pair in pairs if pair != ("", "")])
 
 

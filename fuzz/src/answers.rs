@@ -1,19 +1,20 @@
-//! What a server has sent on one connection, taken apart into answers.
+//! A server's bytes on one connection, parsed into responses.
 
-/// One answer, final or not.
+/// One response, final or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
-    /// It says that it is the last.
+    /// It has `Connection: close`.
     pub closes: bool,
-    /// Nothing but the end of the connection ends its body.
+    /// Only the end of the connection ends its body.
     pub until_close: bool,
     /// Bytes of its body, without the framing.
     pub body: Vec<u8>,
 }
 
-/// The answer at the start of `bytes` and its length; none when it is not whole. `is_head` says that it answers a HEAD.
+/// The response at the start of `bytes` and its length; `None` if it is incomplete. `is_head`: the request
+/// was HEAD.
 pub fn next(bytes: &[u8], is_head: bool) -> Option<(Answer, usize)> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&bytes[..end]).expect("an answer's head is ASCII here");

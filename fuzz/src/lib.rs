@@ -1,4 +1,5 @@
-//! What targets share: agreements on compression and pieces of a wire, drawn from their input; a server, and its answers.
+//! Shared code of the targets: negotiated compression and pieces of a wire, drawn from their input; a server,
+//! and its responses.
 
 pub mod answers;
 pub mod serving;
@@ -9,7 +10,7 @@ use socketify::websocket::deflate::{Agreed, Compression, negotiate};
 /// One direction of a compressed connection.
 #[derive(Arbitrary, Clone, Copy, Debug, Default)]
 pub struct Direction {
-    /// Messages may repeat parts of those before them.
+    /// Messages may repeat parts of earlier ones.
     pub takeover: bool,
     window: u8,
 }
@@ -21,7 +22,7 @@ impl Direction {
     }
 }
 
-/// What a server that sends by `server` and a client that sends by `client` agree on.
+/// The result of the negotiation between a server that sends by `server` and a client that sends by `client`.
 pub fn agree(server: Direction, client: Direction) -> Agreed {
     let compressor = if server.takeover { u32::from(server.bits()) << 4 | 8 } else { 1 };
     let decompressor = if client.takeover { u32::from(client.bits()) } else { 1 };
@@ -34,7 +35,8 @@ pub fn agree(server: Direction, client: Direction) -> Agreed {
     agreed
 }
 
-/// The ends of the pieces that `wire` arrives in: as long as `sizes` say, in turn; whole if all of them are 0.
+/// The ends of the pieces that `wire` arrives in: with the lengths in `sizes`, in turn; whole if all of them
+/// are 0.
 pub fn ends(wire: &[u8], sizes: [u8; 4]) -> impl Iterator<Item = usize> {
     let is_whole = sizes == [0; 4];
     let mut sizes = sizes.into_iter().cycle();

@@ -1,4 +1,4 @@
-//! A server in this process, with routes of every kind, and clients of it.
+//! A server in this process, with routes of every kind, and its clients.
 //!
 //! It listens on an abstract Unix socket: a target opens thousands of connections a second, and TCP would run out of ports.
 
@@ -21,15 +21,15 @@ use socketify::net::{Endpoint, Listener};
 use socketify::router::{Domains, Kind, Live, Router};
 use socketify::server::{Exchange, Server};
 
-/// Longer than anything that is waited for takes, and shorter than each timeout of the server: what only a timeout would end
+/// Longer than any wait, and shorter than each timeout of the server: a wait that only a timeout would end
 /// counts as a hang.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Bytes of a body that the limited route takes.
+/// Largest body of the limited route, in bytes.
 pub const LIMIT: u64 = 8;
 /// Bytes of the large file: more than a socket takes at once.
 pub const LARGE: usize = 400_000;
 
-/// What a handler does, in the order of the routes below.
+/// The actions of the handlers, in the order of the routes below.
 const ROUTES: [(&str, Act, Lane, Option<u64>); 7] = [
     ("/turn", Act::Echo, Lane::Turn, None),
     ("/loop", Act::Echo, Lane::Loop, None),
@@ -42,13 +42,13 @@ const ROUTES: [(&str, Act, Lane, Option<u64>); 7] = [
 
 #[derive(Clone, Copy)]
 enum Act {
-    /// Answers with the path, and leaves the body alone.
+    /// Sends the path, and does not read the body.
     Echo,
-    /// Answers with how many bytes the body has had.
+    /// Sends the size of the body.
     Whole,
     /// The same, read piece by piece.
     Pieces,
-    /// Answers in chunks.
+    /// Sends chunks.
     Stream,
 }
 
@@ -164,7 +164,7 @@ fn routes() -> Router<Target> {
     router
 }
 
-/// Where the server listens, which is started when it is first asked for.
+/// The server's address. The first call starts the server.
 fn address() -> &'static SocketAddr {
     static SERVER: OnceLock<(Arc<Server>, SocketAddr)> = OnceLock::new();
     let (_, address) = SERVER.get_or_init(|| {
@@ -200,7 +200,7 @@ fn address() -> &'static SocketAddr {
 /// A client of the server.
 pub struct Client {
     stream: UnixStream,
-    /// What has come so far.
+    /// The received bytes.
     pub received: Vec<u8>,
     ended: bool,
 }
@@ -214,7 +214,7 @@ impl Client {
         Self { stream, received: Vec::new(), ended: false }
     }
 
-    /// Sends a piece, and lets the server come to it. A server that has closed need not take it.
+    /// Sends a piece, and lets the server read it. A server that has closed need not read it.
     pub fn send(&mut self, piece: &[u8]) {
         let _ = self.stream.write_all(piece);
         thread::yield_now();
@@ -235,7 +235,7 @@ impl Client {
                     count == 0
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => true,
-                // The fuzzer has looked at its clock.
+                // The fuzzer's timer has fired.
                 Err(error) if error.kind() == ErrorKind::Interrupted => false,
                 Err(error) => {
                     panic!("hangs after {:?}: {error}", String::from_utf8_lossy(&self.received))

@@ -1,4 +1,4 @@
-//! What the tests over real sockets share: waiting for what is to happen, and no longer.
+//! Shared code of the tests over real sockets: waiting for a condition, and no longer.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use socketify::config::Config;
 
-/// Longer than anything that a test waits for takes, on any machine.
+/// Longer than any wait of a test, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A flag to wait for.
@@ -44,7 +44,7 @@ pub(crate) fn until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// How long `act` takes.
+/// The duration of `act`.
 pub(crate) fn timed(act: impl FnOnce()) -> Duration {
     let began = Instant::now();
     act();

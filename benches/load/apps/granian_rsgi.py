@@ -73,7 +73,7 @@ async def websocket(path: str, protocol: Any) -> None:
 
 
 async def topic(transport: Any) -> None:
-    """Sends to everybody what anybody sends."""
+    """Sends each message to all clients."""
     subscribers.add(transport)
     try:
         while (message := await transport.receive()).kind:
@@ -85,7 +85,7 @@ async def topic(transport: Any) -> None:
 
 
 async def send(transport: Any, message: Any) -> None:
-    """Sends a message as what it has come as; kind 1 is bytes, 2 is text, 0 is the end."""
+    """Sends a message with its own kind: 1 is bytes, 2 is text, 0 is the end."""
     if message.kind == 1:
         await transport.send_bytes(message.data)
     else:

@@ -10,12 +10,12 @@ from asgi import app
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-# It closes a connection after so many requests, and a load generator asks for many more.
+# By default it closes a connection after fewer requests than a load generator sends.
 ENDLESS = 1_000_000_000
 
 
 def main(host: str, port: str, certificate: str = "", key: str = "") -> None:
-    """Serves until the process is killed, over TLS when there is a certificate."""
+    """Serves until the process is killed, over TLS if there is a certificate."""
     config = Config()
     config.bind = [f"{host}:{port}"]
     config.keep_alive_timeout = 75

@@ -34,7 +34,7 @@ def main(host: str, port: str, files: str) -> None:
     settings = os.path.join(folder, "nginx.conf")
     with open(settings, "w") as file:
         file.write(SETTINGS.format(folder=folder, host=host, port=port, files=files))
-    # Started by root, the worker is somebody else, who must be able to read the files: it stays root here.
+    # If root starts nginx, its worker changes to a user that may not read the files: here it stays root.
     user = ("-g", "user root;") if os.geteuid() == 0 else ()
     os.execvp("nginx", ["nginx", "-p", folder, "-c", settings, *user])
 

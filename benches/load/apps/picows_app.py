@@ -11,7 +11,7 @@ subscribers: set[WSTransport] = set()
 
 
 class Listener(WSListener):
-    """Does what every connection does: answers a close with a close."""
+    """The common part of every connection: answers a close frame with a close frame."""
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Takes a frame."""
@@ -27,15 +27,15 @@ class Listener(WSListener):
 
 
 class Echo(Listener):
-    """Sends back what it gets."""
+    """Echoes each message."""
 
     def on_message(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Sends it from the buffer it has arrived in."""
+        """Sends it from the receive buffer."""
         transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
 
 class Topic(Listener):
-    """Sends to everybody what anybody sends."""
+    """Sends each message to all clients."""
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Subscribes."""
@@ -56,7 +56,7 @@ ROUTES = {b"/echo": Echo, b"/topic": Topic}
 
 
 def listener(request: WSUpgradeRequest) -> WSListener | None:
-    """Picks what a connection talks to; others get a 404."""
+    """Picks the listener of a connection; other paths get a 404."""
     route = ROUTES.get(request.path.encode() if isinstance(request.path, str) else request.path)
     return route() if route else None
 

@@ -20,32 +20,32 @@ app = Robyn(__file__)
 
 @app.get("/")
 def hello(request: Request) -> str:
-    """Answers from a plain function."""
+    """Responds from a plain function."""
     return "Hello, World!"
 
 
 @app.get("/async")
 async def async_hello(request: Request) -> str:
-    """Answers from a coroutine that never waits."""
+    """Responds from a coroutine that never waits."""
     return "Hello, World!"
 
 
 @app.get("/sleep0")
 async def sleep0(request: Request) -> str:
-    """Answers after giving the loop one turn."""
+    """Responds after one iteration of the event loop."""
     await asyncio.sleep(0)
     return "Hello, World!"
 
 
 @app.get("/user/:id")
 def user(request: Request) -> Any:
-    """Answers with the parameter of the route."""
+    """Sends the parameter of the route."""
     return request.path_params["id"]
 
 
 @app.get("/json")
 def get_json(request: Request) -> dict[str, str]:
-    """Answers with an object that the server turns into JSON."""
+    """Sends an object that the server turns into JSON."""
     return {"message": "Hello, World!"}
 
 
@@ -78,5 +78,5 @@ def download(request: Request) -> StreamingResponse:
 
 
 if __name__ == "__main__":
-    # ROBYN_HOST and ROBYN_PORT say where.
+    # ROBYN_HOST and ROBYN_PORT set the address.
     app.start()

@@ -11,33 +11,33 @@ from socketify import App, AppListenOptions, AppOptions, CompressOptions, OpCode
 PIECE = b"0123456789abcdef" * 4096
 PIECES = 1600
 
-# The original lets the collector take a response whose body is still arriving, and crashes: this keeps it.
+# The original crashes when the collector frees a response whose body is still arriving: this keeps it.
 uploading: dict[int, Response] = {}
 
 
 def hello(res: Response, req: Request) -> None:
-    """Answers from a plain function."""
+    """Responds from a plain function."""
     res.send(b"Hello, World!")
 
 
 async def async_hello(res: Response, req: Request) -> None:
-    """Answers from a coroutine that never waits."""
+    """Responds from a coroutine that never waits."""
     res.send(b"Hello, World!")
 
 
 async def sleep0(res: Response, req: Request) -> None:
-    """Answers after giving the loop one turn."""
+    """Responds after one iteration of the event loop."""
     await asyncio.sleep(0)
     res.send(b"Hello, World!")
 
 
 def user(res: Response, req: Request) -> None:
-    """Answers with the parameter of the route."""
+    """Sends the parameter of the route."""
     res.send(req.get_parameter(0))
 
 
 def get_json(res: Response, req: Request) -> None:
-    """Answers with an object that the server turns into JSON."""
+    """Sends an object that the server turns into JSON."""
     res.send({"message": "Hello, World!"})
 
 
@@ -103,7 +103,7 @@ def add_websockets(app: Any) -> None:
         app.publish("topic", message, opcode)
 
     def many_topics(ws: Any, message: str, opcode: OpCode) -> None:
-        """Does as told: `subscribe 0 100`, to these topics, or `publish 0 100`, to each of them."""
+        """Runs a command: `subscribe 0 100`, to these topics, or `publish 0 100`, to each of them."""
         command, first, end = message.split()
         for number in range(int(first), int(end)):
             if command == "subscribe":
@@ -120,7 +120,7 @@ def add_websockets(app: Any) -> None:
 
 
 def main(host: str, port: int, files: str, certificate: str = "", key: str = "") -> None:
-    """Serves until the process is killed, over TLS when there is a certificate."""
+    """Serves until the process is killed, over TLS if there is a certificate."""
     app = App(AppOptions(cert_file_name=certificate, key_file_name=key)) if certificate else App()
     app.get("/", hello)
     app.get("/async", async_hello)

@@ -18,14 +18,14 @@ subscribers: set[ServerConnection] = set()
 
 
 def route(connection: ServerConnection, request: Request) -> Response | None:
-    """Refuses what is not there."""
+    """Refuses unknown paths."""
     if request.path in (*ECHO, "/topic"):
         return None
     return connection.respond(HTTPStatus.NOT_FOUND, "")
 
 
 async def serve_connection(connection: ServerConnection) -> None:
-    """Talks to one client, until it goes, with a close frame or without."""
+    """Serves one client until it leaves, with a close frame or without."""
     request = connection.request
     with contextlib.suppress(ConnectionClosed):
         if request is not None and request.path == "/topic":
@@ -36,7 +36,7 @@ async def serve_connection(connection: ServerConnection) -> None:
 
 
 async def topic(connection: ServerConnection) -> None:
-    """Sends to everybody what anybody sends."""
+    """Sends each message to all clients."""
     subscribers.add(connection)
     try:
         async for message in connection:
@@ -46,7 +46,7 @@ async def topic(connection: ServerConnection) -> None:
 
 
 async def main(host: str, port: int) -> None:
-    """Serves until the process is killed. Compresses only where the client has asked for it, as on /deflate."""
+    """Serves until the process is killed. Compresses only if the client has asked for it, as on /deflate."""
     async with serve(
         serve_connection,
         host,

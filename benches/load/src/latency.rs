@@ -1,4 +1,4 @@
-//! How long things took, in buckets that are never wider than 1 % of what they hold.
+//! Latencies, in buckets that are never wider than 1 % of their values.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Latency {
         self.count += 1;
     }
 
-    /// The time that this part of all has not exceeded, in microseconds.
+    /// This quantile of all times, in microseconds.
     #[must_use]
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     pub fn quantile(&self, part: f64) -> f64 {

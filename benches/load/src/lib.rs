@@ -1,4 +1,4 @@
-//! What the floors and the load generators share.
+//! Shared code of the floors and the load generators.
 
 pub mod latency;
 pub mod tls;

@@ -1,8 +1,8 @@
-//! `floor-hyper`: the routes of the comparison, answered by hyper alone.
+//! `floor-hyper`: the routes of the comparison, from hyper alone.
 //!
-//! What the Python servers are compared with: the cost of the sockets and of HTTP/1.1, or HTTP/2 with `--http 2`, and
-//! nothing else; with `--certificate` and `--key` that of TLS besides. One single-threaded runtime a thread, as many
-//! threads as `--threads` says, one listening socket each.
+//! The reference of the Python servers: the cost of the sockets and of HTTP/1.1, or HTTP/2 with `--http 2`,
+//! and nothing else; with `--certificate` and `--key` also that of TLS. Each thread has a single-threaded
+//! runtime and one listening socket; `--threads` sets their number.
 
 use std::convert::Infallible;
 use std::io::{self, Write};
@@ -162,7 +162,7 @@ async fn respond(request: Request<Incoming>) -> Result<Answer, hyper::Error> {
     }
 }
 
-/// What is spoken on every connection.
+/// The protocol of every connection.
 #[derive(Clone)]
 struct Transport {
     http2: bool,
@@ -170,7 +170,7 @@ struct Transport {
 }
 
 impl Transport {
-    // A load generator drops its connections at the end of a run: an error here is no news.
+    // A load generator drops its connections at the end of a run: an error here is normal.
     async fn speak(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let Some(tls) = &self.tls else { return self.answer(stream).await };
         if let Ok(stream) = tls.accept(stream).await {
@@ -192,7 +192,7 @@ async fn serve(listener: TcpListener, transport: Transport) -> io::Result<Infall
     loop {
         let (stream, _) = match listener.accept().await {
             Ok(accepted) => accepted,
-            // The client has gone again already: nothing is wrong with the listener.
+            // The client has already gone: the listener is fine.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
@@ -281,7 +281,7 @@ fn main() -> io::Result<()> {
             });
         }
         println!("READY {}", bound.port());
-        // Nobody may be reading: the line is a courtesy.
+        // It does not matter whether the line is read.
         let _ = io::stdout().flush();
     })
     .map(|never| match never {})

@@ -1,4 +1,4 @@
-//! TLS as the floor serves it and as its generator asks for it.
+//! TLS of the floor and of its generator.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -15,7 +15,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme}
 /// The settings of a server that speaks TLS 1.2 and 1.3, hands out tickets, and knows this one application protocol.
 ///
 /// # Errors
-/// Says which file cannot be used, and why.
+/// Names the bad file, and the reason.
 pub fn server(certificate: &Path, key: &Path, protocol: &str) -> Result<Arc<ServerConfig>, String> {
     let bad = |file: &Path, error: &dyn Display| format!("{}: {error}", file.display());
     let chain = CertificateDer::pem_file_iter(certificate)
@@ -31,8 +31,8 @@ pub fn server(certificate: &Path, key: &Path, protocol: &str) -> Result<Arc<Serv
     Ok(Arc::new(settings))
 }
 
-/// The settings of a client that speaks TLS 1.3 alone, with one group and one cipher, so that every server does the
-/// same sums. It takes any certificate.
+/// The settings of a client that speaks TLS 1.3 alone, with one group and one cipher, so that every server
+/// does the same computation. It accepts any certificate.
 ///
 /// # Errors
 /// Those of rustls, which has none for these settings.
@@ -52,7 +52,7 @@ pub fn client(resume: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(Arc::new(settings))
 }
 
-/// Believes every server. To verify a signature costs more than to make one: with it the client would be the limit.
+/// Accepts every server. Verifying a signature costs more than making one: the client would be the limit.
 #[derive(Debug)]
 struct Trusting(Vec<SignatureScheme>);
 

@@ -1,4 +1,4 @@
-//! As much of the WebSocket protocol as a floor and a load generator need: the handshake and the framing.
+//! The part of the WebSocket protocol that a floor and a load generator need: the handshake and the framing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +14,7 @@ pub const FIN: u8 = 0x80;
 pub const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 
-/// What the server owes for this `Sec-WebSocket-Key`.
+/// The `Sec-WebSocket-Accept` for this `Sec-WebSocket-Key`.
 #[must_use]
 pub fn accept_key(key: &str) -> String {
     let mut hash = Sha1::new();
@@ -23,7 +23,7 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// A `Sec-WebSocket-Key`, not random: nobody here has a cache to be protected from.
+/// A `Sec-WebSocket-Key`, not random: there is no cache to protect.
 #[must_use]
 pub fn key(number: u64) -> String {
     let mut bytes = [0x5a; 16];
@@ -31,16 +31,16 @@ pub fn key(number: u64) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A request or response head that has arrived whole.
+/// A complete request or response head.
 #[derive(Clone, Copy)]
 pub struct Head<'a> {
     text: &'a str,
-    /// How long it is with the empty line after it.
+    /// Its length with the empty line after it.
     pub length: usize,
 }
 
 impl<'a> Head<'a> {
-    /// Finds the head at the start of what has arrived; none when its end or its sense is missing.
+    /// Finds the head at the start of the received bytes; `None` if it is incomplete or malformed.
     #[must_use]
     pub fn find(input: &'a [u8]) -> Option<Self> {
         let end = input.windows(4).position(|four| four == b"\r\n\r\n")?;
@@ -70,7 +70,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// A frame as it arrived.
+/// A received frame.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     /// FIN, the reserved bits and the opcode.
@@ -83,7 +83,7 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Reads the frame at the start of what has arrived; none when it is not whole yet.
+    /// Reads the frame at the start of the received bytes; `None` if it is incomplete.
     #[inline]
     #[must_use]
     pub fn find(input: &'a [u8]) -> Option<Self> {

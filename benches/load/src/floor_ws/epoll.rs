@@ -1,4 +1,4 @@
-//! The floor of the floors: one thread, epoll, and no more system calls than there must be.
+//! The lowest floor: one thread, epoll, and the fewest possible system calls.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::session::{READ, Session};
 struct Connection {
     stream: TcpStream,
     session: Session,
-    /// Whether epoll was asked to say when there is room.
+    /// Whether epoll was asked to report room.
     waits_for_room: bool,
 }
 
@@ -64,7 +64,7 @@ impl Server {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // The client has gone again already: nothing is wrong with the listener.
+                // The client has already gone: the listener is fine.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -81,7 +81,7 @@ impl Server {
         }
     }
 
-    /// Does what a socket is ready for, and closes it when that was the last of it.
+    /// Reads and writes a ready socket, and closes it at its end.
     fn turn(&mut self, at: usize, flags: EventFlags) {
         let Some(connection) = self.connections[at].as_mut() else { return };
         let mut alive = true;
@@ -97,7 +97,7 @@ impl Server {
         }
     }
 
-    /// Gives every subscriber what all the reads of this turn have published.
+    /// Sends every subscriber the messages that all reads of this iteration have published.
     fn publish(&mut self) {
         if self.topic.is_empty() {
             return;
@@ -146,7 +146,7 @@ impl Connection {
         sent
     }
 
-    /// Tells epoll what to wait for when that has changed. Fails when the connection is to end.
+    /// Updates epoll's events if they have changed. Fails if the connection has to end.
     fn settle(&mut self, epoll: &OwnedFd) -> io::Result<()> {
         let waits = self.session.has_unsent();
         if !waits && self.session.ending {

@@ -1,13 +1,13 @@
 //! `floor-ws`: WebSocket echo and fan-out with no Python and no safety.
 //!
-//! What the WebSocket works are compared with. The handshake is correct, and after it everything is believed: no check
-//! of UTF-8, reserved bits or masks, no limits, no timers, no compression. Whatever one read brings is parsed at once, and
-//! what it leads to is sent with one write a socket.
+//! The reference of the WebSocket works. The handshake is correct, and after it nothing is checked: no UTF-8,
+//! no reserved bits, no masks, no limits, no timers, no compression. It parses all bytes of a read at once,
+//! and sends the results with one write a socket.
 //!
-//! `--on epoll` is the least a server can do: system calls and nothing else. `--on tokio` is the same in the shape this
-//! project has: a task a connection on tokio's runtime of one thread.
+//! `--on epoll` is the least that a server can do: system calls and nothing else. `--on tokio` is the same in
+//! the shape of this project: a task a connection on tokio's runtime of one thread.
 //!
-//! `/topic` sends every message to every connection that came by that path; any other path echoes.
+//! `/topic` sends every message to every connection on that path; any other path echoes.
 
 mod epoll;
 mod on_tokio;
@@ -51,7 +51,7 @@ fn run() -> Result<(), String> {
     let listener = listener(address).map_err(|error| format!("{address}: {error}"))?;
     let bound = listener.local_addr().map_err(|error| error.to_string())?;
     println!("READY {}", bound.port());
-    // Nobody may be reading: the line is a courtesy.
+    // It does not matter whether the line is read.
     let _ = io::stdout().flush();
     serve(listener).map_err(|error| error.to_string())
 }

@@ -22,12 +22,12 @@ struct Connection {
 
 struct State {
     session: Session,
-    /// Of the connection's task, for when somebody else has left it something to send.
+    /// Wakes the connection's task when another task has queued output for it.
     waker: Option<Waker>,
     broken: bool,
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Shared {
     subscribers: Vec<Rc<Connection>>,
     scratch: Box<[u8]>,
@@ -51,7 +51,7 @@ async fn accept(listener: StdListener) -> io::Result<()> {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
-            // The client has gone again already: nothing is wrong with the listener.
+            // The client has already gone: the listener is fine.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
@@ -68,14 +68,14 @@ async fn accept(listener: StdListener) -> io::Result<()> {
 }
 
 impl Connection {
-    /// Does what the socket is ready for, and is ready itself when the connection has ended.
+    /// Reads and writes the ready socket, and is ready itself when the connection has ended.
     fn turn(
         self: &Rc<Self>,
         context: &mut Context<'_>,
         input: &mut OwnedReadHalf,
         shared: &RefCell<Shared>,
     ) -> Poll<()> {
-        // Ends whenever the socket has nothing more to give or to take.
+        // Ends when the socket can neither read nor write.
         loop {
             let reading = self.read(context, input, &mut shared.borrow_mut());
             if let Poll::Ready(Ok(0) | Err(_)) = reading {
@@ -135,7 +135,7 @@ impl Connection {
         Poll::Ready(Ok(received))
     }
 
-    /// Sends from whichever task has something; this connection's own is woken only for what is left over.
+    /// The task with the message sends it; this connection's own task is woken only for the rest.
     fn deliver(&self, bytes: &[u8]) {
         let state = &mut *self.state.borrow_mut();
         state.broken |= state.session.send(bytes, |bytes| self.output.try_write(bytes)).is_err();

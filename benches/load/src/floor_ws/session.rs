@@ -1,10 +1,10 @@
-//! What one connection has said and what it is owed, whatever moves the bytes.
+//! The input and output of one connection, independent of the transport.
 
 use std::io::{self, Write};
 
 use floor::ws::{self, Frame, Head};
 
-/// How much one read takes.
+/// Bytes of one read.
 pub const READ: usize = 256 * 1024;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,11 +17,11 @@ enum Kind {
 /// One connection.
 pub struct Session {
     kind: Kind,
-    /// The start of something that has not arrived whole.
+    /// The start of an incomplete message.
     pub rest: Vec<u8>,
-    /// What the socket would not take yet.
+    /// Output that the socket did not take.
     unsent: Vec<u8>,
-    /// Nothing more is read, and when everything is sent the connection ends.
+    /// Nothing more is read, and the connection ends after the output.
     pub ending: bool,
 }
 
@@ -38,7 +38,7 @@ impl Session {
         !self.unsent.is_empty()
     }
 
-    /// Takes what a read has brought. Answers are appended to `answers`, and what everybody is to have to `topic`.
+    /// Takes the bytes of a read. Appends replies to `answers`, and messages for all subscribers to `topic`.
     pub fn receive(&mut self, input: &[u8], answers: &mut Vec<u8>, topic: &mut Vec<u8>) {
         if self.rest.is_empty() {
             let used = self.take(input, answers, topic);
@@ -119,7 +119,7 @@ impl Session {
         Ok(())
     }
 
-    /// Sends more of what was kept.
+    /// Sends more of the rest.
     pub fn send_rest(&mut self, write: impl FnMut(&[u8]) -> io::Result<usize>) -> io::Result<()> {
         let unsent = std::mem::take(&mut self.unsent);
         self.send(&unsent, write)

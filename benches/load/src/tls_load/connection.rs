@@ -16,10 +16,10 @@ use crate::Outcome;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const STATUS: &[u8] = b"HTTP/1.1 200 ";
 const BODY: &[u8] = b"\r\n\r\nHello, World!";
-/// After this, a server that says nothing has failed.
+/// After this, a silent server has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Connects, shakes hands and has one request answered.
+/// Connects, shakes hands, and reads the response to one request.
 pub async fn open(address: SocketAddr, settings: &Arc<ClientConfig>) -> Outcome<TlsStream<TcpStream>> {
     tokio::time::timeout(PATIENCE, answered(address, settings))
         .await
@@ -50,11 +50,11 @@ async fn answered(address: SocketAddr, settings: &Arc<ClientConfig>) -> Outcome<
 
 /// Says goodbye and closes.
 pub async fn close(mut stream: TlsStream<TcpStream>) {
-    // It has given its answer: whether it waits for the goodbye is its affair.
+    // It has sent its response, and need not wait for the end.
     let _ = stream.shutdown().await;
 }
 
-/// Whether this connection has taken up a session.
+/// Whether this connection has resumed a session.
 pub fn is_resumed(stream: &TlsStream<TcpStream>) -> bool {
     stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
 }

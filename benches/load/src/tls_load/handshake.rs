@@ -1,4 +1,4 @@
-//! Connections that do not last.
+//! Short connections.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ fn cpu_seconds() -> f64 {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default().as_secs_f64()
 }
 
-/// Makes connections, one after the other, as long as there are some left to make.
+/// Makes connections, one after the other, while some are left to make.
 async fn work(
     options: Rc<Options>,
     settings: Arc<ClientConfig>,
@@ -55,7 +55,7 @@ async fn work(
     }
 }
 
-/// Makes so many connections, each worker with its own settings, which hold the session it takes up.
+/// Makes so many connections. Each worker has its own settings, which hold the session that it resumes.
 async fn make(count: usize, options: &Rc<Options>, each: &[Arc<ClientConfig>]) -> Outcome<Figures> {
     let figures = Rc::new(RefCell::new(Figures { left: count, ..Figures::default() }));
     LocalSet::new()

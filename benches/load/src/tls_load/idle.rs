@@ -1,4 +1,4 @@
-//! Many connections that say nothing.
+//! Many silent connections.
 
 use std::future::poll_fn;
 use std::io::{self, Read as _};
@@ -16,10 +16,10 @@ use tokio_rustls::client::TlsStream;
 use crate::options::Options;
 use crate::{Outcome, connection, say};
 
-/// Time enough for the runtime to notice what has arrived while it stood still.
+/// Time enough for the runtime to notice the bytes that arrived while it was blocked.
 const NOTICING: Duration = Duration::from_millis(200);
 
-/// Opens them, has one request answered on each, and says how many are left when the standard input has ended.
+/// Opens them, sends one request on each, and counts the remaining ones when the standard input has ended.
 pub async fn run(options: Options) -> Outcome<()> {
     let settings = tls::client(false).map_err(|error| error.to_string())?;
     let begin = Instant::now();
@@ -37,7 +37,7 @@ pub async fn run(options: Options) -> Outcome<()> {
     }
     let seconds = begin.elapsed().as_secs_f64();
     say("MEASURING");
-    // Blocks the runtime as well, and so takes no processor time from the server.
+    // Blocks the runtime as well, and so takes no CPU time from the server.
     let mut ignored = [0; 1024];
     while io::stdin().read(&mut ignored).is_ok_and(|count| count > 0) {}
     tokio::time::sleep(NOTICING).await;
@@ -49,20 +49,20 @@ pub async fn run(options: Options) -> Outcome<()> {
     Ok(())
 }
 
-/// Waits for one of those that are being opened; none when there is none left.
+/// Waits for one of the opening connections; `None` if none is left.
 async fn opened(
     opening: &mut JoinSet<Outcome<TlsStream<TcpStream>>>,
 ) -> Outcome<Option<TlsStream<TcpStream>>> {
     opening.join_next().await.transpose().map_err(|error| error.to_string())?.transpose()
 }
 
-/// Whether the server has neither closed nor reset it, nor said anything.
+/// Whether the server has neither closed nor reset it, nor sent anything.
 async fn is_open(stream: &mut TlsStream<TcpStream>) -> bool {
     let mut piece = [0; 1024];
     let look = poll_fn(|context| {
         let read = Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut piece));
         Poll::Ready(read.is_pending())
     });
-    // The runtime would let no task find more than so many ready before it waits.
+    // The runtime limits the number of ready polls of a task.
     unconstrained(look).await
 }

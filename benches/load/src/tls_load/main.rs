@@ -1,8 +1,8 @@
-//! `tls-load`: the load generator of the works that are about connections over TLS, not about what goes through them.
+//! `tls-load`: the load generator for connections over TLS, and not for the traffic on them.
 //!
-//! `handshake` connects, shakes hands, has one request answered and closes, so many times; `idle` does the first three
-//! and keeps the connections. One thread of tokio. A request belongs to each because a client of TLS 1.3 is done before
-//! the server is, and because somebody who connects wants something.
+//! `handshake` connects, shakes hands, sends one request and closes, so many times; `idle` does the first
+//! three and keeps the connections. One thread of tokio. Each connection has a request because a client of
+//! TLS 1.3 finishes before the server, and because a real client wants a response.
 //!
 //! Prints `MEASURING` when the figures begin to count and one line of JSON when they no longer do, as `ws-load` does.
 
@@ -23,7 +23,7 @@ type Outcome<T> = Result<T, String>;
 /// Prints a line at once.
 fn say(line: impl std::fmt::Display) {
     println!("{line}");
-    // Nobody may be reading any more; the figures are lost, and nothing else.
+    // If nobody reads any more, only the figures are lost.
     let _ = io::stdout().flush();
 }
 
@@ -31,7 +31,7 @@ fn run() -> Outcome<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Whoever needs more is told so when a socket cannot be opened.
+    // If it is too low, opening a socket reports the error.
     let _ = setrlimit(Resource::Nofile, limit);
     let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
     runtime.block_on(async {

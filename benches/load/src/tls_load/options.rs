@@ -16,13 +16,13 @@ pub enum Mode {
 pub struct Options {
     pub mode: Mode,
     pub address: SocketAddr,
-    /// How many connections there are to be in all.
+    /// The number of connections in all.
     pub count: usize,
-    /// How many are being made at any time.
+    /// The number of connections that are made at a time.
     pub at_once: usize,
-    /// How many are made before the figures count.
+    /// The number of connections before the measurement.
     pub warm_up: usize,
-    /// Whether a connection takes up the session of the one before.
+    /// Whether a connection resumes the session of the one before.
     pub resume: bool,
 }
 

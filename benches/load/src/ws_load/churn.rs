@@ -1,4 +1,4 @@
-//! Connections that do not last: connect, upgrade, one message, the close handshake, and again.
+//! Short connections: connect, upgrade, one message, the close handshake, and again.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use crate::report::Figures;
 use crate::socket::{PATIENCE, Poll, check, open, request};
 use crate::traffic::{Receiving, Sending, Traffic};
 
-/// How long the server may take to close after the close handshake, which is for the server to do. After that the
-/// cycle counts, and so does the lapse.
+/// How long the server may take to close the connection after the close handshake. After that the cycle
+/// counts, and so does the lapse.
 const LINGER: Duration = Duration::from_millis(250);
-/// How often those that wait are looked at.
+/// Interval between two checks of the waiting ones.
 const TICK: Duration = Duration::from_millis(50);
 
 #[derive(PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Cycle {
     fn begin(options: &Options, poll: &Poll, slot: usize, number: usize) -> Outcome<Self> {
         let failed = |error: io::Error| format!("cycle {number}: {error}");
         let began = Instant::now();
-        // Always from the same address: no port is taken for long where the server closes first.
+        // Always from the same address: no port stays taken for long if the server closes first.
         let mut stream = open(options.address, 0).map_err(failed)?;
         poll.add(&stream, slot).map_err(failed)?;
         let key = ws::key(number as u64);
@@ -55,7 +55,7 @@ impl Cycle {
         let mut piece = [0; 4096];
         let count = match self.stream.read(&mut piece) {
             Ok(0) if self.step == Step::End => return Ok(true),
-            // It has closed with our frame unread, which is as much an end.
+            // It has closed with our frame unread, which is an end too.
             Err(error) if self.step == Step::End && error.kind() == io::ErrorKind::ConnectionReset => {
                 return Ok(true);
             }

@@ -1,4 +1,4 @@
-//! Every connection keeps a number of messages in flight, and each must come back as it was sent.
+//! Every connection keeps a number of messages in flight, and each must come back unchanged.
 
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -13,7 +13,7 @@ use crate::report::Figures;
 use crate::socket::{PATIENCE, Poll, READ, connect_all};
 use crate::traffic::{Receiving, Sending, Traffic};
 
-/// A connection and what is under way on it.
+/// A connection and its messages in flight.
 pub struct Line {
     stream: TcpStream,
     pub sending: Sending,
@@ -59,7 +59,7 @@ impl Line {
     }
 }
 
-/// Opens all connections, ready to be polled. Each begins with another message when they are to differ.
+/// Opens all connections, ready to be polled. Each begins with another message if they should differ.
 pub fn lines(options: &Options, poll: &Poll, differ: bool) -> Outcome<Vec<Line>> {
     let mut lines = Vec::with_capacity(options.connections);
     for (number, stream) in connect_all(options)?.into_iter().enumerate() {

@@ -13,10 +13,10 @@ use crate::report::Figures;
 use crate::socket::{PATIENCE, Poll, READ};
 use crate::traffic::Traffic;
 
-/// What a server may need after its last handshake until everybody is subscribed.
+/// The time that a server may need after its last handshake until all are subscribed.
 const SETTLING: Duration = Duration::from_millis(500);
 
-/// A message that not everybody has received.
+/// A message that some subscribers have not received.
 struct Publish {
     sent_at: Instant,
     received: usize,
@@ -30,7 +30,7 @@ pub fn run(options: &Options) -> Outcome<Vec<Line>> {
     let mut figures = Figures::new(options);
     let mut scratch = vec![0; READ];
     let mut under_way: VecDeque<Publish> = VecDeque::new();
-    // How many publishes are complete, and how many messages each connection has received.
+    // The number of complete publishes, and the number of messages of each connection.
     let mut complete = 0;
     let mut received = vec![0; lines.len()];
     let mut due = options.in_flight;

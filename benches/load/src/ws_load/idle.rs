@@ -1,4 +1,4 @@
-//! Many connections that say nothing.
+//! Many silent connections.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,8 @@ use crate::socket::connect_and_upgrade;
 use crate::traffic::{Receiving, Sending, Traffic};
 use crate::{Outcome, wait_for_end_of_input};
 
-/// Opens them, has one message echoed on each, and says how many are left when the standard input has ended.
+/// Opens them, has one message echoed on each, and counts the remaining ones when the standard input has
+/// ended.
 pub fn run(options: &Options) -> Outcome<()> {
     let mut traffic = Traffic::new(options);
     let begin = Instant::now();

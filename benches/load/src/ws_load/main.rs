@@ -1,12 +1,12 @@
 //! `ws-load`: the load generator of the WebSocket works.
 //!
-//! One thread on epoll. What it sends is encoded before it begins, and what it receives is compared with what is due, byte
-//! for byte, without being parsed or copied: it should cost less than any server it measures. The messages of a
-//! connection are not all alike, so that one that is lost, doubled or out of order does not go unnoticed.
+//! One thread on epoll. Its messages are encoded before it begins, and received bytes are compared with the
+//! expected ones, without parsing or copying: it should cost less than any server that it measures. The
+//! messages of a connection differ, so that it notices a lost, doubled or reordered one.
 //!
-//! Prints `MEASURING` when the figures begin to count and one line of JSON when they no longer do. Then it keeps its
-//! connections until its standard input ends (a terminal is not waited for), so that whoever has started it can look
-//! at the server before the server sees them go. Ends with 1 as soon as anything received is not what it should be.
+//! Prints `MEASURING` when the measurement begins and one line of JSON when it ends. Then it keeps its
+//! connections until its standard input ends (it does not wait for a terminal), so that its parent can
+//! examine the server before the connections close. Exits with 1 as soon as any received byte is wrong.
 
 mod churn;
 mod echo;
@@ -29,7 +29,7 @@ type Outcome<T> = Result<T, String>;
 fn raise_file_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Whoever needs more is told so when a socket cannot be opened.
+    // If it is too low, opening a socket reports the error.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
@@ -42,7 +42,7 @@ fn wait_for_end_of_input() {
 fn run() -> Outcome<()> {
     let options = Options::parse(std::env::args().skip(1))?;
     raise_file_limit();
-    // What is kept until the input ends.
+    // Kept until the input ends.
     let _sockets = match options.mode {
         Mode::Echo => echo::run(&options)?,
         Mode::FanOut => fan_out::run(&options)?,

@@ -1,4 +1,4 @@
-//! When the figures count, and the line that is made of them.
+//! The time of the measurement, and the line with its result.
 
 use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
@@ -17,11 +17,11 @@ fn cpu_seconds() -> f64 {
 /// Prints a line at once.
 pub fn say(line: impl std::fmt::Display) {
     println!("{line}");
-    // Nobody may be reading any more; the figures are lost, and nothing else.
+    // If nobody reads any more, only the figures are lost.
     let _ = io::stdout().flush();
 }
 
-/// The warm-up, and the span that counts after it.
+/// The warm-up, and the measurement after it.
 pub struct Figures {
     begin: Instant,
     end: Instant,
@@ -29,7 +29,7 @@ pub struct Figures {
     measuring: bool,
     cpu: f64,
     pub messages: u64,
-    /// What a mode counts besides: complete publishes, or connections that were left open.
+    /// A mode's own count: complete publishes, or connections that stayed open.
     pub others: u64,
     pub latency: Latency,
 }
@@ -49,7 +49,7 @@ impl Figures {
         }
     }
 
-    /// Begins to measure when it is time to; true when that is over.
+    /// Begins the measurement in time; true when it is over.
     pub fn is_over(&mut self) -> bool {
         let now = Instant::now();
         if !self.measuring && now >= self.begin {
@@ -65,7 +65,7 @@ impl Figures {
         self.measuring && now >= self.end
     }
 
-    /// Prints what was measured, with what only this mode knows.
+    /// Prints the result, with this mode's own values.
     #[expect(clippy::cast_precision_loss, reason = "nobody sends 2^53 messages")]
     pub fn print(&self, more: Value) {
         let seconds = self.begin.elapsed().as_secs_f64();

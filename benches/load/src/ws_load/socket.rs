@@ -14,14 +14,14 @@ use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use crate::Outcome;
 use crate::options::Options;
 
-/// How long nothing may happen.
+/// The longest silence.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// How much one read takes.
+/// Bytes of one read.
 pub const READ: usize = 256 * 1024;
-/// How many connections one local address bears: it has some 28 000 ports.
+/// The number of connections from one local address: it has about 28 000 ports.
 const PER_ADDRESS: usize = 20_000;
 
-/// Opens a TCP connection. `number` counts them, for there may be more than one address has ports for.
+/// Opens a TCP connection. `number` counts them, since there may be more than the ports of one address.
 pub fn open(address: SocketAddr, number: usize) -> io::Result<TcpStream> {
     let place = u8::try_from(1 + number / PER_ADDRESS).unwrap_or(u8::MAX);
     let stream = if place > 1 && address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
@@ -50,7 +50,7 @@ pub fn request(options: &Options, key: &str) -> String {
     )
 }
 
-/// Checks the answer to that request.
+/// Checks the response to that request.
 pub fn check(options: &Options, key: &str, head: Head<'_>) -> Outcome<()> {
     if head.second_word() != "101" {
         return Err(format!("{}: {}", options.path, head.first_line()));
@@ -112,13 +112,13 @@ impl Poll {
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(1024) })
     }
 
-    /// Begins to watch a socket, which never blocks from now on.
+    /// Begins to watch a socket, which is non-blocking from now on.
     pub fn add(&self, stream: &TcpStream, number: usize) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         Ok(epoll::add(&self.epoll, stream, EventData::new_u64(number as u64), EventFlags::IN)?)
     }
 
-    /// Says whether to wait for room as well.
+    /// Sets whether to wait for room as well.
     pub fn wait_for_room(&self, stream: &TcpStream, number: usize, wanted: bool) -> io::Result<()> {
         let flags = if wanted { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
         Ok(epoll::modify(&self.epoll, stream, EventData::new_u64(number as u64), flags)?)
@@ -135,7 +135,7 @@ impl Poll {
         }
     }
 
-    /// A socket that is ready: its number, and whether there is room.
+    /// A ready socket: its number, and whether there is room.
     pub fn ready(&self, at: usize) -> (usize, bool) {
         let event = self.events[at];
         let flags = event.flags;

@@ -1,4 +1,4 @@
-//! What is sent, what is due in return, and the comparison of the two.
+//! The sent messages, the expected ones, and their comparison.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use floor::ws::{self, BINARY, FIN, Frame, RSV1, TEXT};
@@ -6,9 +6,9 @@ use floor::ws::{self, BINARY, FIN, Frame, RSV1, TEXT};
 use crate::Outcome;
 use crate::options::Options;
 
-/// How many different messages there are. A connection sends them one after the other, over and over.
+/// The number of different messages. A connection sends them one after the other, repeatedly.
 const VARIANTS: usize = 8;
-/// What ends every flush, and is left out of every message.
+/// The end of every flush, which is left out of every message.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Frames one after the other in one piece of memory.
@@ -19,7 +19,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// Repeats the frames until there are so many.
+    /// Repeats the frames up to this count.
     fn new(frames: &[Vec<u8>], count: usize) -> Self {
         let mut made = Self { bytes: Vec::new(), starts: vec![0] };
         for frame in frames.iter().cycle().take(count) {
@@ -38,7 +38,7 @@ impl Frames {
 pub struct Traffic {
     sent: Frames,
     due: Frames,
-    /// How many a connection may send at once.
+    /// The number of messages that a connection may send at once.
     at_once: usize,
     deflate: Option<Deflate>,
 }
@@ -47,22 +47,22 @@ pub struct Traffic {
 struct Deflate {
     first: u8,
     payloads: Vec<Vec<u8>>,
-    /// The compressed form that the server gave each payload and that was found to be right.
+    /// The compressed form of each payload from the server, once it was verified.
     known: Vec<Vec<u8>>,
     inflated: Vec<u8>,
 }
 
-/// Where a connection is in what it sends.
+/// The position of a connection in its output.
 #[derive(Default)]
 pub struct Sending {
-    /// The frame that is being sent, and how much of it has gone.
+    /// The present frame, and the number of its bytes that were sent.
     number: usize,
     offset: usize,
-    /// How many are still to be sent, that one included.
+    /// The number of remaining messages, including this one.
     pub queued: usize,
 }
 
-/// Where a connection is in what it receives.
+/// The position of a connection in its input.
 #[derive(Default)]
 pub struct Receiving {
     number: usize,
@@ -120,13 +120,13 @@ impl Traffic {
         }
     }
 
-    /// What a connection has to send.
+    /// The output of a connection.
     pub fn to_send(&self, sending: &Sending) -> &[u8] {
         let count = sending.queued.min(self.at_once);
         self.sent.range(sending.number, count).get(sending.offset..).unwrap_or_default()
     }
 
-    /// Notes that so many bytes have gone.
+    /// Records the number of sent bytes.
     pub fn has_sent(&self, sending: &mut Sending, bytes: usize) {
         sending.offset += bytes;
         while sending.queued > 0 {
@@ -140,7 +140,7 @@ impl Traffic {
         }
     }
 
-    /// Compares what has arrived with what is due, and counts the messages that are complete.
+    /// Compares the received bytes with the expected ones, and counts complete messages.
     pub fn receive(&mut self, receiving: &mut Receiving, mut input: &[u8]) -> Outcome<usize> {
         if let Some(deflate) = &mut self.deflate {
             return deflate.receive(receiving, input);
@@ -183,8 +183,8 @@ impl Deflate {
             if frame.first != self.first || frame.mask.is_some() {
                 return Err(format!("a frame begins with {:#04x}: not a compressed message", frame.first));
             }
-            // Nothing is carried from one message to the next, so what was right once is right for good. A server that
-            // compresses differently each time is merely dearer to check.
+            // Nothing is carried from one message to the next, so a verified form stays right. A server that
+            // compresses differently each time only makes the check slower.
             if self.known[*number] != frame.payload {
                 self.check(*number, frame.payload)?;
             }
@@ -214,7 +214,7 @@ fn describe(found: &[u8], due: &[u8]) -> String {
     format!("received \"{}\" where \"{}\" was due", shown(found), shown(due))
 }
 
-/// A payload that looks random and is text all the same.
+/// A payload that looks random and is still text.
 fn letters(variant: usize, size: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(variant as u64 + 1);
     let mut letter = || {
@@ -265,14 +265,14 @@ mod tests {
         )
     }
 
-    /// What an echo server that compresses as this does would answer to everything a connection sends.
+    /// The echoes of a server with the same compression for all messages of a connection.
     fn echoes(traffic: &Traffic, count: usize) -> Vec<u8> {
         let mut sending = Sending::starting_at(5);
         let mut echoes = Vec::new();
         let mut sent = Vec::new();
         sending.queued = count;
         while sending.queued > 0 {
-            // In pieces, as a full socket would take them.
+            // In pieces, as with a full socket.
             let piece = &traffic.to_send(&sending)[..1];
             sent.extend_from_slice(piece);
             traffic.has_sent(&mut sending, 1);
