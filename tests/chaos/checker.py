@@ -47,9 +47,13 @@ class Server:
             stderr=self._errors,
             env=environment,
         )
-        line = self._line()
-        if not line.isdigit():
-            raise Wrong("a server that starts", f"{line!r} and {self.errors()}")
+        try:
+            line = self._line()
+            if not line.isdigit():
+                raise Wrong("a server that starts", f"{line!r} and {self.errors()}")
+        except Wrong:
+            self.kill()
+            raise
         self.port = int(line)
         self.baseline = self.descriptors()
         self.warm = 0

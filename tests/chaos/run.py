@@ -108,7 +108,11 @@ class Round:
 
     def run(self, seconds: float) -> str:
         """Gives a line that says what was done."""
-        self.server = server = Server(self.settings, self.options.calm)
+        try:
+            self.server = server = Server(self.settings, self.options.calm)
+        except Wrong as wrong:
+            self._fail(None, wrong.expected, wrong.got)
+            raise Failed(self.failure) from None
         workers = [
             threading.Thread(
                 target=self._work,
@@ -135,7 +139,7 @@ class Round:
                 counts = str(server.check_calm()) if not self.failure else ""
                 took = server.stop() if not self.failure else 0
         except Wrong as wrong:
-            self._fail(str(self.seed), wrong.expected, wrong.got, "")
+            self._fail(None, wrong.expected, wrong.got)
         finally:
             self.over.set()
             self.stopping.set()
@@ -186,21 +190,24 @@ class Round:
                 return False
             self.hangs |= isinstance(error, wire.Hang)
             wrong = error if isinstance(error, Wrong) else Wrong("an open connection", repr(error))
-            self._fail(str(session), wrong.expected, wrong.got, _talk(session))
+            self._fail(session, wrong.expected, wrong.got)
         except BaseException:
             # A client that is wrong itself.
-            self._fail(str(session), "no exception", traceback.format_exc(), _talk(session))
+            self._fail(session, "no exception", traceback.format_exc())
         return False
 
-    def _fail(self, where: str, expected: str, got: str, transcript: str) -> None:
+    def _fail(self, session: Session | None, expected: str, got: str) -> None:
+        """Notes the first failure: of a conversation, or of the round as a whole."""
         with self._lock:
             if self.failure is not None:
                 return
+            where = "the round" if session is None else str(session)
+            again = f"again: make chaos SEED={self.seed} SECONDS={self.options.seconds:.0f}"
+            if session is not None:
+                again += f", or this conversation alone: ARGS='--only {session}'"
+            talk = "" if session is None else _talk(session)
             self.failure = (
-                f"FAILED in {where} of {self}\n"
-                f"expected: {expected}\ngot:      {got}\n{transcript}"
-                f"again: make chaos SEED={self.seed} SECONDS={self.options.seconds:.0f}, or this conversation alone: "
-                f"ARGS='--only {where}'"
+                f"FAILED in {where} of {self}\nexpected: {expected}\ngot:      {got}\n{talk}{again}"
             )
         self.over.set()
 

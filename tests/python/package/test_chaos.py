@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,7 @@ FAULTS: dict[str, str | tuple[str, ...]] = {
     "leaked-memory": "MiB more than",
     "leaked-response": "objects: ",
     "word-on-stderr": "got:      Exception ignored in a test",
+    "failed-start": "got:      'no port' and ",
     "failed-exit": "expected: exit status 0 after SIGTERM",
     "close-twice": "expected once, after open",
     "lost-close": "open: ",
@@ -54,5 +57,34 @@ def test_a_fault_of_the_server_is_found(fault: str) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "of seed 0: " in done.stderr
     assert "again: make chaos SEED=0" in done.stderr
+    # A conversation can be had again by its name. A failure of the round as a whole is of none.
+    where = re.search(r"^FAILED in (.+) of seed 0: ", done.stderr, re.MULTILINE)
+    assert where is not None, done.stderr
+    named = f"ARGS='--only {where[1]}'" in done.stderr
+    assert named == bool(re.fullmatch(r"\w+-\d+/\d+", where[1])), done.stderr
+    assert named == ("--only" in done.stderr), done.stderr
     words = FAULTS[fault]
     assert any(word in done.stderr for word in ([words] if isinstance(words, str) else words)), done.stderr
+
+
+def servers(seed: int) -> list[int]:
+    """Processes of servers under test that were started with a seed."""
+    found = []
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            try:
+                command = (each / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if b"chaos/server.py" in command and b'"seed": %d,' % seed in command:
+                found.append(int(each.name))
+    return found
+
+
+def test_a_server_that_does_not_start_is_ended() -> None:
+    """It says something else than its port, and would go on to serve."""
+    seed = 1_000_000 + os.getpid()
+    done = chaos("--mutation", "failed-start", "--seed", str(seed))
+    assert (done.returncode, servers(seed)) == (1, [])
+    assert f"FAILED in the round of seed {seed}" in done.stderr
+    assert "Traceback" not in done.stderr
