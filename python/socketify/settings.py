@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ._core import DEFAULTS
 
-__all__ = ["BY_NAME", "SETTINGS", "Kind", "Setting", "check"]
+__all__ = ["BY_NAME", "SETTINGS", "Kind", "Setting", "check", "read_flag"]
 
 #: What an option takes: a whole number, seconds, True or False, one of several words, a text, or a list of texts.
 Kind = Literal["count", "seconds", "flag", "choice", "text", "list"]
@@ -92,7 +92,7 @@ class Setting:
             ValueError: It is not what the option takes.
         """
         if self.kind == "flag":
-            return self._flag(text)
+            return read_flag(text)
         if self.kind == "choice":
             return self._choice(text.lower())
         if self.kind in ("text", "list"):
@@ -129,13 +129,6 @@ class Setting:
         if not isinstance(value, Iterable):
             raise TypeError(f"{self.name} must be a str or several, not {value!r}")
         return [str(entry) for entry in value]
-
-    def _flag(self, text: str) -> bool:
-        if text.lower() in _TRUE:
-            return True
-        if text.lower() in _FALSE:
-            return False
-        raise ValueError(f"expected true or false, not {text!r}")
 
     def _is_in_range(self, number: Any) -> bool:
         try:
@@ -242,6 +235,19 @@ SETTINGS = (
     ),
 )
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
+
+
+def read_flag(text: str) -> bool:
+    """Reads True or False as the command line spells them.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError(f"expected true or false, not {text!r}")
 
 
 def check(**given: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Faults that are put into the server under test on purpose: its checker has to find each of them.
 
-One in some twenty requests or messages is wrong, so that it has to be found among right ones. The first of them comes early: a
-busy machine may have no more than a few in a short round.
+One in some twenty requests or messages is wrong, so that it has to be found among right ones. The first of them comes early:
+a busy machine may have no more than a few in a short round.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..options import CLIENT_CERT
-from ..settings import BY_NAME, SETTINGS, Setting
+from ..settings import SETTINGS, read_flag
 from .console import USAGE, complain
 
 __all__ = ["Given", "Parser", "parse", "parser", "said", "workers"]
@@ -81,7 +81,7 @@ def parser(program: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=36, width=110),
     )
-    boolean: dict[str, Any] = {"type": _reader(BY_NAME["http2"]), "metavar": "BOOL"}
+    boolean: dict[str, Any] = {"type": _reader(read_flag), "metavar": "BOOL"}
     made.add_argument("target", metavar="MODULE:ATTRIBUTE", nargs="?", help="such as main:run")
 
     group = made.add_argument_group("general")
@@ -196,15 +196,15 @@ def _add_settings(parser: Parser) -> None:
                 }
                 default = "" if setting.default is None else f" (default {_shown(setting.default)})"
                 group.add_argument(
-                    setting.flag, *setting.aliases, type=_reader(setting), metavar=metavar.get(setting.kind, "N"),
+                    setting.flag, *setting.aliases, type=_reader(setting.parse), metavar=metavar.get(setting.kind, "N"),
                     help=setting.help + default,
                 )  # fmt: skip
 
 
-def _reader(setting: Setting) -> Callable[[str], object]:
+def _reader(parse: Callable[[str], object]) -> Callable[[str], object]:
     def read(text: str) -> object:
         try:
-            return setting.parse(text)
+            return parse(text)
         except (TypeError, ValueError) as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 

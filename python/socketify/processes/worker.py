@@ -51,7 +51,7 @@ def prepare(invocation: Invocation) -> App:
             f"{invocation.target} is an application of the interface {kind.upper()}, which this version does not serve "
             "yet: it serves def run(app), an App, or a factory of one of them"
         )
-    behavior = None if invocation.websocket is None else _behavior(invocation.websocket)
+    behavior = None if invocation.websocket is None else _behavior(invocation, invocation.websocket)
     if isinstance(target, App):
         app = _ready_made(invocation, target)
     else:
@@ -62,7 +62,8 @@ def prepare(invocation: Invocation) -> App:
         try:
             app.ws("/*", {**_WS_DEFAULTS, **own, **invocation.websocket_options})
         except (TypeError, ValueError) as error:
-            raise importer.LoadError(f"--ws {invocation.websocket}: {error}") from error
+            named = said("ws", invocation.variables)
+            raise importer.LoadError(f"{named} {invocation.websocket}: {error}") from error
     return app
 
 
@@ -107,15 +108,16 @@ def _call(run: Callable[[App], object], app: App, name: str) -> None:
         )
 
 
-def _behavior(spec: str) -> Mapping[str, Any]:
+def _behavior(invocation: Invocation, spec: str) -> Mapping[str, Any]:
     found = importer.load(spec)
     if isinstance(found, Mapping):
         return found
+    named = said("ws", invocation.variables)
     if callable(found):
         raise _Refusal(
-            f"--ws {spec} is no dict but an application: WebSockets of ASGI are not served beside socketify's routes"
+            f"{named} {spec} is no dict but an application: WebSockets of ASGI are not served beside socketify's routes"
         )
-    raise importer.LoadError(f"--ws {spec} must be a behaviour, a dict as App.ws takes, not {found!r}")
+    raise importer.LoadError(f"{named} {spec} must be a behaviour, a dict as App.ws takes, not {found!r}")
 
 
 def serve(

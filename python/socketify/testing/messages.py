@@ -195,11 +195,6 @@ class Body:
         self._begun = False
         self._steps: Steps[bytes] | None = None
 
-    @property
-    def ends_connection(self) -> bool:
-        """Whether the end of the connection is what ends it."""
-        return self._kind == "rest"
-
     def piece(self) -> Steps[bytes]:
         """The next bytes as they come; nothing at the end."""
         if self._ended:

@@ -273,3 +273,53 @@ def test_an_application_that_is_there(project: Project) -> None:
     status, _, err = project.run("main:app", "--max-headers", "10")
     assert status == 2
     assert "--max-headers comes too late: pass max_headers to App(...)" in err
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "message"),
+    [
+        (
+            {"SOCKETIFY_MAX_HEADERS": "10"},
+            ["main:app"],
+            "so --max-headers (environment variable SOCKETIFY_MAX_HEADERS) comes too late: pass max_headers to App",
+        ),
+        (
+            {"SOCKETIFY_SSL_KEYFILE": "key.pem"},
+            ["main:app"],
+            "so --ssl-keyfile (environment variable SOCKETIFY_SSL_KEYFILE) comes too late: pass AppOptions to App",
+        ),
+        (
+            {"SOCKETIFY_SSL_CERTFILE": "cert.pem"},
+            ["main:app"],
+            "--ssl-certfile (environment variable SOCKETIFY_SSL_CERTFILE) needs --ssl-keyfile",
+        ),
+        (
+            {"SOCKETIFY_UDS_MODE": "660"},
+            ["main:app"],
+            "--uds-mode (environment variable SOCKETIFY_UDS_MODE): these are permissions of a file",
+        ),
+        (
+            {"SOCKETIFY_INTERFACE": "WSGI"},
+            ["main:app"],
+            "--interface (environment variable SOCKETIFY_INTERFACE) wsgi: this interface is not served yet",
+        ),
+        (
+            {"SOCKETIFY_FD": "3", "SOCKETIFY_HOST": "::1"},
+            ["main:app"],
+            "--fd (environment variable SOCKETIFY_FD): it listens already",
+        ),
+        (
+            {"SOCKETIFY_WS": "main:app"},
+            ["main:run"],
+            "--ws (environment variable SOCKETIFY_WS) main:app must be a behaviour",
+        ),
+    ],
+)
+def test_an_error_names_the_variable_that_an_option_comes_from(
+    project: Project, variables: dict[str, str], arguments: list[str], message: str
+) -> None:
+    """Users look for a flag that they have not given."""
+    project.write("main.py", "from socketify import App\napp = App()\ndef run(app): pass\n")
+    status, _, err = project.run(*arguments, **variables)
+    assert status in (1, 2)
+    assert message in err
