@@ -6,6 +6,7 @@ mod calling;
 mod calls;
 mod classes;
 mod compression;
+mod contexts;
 mod convert;
 mod cors;
 mod forms;
@@ -19,6 +20,7 @@ mod request;
 mod response;
 mod server;
 mod sockets;
+mod threads;
 mod tls;
 mod websocket;
 

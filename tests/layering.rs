@@ -50,6 +50,41 @@ fn user_code_is_reached_through_the_seam_alone() {
     assert_eq!(trespassers("crate::py", &["py.rs", "py/"]), Vec::<String>::new());
 }
 
+/// A thread that comes back to an interpreter that is ending must not be unwound, which `calling` sees to: user code may be
+/// behind each of these. `visit` is the collector's.
+#[test]
+fn user_code_is_called_in_one_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/py");
+    let ways = [
+        ".call(",
+        ".call0(",
+        ".call1(",
+        ".call_method",
+        ".getattr",
+        ".hasattr(",
+        ".is_truthy(",
+        ".try_iter(",
+        ".str()",
+        ".repr()",
+        ".len()?",
+        ".write_unraisable(",
+    ];
+    let mut found = Vec::new();
+    for path in sources(&root).into_iter().filter(|path| !path.ends_with("calling.rs")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+        for (number, line) in code {
+            let line = line.replace("visit.call(", "");
+            found.extend(
+                ways.iter()
+                    .filter(|way| line.contains(*way))
+                    .map(|way| format!("{}:{}: {way}", path.display(), number + 1)),
+            );
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
 /// Bytes in, values out: the socket, the clock and the user's code stay outside.
 #[test]
 fn websocket_frames_are_pure() {

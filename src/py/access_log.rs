@@ -10,7 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use crate::py::calling::call_with;
+use crate::py::calling::{call_with, report};
+use crate::py::threads::held;
 use crate::server::{AccessQueue, Entry, What, stack_size};
 
 /// How long the end of a server waits for entries to be written down. A log may be a pipe that nobody reads.
@@ -49,16 +50,17 @@ impl Writer {
         let body = move || {
             let _guard = guard;
             // Attached once, so that the thread keeps its Python state: see the design notes on what another costs.
-            let _ = Python::try_attach(|py| {
+            let act = |py: Python<'_>| {
                 while let Some((entries, dropped)) = py.detach(|| queue.take()) {
-                    let result = batch(py, &entries)
-                        .and_then(|batch| call_with(write.bind(py), &(batch, dropped).into_pyobject(py)?));
+                    let result =
+                        batch(py, &entries).and_then(|batch| call_with(write.bind(py), (batch, dropped)));
                     if let Err(error) = result {
-                        error.write_unraisable(py, Some(write.bind(py)));
+                        report(py, error, Some(write.bind(py)));
                     }
                 }
                 drop(write);
-            });
+            };
+            let _ = held(|| Python::try_attach(act));
         };
         let thread = thread::Builder::new().name("socketify-access-log".into()).stack_size(stack_size());
         let thread = thread.spawn(body)?;

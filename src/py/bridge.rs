@@ -16,17 +16,21 @@ use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyType};
+use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 
 use crate::app::{App, HandlerId, Job, Lane, Signal};
 use crate::py::bridge::readers::Readers;
-use crate::py::calling::{Scope, call, call_with};
+use crate::py::calling::{attribute, call, call_with, method, report, truth, type_name};
 use crate::py::classes::Classes;
+use crate::py::contexts::Scope;
+use crate::py::futures::set_result;
 use crate::py::handlers::{Handler, Handlers, Held, Returned};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
+use crate::py::threads::held;
 use crate::server::{AccessQueue, Backlog, Exchange};
 
 /// What the core calls back: `socketify.calls.Hooks`.
@@ -220,7 +224,7 @@ impl PyApp {
 
     pub(crate) fn is_coroutine(&self, py: Python<'_>, callable: &Py<PyAny>) -> bool {
         let answer = call(self.hooks.is_coroutine.bind(py), [callable.bind(py)]);
-        answer.and_then(|answer| answer.is_truthy()).unwrap_or(false)
+        answer.and_then(|answer| truth(&answer)).unwrap_or(false)
     }
 
     pub(crate) fn set_serializer(&self, serializer: Py<PyAny>) {
@@ -267,7 +271,7 @@ impl PyApp {
     pub(crate) fn create_future<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let event_loop = self.event_loop.read().as_ref().map(|event_loop| event_loop.bind(py).clone());
         match event_loop {
-            Some(event_loop) => event_loop.call_method0(pyo3::intern!(py, "create_future")),
+            Some(event_loop) => method(&event_loop, intern!(py, "create_future"), []),
             None => Err(pyo3::exceptions::PyRuntimeError::new_err("the application has no event loop")),
         }
     }
@@ -276,17 +280,17 @@ impl PyApp {
     pub(crate) fn to_json<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Payload<'py>> {
         let py = value.py();
         let serializer = self.serializer(py);
-        let dumps = pyo3::intern!(py, "dumps");
-        let encode = |value: &Bound<'py, PyAny>| call(&serializer.getattr(dumps)?, [value]);
+        let dumps = intern!(py, "dumps");
+        let encode = |value: &Bound<'py, PyAny>| method(&serializer, dumps, [value]);
         let text = match encode(value) {
             Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-                let plain = Self::helper(py, "json_sets", "without_sets")?.call1((value, &error))?;
+                let plain = call_with(&Self::helper(py, "json_sets", "without_sets")?, (value, &error))?;
                 encode(&plain)?
             }
             other => other?,
         };
         raw(&text)?.ok_or_else(|| {
-            let name = text.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string());
+            let name = type_name(&text);
             PyTypeError::new_err(format!("the JSON serializer's dumps must return str or bytes, not {name}"))
         })
     }
@@ -303,7 +307,8 @@ impl PyApp {
         if let Some(function) = found.get_item(name)? {
             return Ok(function);
         }
-        let function = py.import(format!("socketify.{module}").as_str())?.getattr(name)?;
+        let module = py.import(format!("socketify.{module}").as_str())?;
+        let function = attribute(&module, &PyString::new(py, name))?;
         found.set_item(name, &function)?;
         Ok(function)
     }
@@ -312,30 +317,31 @@ impl PyApp {
     pub(crate) fn log_callback(py: Python<'_>, what: &str, error: &PyErr, callable: &Bound<'_, PyAny>) {
         let value = error.clone_ref(py).into_value(py);
         let logged = Self::helper(py, "error_log", "log_callback")
-            .and_then(|log| call_with(&log, &(what, value, callable).into_pyobject(py)?));
+            .and_then(|log| call_with(&log, (what, value, callable)));
         if let Err(error) = logged {
-            error.write_unraisable(py, Some(callable));
+            report(py, error, Some(callable));
         }
     }
 
     pub(crate) fn bytes_io(py: Python<'_>, body: &Py<PyBytes>) -> PyResult<Py<PyAny>> {
         static BYTES_IO: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let class =
-            BYTES_IO.get_or_try_init(py, || Ok::<_, PyErr>(py.import("io")?.getattr("BytesIO")?.unbind()))?;
-        class.call1(py, (body,))
+        let class = BYTES_IO.get_or_try_init(py, || {
+            Ok::<_, PyErr>(attribute(&*py.import("io")?, intern!(py, "BytesIO"))?.unbind())
+        })?;
+        call(class.bind(py), [body.bind(py)]).map(Bound::unbind)
     }
 
     /// Completes a future, on the loop's thread. One that was cancelled meanwhile is left alone.
     pub(crate) fn resolve(py: Python<'_>, future: &Py<PyAny>, value: &Py<PyAny>) {
         let future = future.bind(py);
-        let done = future.call_method0(pyo3::intern!(py, "done")).and_then(|done| done.is_truthy());
+        let done = method(future, intern!(py, "done"), []).and_then(|done| truth(&done));
         let result = match done {
             Ok(true) => return,
-            Ok(false) => future.call_method1(pyo3::intern!(py, "set_result"), (value,)).map(drop),
+            Ok(false) => set_result(future, value.bind(py)),
             Err(error) => Err(error),
         };
         if let Err(error) = result {
-            error.write_unraisable(py, Some(future));
+            report(py, error, Some(future));
         }
     }
 }
@@ -390,25 +396,28 @@ impl App for PyApp {
     /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what
     /// the call does. The loop is set as the running one, so that handlers find it (design.md, threads).
     fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
-        let _ = Python::try_attach(|py| {
+        let act = |py: Python<'_>| {
             let set = |event_loop: Option<&Py<PyAny>>| {
-                let result = py
-                    .import("asyncio.events")
-                    .and_then(|events| events.call_method1("_set_running_loop", (event_loop,)));
+                let event_loop = event_loop.map_or_else(|| py.None(), |event_loop| event_loop.clone_ref(py));
+                let result = py.import("asyncio.events").and_then(|events| {
+                    method(&events, intern!(py, "_set_running_loop"), [event_loop.bind(py)])
+                });
                 if let Err(error) = result {
-                    error.write_unraisable(py, None);
+                    report(py, error, None);
                 }
             };
             let event_loop = self.event_loop.read().as_ref().map(|event_loop| event_loop.clone_ref(py));
-            let ident =
-                py.import("threading").and_then(|threading| threading.call_method0("get_ident")?.extract());
+            let ident = py
+                .import("threading")
+                .and_then(|threading| method(&threading, intern!(py, "get_ident"), [])?.extract());
             let ident: u64 = ident.unwrap_or_default();
             self.threads.lock().push(ident);
             set(event_loop.as_ref());
             py.detach(body);
             set(None);
             self.threads.lock().retain(|other| *other != ident);
-        });
+        };
+        let _ = held(|| Python::try_attach(act));
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,11 +1,15 @@
-//! How user code is called: in a context of its own, and so that the end of the interpreter cannot take the process along.
+//! How Python code is called that may be a user's: so that the end of the interpreter cannot take the process along.
+//!
+//! User code is not only what handlers do. An attribute may be a property, and an object's truth, its text, the next item of
+//! an iterable and what an error is reported to may be anything. All of it is asked for here; `tests/layering.rs` looks for
+//! other ways. What runs without being asked for, such as a finalizer, is the business of `threads`.
 
 use std::hint::black_box;
 use std::thread;
 
-use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use pyo3::{BoundObject, ffi};
 
 #[expect(unsafe_code, reason = "PyO3 declares these as functions that never unwind")]
 unsafe extern "C-unwind" {
@@ -15,33 +19,39 @@ unsafe extern "C-unwind" {
         count: usize,
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
+    fn PyObject_VectorcallMethod(
+        name: *mut ffi::PyObject,
+        arguments: *const *mut ffi::PyObject,
+        count: usize,
+        names: *mut ffi::PyObject,
+    ) -> *mut ffi::PyObject;
     fn PyObject_Call(
         callable: *mut ffi::PyObject,
         arguments: *mut ffi::PyObject,
         names: *mut ffi::PyObject,
     ) -> *mut ffi::PyObject;
+    fn PyObject_GetAttr(object: *mut ffi::PyObject, name: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyObject_GetIter(object: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyIter_Next(iterator: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyObject_IsTrue(object: *mut ffi::PyObject) -> std::ffi::c_int;
+    fn PyObject_Str(object: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyObject_Repr(object: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyNumber_Index(object: *mut ffi::PyObject) -> *mut ffi::PyObject;
+    fn PyErr_WriteUnraisable(object: *mut ffi::PyObject);
 }
 
-type VectorcallDict = unsafe extern "C-unwind" fn(
-    *mut ffi::PyObject,
-    *const *mut ffi::PyObject,
-    usize,
-    *mut ffi::PyObject,
-) -> *mut ffi::PyObject;
-type Call = unsafe extern "C-unwind" fn(
-    *mut ffi::PyObject,
-    *mut ffi::PyObject,
-    *mut ffi::PyObject,
-) -> *mut ffi::PyObject;
+type Object = *mut ffi::PyObject;
+type Vectorcall = unsafe extern "C-unwind" fn(Object, *const Object, usize, Object) -> Object;
+type Call = unsafe extern "C-unwind" fn(Object, Object, Object) -> Object;
+type Binary = unsafe extern "C-unwind" fn(Object, Object) -> Object;
+type Unary = unsafe extern "C-unwind" fn(Object) -> Object;
+type Truth = unsafe extern "C-unwind" fn(Object) -> std::ffi::c_int;
+type Report = unsafe extern "C-unwind" fn(Object);
 
-/// The most arguments of [`call`].
+/// The most arguments of [`call`] and [`method`].
 const MOST: usize = 6;
 
 /// Stops the thread for ever when it is dropped.
-///
-/// A thread that comes back to an interpreter that is ending is ended by `pthread_exit`, up to Python 3.13: that unwinds its
-/// stack, which has Rust's frames in it, and Rust aborts the process. The first of them to be reached holds the thread instead,
-/// as Python 3.14 does by itself. What the thread has is the process's, which is about to end.
 struct Hang;
 
 impl Drop for Hang {
@@ -50,6 +60,21 @@ impl Drop for Hang {
             thread::park();
         }
     }
+}
+
+/// Runs `act`, which may not come back.
+///
+/// A thread that comes back to an interpreter that is ending is ended by `pthread_exit`, up to Python 3.13: that unwinds its
+/// stack, which has Rust's frames in it, and Rust aborts the process. The first of them to be reached holds the thread instead,
+/// as Python 3.14 does by itself. What the thread has is the process's, which is about to end.
+///
+/// `act` calls functions of Python by their address: an optimizer that sees the one in `pyo3` as well takes its
+/// word for it that the function never unwinds.
+fn surviving<T>(act: impl FnOnce() -> T) -> T {
+    let hang = Hang;
+    let result = act();
+    std::mem::forget(hang);
+    result
 }
 
 /// Calls something that may run user code.
@@ -63,82 +88,182 @@ pub(crate) fn call<'py, const N: usize>(
     for (place, argument) in places[1..].iter_mut().zip(arguments) {
         *place = argument.as_ptr();
     }
-    let hang = Hang;
+    let places = places.as_mut_ptr();
     #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
     // SAFETY: the thread is attached, since there are bound references, which keep callable and arguments alive. `N` of
     // `places` behind the first are set. The result is a new reference, or null with an exception set.
-    let result = unsafe {
-        // Called by its address: an optimizer that sees PyO3's declaration of it as well takes that one's word for it.
-        let made = black_box(PyObject_VectorcallDict as VectorcallDict)(
-            callable.as_ptr(),
-            places.as_ptr().add(1),
-            N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-            std::ptr::null_mut(),
-        );
-        Bound::from_owned_ptr_or_err(callable.py(), made)
-    };
-    std::mem::forget(hang);
-    result
-}
-
-/// The same, of arguments in a tuple.
-pub(crate) fn call_with<'py>(
-    callable: &Bound<'py, PyAny>,
-    arguments: &Bound<'py, PyTuple>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let hang = Hang;
-    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
-    // SAFETY: as above, with the arguments in a tuple.
-    let result = unsafe {
-        let made =
-            black_box(PyObject_Call as Call)(callable.as_ptr(), arguments.as_ptr(), std::ptr::null_mut());
-        Bound::from_owned_ptr_or_err(callable.py(), made)
-    };
-    std::mem::forget(hang);
-    result
-}
-
-/// A copy of the context (of `contextvars`) that runs now.
-pub(crate) fn current_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
-    #[expect(unsafe_code, reason = "PyO3 has no contexts")]
-    // SAFETY: the thread is attached; the result is a new reference, or null with an exception set.
     unsafe {
-        Bound::from_owned_ptr_or_err(py, ffi::PyContext_CopyCurrent()).map(Bound::unbind)
+        let made = surviving(|| {
+            black_box(PyObject_VectorcallDict as Vectorcall)(
+                callable.as_ptr(),
+                places.add(1),
+                N | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            )
+        });
+        Bound::from_owned_ptr_or_err(callable.py(), made)
     }
 }
 
-/// What user code sets in its context while this lives ends with it.
-pub(crate) struct Scope<'py>(Bound<'py, PyAny>);
+/// The same, of arguments that are made a tuple of.
+pub(crate) fn call_with<'py, A>(callable: &Bound<'py, PyAny>, arguments: A) -> PyResult<Bound<'py, PyAny>>
+where
+    A: IntoPyObject<'py, Target = PyTuple>,
+{
+    call_named(callable, arguments, None)
+}
 
-impl<'py> Scope<'py> {
-    /// A copy of `context`, entered; of an empty one where there is none. A copy costs as much as an empty one: they share what
-    /// they hold.
-    pub(crate) fn of(py: Python<'py>, context: Option<&Py<PyAny>>) -> PyResult<Self> {
-        #[expect(unsafe_code, reason = "PyO3 has no contexts")]
-        // SAFETY: the thread is attached, and `context` is one. The copy is a new reference, or null with an exception set;
-        // nobody else has it, so it has not been entered.
-        unsafe {
-            let made = match context {
-                Some(context) => ffi::PyContext_Copy(context.as_ptr()),
-                None => ffi::PyContext_New(),
-            };
-            let scope = Bound::from_owned_ptr_or_err(py, made)?;
-            if ffi::PyContext_Enter(scope.as_ptr()) < 0 {
-                return Err(PyErr::fetch(py));
-            }
-            Ok(Self(scope))
-        }
+/// The same, with arguments by name.
+pub(crate) fn call_named<'py, A>(
+    callable: &Bound<'py, PyAny>,
+    arguments: A,
+    named: Option<&Bound<'py, PyDict>>,
+) -> PyResult<Bound<'py, PyAny>>
+where
+    A: IntoPyObject<'py, Target = PyTuple>,
+{
+    let arguments = arguments.into_pyobject(callable.py()).map_err(Into::into)?.into_bound();
+    let named = named.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: as above, with the arguments in a tuple, and in a dict or null.
+    unsafe {
+        let made =
+            surviving(|| black_box(PyObject_Call as Call)(callable.as_ptr(), arguments.as_ptr(), named));
+        Bound::from_owned_ptr_or_err(callable.py(), made)
     }
 }
 
-impl Drop for Scope<'_> {
-    fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "PyO3 has no contexts")]
-        // SAFETY: the thread is attached, since there is a bound reference, and the context has been entered.
-        let left = unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
-        if left < 0 {
-            // User code has switched contexts by other means than contextvars, and not back.
-            PyErr::fetch(self.0.py()).write_unraisable(self.0.py(), Some(&self.0));
-        }
+/// Calls a method.
+pub(crate) fn method<'py, const N: usize>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+    arguments: [&Bound<'py, PyAny>; N],
+) -> PyResult<Bound<'py, PyAny>> {
+    const { assert!(N < MOST) };
+    let mut places = [std::ptr::null_mut(); MOST + 1];
+    places[1] = object.as_ptr();
+    for (place, argument) in places[2..].iter_mut().zip(arguments) {
+        *place = argument.as_ptr();
+    }
+    let places = places.as_mut_ptr();
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: as for `call`, with the object as the first argument.
+    unsafe {
+        let made = surviving(|| {
+            black_box(PyObject_VectorcallMethod as Vectorcall)(
+                name.as_ptr(),
+                places.add(1),
+                (N + 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            )
+        });
+        Bound::from_owned_ptr_or_err(object.py(), made)
+    }
+}
+
+/// Gives an attribute.
+pub(crate) fn attribute<'py>(
+    object: &Bound<'py, PyAny>,
+    name: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: the thread is attached, and both are alive. The result is a new reference, or null with an exception set.
+    unsafe {
+        let made = surviving(|| black_box(PyObject_GetAttr as Binary)(object.as_ptr(), name.as_ptr()));
+        Bound::from_owned_ptr_or_err(object.py(), made)
+    }
+}
+
+/// Whether an object can be awaited: its class says so, as for `await` itself, so that none of its attributes is asked for.
+pub(crate) fn is_awaitable(value: &Bound<'_, PyAny>) -> bool {
+    #[expect(unsafe_code, reason = "PyO3 has no safe way to ask")]
+    // SAFETY: the thread is attached, so that the class of a living object is one, and its slots are set or null.
+    unsafe {
+        let slots = (*ffi::Py_TYPE(value.as_ptr())).tp_as_async;
+        !slots.is_null() && (*slots).am_await.is_some()
+    }
+}
+
+/// A flag: any object, taken for its truth.
+pub(crate) fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: the thread is attached, and the object is alive. The result is negative with an exception set.
+    let result = unsafe { surviving(|| black_box(PyObject_IsTrue as Truth)(value.as_ptr())) };
+    if result < 0 { Err(PyErr::fetch(value.py())) } else { Ok(result > 0) }
+}
+
+/// The items of an iterable.
+pub(crate) fn items<'py>(iterable: &Bound<'py, PyAny>) -> PyResult<Items<'py>> {
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: the thread is attached, and the object is alive. The result is a new reference, or null with an exception set.
+    unsafe {
+        let made = surviving(|| black_box(PyObject_GetIter as Unary)(iterable.as_ptr()));
+        Bound::from_owned_ptr_or_err(iterable.py(), made).map(Items)
+    }
+}
+
+/// See [`items`].
+pub(crate) struct Items<'py>(Bound<'py, PyAny>);
+
+impl<'py> Iterator for Items<'py> {
+    type Item = PyResult<Bound<'py, PyAny>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let py = self.0.py();
+        #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+        // SAFETY: the thread is attached, and the object is an iterator. The result is a new reference, or null at the end,
+        // and then, if it failed, with an exception set.
+        let next = unsafe {
+            let made = surviving(|| black_box(PyIter_Next as Unary)(self.0.as_ptr()));
+            Bound::from_owned_ptr_or_opt(py, made)
+        };
+        next.map_or_else(|| PyErr::take(py).map(Err), |item| Some(Ok(item)))
+    }
+}
+
+/// A number as Python's `int`, which is what it says that it is.
+pub(crate) fn whole<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: the thread is attached, and the object is alive. The result is a new reference, or null with an exception set.
+    unsafe {
+        let made = surviving(|| black_box(PyNumber_Index as Unary)(value.as_ptr()));
+        Bound::from_owned_ptr_or_err(value.py(), made)
+    }
+}
+
+/// An object as `str` gives it, for messages.
+pub(crate) fn shown(value: &Bound<'_, PyAny>) -> String {
+    text(value, PyObject_Str)
+}
+
+/// An object as `repr` gives it, for messages.
+pub(crate) fn represented(value: &Bound<'_, PyAny>) -> String {
+    text(value, PyObject_Repr)
+}
+
+fn text(value: &Bound<'_, PyAny>, form: Unary) -> String {
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: the thread is attached, and the object is alive. The result is a new reference, or null with an exception set.
+    let text = unsafe {
+        let made = surviving(|| black_box(form)(value.as_ptr()));
+        Bound::from_owned_ptr_or_err(value.py(), made)
+    };
+    let text = text.and_then(|text| Ok(text.cast::<PyString>()?.to_string_lossy().into_owned()));
+    text.unwrap_or_else(|_| format!("<unprintable {}>", type_name(value)))
+}
+
+/// The name of an object's class.
+pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
+    value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
+}
+
+/// Reports an error that nobody can be told of: `sys.unraisablehook` is.
+pub(crate) fn report(py: Python<'_>, error: PyErr, source: Option<&Bound<'_, PyAny>>) {
+    error.restore(py);
+    let source = source.map_or(std::ptr::null_mut(), Bound::as_ptr);
+    #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
+    // SAFETY: the thread is attached, an exception is set, and the object is alive or null.
+    unsafe {
+        surviving(|| black_box(PyErr_WriteUnraisable as Report)(source));
     }
 }

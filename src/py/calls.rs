@@ -8,8 +8,9 @@ use pyo3::types::{PyBool, PyBytes, PyTuple};
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
-use crate::py::calling::{Scope, call, call_with};
+use crate::py::calling::{call, call_with, is_awaitable, report};
 use crate::py::classes::make;
+use crate::py::contexts::Scope;
 use crate::py::handlers::Handler;
 use crate::py::listeners::{Callback, Carried, Listeners};
 use crate::py::request::Request;
@@ -45,14 +46,14 @@ impl PyApp {
             Ok(begun) => begun,
             // No memory: there is nobody to answer, and the client sees the connection end.
             Err(error) => {
-                error.write_unraisable(py, None);
+                report(py, error, None);
                 exchange.close();
                 exchange.end_work();
                 return;
             }
         };
         loop {
-            if self.call(py, exchange, &response, &request) {
+            if self.call_handler(py, exchange, &response, &request) {
                 // On the loop: the task goes on with the request, and says itself if it yields.
                 return;
             }
@@ -118,7 +119,7 @@ impl PyApp {
     }
 
     /// Calls the handler of the route that the request is on. True when a task has taken over.
-    fn call(
+    fn call_handler(
         &self,
         py: Python<'_>,
         exchange: &Arc<Exchange>,
@@ -181,7 +182,7 @@ impl PyApp {
         if value.is_none() || value.is_instance_of::<Response>() {
             return;
         }
-        if !value.hasattr(pyo3::intern!(py, "__await__")).unwrap_or(false) {
+        if !is_awaitable(value) {
             return;
         }
         let spawn = self.hooks.spawn.bind(py);
@@ -207,16 +208,16 @@ impl PyApp {
         let callable = callback.callable.bind(py);
         let scope = callback.scope(py);
         let called = scope.as_ref().map_err(|error| error.clone_ref(py));
-        let result = called.and_then(|_| call_with(callable, &arguments?));
+        let result = called.and_then(|_| call_with(callable, arguments?));
         self.end_child(py, result.as_ref().err());
         match result {
             // Nobody is left to answer, so what fails there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
                 let logged = Self::helper(py, "error_log", "logged")
-                    .and_then(|logged| logged.call1((value, what, callable)));
+                    .and_then(|logged| call_with(&logged, (value, what, callable)));
                 match logged {
                     Ok(value) => self.take_returned(py, exchange, &value, response, None),
-                    Err(error) => error.write_unraisable(py, None),
+                    Err(error) => report(py, error, None),
                 }
             }
             Ok(value) => self.take_returned(py, exchange, &value, response, None),
@@ -268,7 +269,7 @@ impl PyApp {
             if let Some(response) = response {
                 response.get().fail(py);
             }
-            error.write_unraisable(py, Some(self.application.bind(py)));
+            report(py, error, Some(self.application.bind(py)));
         }
     }
 
@@ -282,7 +283,7 @@ impl PyApp {
         let path = crate::py::convert::text(py, exchange.path());
         let logged = Self::helper(py, "error_log", "log_silent").and_then(|log| call(&log, [&path]));
         if let Err(error) = logged {
-            error.write_unraisable(py, None);
+            report(py, error, None);
         }
     }
 }

@@ -36,8 +36,3 @@ pub(crate) fn address_bytes(py: Python<'_>, address: IpAddr) -> Bound<'_, PyByte
         IpAddr::V6(address) => PyBytes::new(py, &address.octets()),
     }
 }
-
-/// A flag: any object, taken for its truth.
-pub(crate) fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
-    value.is_truthy()
-}

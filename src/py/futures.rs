@@ -6,8 +6,10 @@
 
 use std::sync::Weak;
 
+use pyo3::intern;
 use pyo3::prelude::*;
 
+use crate::py::calling::{method, truth};
 use crate::py::listeners::Listeners;
 use crate::server::Exchange;
 
@@ -21,14 +23,14 @@ impl GivenUp {
     /// Has `future`, which is not done yet, say when it is cancelled.
     pub(crate) fn watch(future: &Bound<'_, PyAny>, exchange: Weak<Exchange>) -> PyResult<()> {
         let callback = Bound::new(future.py(), Self { exchange })?;
-        future.call_method1(pyo3::intern!(future.py(), "add_done_callback"), (callback,)).map(drop)
+        method(future, intern!(future.py(), "add_done_callback"), [&callback]).map(drop)
     }
 }
 
 #[pymethods]
 impl GivenUp {
     fn __call__(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
-        if future.call_method0(pyo3::intern!(future.py(), "cancelled"))?.is_truthy()?
+        if truth(&method(future, intern!(future.py(), "cancelled"), [])?)?
             && let Some(exchange) = self.exchange.upgrade()
         {
             Listeners::give_up(&exchange, future.as_unbound());
@@ -39,8 +41,13 @@ impl GivenUp {
 
 /// Whether nobody waits with `future` any more.
 pub(crate) fn is_done(py: Python<'_>, future: &Py<PyAny>) -> bool {
-    let done = future.call_method0(py, pyo3::intern!(py, "done"));
-    done.and_then(|done| done.is_truthy(py)).unwrap_or(true)
+    let done = method(future.bind(py), intern!(py, "done"), []);
+    done.and_then(|done| truth(&done)).unwrap_or(true)
+}
+
+/// Completes a future that is not done.
+pub(crate) fn set_result(future: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+    method(future, intern!(future.py(), "set_result"), [value]).map(drop)
 }
 
 /// Futures among which there may be some that were given up: at most as many as others, and a few.

@@ -13,7 +13,8 @@ use pyo3::types::{PyBytes, PyTuple};
 
 use crate::app::{Lane, Signal};
 use crate::py::bridge::PyApp;
-use crate::py::calling::{Scope, call_with, current_context};
+use crate::py::calling::{call_with, truth};
+use crate::py::contexts::{Scope, current_context};
 use crate::py::futures::Crowd;
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -376,7 +377,7 @@ impl Listeners {
         let arguments: PyResult<Bound<'_, PyTuple>> =
             (response.clone_ref(py), exchange.write_offset()).into_pyobject(py);
         let callable = callback.callable.bind(py);
-        let accepted = callback.scope(py).and_then(|_scope| call_with(callable, &arguments?)?.is_truthy());
+        let accepted = callback.scope(py).and_then(|_scope| truth(&call_with(callable, arguments?)?));
         if let Err(error) = &accepted {
             PyApp::log_callback(py, "on_writable", error, callable);
         }

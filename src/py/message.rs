@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use pyo3::exceptions::{PyTypeError, PyUnicodeEncodeError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyMemoryView, PyString};
 
 use crate::py::bridge::PyApp;
+use crate::py::calling::{method, type_name};
 
 /// A payload as bytes, borrowed from the Python object where that is possible.
 pub(crate) enum Payload<'py> {
@@ -37,7 +39,7 @@ pub(crate) fn raw<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Payload<'py
         return Ok(Some(Payload::Copied(bytes.to_vec())));
     }
     if value.is_instance_of::<PyMemoryView>() {
-        let bytes = value.call_method0("tobytes")?;
+        let bytes = method(value, intern!(value.py(), "tobytes"), [])?;
         return Ok(Some(Payload::Bytes(bytes.cast_into::<PyBytes>()?)));
     }
     Ok(None)
@@ -70,10 +72,7 @@ pub(crate) fn key<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<Cow<'
     }
     match raw(value)? {
         Some(payload) => Ok(Cow::Owned(payload.as_bytes()?.to_vec())),
-        None => Err(PyTypeError::new_err(format!(
-            "{what} must be str or bytes, not {}",
-            value.get_type().name()?
-        ))),
+        None => Err(PyTypeError::new_err(format!("{what} must be str or bytes, not {}", type_name(value)))),
     }
 }
 

@@ -9,6 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::config::{Config, ProxyProtocol, SocketConfig};
 use crate::http::trust::Trust;
+use crate::py::calling::{represented, shown};
 use crate::py::compression::compression;
 use crate::py::tls::certificates;
 use crate::websocket::deflate::Compression;
@@ -35,7 +36,7 @@ fn seconds(options: &Bound<'_, PyDict>, name: &str, default: Duration) -> PyResu
 
 fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, default: T) -> PyResult<T> {
     let given = option::<i64>(options, name).map_err(|_| {
-        let value = options.get_item(name).ok().flatten().map_or_else(String::new, |value| value.to_string());
+        let value = options.get_item(name).ok().flatten().map_or_else(String::new, |value| shown(&value));
         PyValueError::new_err(format!(
             "{name} must be a whole number from {least} that fits 63 bits, not {value}"
         ))
@@ -134,7 +135,7 @@ fn proxy_protocol(options: &Bound<'_, PyDict>) -> PyResult<Option<ProxyProtocol>
         _ => Err(PyValueError::new_err(format!(
             "proxy_protocol must be 'off', 'optional' or 'required', or True, which is the last, or False, which is the first, \
              not {}",
-            given.repr()?
+            represented(&given)
         ))),
     }
 }

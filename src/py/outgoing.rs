@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::py::bridge::PyApp;
+use crate::py::calling::{attribute, shown, type_name, whole};
 use crate::py::message::{self, Payload};
 use crate::server::{self, SendError, SendStatus};
 use crate::websocket::OpCode;
@@ -32,8 +34,8 @@ impl From<SendError> for PyErr {
 pub(crate) fn status(py: Python<'_>, status: SendStatus) -> PyResult<Py<PyAny>> {
     static FOUND: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
     let members = FOUND.get_or_try_init(py, || {
-        let class = py.import("socketify.options")?.getattr("SendStatus")?;
-        let member = |name: &str| class.getattr(name).map(Bound::unbind);
+        let class = attribute(&*py.import("socketify.options")?, intern!(py, "SendStatus"))?;
+        let member = |name: &str| attribute(&class, &PyString::new(py, name)).map(Bound::unbind);
         Ok::<_, PyErr>([member("BACKPRESSURE")?, member("SUCCESS")?, member("DROPPED")?])
     })?;
     Ok(members[status as usize].clone_ref(py))
@@ -42,9 +44,10 @@ pub(crate) fn status(py: Python<'_>, status: SendStatus) -> PyResult<Py<PyAny>> 
 /// An `OpCode` or its number; BINARY when none is given.
 pub(crate) fn opcode(value: Option<&Bound<'_, PyAny>>) -> PyResult<OpCode> {
     let Some(value) = value else { return Ok(OpCode::Binary) };
-    value.extract::<u8>().ok().and_then(OpCode::from_bits).ok_or_else(|| {
+    whole(value).ok().and_then(|bits| bits.extract().ok()).and_then(OpCode::from_bits).ok_or_else(|| {
         PyValueError::new_err(format!(
-            "{value} is no opcode: expected a member of OpCode, such as OpCode.TEXT"
+            "{} is no opcode: expected a member of OpCode, such as OpCode.TEXT",
+            shown(value)
         ))
     })
 }
@@ -84,9 +87,10 @@ impl<'py> Outgoing<'py> {
 /// never sent count as none on the wire.
 pub(crate) fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
     let known = |code: &u16| matches!(code, 0 | 1005 | 1006 | 1015) || is_valid_close_code(*code);
-    value.extract::<u16>().ok().filter(known).ok_or_else(|| {
+    whole(value).ok().and_then(|code| code.extract().ok()).filter(known).ok_or_else(|| {
         PyRuntimeError::new_err(format!(
-            "{value} is not a close code: expected 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999"
+            "{} is not a close code: expected 0, 1000 to 1003, 1007 to 1014, or 3000 to 4999",
+            shown(value)
         ))
     })
 }
@@ -133,7 +137,7 @@ pub(crate) fn publish(
 /// How many sockets are subscribed to a topic.
 pub(crate) fn subscribers(server: Option<&Arc<server::Server>>, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
     let Some(name) = self::topic(topic)? else {
-        let name = topic.get_type().name()?;
+        let name = type_name(topic);
         return Err(PyRuntimeError::new_err(format!("a topic must be str or bytes, not {name}")));
     };
     Ok(server.map_or(0, |server| server.subscriber_count(&name)))

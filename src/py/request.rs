@@ -10,9 +10,9 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::http::query;
 use crate::py::bridge::PyApp;
-use crate::py::calling::call;
+use crate::py::calling::{call, call_named, call_with, truth};
 use crate::py::classes::Replaceable;
-use crate::py::convert::{text, truth};
+use crate::py::convert::text;
 use crate::py::message;
 use crate::py::response::Response;
 use crate::py::tls;
@@ -112,7 +112,7 @@ impl Request {
         let py = slf.py();
         let app = PyApp::of(&slf.get().exchange);
         if app.is_some_and(|app| app.is_coroutine(py, &handler.clone().unbind())) {
-            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("for_each_header", handler))?;
+            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("for_each_header", handler))?;
             return Ok(slf);
         }
         for (name, value) in slf.get().exchange.headers() {
@@ -176,37 +176,40 @@ impl Request {
     }
 
     fn get_cookie<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "cookies", "get_cookie")?.call1((slf, name))
+        call_with(&PyApp::helper(slf.py(), "cookies", "get_cookie")?, (slf, name))
     }
 
     fn get_cookies<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "cookies", "get_cookies")?.call1((slf,))
+        call_with(&PyApp::helper(slf.py(), "cookies", "get_cookies")?, (slf,))
     }
 
     // ---- body ---------------------------------------------------------------------------------------------------
 
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(py, "strict_bodies", "read_body")?.call1((self.answer(),))
+        call_with(&PyApp::helper(py, "strict_bodies", "read_body")?, (self.answer(),))
     }
 
     #[pyo3(signature = (encoding = None))]
     fn text<'py>(slf: &Bound<'py, Self>, encoding: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "strict_bodies", "read_text")?.call1((slf, slf.get().answer(), encoding))
+        call_with(
+            &PyApp::helper(slf.py(), "strict_bodies", "read_text")?,
+            (slf, slf.get().answer(), encoding),
+        )
     }
 
     #[pyo3(signature = (**limits))]
     fn json<'py>(&self, py: Python<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = PyApp::of(&self.exchange).map(|app| app.serializer(py));
-        PyApp::helper(py, "strict_bodies", "read_json")?.call((self.answer(), serializer), limits)
+        call_named(&PyApp::helper(py, "strict_bodies", "read_json")?, (self.answer(), serializer), limits)
     }
 
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(py, "strict_bodies", "read_stream")?.call1((self.answer(),))
+        call_with(&PyApp::helper(py, "strict_bodies", "read_stream")?, (self.answer(),))
     }
 
     #[pyo3(signature = (**limits))]
     fn form<'py>(slf: &Bound<'py, Self>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "forms", "FormReader")?.call((slf, slf.get().answer()), limits)
+        call_named(&PyApp::helper(slf.py(), "forms", "FormReader")?, (slf, slf.get().answer()), limits)
     }
 
     #[pyo3(signature = (**limits))]
@@ -214,7 +217,7 @@ impl Request {
         slf: &Bound<'py, Self>,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "multipart", "multipart")?.call((slf, slf.get().answer()), limits)
+        call_named(&PyApp::helper(slf.py(), "multipart", "multipart")?, (slf, slf.get().answer()), limits)
     }
 
     fn preserve(slf: Bound<'_, Self>) -> Bound<'_, Self> {

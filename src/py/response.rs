@@ -9,6 +9,7 @@ use std::thread::LocalKey;
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyInt, PyString, PyTuple};
 
@@ -16,10 +17,12 @@ use crate::http::location;
 use crate::http::response::{HeadError, Known};
 use crate::http::status;
 use crate::py::bridge::PyApp;
-use crate::py::calling::{call, current_context};
+use crate::py::calling::{attribute, call, call_named, call_with, items, method, shown, truth, type_name};
 use crate::py::classes::Replaceable;
-use crate::py::convert::{address_bytes, address_text, text, truth};
+use crate::py::contexts::current_context;
+use crate::py::convert::{address_bytes, address_text, text};
 use crate::py::cors::CorsPolicy;
+use crate::py::futures::set_result;
 use crate::py::listeners::{Callback, Listeners};
 use crate::py::message::{self, Payload};
 use crate::py::sockets::Attached;
@@ -79,8 +82,9 @@ impl Response {
             let known = |code: &u16| *code == 101 || (*code >= 200 && status::reason(*code).is_some());
             let Some(code) = value.extract::<u16>().ok().filter(known) else {
                 return Err(PyRuntimeError::new_err(format!(
-                    "{value} is not the status of an answer: expected a number of status_codes from 200, or a text such as \
-                     '299 Custom' (write_continue() writes a 100)"
+                    "{} is not the status of an answer: expected a number of status_codes from 200, or a text such as \
+                     '299 Custom' (write_continue() writes a 100)",
+                    shown(value)
                 )));
             };
             return Ok(self.exchange.set_status(code)?);
@@ -90,7 +94,8 @@ impl Response {
         if text.starts_with(b"1") && !text.starts_with(b"101") {
             // The client would take it for an interim answer, and wait for another.
             return Err(PyRuntimeError::new_err(format!(
-                "{value} is not the status of an answer: expected a code from 200 (write_continue() writes a 100)"
+                "{} is not the status of an answer: expected a code from 200 (write_continue() writes a 100)",
+                shown(value)
             )));
         }
         Ok(self.exchange.set_status_text(text)?)
@@ -103,12 +108,13 @@ impl Response {
     }
 
     fn headers(&self, pairs: &Bound<'_, PyAny>) -> PyResult<()> {
-        for pair in pairs.try_iter()? {
+        for pair in items(pairs)? {
             let pair = pair?;
-            let mut items = pair.try_iter()?;
-            let (Some(name), Some(value), None) = (items.next(), items.next(), items.next()) else {
+            let mut parts = items(&pair)?;
+            let (Some(name), Some(value), None) = (parts.next(), parts.next(), parts.next()) else {
                 return Err(PyValueError::new_err(format!(
-                    "{pair} is not a header: expected a (name, value) pair"
+                    "{} is not a header: expected a (name, value) pair",
+                    shown(&pair)
                 )));
             };
             self.header(&name?, &value?)?;
@@ -225,7 +231,7 @@ impl Response {
         value: &Bound<'py, PyAny>,
         options: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Slf<'py>> {
-        let line = PyApp::helper(slf.py(), "cookies", "format_cookie")?.call1((name, value, options))?;
+        let line = call_with(&PyApp::helper(slf.py(), "cookies", "format_cookie")?, (name, value, options))?;
         let line = line.cast::<PyString>()?.to_str()?;
         slf.get().exchange.add_header(b"Set-Cookie", line.as_bytes())?;
         Ok(slf)
@@ -383,7 +389,7 @@ impl Response {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let Some(payload) = message::raw(buffer)? else {
-            let name = buffer.get_type().name()?;
+            let name = type_name(buffer);
             return Err(PyTypeError::new_err(format!("send_chunk() takes str or bytes, not {name}")));
         };
         let future = this.python()?.create_future(py)?;
@@ -399,7 +405,7 @@ impl Response {
             }
             _ => (true, false),
         };
-        future.call_method1("set_result", (pair(py, now.0, now.1)?,))?;
+        set_result(&future, pair(py, now.0, now.1)?.bind(py))?;
         Ok(future)
     }
 
@@ -417,14 +423,14 @@ impl Response {
         content_type: Option<String>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (kind, coding): (Option<String>, Option<String>) = match content_type {
-            None => PyApp::helper(py, "static", "media_type")?.call1((&path,))?.extract()?,
+            None => call_with(&PyApp::helper(py, "static", "media_type")?, (&path,))?.extract()?,
             given => (given, None),
         };
         let future = self.python()?.create_future(py)?;
         match py.detach(|| self.exchange.send_file(path, kind.map(Into::into), coding.map(Into::into))) {
             Sending::Done => {
                 self.release_if_over();
-                future.call_method1("set_result", (py.None(),))?;
+                set_result(&future, py.None().bind(py))?;
             }
             Sending::UnderWay => {
                 if let Some(listeners) = Listeners::of(&self.exchange) {
@@ -461,7 +467,7 @@ impl Response {
             return Ok(slf);
         }
         if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
-            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("cork", callback))?;
+            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("cork", callback))?;
             return Ok(slf);
         }
         let outermost = this.exchange.cork();
@@ -485,7 +491,7 @@ impl Response {
         headers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let arguments = (slf, iterable, content_type, status, headers, slf.get().is_head());
-        PyApp::helper(slf.py(), "streams", "stream")?.call1(arguments)
+        call_with(&PyApp::helper(slf.py(), "streams", "stream")?, arguments)
     }
 
     /// Sets what the head of a stream says; a type that was written before, or is among the headers, is the only one.
@@ -525,7 +531,10 @@ impl Response {
     ) -> PyResult<Bound<'py, PyAny>> {
         let (this, py) = (slf.get(), slf.py());
         let last = this.exchange.header(b"last-event-id").map(|value| text(py, &value));
-        PyApp::helper(py, "events", "EventStream")?.call1((slf, keep_alive, headers, last, this.is_head()))
+        call_with(
+            &PyApp::helper(py, "events", "EventStream")?,
+            (slf, keep_alive, headers, last, this.is_head()),
+        )
     }
 
     #[pyo3(signature = (iterable, keep_alive = 15.0, headers = None))]
@@ -536,7 +545,7 @@ impl Response {
         headers: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let events = Self::events(slf, keep_alive, headers)?;
-        PyApp::helper(slf.py(), "events", "send_all")?.call1((events, iterable))
+        call_with(&PyApp::helper(slf.py(), "events", "send_all")?, (events, iterable))
     }
 
     // ---- state --------------------------------------------------------------------------------------------------
@@ -623,7 +632,7 @@ impl Response {
         let (this, py) = (slf.get(), slf.py());
         let app = this.python()?;
         if app.is_coroutine(py, &handler.clone().unbind()) {
-            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("on_writable", handler))?;
+            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("on_writable", handler))?;
             return Ok(slf);
         }
         if let (Some(callback), Some(listeners)) =
@@ -655,7 +664,7 @@ impl Response {
         let app = self.python()?;
         let future = app.create_future(py)?;
         if let Some(body) = self.take_now(py) {
-            future.call_method1("set_result", (PyApp::bytes_io(py, &body)?,))?;
+            set_result(&future, PyApp::bytes_io(py, &body)?.bind(py))?;
         } else if let Some(listeners) = Listeners::of(&self.exchange) {
             listeners.await_whole(&self.exchange, &future)?;
             if !self.exchange.read_whole() {
@@ -731,13 +740,13 @@ impl Response {
 
     #[pyo3(signature = (encoding = "utf-8"))]
     fn get_text<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "lenient_bodies", "get_text")?.call1((slf, encoding))
+        call_with(&PyApp::helper(slf.py(), "bodies", "get_text")?, (slf, encoding))
     }
 
     #[pyo3(signature = (**limits))]
     fn get_json<'py>(slf: Slf<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = slf.get().python()?.serializer(slf.py());
-        PyApp::helper(slf.py(), "lenient_bodies", "get_json")?.call((slf, serializer), limits)
+        call_named(&PyApp::helper(slf.py(), "bodies", "get_json")?, (slf, serializer), limits)
     }
 
     #[pyo3(signature = (encoding = "utf-8", **limits))]
@@ -746,14 +755,14 @@ impl Response {
         encoding: &str,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        PyApp::helper(slf.py(), "lenient_bodies", "get_form_urlencoded")?.call((slf, encoding), limits)
+        call_named(&PyApp::helper(slf.py(), "bodies", "get_form_urlencoded")?, (slf, encoding), limits)
     }
 
     // ---- others -------------------------------------------------------------------------------------------------
 
     fn run_async<'py>(slf: Slf<'py>, task: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let app = slf.get().python()?.application(slf.py());
-        app.call_method1(slf.py(), "run_async", (task, &slf))?;
+        method(app.bind(slf.py()), intern!(slf.py(), "run_async"), [task, &slf])?;
         Ok(slf)
     }
 
@@ -768,7 +777,7 @@ impl Response {
             return Ok(slf);
         }
         let app = this.python()?.application(py);
-        let page = app.bind(py).call_method("_render", args, kwargs)?;
+        let page = call_named(&attribute(app.bind(py), intern!(py, "_render"))?, args, kwargs)?;
         if !this.exchange.has_header(Known::ContentType) {
             this.exchange.add_header(b"Content-Type", b"text/html")?;
         }
@@ -892,7 +901,7 @@ impl Response {
             }
             return Ok(());
         }
-        future.call_method1("set_result", (gone,)).map(drop)
+        set_result(future, gone.bind(py))
     }
 
     fn release_if_over(&self) {

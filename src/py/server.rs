@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt, PyType};
+use pyo3::types::{PyDict, PyInt, PyString, PyType};
 
 use crate::app::{Behavior, Constant, Lease, Listener as Listening, Target};
 use crate::config::Config;
@@ -20,8 +20,8 @@ use crate::http::response::ResponseHead;
 use crate::net::{Endpoint, Listener, UNIX_MODE, refuse_strangers};
 use crate::py::access_log::Writer;
 use crate::py::bridge::{Hooks, PyApp};
-use crate::py::calling::current_context;
-use crate::py::convert::truth;
+use crate::py::calling::{attribute, call, report, shown, truth};
+use crate::py::contexts::current_context;
 use crate::py::cors::CorsPolicy;
 use crate::py::handlers::Handler;
 use crate::py::options::{config, socket_config};
@@ -99,7 +99,7 @@ impl Server {
         handlers_on_loop: bool,
         options: &Bound<'_, PyDict>,
     ) -> PyResult<Self> {
-        let hook = |name: &str| hooks.getattr(name).map(Bound::unbind);
+        let hook = |name: &str| attribute(hooks, &PyString::new(hooks.py(), name)).map(Bound::unbind);
         let hooks = Hooks {
             start: hook("start")?,
             spawn: hook("spawn")?,
@@ -206,9 +206,9 @@ impl Server {
     ) -> PyResult<bool> {
         let mut head = ResponseHead::default();
         let code = status.extract::<u16>().ok().filter(|code| (200..600).contains(code));
-        head.set_status(
-            code.ok_or_else(|| PyRuntimeError::new_err(format!("{status} is not a status from 200 to 599")))?,
-        )?;
+        head.set_status(code.ok_or_else(|| {
+            PyRuntimeError::new_err(format!("{} is not a status from 200 to 599", shown(status)))
+        })?)?;
         for (name, value) in headers {
             let (name, value) = (message::field(&self.app, &name)?, message::field(&self.app, &value)?);
             let (name, value) = (name.as_bytes()?, value.as_bytes()?);
@@ -580,9 +580,9 @@ impl Server {
         if let Some(writer) = writer
             && !py.detach(|| writer.finish())
         {
-            let logged = PyApp::helper(py, "error_log", "log_unwritten").and_then(|log| log.call0());
+            let logged = PyApp::helper(py, "error_log", "log_unwritten").and_then(|log| call(&log, []));
             if let Err(error) = logged {
-                error.write_unraisable(py, None);
+                report(py, error, None);
             }
         }
     }

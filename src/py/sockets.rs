@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
-use crate::py::calling::{call, call_with};
+use crate::py::calling::{attribute, call, call_with, is_awaitable, method, report};
 use crate::py::classes::make;
 use crate::py::convert::{self, text};
 use crate::py::futures::{Crowd, is_done};
@@ -81,7 +82,7 @@ impl Attached {
         if let Some(uuid) = &self.inner.lock().uuid {
             return Ok(uuid.clone_ref(py));
         }
-        let made = py.import("uuid")?.getattr("uuid4")?.call0()?.unbind();
+        let made = method(&*py.import("uuid")?, intern!(py, "uuid4"), [])?.unbind();
         let mut inner = self.inner.lock();
         if inner.uuid.is_none() {
             inner.uuid = Some(made.clone_ref(py));
@@ -123,8 +124,9 @@ impl Attached {
 fn opcode(py: Python<'_>, is_text: bool) -> PyResult<&Bound<'_, PyAny>> {
     static FOUND: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
     let (text, binary) = FOUND.get_or_try_init(py, || {
-        let class = py.import("socketify.options")?.getattr("OpCode")?;
-        Ok::<_, PyErr>((class.getattr("TEXT")?.unbind(), class.getattr("BINARY")?.unbind()))
+        let class = attribute(&*py.import("socketify.options")?, intern!(py, "OpCode"))?;
+        let member = |name| attribute(&class, name).map(Bound::unbind);
+        Ok::<_, PyErr>((member(intern!(py, "TEXT"))?, member(intern!(py, "BINARY"))?))
     })?;
     Ok(if is_text { text.bind(py) } else { binary.bind(py) })
 }
@@ -170,15 +172,15 @@ impl PyApp {
                 let _scope = self.scope(py)?;
                 if coroutine {
                     let arguments = arguments(py, &object, event)?;
-                    let task = (&callable, arguments, &object, weight, last).into_pyobject(py)?;
-                    return call_with(self.hooks.event.bind(py), &task).map(|_| ());
+                    let task = (&callable, arguments, &object, weight, last);
+                    return call_with(self.hooks.event.bind(py), task).map(drop);
                 }
                 tell_plain(py, callable.bind(py), &object, event).and_then(|value| self.follow(py, &value))
             });
             match called {
                 Ok(()) => taken = coroutine,
                 // The connection stays open (A-CALL-12).
-                Err(error) => report(py, &error, &callable),
+                Err(error) => log(py, &error, &callable),
             }
         }
         if last {
@@ -193,19 +195,19 @@ impl PyApp {
         if value.is_none() || value.is_instance_of::<pyo3::types::PyInt>() {
             return Ok(());
         }
-        if value.hasattr(pyo3::intern!(py, "__await__"))? {
+        if is_awaitable(value) {
             call(self.hooks.spawn.bind(py), [value, py.None().bind(py)])?;
         }
         Ok(())
     }
 }
 
-fn report(py: Python<'_>, error: &PyErr, callable: &Py<PyAny>) {
+fn log(py: Python<'_>, error: &PyErr, callable: &Py<PyAny>) {
     let value = error.clone_ref(py).into_value(py);
     let logged = PyApp::helper(py, "error_log", "log_event")
         .and_then(|log| call(&log, [value.bind(py).as_any(), callable.bind(py)]).map(drop));
     if let Err(error) = logged {
-        error.write_unraisable(py, None);
+        report(py, error, None);
     }
 }
 
@@ -221,7 +223,7 @@ fn tell_plain<'py>(
         Event::Binary(bytes) => {
             call(callable, [socket.bind(py), &PyBytes::new(py, &bytes), opcode(py, false)?])
         }
-        event => call_with(callable, &arguments(py, socket, event)?),
+        event => call_with(callable, arguments(py, socket, event)?),
     }
 }
 

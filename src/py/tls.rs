@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString};
 use rustls::ProtocolVersion;
@@ -12,14 +13,16 @@ use zeroize::Zeroizing;
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
-use crate::py::calling::call;
+use crate::py::calling::{attribute, call, call_with, is_awaitable, truth};
 use crate::py::handlers::Handler;
 use crate::server::{Secure, ServerName};
 use crate::tls::{Certificates, Error, Settings, ciphers, subject};
 
 /// What an `AppOptions` says. `http2`: whether it is offered; `failed`: what to raise.
 fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> PyErr) -> PyResult<Settings> {
-    let text = |name: &str| -> PyResult<Option<String>> { options.getattr(name)?.extract() };
+    let text = |name: &str| -> PyResult<Option<String>> {
+        attribute(options, &PyString::new(options.py(), name))?.extract()
+    };
     let path = |name: &str| -> PyResult<Option<PathBuf>> { Ok(text(name)?.map(PathBuf::from)) };
     Ok(Settings {
         key_file_name: path("key_file_name")?,
@@ -34,7 +37,10 @@ fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> P
             .transpose()
             .map_err(&failed)?
             .unwrap_or_default(),
-        ssl_prefer_low_memory_usage: options.getattr("ssl_prefer_low_memory_usage")?.is_truthy()?,
+        ssl_prefer_low_memory_usage: truth(&attribute(
+            options,
+            intern!(options.py(), "ssl_prefer_low_memory_usage"),
+        )?)?,
         http2,
     })
 }
@@ -136,10 +142,10 @@ impl PyApp {
         let ask = || -> PyResult<()> {
             let _scope = self.scope(py)?;
             let value = call(callable, [PyString::new(py, asked.name()).as_any()])?;
-            if value.hasattr(pyo3::intern!(py, "__await__"))? {
+            if is_awaitable(&value) {
                 let logged = Self::helper(py, "error_log", "logged")?;
-                let awaitable = logged.call1((value, "missing_server_name", callable))?;
-                self.hooks.spawn.bind(py).call1((awaitable, py.None()))?;
+                let awaitable = call_with(&logged, (value, "missing_server_name", callable))?;
+                call(self.hooks.spawn.bind(py), [&awaitable, py.None().bind(py)])?;
             }
             Ok(())
         };

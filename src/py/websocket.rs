@@ -13,9 +13,9 @@ use pyo3::types::PyBytes;
 
 use crate::pubsub::Subscribed;
 use crate::py::bridge::PyApp;
-use crate::py::calling::call;
+use crate::py::calling::{call, call_with, truth, type_name};
 use crate::py::classes::{Replaceable, make};
-use crate::py::convert::{self, address_bytes, address_text, truth};
+use crate::py::convert::{self, address_bytes, address_text};
 use crate::py::message::{self, Payload};
 use crate::py::outgoing::{self, Outgoing};
 use crate::py::sockets::Attached;
@@ -102,7 +102,7 @@ impl WebSocket {
             None => None,
             Some(message) => match message::raw(message)? {
                 None => {
-                    let name = message.get_type().name()?;
+                    let name = type_name(message);
                     return Err(PyRuntimeError::new_err(format!(
                         "the message of a close frame must be str, bytes or None, not {name}"
                     )));
@@ -211,7 +211,7 @@ impl WebSocket {
     fn cork<'py>(slf: Slf<'py>, callback: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let (this, py) = (slf.get(), slf.py());
         if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
-            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("cork", callback))?;
+            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("cork", callback))?;
             return Ok(slf);
         }
         let batch = open_batch();
@@ -312,11 +312,11 @@ impl WebSocket {
     fn for_each_topic<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
         let (this, py) = (slf.get(), slf.py());
         if this.python()?.is_coroutine(py, &handler.clone().unbind()) {
-            PyApp::helper(py, "error_log", "log_async_refused")?.call1(("for_each_topic", handler))?;
+            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("for_each_topic", handler))?;
             return Ok(slf);
         }
         for name in this.get_topics(py) {
-            if let Err(error) = handler.call1((name,)) {
+            if let Err(error) = call(handler, [&name]) {
                 PyApp::log_callback(py, "for_each_topic", &error, handler);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use pyo3::prelude::*;
 
 use crate::py::bridge::PyApp;
-use crate::py::calling::call;
+use crate::py::calling::{call, report};
 
 impl PyApp {
     /// The child is told so before it runs anything else.
@@ -28,7 +28,7 @@ impl PyApp {
         let error = error.map_or_else(|| py.None(), |error| error.clone_ref(py).into_value(py).into_any());
         let left = Self::helper(py, "forks", "leave").and_then(|leave| call(&leave, [error.bind(py)]));
         if let Err(error) = left {
-            error.write_unraisable(py, None);
+            report(py, error, None);
         }
         std::process::abort();
     }

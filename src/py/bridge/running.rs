@@ -14,7 +14,7 @@ use pyo3::types::PyString;
 
 use crate::app::{Job, Lane};
 use crate::py::bridge::PyApp;
-use crate::py::calling::call;
+use crate::py::calling::{call, report};
 use crate::py::listeners::Listeners;
 use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch, set_batch_prompt};
 
@@ -101,7 +101,7 @@ impl PyApp {
                 if self.drained.swap(false, Ordering::SeqCst) {
                     ran = true;
                     if let Err(error) = call(self.hooks.drained.bind(py), []) {
-                        error.write_unraisable(py, Some(self.application.bind(py)));
+                        report(py, error, Some(self.application.bind(py)));
                     }
                 }
                 break;
@@ -154,9 +154,9 @@ impl PyApp {
             Some(Lane::Loop) if self.has_flusher.load(Ordering::Relaxed) => {
                 let flusher = self.flusher.read().as_ref().map(|flusher| flusher.clone_ref(py));
                 if let Some(flusher) = flusher
-                    && let Err(error) = flusher.call0(py)
+                    && let Err(error) = call(flusher.bind(py), [])
                 {
-                    error.write_unraisable(py, Some(flusher.bind(py)));
+                    report(py, error, Some(flusher.bind(py)));
                 }
             }
             // This is the thread of another application's loop, which may know nothing of what ours holds back.
@@ -240,7 +240,7 @@ impl PyApp {
                 let told = self.scope(py).and_then(|_scope| call(self.hooks.note.bind(py), [text.as_any()]));
                 match told.and_then(|reads| reads.extract()) {
                     Ok(reads) => self.readers.are_there(reads),
-                    Err(error) => error.write_unraisable(py, Some(self.application.bind(py))),
+                    Err(error) => report(py, error, Some(self.application.bind(py))),
                 }
             }
             Job::Socket(socket) => {

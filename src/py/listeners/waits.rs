@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::py::bridge::PyApp;
+use crate::py::calling::report;
 use crate::py::futures::{GivenUp, is_done};
 use crate::py::listeners::{Inner, Listeners};
 use crate::server::{Demand, Exchange};
@@ -122,7 +123,7 @@ impl Listeners {
         for future in futures {
             match PyApp::bytes_io(py, body) {
                 Ok(buffer) => PyApp::resolve(py, &future, &buffer),
-                Err(error) => error.write_unraisable(py, Some(future.bind(py))),
+                Err(error) => report(py, error, Some(future.bind(py))),
             }
         }
         let piece = self.inner.lock().piece.take();

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from support import Program
+from ws_client import handshake
 
 #: Takes its time to go, when the interpreter has begun to end and lets other threads run no more.
 SLOW_END = """
@@ -42,18 +43,18 @@ BLOCKS = {
 }
 
 
-def left_behind(act: str, where: str) -> str:
-    calls = {
-        "plain": 'app.get("/", lambda res, req: block())',
-        "data": 'app.post("/", lambda res, req: res.on_data(lambda res, chunk, last: block()))',
-        "websocket": 'app.ws("/", {"message": lambda ws, message, opcode: block()})',
-        "error": """
+#: Ways from the core into user code, each on a thread of the core.
+CALLS = {
+    "plain": 'app.get("/", lambda res, req: block())',
+    "data": 'app.post("/", lambda res, req: res.on_data(lambda res, chunk, last: block()))',
+    "websocket": 'app.ws("/", {"open": lambda ws: block()})',
+    "error": """
 def fails(res, req):
     raise LookupError
 app.get("/", fails)
 app.set_error_handler(lambda error, res, req: block())
 """,
-        "serializer": """
+    "serializer": """
 class Serializer:
     @staticmethod
     def dumps(value):
@@ -62,8 +63,90 @@ class Serializer:
 app.json_serializer(Serializer)
 app.get("/", lambda res, req: res.end([1]))
 """,
-    }
-    return f"app = App(shutdown_timeout=0.1)\ndef block():\n    say('blocks')\n    {act}\n{calls[where]}\n"
+    "topic": """
+def opened(ws):
+    ws.subscribe("news")
+    ws.for_each_topic(lambda topic: block())
+app.ws("/", {"open": opened})
+""",
+    "template": """
+class Engine:
+    def render(self, name):
+        block()
+app.template(Engine())
+app.get("/", lambda res, req: res.render("page"))
+""",
+    # What is only asked for: an attribute, an item, the truth, the text or the number of an object.
+    "attribute": """
+class Serializer:
+    asked = False
+    @property
+    def dumps(self):
+        if self.asked:
+            block()
+        return str
+    loads = str
+app.json_serializer(Serializer())
+def handler(res, req):
+    Serializer.asked = True
+    res.end([1])
+app.get("/", handler)
+""",
+    "item": """
+class Headers:
+    def __iter__(self):
+        return self
+    def __next__(self):
+        block()
+app.get("/", lambda res, req: res.write_headers(Headers()))
+""",
+    "truth": """
+class Flag:
+    def __bool__(self):
+        block()
+app.get("/", lambda res, req: res.end("x", Flag()))
+""",
+    "text": """
+class Code(int):
+    def __str__(self):
+        block()
+app.get("/", lambda res, req: res.write_status(Code(7)))
+""",
+    "number": """
+class Code:
+    def __index__(self):
+        block()
+app.ws("/", {"open": lambda ws: ws.end(Code())})
+""",
+    "future": """
+create_future, home = app.loop.loop.create_future, threading.get_ident()
+app.loop.loop.create_future = lambda: create_future() if threading.get_ident() == home else block()
+app.get("/", lambda res, req: res.drain())
+""",
+    # What user code does not ask for.
+    "report": """
+def fails(res, req):
+    raise LookupError
+def ends(error, res, req):
+    raise KeyboardInterrupt
+app.get("/", fails)
+app.set_error_handler(ends)
+sys.unraisablehook = lambda _: block()
+""",
+    "finalizer": """
+class Kept:
+    def __del__(self):
+        block()
+def handler(res, req):
+    res.kept = Kept()
+    res.end("x")
+app.get("/", handler)
+""",
+}
+
+
+def left_behind(act: str, where: str) -> str:
+    return f"app = App(shutdown_timeout=0.1)\ndef block(*_):\n    say('blocks')\n    {act}\n{CALLS[where]}\n"
 
 
 @pytest.mark.parametrize("seconds", [3.0, 3.2])
@@ -81,11 +164,16 @@ def test_a_handler_that_returns_to_an_ending_interpreter(seconds: float) -> None
         assert "Fatal" not in error
 
 
-@pytest.mark.parametrize("where", ["plain", "data", "error", "serializer"])
-def test_a_handler_that_swallows_what_ends_it(where: str) -> None:
+@pytest.mark.parametrize("where", CALLS)
+def test_user_code_that_swallows_what_ends_it(where: str) -> None:
     with Program(SLOW_END + left_behind(BLOCKS["refuses"], where) + SERVE) as server:
         with server.listening().client() as client:
-            client.request("POST" if where == "data" else "GET", body=b"x" if where == "data" else None)
+            if "app.ws" in CALLS[where]:
+                client.send(handshake())
+            elif "app.post" in CALLS[where]:
+                client.request("POST", body=b"x")
+            else:
+                client.request()
             assert server.word() == "blocks"
             server.signal(signal.SIGTERM)
             code, _, error = server.finish()
