@@ -262,7 +262,7 @@ impl Listeners {
         // on. Asked before the lock is taken, which comes behind the connection's.
         let over = exchange.is_over();
         let leaving = exchange.is_leaving();
-        let (callback, response, old, whole, room, others) = {
+        let (callback, response, old, whole, pieces, room, others) = {
             let mut inner = self.inner.lock();
             let inner = &mut *inner;
             let here = |slot: &mut Option<Callback>| slot.take_if(|callback| callback.lane == lane);
@@ -283,8 +283,7 @@ impl Listeners {
                 }
                 Lane::Turn => Default::default(),
             };
-            inner.partial |= !whole.is_empty() && inner.body.is_none();
-            (callback, response, old, whole, room, others)
+            (callback, response, old, whole, inner.data.is_some(), room, others)
         };
         drop(old);
         if let (Some(callback), Some(response)) = (callback, &response) {
@@ -292,7 +291,16 @@ impl Listeners {
             app.call_back(py, exchange, response, &callback, arguments.into_pyobject(py), "on_aborted");
         }
         if !whole.is_empty() {
-            let body = self.body(py).unwrap_or_else(|| PyBytes::new(py, &exchange.take_rest()).unbind());
+            // A client that has shut its side may have sent all of the body before. Nobody has been told of that while somebody
+            // is busy with a piece, who says when it is done.
+            let body = self.body(py).or_else(|| {
+                let bytes = exchange.take_whole(pieces)?;
+                Some(PyBytes::new(py, &bytes).unbind())
+            });
+            let body = body.unwrap_or_else(|| {
+                self.inner.lock().partial = true;
+                PyBytes::new(py, &exchange.take_rest()).unbind()
+            });
             self.resolve_whole(py, &body, whole);
         }
         for future in others {

@@ -1776,6 +1776,32 @@ def test_half_closed_while_its_body_is_read_in_pieces(serve: Serve) -> None:
         assert client.is_closed()
 
 
+def test_half_closed_while_a_piece_keeps_its_reader_busy(serve: Serve) -> None:
+    """B-HT-20: the rest of the body, asked for as a whole while its pieces are read, is the rest of the body."""
+    first, aborted = threading.Event(), threading.Event()
+
+    async def handle(res: Any, req: Any) -> None:
+        async def piece(res: Any, chunk: bytes, is_end: bool) -> None:
+            if is_end:
+                return
+            rest = res.get_data()
+            first.set()
+            body = (await rest).getvalue()
+            while not aborted.is_set():
+                await asyncio.sleep(0.001)
+            res.end(f"{len(chunk)} {len(body)}")
+
+        res.on_aborted(lambda res: aborted.set())
+        res.on_data(piece)
+
+    with answering(serve, handle).client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 3000\r\n\r\n" + b"x" * 1000)
+        assert first.wait(20)
+        client.send(b"x" * 2000).half_close()
+        assert client.answer().body == b"1000 2000"
+        assert client.is_closed()
+
+
 @each_lane
 def test_half_closed_while_its_answer_waits_for_room(serve: Serve, lane: str) -> None:
     """B-HT-20: a client that has shut its side takes its answer at its pace, like any other."""
