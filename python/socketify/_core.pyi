@@ -350,6 +350,9 @@ class Request:
     def is_ancient(self) -> bool:
         """Tells whether the request is HTTP/1.0."""
 
+    def _hand_over(self) -> None:
+        """Says that a task takes over from the handler that runs."""
+
     def _end(self) -> bool:
         """Says that the coroutine that served this request has ended. True when it yielded: then :meth:`_go_on` follows."""
 

@@ -75,6 +75,57 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+def _fail(response: Response | None) -> None:
+    if response is not None:
+        response._fail()
+
+
+def _give_up(response: Response) -> None:
+    response._fail()
+    response._end_work()
+
+
+class _Unbegun:
+    """Does something if the coroutine that holds this never begins: its task was cancelled before the first step, or its
+    event loop has ended."""
+
+    __slots__ = ("_act",)
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act: Callable[[], object] | None = act
+
+    def begin(self) -> None:
+        """The coroutine runs: from now on it sees to everything itself."""
+        self._act = None
+
+    def __del__(self) -> None:
+        if self._act is not None:
+            self._act()
+
+
+class _LateTask(Task[None]):
+    """The task of a request or event whose first step comes later, so that it may be cancelled before."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        coroutine: Any = self.get_coro()
+        if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+            self.add_done_callback(functools.partial(_end_unbegun, coroutine.cr_frame.f_locals))
+        return super().cancel(msg)
+
+
+def _end_unbegun(arguments: dict[str, Any], task: Task[None]) -> None:
+    """What the coroutine of a task would have done at its end."""
+    tasks = arguments["calls"].tasks
+    if task not in tasks:
+        return
+    tasks.discard(task)
+    if "socket" in arguments:
+        arguments["socket"]._done(arguments["weight"])
+    else:
+        arguments["request"]._end_failed()
+        arguments["response"]._fail()
+
+
 class Calls:
     """Calls the handlers and listeners of an application, on the loop's thread or in the turn.
 
@@ -123,9 +174,13 @@ class Calls:
                 response._fail()
             raise
         if inspect.isawaitable(result):
-            self.on_loop(lambda: self.keep(self.loop.loop.create_task(self._report(result, response))))
+            unbegun = _Unbegun(functools.partial(_fail, response))
+            self.on_loop(
+                lambda: self.keep(self.loop.loop.create_task(self._report(result, response, unbegun)))
+            )
 
-    async def _report(self, result: Awaitable[Any], response: Response | None) -> None:
+    async def _report(self, result: Awaitable[Any], response: Response | None, unbegun: _Unbegun) -> None:
+        unbegun.begin()
         try:
             await result
         except Exception as error:
@@ -166,12 +221,18 @@ class Calls:
         if response is None:
             guard = functools.partial(self.guard, task, None)
         else:
+            if request is not None:
+                request._hand_over()
             # Whoever answers later counts as the handler does.
             response._begin_work()
-            guard = functools.partial(self._work, task, response, request)
+            unbegun = _Unbegun(functools.partial(_give_up, response))
+            guard = functools.partial(self._work, task, response, request, unbegun)
         self.on_loop(lambda: self.keep(self.loop.loop.create_task(guard())))
 
-    async def _work(self, task: Awaitable[Any], response: Response, request: Request | None) -> None:
+    async def _work(
+        self, task: Awaitable[Any], response: Response, request: Request | None, unbegun: _Unbegun
+    ) -> None:
+        unbegun.begin()
         try:
             await self.guard(task, response)
         except BaseException:
@@ -253,7 +314,7 @@ class Calls:
         ) -> None:
             if context:
                 handler = functools.partial(_upgrade, handler, context[0])
-            self.tasks.add(Task(_serve(self, handler, response, request), loop=self.loop.loop))
+            self.tasks.add(_LateTask(_serve(self, handler, response, request), loop=self.loop.loop))
 
         def start_event(
             self,
@@ -263,7 +324,7 @@ class Calls:
             weight: int,
             last: bool,
         ) -> None:
-            task = Task(_tell(self, callback, arguments, socket, weight), loop=self.loop.loop)
+            task = _LateTask(_tell(self, callback, arguments, socket, weight), loop=self.loop.loop)
             self.tasks.add(task)
             if last:
                 self._remember(task)
@@ -278,13 +339,14 @@ class Calls:
         async def call() -> None:
             await handler(response, chunk, is_end)
 
-        async def feed() -> None:
+        async def feed(unbegun: _Unbegun) -> None:
+            unbegun.begin()
             try:
                 await self.guard(call(), response)
             finally:
                 response._resume_body()
 
-        self.keep(self.loop.loop.create_task(feed()))
+        self.keep(self.loop.loop.create_task(feed(_Unbegun(response._resume_body))))
 
 
 class Hooks:

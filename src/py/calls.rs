@@ -53,9 +53,14 @@ impl PyApp {
             }
         };
         loop {
+            let before = request.get().handed_over();
             if self.call_handler(py, exchange, &response, &request) {
                 // On the loop: the task goes on with the request, and says itself if it yields.
                 return;
+            }
+            // The same, beside this thread: what has been set meanwhile is the task's.
+            if request.get().handed_over() != before {
+                break;
             }
             if exchange.is_yielded()
                 && let Some(listeners) = Listeners::of(exchange)
@@ -151,7 +156,9 @@ impl PyApp {
         match result {
             Ok(_) if coroutine => true,
             Ok(value) => {
-                self.take_returned(py, exchange, &value, response.as_unbound(), Some(request));
+                // What the handler itself has asked for is done here, without waiting for what it returned.
+                let request = (!exchange.is_yielded()).then_some(request);
+                self.take_returned(py, exchange, &value, response.as_unbound(), request);
                 false
             }
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::LocalKey;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -23,11 +24,18 @@ use crate::server::Exchange;
 #[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct Request {
     exchange: Arc<Exchange>,
+    /// How often a task has taken over what goes on with the request.
+    handed_over: AtomicU32,
 }
 
 impl Request {
     pub(crate) fn new(exchange: Arc<Exchange>) -> Self {
-        Self { exchange }
+        Self { exchange, handed_over: AtomicU32::new(0) }
+    }
+
+    /// How often a task has taken over: who called a handler compares.
+    pub(crate) fn handed_over(&self) -> u32 {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// The answer's object, for what reads the body through it.
@@ -231,6 +239,11 @@ impl Request {
 
     fn get_yield(&self) -> bool {
         self.exchange.is_yielded()
+    }
+
+    /// A task is about to take over from the handler that runs: it says whether the request yields.
+    fn _hand_over(&self) {
+        self.handed_over.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The coroutine that served this request has ended. True when it yielded: then [`Request::_go_on`] follows.

@@ -740,13 +740,13 @@ impl Response {
 
     #[pyo3(signature = (encoding = "utf-8"))]
     fn get_text<'py>(slf: Slf<'py>, encoding: &str) -> PyResult<Bound<'py, PyAny>> {
-        call_with(&PyApp::helper(slf.py(), "bodies", "get_text")?, (slf, encoding))
+        call_with(&PyApp::helper(slf.py(), "lenient_bodies", "get_text")?, (slf, encoding))
     }
 
     #[pyo3(signature = (**limits))]
     fn get_json<'py>(slf: Slf<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = slf.get().python()?.serializer(slf.py());
-        call_named(&PyApp::helper(slf.py(), "bodies", "get_json")?, (slf, serializer), limits)
+        call_named(&PyApp::helper(slf.py(), "lenient_bodies", "get_json")?, (slf, serializer), limits)
     }
 
     #[pyo3(signature = (encoding = "utf-8", **limits))]
@@ -755,7 +755,11 @@ impl Response {
         encoding: &str,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        call_named(&PyApp::helper(slf.py(), "bodies", "get_form_urlencoded")?, (slf, encoding), limits)
+        call_named(
+            &PyApp::helper(slf.py(), "lenient_bodies", "get_form_urlencoded")?,
+            (slf, encoding),
+            limits,
+        )
     }
 
     // ---- others -------------------------------------------------------------------------------------------------

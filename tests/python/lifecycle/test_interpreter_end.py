@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from support import Program
-from ws_client import handshake
+from support.ws_client import handshake
 
 #: Takes its time to go, when the interpreter has begun to end and lets other threads run no more.
 SLOW_END = """

@@ -9,15 +9,17 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from socketify import App
+from socketify import App, middleware
 from support import Gate, until
 from support.client import Client
+from support.ws_client import PING, TEXT, frame
 
 Serve = Callable[..., Any]
 Requests = Callable[..., bytes]
@@ -632,6 +634,143 @@ def test_what_a_handler_returned_may_yield(serve: Serve, kind: str, lane: str) -
             assert (threads[-1] == client.get("/a/where").body.decode()) is on_loop
 
 
+@pytest.mark.parametrize("way", ["returned", "chain"])
+def test_what_yields_on_the_loop_goes_on_there(serve: Serve, way: str) -> None:
+    """The thread that has called the handler comes back later, and leaves the request alone."""
+    order: list[str] = []
+    callers: list[int] = []
+    yielded, back = threading.Event(), threading.Event()
+
+    async def later(res: Any, req: Any, data: Any = None) -> None:
+        req.set_yield(1)
+        yielded.set()
+        while not back.is_set():
+            await asyncio.sleep(0)
+        order.append("ended")
+
+    def following(res: Any, req: Any) -> None:
+        order.append("following")
+        res.end("end")
+
+    def in_turn(res: Any, req: Any) -> None:
+        back.set()
+        res.end("in turn")
+
+    def configure(app: App) -> None:
+        def called(res: Any, req: Any, data: Any = None) -> Any:
+            callers.append(threading.get_ident())
+            return later(res, req) if way == "returned" else True
+
+        app.get("/x", called if way == "returned" else middleware(called, later))
+        app.get("/turn", in_turn)
+        app.get("/*", following)
+        hand_over = app.loop.loop.call_soon_threadsafe
+
+        def slowly(*arguments: Any, **named: Any) -> Any:
+            handle = hand_over(*arguments, **named)
+            if threading.get_ident() in callers:
+                assert yielded.wait(20)
+            return handle
+
+        app.loop.loop.call_soon_threadsafe = slowly  # type: ignore[method-assign]
+
+    running = serve(configure)
+    with running.client() as client, running.client() as other:
+        client.request(target="/x")
+        assert yielded.wait(20)
+        assert other.get("/turn").body == b"in turn"
+        assert client.answer().body == b"end"
+        assert order == ["ended", "following"]
+
+
+# ---- tasks that never begin -----------------------------------------------------------------------------------------------
+
+
+class BeforeTheFirstStep:
+    """Keeps the loop until some have asked for something, and then cancels the tasks that were made for that."""
+
+    def __init__(self, asked: int) -> None:
+        self.gate = Gate()
+        self.asked = asked
+        self.cancelled = 0
+
+    def keep(self, res: Any, req: Any) -> None:
+        loop = asyncio.get_running_loop()
+        others = asyncio.all_tasks(loop)
+
+        def cancel() -> None:
+            if new := asyncio.all_tasks(loop) - others:
+                self.cancelled += len(new)
+                for task in new:
+                    task.cancel()
+            if self.cancelled < self.asked:
+                loop.call_soon(cancel)
+
+        self.gate.pass_through()
+        # It runs before what a request that is called now has the loop do.
+        loop.call_soon(cancel)
+        res.end("kept")
+
+
+@pytest.mark.parametrize("kind", ["async def", "returned", "run_async"])
+def test_a_task_that_is_cancelled_before_its_first_step(serve: Serve, kind: str) -> None:
+    """The client is answered, and the request does not count for ever as one in progress."""
+    tasks = BeforeTheFirstStep(1)
+
+    async def waits(res: Any, req: Any = None) -> None:
+        await asyncio.sleep(3600)
+
+    def spawns(res: Any, req: Any) -> None:
+        res.run_async(waits(res))
+
+    def configure(app: App) -> None:
+        app.get("/keep", tasks.keep)
+        app.get("/", {"async def": waits, "returned": lambda res, req: waits(res), "run_async": spawns}[kind])
+
+    running = serve(configure, sync_handlers="loop")
+    with warnings.catch_warnings():
+        # A coroutine that nobody has awaited.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        with running.client() as keeper, running.client() as client:
+            keeper.request(target="/keep")
+            tasks.gate.arrived()
+            client.request()
+            until(lambda: running.app._server.request_count() == 2, "both have asked")
+            tasks.gate.open()
+            assert keeper.answer().body == b"kept"
+            assert client.answer().status == 500
+    assert tasks.cancelled == 1
+    until(lambda: running.app._server.request_count() == 0, "nothing is in progress")
+    assert not running.app._calls.tasks
+
+
+def test_an_event_whose_task_is_cancelled_before_its_first_step(serve: Serve) -> None:
+    """The socket hears of the next."""
+    tasks = BeforeTheFirstStep(1)
+    heard: list[str] = []
+
+    async def message(ws: Any, text: str, opcode: Any) -> None:
+        await asyncio.sleep(0)
+        heard.append(text)
+
+    def configure(app: App) -> None:
+        app.get("/keep", tasks.keep)
+        app.ws("/", {"message": message, "inbound_buffer": 1})
+
+    running = serve(configure, sync_handlers="loop")
+    with running.client() as keeper, running.websocket() as client:
+        keeper.request(target="/keep")
+        tasks.gate.arrived()
+        # Both are read at once.
+        client.send(frame(PING, b"all is there") + frame(TEXT, b"lost"))
+        assert client.recv_frame().payload == b"all is there"
+        tasks.gate.open()
+        assert keeper.answer().body == b"kept"
+        until(lambda: tasks.cancelled, "the task is cancelled")
+        client.send_text("heard")
+        until(lambda: "heard" in heard, "the next message is heard")
+
+
 # ---- nothing else waits ---------------------------------------------------------------------------------------------
 
 
@@ -1066,6 +1205,7 @@ def test_run_async_with_a_response_fails_for_it(answer: Requests, caplog: Any) -
         return lambda res, req: app.run_async(work(), res)
 
     assert answer(make) == b"Internal Error"
+    # The client is answered first.
     until(lambda: "work" in caplog.text, "the error is logged")
 
 
