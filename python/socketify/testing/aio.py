@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from http.client import HTTPMessage
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .client import Address, _host
-from .frames import BINARY, CLOSE, PING, PONG, TEXT, Event, Protocol, WebSocketClosed
-from .messages import (
-    LAST_CHUNK,
-    Answer,
-    Body,
-    Buffer,
-    Lines,
-    RequestOptions,
-    Steps,
-    encode_chunk,
-    encode_request,
-    read_head,
-)
+from .frames import WebSocketClosed
+from .messages import LAST_CHUNK, Answer, Body, Lines, RequestOptions, Steps, encode_chunk
+from .session import Address, HttpSession, SocketSession, chunks, resumed
 
 if TYPE_CHECKING:
     import ssl
@@ -53,13 +41,11 @@ class AsyncConnection:
         server_name: str | None = None,
     ) -> None:
         self._address = address
-        self._host = _host(address, server_name)
+        self._session = HttpSession(address, server_name)
         self._secure: dict[str, Any] = {}
         if ssl_context is not None:
             self._secure = {"ssl": ssl_context, "server_hostname": server_name or "localhost"}
-        self._buffer = Buffer()
         self._deadline = 0.0
-        self._sent: list[str] = []
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter | None = None
         self.timeout = timeout
@@ -80,7 +66,7 @@ class AsyncConnection:
     @property
     def pending(self) -> bytes:
         """Bytes that have come and belong to no answer yet."""
-        return bytes(self._buffer.pending)
+        return bytes(self._session.buffer.pending)
 
     async def send(self, data: bytes) -> Self:
         """Sends bytes as they are."""
@@ -91,37 +77,31 @@ class AsyncConnection:
     async def receive(self) -> bytes:
         """Bytes as they come; nothing at the end."""
         self._begin()
-        return await self._run(self._buffer.any())
+        return await self._run(self._session.buffer.any())
 
     async def request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Answer:
         """Sends a request and reads its answer; see :meth:`Connection.request`. ``body`` may be an async iterable too."""
         await self.send_request(method, path, **options)
-        answer, body = await self._head()
-        answer.body = await self._run(body.whole())
-        return answer
+        return await self._run(self._session.answer())
 
     async def send_request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Self:
         """Sends a request and does not wait; :meth:`answer` reads what comes. Several can be sent ahead."""
-        head, pieces = encode_request(method, path, self._host, options)
+        head, pieces = self._session.request(method, path, options)
         self._begin(options.get("timeout"))
-        self._sent.append(method)
         await self._send(head)
         if isinstance(pieces, AsyncIterable):
             async for piece in pieces:
                 await self._send(encode_chunk(piece))
             await self._send(LAST_CHUNK)
         elif pieces is not None:
-            for piece in pieces:
-                await self._send(encode_chunk(piece))
-            await self._send(LAST_CHUNK)
+            for chunk in chunks(pieces):
+                await self._send(chunk)
         return self
 
     async def answer(self) -> Answer:
         """Reads the answer to the first request that has none yet."""
         self._begin()
-        answer, body = await self._head()
-        answer.body = await self._run(body.whole())
-        return answer
+        return await self._run(self._session.answer())
 
     def stream(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> AsyncStream:
         """Gives an answer whose body is read as it comes: ``async with`` sends the request and reads the head."""
@@ -163,27 +143,25 @@ class AsyncConnection:
 
     async def _run(self, steps: Steps[_T]) -> _T:
         try:
-            # Not for the first time, when it goes on after a timeout.
-            if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED:
-                next(steps)
+            wanted = next(steps)
             while True:
-                try:
-                    data = await asyncio.wait_for(self._reader.read(1 << 16), self._patience())
-                except ConnectionResetError:
-                    data = b""
-                except asyncio.TimeoutError:
-                    raise TimeoutError(
-                        f"no more bytes within the timeout, after {bytes(self._buffer.pending[-200:])!r}"
-                    ) from None
-                steps.send(data)
+                if wanted is None:
+                    wanted = steps.send(await self._read())
+                else:
+                    await self._send(wanted)
+                    wanted = steps.send(b"")
         except StopIteration as end:
             result: _T = end.value
             return result
 
-    async def _head(self) -> tuple[Answer, Body]:
-        answer = await self._run(read_head(self._buffer))
-        method = self._sent.pop(0) if self._sent else "GET"
-        return answer, Body(self._buffer, method, answer)
+    async def _read(self) -> bytes:
+        try:
+            return await asyncio.wait_for(self._reader.read(1 << 16), self._patience())
+        except ConnectionResetError:
+            return b""
+        except asyncio.TimeoutError:
+            last = self.pending[-200:]
+            raise TimeoutError(f"no more bytes within the timeout, after {last!r}") from None
 
 
 class AsyncStream:
@@ -216,20 +194,12 @@ class AsyncStream:
         raise StopAsyncIteration
 
     async def read(self) -> bytes:
-        """The next bytes, as soon as there are any; nothing at the end of the body.
-
-        Raises:
-            TimeoutError: None came in time.
-            ConnectionError: The connection ended before the body did.
-        """
+        """The next bytes, as soon as there are any; see :meth:`Stream.read`."""
         self._connection._begin()
-        return await self._connection._run(self._body.next_piece())
+        return await self._connection._run(resumed(self._body.next_piece()))
 
     def lines(self) -> AsyncIterator[str]:
-        """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like.
-
-        After a timeout it goes on where it stood; so does another iterator of the same answer.
-        """
+        """The body as lines of text, without their ends, as soon as each is there; see :meth:`Stream.lines`."""
         return _LineIterator(self, self._lines)
 
     async def close(self) -> None:
@@ -241,7 +211,7 @@ class AsyncStream:
         try:
             await self._connection.__aenter__()
             await self._connection.send_request(method, path, **options)
-            answer, self._body = await self._connection._head()
+            answer, self._body = await self._connection._run(self._connection._session.head())
         except BaseException:
             await self._connection.close()
             raise
@@ -285,10 +255,8 @@ class AsyncWebSocketSession:
     ) -> None:
         self.connection = connection
         self.protocol: str | None = None
-        self._protocol = Protocol(connection._buffer)
+        self._session = SocketSession(connection._session.buffer)
         self._request = (path, protocols, options)
-        self._closed: WebSocketClosed | None = None
-        self._event: Steps[Event] | None = None
 
     async def open(self) -> Self:
         """Connects and shakes hands; ``async with`` does it too.
@@ -297,88 +265,51 @@ class AsyncWebSocketSession:
             HandshakeRefused: The server gave another answer than a 101.
         """
         path, protocols, options = self._request
+        protocol = self._session.protocol
         try:
             await self.connection.open()
-            self.answer = await self.connection.request(
-                "GET", path, **self._protocol.handshake(options, protocols)
-            )
-            self._protocol.accept(self.answer, protocols)
+            self.answer = await self.connection.request("GET", path, **protocol.handshake(options, protocols))
+            protocol.accept(self.answer, protocols)
         except BaseException:
             await self.connection.close()
             raise
-        self.protocol = self._protocol.protocol
+        self.protocol = protocol.protocol
         return self
 
     @property
     def closed(self) -> bool:
         """Whether the end has been received."""
-        return self._closed is not None
+        return self._session.closed is not None
 
     async def send(self, message: str | bytes) -> None:
         """Sends ``str`` as a text message, bytes as a binary one."""
-        if isinstance(message, str):
-            await self._send(TEXT, message.encode())
-        else:
-            await self._send(BINARY, bytes(message))
+        await self._run(self._session.send(message))
 
     async def send_json(self, value: Any) -> None:
         """Sends a value as JSON in a text message."""
         await self.send(json.dumps(value))
 
     async def receive(self, timeout: float | None = None) -> str | bytes:
-        """Waits for a message.
-
-        Args:
-            timeout: Seconds to wait; None, the default, means the connection's ``timeout``.
-
-        Returns:
-            ``str`` for a text message, ``bytes`` for a binary one.
-
-        Raises:
-            WebSocketClosed: The WebSocket has ended; its ``code`` and ``reason`` say how.
-            TimeoutError: No message came.
-        """
-        self.connection._begin(timeout)
-        while True:
-            opcode, payload = await self._next()
-            if opcode in (TEXT, BINARY):
-                return payload.decode() if opcode == TEXT else payload
+        """Waits for a message; see :meth:`WebSocketSession.receive`."""
+        return await self._run(self._session.receive(), timeout)
 
     async def receive_json(self, timeout: float | None = None) -> Any:
         """Waits for a message, and gives what it is as JSON; see :meth:`receive`."""
         return json.loads(await self.receive(timeout))
 
     async def ping(self, payload: bytes = b"") -> None:
-        """Sends a ping and waits for its pong. Messages that come before that are dropped.
-
-        Raises:
-            WebSocketClosed: The WebSocket has ended.
-            TimeoutError: No pong came.
-        """
-        await self._send(PING, payload)
-        self.connection._begin()
-        while await self._next() != (PONG, payload):
-            pass
+        """Sends a ping and waits for its pong; see :meth:`WebSocketSession.ping`."""
+        await self._run(self._session.ping(payload))
 
     async def wait_closed(self, timeout: float | None = None) -> WebSocketClosed:
-        """Waits for the server to end the WebSocket, dropping messages, and gives how it did: ``code`` and ``reason``."""
-        self.connection._begin(timeout)
-        while self._closed is None:
-            with contextlib.suppress(WebSocketClosed):
-                await self._next()
-        return self._closed
+        """Waits for the server to end the WebSocket; see :meth:`WebSocketSession.wait_closed`."""
+        return await self._run(self._session.wait_closed(), timeout)
 
     async def close(self, code: int = 1000, reason: str = "") -> WebSocketClosed:
-        """Closes: says why, and waits for the server's answer to it. Closing again does nothing.
-
-        Returns:
-            How the server has ended it: ``code`` and ``reason``.
-        """
-        if self._closed is None:
-            await self._send(CLOSE, Protocol.close_payload(code, reason))
-            await self.wait_closed()
+        """Closes; see :meth:`WebSocketSession.close`."""
+        end = await self._run(self._session.close(code, reason))
         await self.connection.close()
-        return self._closed  # type: ignore[return-value]
+        return end
 
     def __aiter__(self) -> Self:
         return self
@@ -401,29 +332,6 @@ class AsyncWebSocketSession:
         finally:
             await self.connection.close()
 
-    async def _send(self, opcode: int, payload: bytes) -> None:
-        if self._closed is not None:
-            raise self._closed
-        self.connection._begin()
-        await self.connection._send(Protocol.frame(opcode, payload))
-
-    async def _next(self) -> tuple[int, bytes]:
-        """The next event. Pings have been answered, and the end is raised."""
-        if self._closed is not None:
-            raise self._closed
-        try:
-            # What is half there at a timeout stays.
-            self._event = self._event or self._protocol.event()
-            opcode, payload = await self.connection._run(self._event)
-        except ConnectionError as error:
-            self._closed = WebSocketClosed(1006, str(error))
-            raise self._closed from error
-        self._event = None
-        if opcode == PING:
-            await self.connection._send(Protocol.frame(PONG, payload))
-        elif opcode == CLOSE:
-            self._closed = Protocol.closed_by(payload)
-            # The other half of the handshake, unless it was ours that came first; the server then takes no notice.
-            await self.connection._send(Protocol.frame(CLOSE, payload[:2]))
-            raise self._closed
-        return opcode, payload
+    async def _run(self, steps: Steps[_T], timeout: float | None = None) -> _T:
+        self.connection._begin(timeout)
+        return await self.connection._run(steps)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import json
 import socket
 import time
@@ -11,19 +10,9 @@ from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .frames import BINARY, CLOSE, PING, PONG, TEXT, Event, Protocol, WebSocketClosed
-from .messages import (
-    LAST_CHUNK,
-    Answer,
-    Body,
-    Buffer,
-    Lines,
-    RequestOptions,
-    Steps,
-    encode_chunk,
-    encode_request,
-    read_head,
-)
+from .frames import WebSocketClosed
+from .messages import Answer, Body, Lines, RequestOptions, Steps
+from .session import Address, HttpSession, SocketSession, chunks, resumed
 
 if TYPE_CHECKING:
     import ssl
@@ -33,8 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Stream", "WebSocketSession"]
 
 _T = TypeVar("_T")
-
-Address = tuple[str, int] | str
 
 
 class Connection:
@@ -54,10 +41,8 @@ class Connection:
         ssl_context: ssl.SSLContext | None = None,
         server_name: str | None = None,
     ) -> None:
-        self._host = _host(address, server_name)
-        self._buffer = Buffer()
+        self._session = HttpSession(address, server_name)
         self._deadline = 0.0
-        self._sent: list[str] = []
         self.timeout = timeout
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else _family(address[0]))
         try:
@@ -72,7 +57,7 @@ class Connection:
     @property
     def pending(self) -> bytes:
         """Bytes that have come and belong to no answer yet."""
-        return bytes(self._buffer.pending)
+        return bytes(self._session.buffer.pending)
 
     def send(self, data: bytes) -> Self:
         """Sends bytes as they are.
@@ -91,7 +76,7 @@ class Connection:
             TimeoutError: None came.
         """
         self._begin()
-        return self._run(self._buffer.any())
+        return self._run(self._session.buffer.any())
 
     def request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Answer:
         """Sends a request and reads its answer.
@@ -111,33 +96,27 @@ class Connection:
             ValueError: The request cannot be sent as it is.
         """
         self.send_request(method, path, **options)
-        answer, body = self._head()
-        answer.body = self._run(body.whole())
-        return answer
+        return self._run(self._session.answer())
 
     def send_request(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Self:
         """Sends a request and does not wait; :meth:`answer` reads what comes. Several can be sent ahead."""
-        head, pieces = encode_request(method, path, self._host, options)
+        head, pieces = self._session.request(method, path, options)
         self._begin(options.get("timeout"))
-        self._sent.append(method)
         self._send(head)
         if pieces is not None:
-            for piece in pieces:  # type: ignore[union-attr]
-                self._send(encode_chunk(piece))
-            self._send(LAST_CHUNK)
+            for chunk in chunks(pieces):  # type: ignore[arg-type]
+                self._send(chunk)
         return self
 
     def answer(self) -> Answer:
         """Reads the answer to the first request that has none yet; see :meth:`request`."""
         self._begin()
-        answer, body = self._head()
-        answer.body = self._run(body.whole())
-        return answer
+        return self._run(self._session.answer())
 
     def stream(self, method: str, path: str = "/", **options: Unpack[RequestOptions]) -> Stream:
         """Sends a request and reads the head of its answer; the body is read by iterating over what this gives."""
         self.send_request(method, path, **options)
-        return Stream(self, *self._head())
+        return Stream(self, *self._run(self._session.head()))
 
     def close(self) -> None:
         """Closes the connection. Closing it again does nothing."""
@@ -166,28 +145,26 @@ class Connection:
 
     def _run(self, steps: Steps[_T]) -> _T:
         try:
-            # Not for the first time, when it goes on after a timeout.
-            if inspect.getgeneratorstate(steps) == inspect.GEN_CREATED:
-                next(steps)
+            wanted = next(steps)
             while True:
-                self.socket.settimeout(self._patience())
-                try:
-                    data = self.socket.recv(1 << 16)
-                except ConnectionResetError:
-                    data = b""
-                except TimeoutError:
-                    raise TimeoutError(
-                        f"no more bytes within the timeout, after {bytes(self._buffer.pending[-200:])!r}"
-                    ) from None
-                steps.send(data)
+                if wanted is None:
+                    wanted = steps.send(self._read())
+                else:
+                    self._send(wanted)
+                    wanted = steps.send(b"")
         except StopIteration as end:
             result: _T = end.value
             return result
 
-    def _head(self) -> tuple[Answer, Body]:
-        answer = self._run(read_head(self._buffer))
-        method = self._sent.pop(0) if self._sent else "GET"
-        return answer, Body(self._buffer, method, answer)
+    def _read(self) -> bytes:
+        self.socket.settimeout(self._patience())
+        try:
+            return self.socket.recv(1 << 16)
+        except ConnectionResetError:
+            return b""
+        except TimeoutError:
+            last = self.pending[-200:]
+            raise TimeoutError(f"no more bytes within the timeout, after {last!r}") from None
 
 
 class Stream:
@@ -224,7 +201,7 @@ class Stream:
             ConnectionError: The connection ended before the body did.
         """
         self._connection._begin()
-        return self._connection._run(self._body.next_piece())
+        return self._connection._run(resumed(self._body.next_piece()))
 
     def lines(self) -> Iterator[str]:
         """The body as lines of text, without their ends, as soon as each is there: for server-sent events and the like.
@@ -274,28 +251,24 @@ class WebSocketSession:
         self, connection: Connection, path: str, protocols: Sequence[str], options: RequestOptions
     ) -> None:
         self.connection = connection
-        self._protocol = Protocol(connection._buffer)
-        self._closed: WebSocketClosed | None = None
-        self._event: Steps[Event] | None = None
+        self._session = SocketSession(connection._session.buffer)
+        protocol = self._session.protocol
         try:
-            self.answer = connection.request("GET", path, **self._protocol.handshake(options, protocols))
-            self._protocol.accept(self.answer, protocols)
+            self.answer = connection.request("GET", path, **protocol.handshake(options, protocols))
+            protocol.accept(self.answer, protocols)
         except BaseException:
             connection.close()
             raise
-        self.protocol = self._protocol.protocol
+        self.protocol = protocol.protocol
 
     @property
     def closed(self) -> bool:
         """Whether the end has been received."""
-        return self._closed is not None
+        return self._session.closed is not None
 
     def send(self, message: str | bytes) -> None:
         """Sends ``str`` as a text message, bytes as a binary one."""
-        if isinstance(message, str):
-            self._send(TEXT, message.encode())
-        else:
-            self._send(BINARY, bytes(message))
+        self._run(self._session.send(message))
 
     def send_json(self, value: Any) -> None:
         """Sends a value as JSON in a text message."""
@@ -314,11 +287,7 @@ class WebSocketSession:
             WebSocketClosed: The WebSocket has ended; its ``code`` and ``reason`` say how.
             TimeoutError: No message came.
         """
-        self.connection._begin(timeout)
-        while True:
-            opcode, payload = self._next()
-            if opcode in (TEXT, BINARY):
-                return payload.decode() if opcode == TEXT else payload
+        return self._run(self._session.receive(), timeout)
 
     def receive_json(self, timeout: float | None = None) -> Any:
         """Waits for a message, and gives what it is as JSON; see :meth:`receive`."""
@@ -331,18 +300,11 @@ class WebSocketSession:
             WebSocketClosed: The WebSocket has ended.
             TimeoutError: No pong came.
         """
-        self._send(PING, payload)
-        self.connection._begin()
-        while self._next() != (PONG, payload):
-            pass
+        self._run(self._session.ping(payload))
 
     def wait_closed(self, timeout: float | None = None) -> WebSocketClosed:
         """Waits for the server to end the WebSocket, dropping messages, and gives how it did: ``code`` and ``reason``."""
-        self.connection._begin(timeout)
-        while self._closed is None:
-            with contextlib.suppress(WebSocketClosed):
-                self._next()
-        return self._closed
+        return self._run(self._session.wait_closed(), timeout)
 
     def close(self, code: int = 1000, reason: str = "") -> WebSocketClosed:
         """Closes: says why, and waits for the server's answer to it. Closing again does nothing.
@@ -350,11 +312,9 @@ class WebSocketSession:
         Returns:
             How the server has ended it: ``code`` and ``reason``.
         """
-        if self._closed is None:
-            self._send(CLOSE, Protocol.close_payload(code, reason))
-            self.wait_closed()
+        end = self._run(self._session.close(code, reason))
         self.connection.close()
-        return self._closed  # type: ignore[return-value]
+        return end
 
     def __iter__(self) -> Self:
         return self
@@ -377,41 +337,10 @@ class WebSocketSession:
         finally:
             self.connection.close()
 
-    def _send(self, opcode: int, payload: bytes) -> None:
-        if self._closed is not None:
-            raise self._closed
-        self.connection._begin()
-        self.connection._send(Protocol.frame(opcode, payload))
-
-    def _next(self) -> tuple[int, bytes]:
-        """The next event. Pings have been answered, and the end is raised."""
-        if self._closed is not None:
-            raise self._closed
-        try:
-            # What is half there at a timeout stays.
-            self._event = self._event or self._protocol.event()
-            opcode, payload = self.connection._run(self._event)
-        except ConnectionError as error:
-            self._closed = WebSocketClosed(1006, str(error))
-            raise self._closed from error
-        self._event = None
-        if opcode == PING:
-            self.connection._send(Protocol.frame(PONG, payload))
-        elif opcode == CLOSE:
-            self._closed = Protocol.closed_by(payload)
-            # The other half of the handshake, unless it was ours that came first; the server then takes no notice.
-            self.connection._send(Protocol.frame(CLOSE, payload[:2]))
-            raise self._closed
-        return opcode, payload
+    def _run(self, steps: Steps[_T], timeout: float | None = None) -> _T:
+        self.connection._begin(timeout)
+        return self.connection._run(steps)
 
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _host(address: Address, server_name: str | None = None) -> str:
-    if isinstance(address, str):
-        return server_name or "localhost"
-    host, port = address
-    host = server_name or host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -32,8 +32,8 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-#: A piece of parsing: yields for more bytes, returns its result.
-Steps: TypeAlias = Generator[None, bytes, _T]
+#: A piece of a conversation: yields bytes to send, or None for more bytes; returns its result.
+Steps: TypeAlias = Generator[bytes | None, bytes, _T]
 
 #: Bytes of an answer's head; an answer with a larger one is a broken one.
 _MAX_HEAD = 1 << 20
@@ -141,11 +141,11 @@ class Buffer:
     def any(self) -> Steps[bytes]:
         """What is there, or comes next; nothing at the end of the input."""
         if not self.pending:
-            return (yield)
+            return (yield None)
         return self._take(len(self.pending))
 
     def _more(self, where: str) -> Steps[None]:
-        data = yield
+        data = yield None
         if not data:
             raise ConnectionError(f"the server closed the connection {where}")
         self.pending += data

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ..app import App
 from ..options import AppListenOptions
 from .aio import AsyncConnection, AsyncStream, AsyncWebSocketSession
-from .client import Address, Connection, Stream, WebSocketSession
+from .client import Connection, Stream, WebSocketSession
 from .messages import Answer, RequestOptions
+from .session import Address
 
 if TYPE_CHECKING:
     import ssl

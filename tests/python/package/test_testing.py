@@ -423,9 +423,9 @@ def test_a_server_that_breaks_the_rules_is_found_out() -> None:
     ):
         from socketify.testing.frames import Protocol
 
-        connection._buffer.pending += Protocol.frame(1, b"masked")
+        connection._session.buffer.pending += Protocol.frame(1, b"masked")
         with pytest.raises(ConnectionError, match="mask"):
-            connection._run(Protocol(connection._buffer).event())
+            connection._run(Protocol(connection._session.buffer).event())
 
 
 # ---- errors -----------------------------------------------------------------------------------------------------------
