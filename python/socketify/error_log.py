@@ -96,17 +96,15 @@ def log_silent(path: str) -> None:
         path: The request's path.
     """
     logger.warning(
-        "the handler of %s returned without an answer, and nothing is left that could give one: the client "
-        "waits until it gives up. Answer on every way through the handler (this is said only once)",
+        "the handler of %s returned without a response, and nothing keeps the response object: the client "
+        "waits. Send a response on every path through the handler (this warning appears once)",
         path,
     )
 
 
 def log_unwritten() -> None:
     """Warns that the access log could not be written to its end, since a logging handler does not return."""
-    if not _in_time(
-        logger.warning, "access log: a logging handler does not return, and its thread is left behind"
-    ):
+    if not _in_time(logger.warning, "access log: a logging handler does not return: its thread is abandoned"):
         # It is the same one, which would hold the end of the interpreter as well.
         atexit.unregister(logging.shutdown)
         atexit.register(_end_logging)

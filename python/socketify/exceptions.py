@@ -44,7 +44,7 @@ class HTTPError(Exception):
         headers: Iterable[tuple[Field, Payload]] | None = None,
     ) -> None:
         if isinstance(status, bool) or not isinstance(status, int) or not 400 <= status <= 599:
-            raise ValueError(f"an error is answered with a status from 400 to 599, not {status!r}")
+            raise ValueError(f"the status of an HTTPError must be from 400 to 599, not {status!r}")
         self.status = int(status)
         self.detail = _phrase(self.status) if detail is None else detail
         self.headers = tuple(headers or ())

@@ -294,7 +294,7 @@ class Lifecycle:
         deadline = time.monotonic() + _PATIENCE
         while self.server.threads():
             if time.monotonic() > deadline:
-                logger.warning("a handler has not returned: its thread is left behind")
+                logger.warning("a handler has not returned: its thread is abandoned")
                 return
             time.sleep(0.005)
 

@@ -179,7 +179,7 @@ class Multipart(AsyncIterator["Part"]):
             # The parser keeps it, and its traceback would keep the parser.
             error.with_traceback(None)
         if limit:
-            return self._fail(ContentTooLarge, f"the multipart body goes beyond a limit: {reason}")
+            return self._fail(ContentTooLarge, f"the multipart body exceeds a limit: {reason}")
         return self._fail(BadRequest, f"the multipart body is not well-formed: {reason}")
 
     async def _step(self) -> bytes:
@@ -303,7 +303,7 @@ class Part(AsyncIterator[bytes]):
         """
         if self._is_cut:
             raise RuntimeError(
-                f"saving the part {self.name!r} was interrupted: its first bytes are in the file of then"
+                f"saving the part {self.name!r} was interrupted: its first bytes are in the file of the first call"
             )
         file = await asyncio.to_thread(open, path, "wb")
         size = 0
@@ -348,6 +348,6 @@ def _library() -> Any:
         ) from error
     if not hasattr(library, "PushMultipartParser"):
         raise RuntimeError(
-            "multipart forms need the package 'multipart' 2 or newer; the one that is installed under this name is another"
+            "multipart forms need the package 'multipart' 2 or newer; another package of this name is installed"
         )
     return library

@@ -79,7 +79,7 @@ class AppListenOptions:
     options: int = _option(0, "0: several processes may share the port; 1: the port is taken exclusively")
     domain: str | None = _option(None, "path of a UNIX domain socket to listen on instead of TCP")
     mode: int | None = _option(None, "permissions of the UNIX domain socket; 0o700 if not given", number=True)
-    backlog: int = _option(_BACKLOG, "connections that the system keeps until they are accepted")
+    backlog: int = _option(_BACKLOG, "connections that the kernel keeps until they are accepted")
     fd: int | None = _option(None, "file descriptor of a socket that listens already", number=True)
     reuse_port: bool = _option(False, "whether to share the port with processes of other groups")
 
@@ -161,8 +161,8 @@ class AppOptions:
     passphrase: str | None = _option(None, "passphrase of an encrypted private key", secret=True)
     dh_params_file_name: str | None = _option(None, "PEM file with Diffie-Hellman parameters")
     ca_file_name: str | None = _option(None, "PEM file with the authorities of trusted client certificates")
-    ssl_ciphers: str | None = _option(None, "cipher list, in OpenSSL's words or in IANA's")
-    ssl_prefer_low_memory_usage: int = _option(0, "not 0: no sessions are remembered")
+    ssl_ciphers: str | None = _option(None, "cipher list, in OpenSSL's or IANA's names")
+    ssl_prefer_low_memory_usage: int = _option(0, "not 0: no sessions are stored")
     client_cert: str | None = _option(None, "whether clients show certificates: none, optional or required")
     min_version: str | None = _option(None, "oldest version of TLS: 1.2 or 1.3")
 

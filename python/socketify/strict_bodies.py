@@ -227,9 +227,5 @@ def check_size(max_size: int | None) -> None:
 
 def _raise_gone(response: Response) -> NoReturn:
     if response.has_responded():
-        raise RuntimeError(
-            "the request has been answered before its body was read: read it before you answer"
-        )
-    raise ClientDisconnected(
-        "the body of the request is not complete, and never will be: the client has gone"
-    )
+        raise RuntimeError("the response was sent before the body was read: read the body first")
+    raise ClientDisconnected("the body of the request is incomplete: the client has gone")

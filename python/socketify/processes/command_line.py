@@ -123,7 +123,7 @@ def _reload(parser: Parser, asked: Invocation, given: Given) -> int:
         complain("--reload needs watchfiles, which is not installed: pip install socketify[reload]")
         return USAGE
     if int(str(given.get("workers", 1))) > 1:
-        complain(f"--reload runs one worker: {given.said('workers')} is left aside")
+        complain(f"--reload runs one worker: {given.said('workers')} is ignored")
 
     def several(name: str) -> list[str]:
         found = given.get(name)

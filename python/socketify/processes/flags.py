@@ -104,14 +104,17 @@ def parser(program: str) -> Parser:
         help="file descriptor that listens already, in place of host and port",
     )
     group.add_argument(
-        "--backlog", type=_number(0, 2**31 - 1), metavar="N", help="connections that may wait (default 4096)"
+        "--backlog",
+        type=_number(0, 2**31 - 1),
+        metavar="N",
+        help="connections in the listen backlog (default 4096)",
     )
     group.add_argument(
         "-w", "--workers", type=workers, metavar="N", help="processes (default $WEB_CONCURRENCY, else 1)"
     )
     group.add_argument(
         "--interface", type=str.lower, choices=_INTERFACES, metavar="NAME",
-        help="what the application has to be: auto (default) or socketify; asgi, asgi3, wsgi, ssgi are not served yet",
+        help="kind of application: auto (default) or socketify; asgi, asgi3, wsgi, ssgi are not served yet",
     )  # fmt: skip
     group.add_argument(
         "--lifespan", type=str.lower, choices=("auto", "on", "off"), metavar="auto|on|off",
@@ -133,44 +136,46 @@ def parser(program: str) -> Parser:
         "--reload-include",
         action="append",
         metavar="PATTERN",
-        help="files that count beside *.py, repeatable",
+        help="files to watch beside *.py, repeatable",
     )
     group.add_argument(
-        "--reload-exclude", action="append", metavar="PATTERN", help="files that do not count, repeatable"
+        "--reload-exclude", action="append", metavar="PATTERN", help="files to ignore, repeatable"
     )
 
     group = made.add_argument_group(
-        "WebSockets of --ws", "Each of them goes before what the dict says; the defaults go after it."
+        "WebSockets of --ws", "A given option overrides the dict; the defaults fill in missing keys."
     )
     group.add_argument(
-        "--ws", metavar="auto|none|MODULE:DICT", help="a behaviour for every path; auto, none: no more"
+        "--ws", metavar="auto|none|MODULE:DICT", help="a behaviour for every path; auto, none: no such route"
     )
     whole: dict[str, Any] = {"type": _number(0), "metavar": "N"}
     group.add_argument("--ws-max-size", **whole, help="bytes of a message (default 16777216)")
     group.add_argument("--ws-auto-ping", **boolean, help="ping silent clients (default true)")
     group.add_argument("--ws-idle-timeout", **whole, help="seconds of silence (default 20)")
-    group.add_argument("--ws-reset-idle-on-send", **boolean, help="sending ends silence too (default true)")
+    group.add_argument(
+        "--ws-reset-idle-on-send", **boolean, help="sending resets the idle timeout (default true)"
+    )
     group.add_argument("--ws-per-message-deflate", **boolean, help="offer compression (default false)")
     group.add_argument("--ws-max-lifetime", **whole, help="minutes; 0: no limit (default 0)")
     group.add_argument(
         "--ws-max-backpressure", "--max-backpressure", **whole,
-        help="bytes that may wait for a client (default 16777216)",
+        help="bytes of buffered output (default 16777216)",
     )  # fmt: skip
     group.add_argument(
-        "--ws-close-on-backpressure-limit", **boolean, help="close when more would wait (default false)"
+        "--ws-close-on-backpressure-limit", **boolean, help="close when a message is dropped (default false)"
     )
 
     group = made.add_argument_group("TLS")
     group.add_argument("--ssl-keyfile", metavar="PATH", help="private key; with it, TLS is served")
     group.add_argument("--ssl-certfile", metavar="PATH", help="certificate and its chain")
     group.add_argument("--ssl-keyfile-password", metavar="TEXT", help="passphrase of the private key")
-    group.add_argument("--ssl-ca-certs", metavar="PATH", help="authorities of clients' certificates")
+    group.add_argument("--ssl-ca-certs", metavar="PATH", help="authorities of client certificates")
     group.add_argument(
         "--ssl-cert-reqs", choices=CLIENT_CERT, metavar="none|optional|required",
-        help="certificates of clients (default optional with --ssl-ca-certs, else none)",
+        help="client certificates (default optional with --ssl-ca-certs, else none)",
     )  # fmt: skip
     group.add_argument(
-        "--ssl-ciphers", metavar="TEXT", help="ciphers, as OpenSSL lists them or by IANA's names"
+        "--ssl-ciphers", metavar="TEXT", help="ciphers, in OpenSSL's syntax or by IANA's names"
     )
     group.add_argument(
         "--ssl-min-version", choices=("1.2", "1.3"), metavar="1.2|1.3", help="oldest version (default 1.2)"

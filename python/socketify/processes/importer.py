@@ -213,8 +213,8 @@ def _interface(target: Any, asked: str) -> str:
         if asked != "auto":
             return "asgi" if asked == "asgi3" else asked
         raise LoadError(
-            f"{_name(target)} takes any arguments, so it does not say what it is: give its wrapper functools.wraps, "
-            "or say --interface socketify"
+            f"{_name(target)} takes any arguments, so its kind is unknown: use functools.wraps in its wrapper, "
+            "or set --interface socketify"
         )
     if inspect.isclass(target) and count == 1 and "__call__" in vars(target):
         raise LoadError(f"{target!r} looks like an application of ASGI 2, which is not supported: use ASGI 3")

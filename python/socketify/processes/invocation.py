@@ -85,7 +85,7 @@ def assemble(parser: Parser, given: Given) -> Invocation:
         )
     if made.fd is not None and any(name in given for name in ("host", "port", "uds", "backlog")):
         parser.error(
-            f"argument {given.said('fd')}: it listens already, so --host, --port, --uds and --backlog say nothing"
+            f"argument {given.said('fd')}: it listens already, so --host, --port, --uds and --backlog have no effect"
         )
     made.lifespan = given.get("lifespan") != "off"
     made.listen_log = not given.get("disable_listen_log", False)
@@ -122,7 +122,7 @@ def _websocket(made: Invocation, given: Given) -> None:
         compression = CompressOptions.SHARED_COMPRESSOR if chosen else CompressOptions.DISABLED
         made.websocket_options["compression"] = int(compression)
     if made.websocket_options and made.websocket is None:
-        complain("the --ws-... options say nothing about app.ws(...): they are for --ws MODULE:DICT")
+        complain("the --ws-... options do not apply to app.ws(...): they need --ws MODULE:DICT")
 
 
 def _tls(parser: Parser, made: Invocation, given: Given) -> None:

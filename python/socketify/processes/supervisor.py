@@ -328,7 +328,7 @@ class Supervisor:
                 self._watcher.pid = 0
                 self._selector.unregister(self._watcher.descriptor)
                 if not self._stopping:
-                    complain("the process that watches the files has ended: changes are not seen any more")
+                    complain("the process that watches the files has ended: changes are no longer noticed")
 
     # ---- what comes next ------------------------------------------------------------------------------------------------
 

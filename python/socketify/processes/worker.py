@@ -104,7 +104,7 @@ def _call(run: Callable[[App], object], app: App, name: str) -> None:
     if inspect.iscoroutine(result):
         result.close()
         raise importer.LoadError(
-            f"{name} returned a coroutine, which nobody awaits: make it a plain function"
+            f"{name} returned a coroutine, which is never awaited: make it a plain function"
         )
 
 

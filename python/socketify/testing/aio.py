@@ -139,7 +139,7 @@ class AsyncConnection:
             try:
                 await asyncio.wait_for(self._writer.drain(), self._patience())
             except asyncio.TimeoutError:
-                raise TimeoutError("the server takes no more bytes") from None
+                raise TimeoutError("the server reads no more bytes") from None
 
     async def _run(self, steps: Steps[_T]) -> _T:
         try:

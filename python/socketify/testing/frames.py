@@ -135,7 +135,7 @@ class Protocol:
             if opcode >= CLOSE:
                 return Event(opcode, payload)
             if (opcode == CONTINUATION) != bool(self._opcode):
-                raise ConnectionError(f"a frame with opcode {opcode} where none may be")
+                raise ConnectionError(f"a frame with opcode {opcode} in an unexpected place")
             self._opcode = opcode or self._opcode
             self._parts.append(payload)
             if first & 0x80:

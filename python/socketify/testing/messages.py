@@ -227,7 +227,7 @@ class Body:
 
     def _next_chunk(self) -> Steps[bool]:
         if self._begun and (yield from self._buffer.exactly(2)) != b"\r\n":
-            raise ConnectionError("a chunk is longer than it said")
+            raise ConnectionError("a chunk is longer than its size")
         self._begun = True
         line = yield from self._buffer.until(b"\r\n", 1024)
         self._left = int(line.split(b";")[0], 16)

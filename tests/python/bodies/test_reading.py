@@ -340,7 +340,7 @@ def test_body_after_the_answer(serve: Serve) -> None:
         post(client, b"x").answer()
     error = seen.get(timeout=20)
     assert isinstance(error, RuntimeError)
-    assert "before you answer" in str(error)
+    assert "read the body first" in str(error)
 
 
 # ---- in pieces ----------------------------------------------------------------------------------------------------------

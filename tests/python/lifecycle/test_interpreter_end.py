@@ -177,7 +177,7 @@ def test_user_code_that_swallows_what_ends_it(where: str) -> None:
             assert server.word() == "blocks"
             server.signal(signal.SIGTERM)
             code, _, error = server.finish()
-        assert (code, error) == (7, "a handler has not returned: its thread is left behind\n")
+        assert (code, error) == (7, "a handler has not returned: its thread is abandoned\n")
 
 
 def test_a_log_that_never_returns() -> None:

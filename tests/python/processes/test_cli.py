@@ -168,7 +168,7 @@ def test_an_option_of_websockets(
 def test_options_of_websockets_without_any(served: list[Served], capsys: pytest.CaptureFixture[str]) -> None:
     """They would have been without effect in silence."""
     assert cli.main(["main:run", "--ws-max-size", "1"]) == 0
-    assert "they are for --ws MODULE:DICT" in capsys.readouterr().err
+    assert "they need --ws MODULE:DICT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_close_ends_the_command(project: Project) -> None:
             "async def routes(app): ...\nrun = lambda app: routes(app)",
             "main:run",
             1,
-            "socketify: main:run returned a coroutine, which nobody awaits: make it a plain function",
+            "socketify: main:run returned a coroutine, which is never awaited: make it a plain function",
         ),
         ("async def run(scope, receive, send): ...", "main:run", 2, "of the interface ASGI, which this version"),
         ("def run(environ, start): ...", "main:run", 2, "of the interface WSGI, which this version does not serve"),

@@ -239,7 +239,7 @@ class Asgi2:
     ("target", "message"),
     [
         ({}, "{} is no application: expected def run(app), an App, or a factory"),
-        (unwrapped, "unwrapped() takes any arguments, so it does not say what it is"),
+        (unwrapped, "unwrapped() takes any arguments, so its kind is unknown"),
         (needs_a_keyword, "needs_a_keyword() needs the keyword argument 'debug'"),
         (
             async_run,

@@ -187,7 +187,7 @@ def test_there_is_one_worker(project: Project) -> None:
     assert worker in started
     status, _, err = command.stop()
     assert status == 0
-    assert err == "socketify: --reload runs one worker: --workers is left aside\n"
+    assert err == "socketify: --reload runs one worker: --workers is ignored\n"
     gone(*started)
 
 

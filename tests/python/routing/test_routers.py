@@ -528,6 +528,6 @@ def test_a_chain_that_stops_without_an_answer_is_told(serve: Serve, caplog: pyte
     with caplog.at_level(logging.WARNING, "socketify"), serve(configure).client() as client:
         client.request()
         until(
-            lambda: any("returned without an answer" in record.getMessage() for record in caplog.records),
+            lambda: any("returned without a response" in record.getMessage() for record in caplog.records),
             "a word",
         )
