@@ -20,7 +20,7 @@ from .foreign import Stay
 from .forks import leave_loop
 from .listening import address_of, bind
 from .options import AppListenOptions, listen_options
-from .signals import Signals
+from .signals import Signals, expect, expect_no_more
 
 if TYPE_CHECKING:
     from ._core import Server
@@ -133,7 +133,9 @@ class Lifecycle:
             self._started = True
             self._run_hook(self.lifespan.run_start)
         options = bind(self.server, given, options, self.opening)
-        if self.loop.is_foreign and not self.server.is_running():
+        if not self.loop.is_foreign:
+            expect(lambda: _running)
+        elif not self.server.is_running():
             self.begin()
         if handler is not None:
             handler(options)
@@ -176,6 +178,7 @@ class Lifecycle:
     def dispose(self) -> None:
         """See :meth:`App.dispose`."""
         self.closing = True
+        expect_no_more()
         self.server.close(0)
         if not self.loop.loop.is_running():
             self.end_threads()

@@ -11,12 +11,51 @@ from typing import Any
 
 from .terminal import has_terminal, is_foreground, quiet
 
-__all__ = ["Signals"]
+__all__ = ["Signals", "expect", "expect_no_more"]
 
 
 def _leave(_number: int, _frame: object) -> None:
     """Answers a SIGTERM that comes after a run which a signal has ended, with the status of the first one."""
     os._exit(0)
+
+
+class _Early:
+    """Answers a SIGTERM between ``listen``, which tells others that the application is there, and ``run``.
+
+    Args:
+        is_running: Whether an application runs on another thread, which leaves signals alone.
+    """
+
+    def __init__(self, is_running: Callable[[], object]) -> None:
+        self._is_running = is_running
+
+    def __call__(self, number: int, _frame: object) -> None:
+        if self._is_running():
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        else:
+            raise SystemExit(0)
+
+
+def expect(is_running: Callable[[], object]) -> None:
+    """Has SIGTERM end the program with status 0 before the run too, unless the program has a handler of its own.
+
+    Args:
+        is_running: Whether an application runs on another thread. Then the signal has its usual effect.
+    """
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGTERM, _Early(is_running))
+
+
+def expect_no_more() -> None:
+    """Gives SIGTERM its usual effect back: there will be no run."""
+    if threading.current_thread() is threading.main_thread() and isinstance(
+        signal.getsignal(signal.SIGTERM), _Early
+    ):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class Signals:
@@ -71,6 +110,8 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             return lambda: None
         previous = {number: signal.getsignal(number) for number in self.ending}
+        if isinstance(previous.get(signal.SIGTERM), _Early):
+            previous[signal.SIGTERM] = signal.SIG_DFL
         # What a program in the background was told to ignore stays ignored: Ctrl+C there is for another.
         if previous.get(signal.SIGINT) is signal.SIG_IGN:
             del previous[signal.SIGINT]

@@ -109,6 +109,8 @@ class Supervisor:
         self._announced = False
         # Every place has had a worker that served: from now on a failure to start is not one of the application alone.
         self._complete = False
+        # A SIGHUP came before that.
+        self._renew_later = False
         # How often it was asked to stop.
         self._stops = 0
         self._stopping = False
@@ -306,7 +308,11 @@ class Supervisor:
                 other.due = 0.0
         if all(each.worker is not None and each.worker.ready_at is not None for each in self._places):
             self._complete = True
-        self._renew_next()
+        if self._complete and self._renew_later:
+            self._renew_later = False
+            self._renew()
+        else:
+            self._renew_next()
 
     def _reap(self) -> None:
         # Any child: as the first process of a container, this one gets orphans that are nobody else's.
@@ -389,6 +395,10 @@ class Supervisor:
         elif self._complete:
             self._renewing = list(self._places)
             self._renew_next()
+        elif not self._renew_later:
+            # The first ones may have read the code before it was changed, and nobody else could serve meanwhile.
+            self._renew_later = True
+            complain("SIGHUP: the workers are replaced once all of them serve")
 
     def _renew_next(self) -> None:
         if self._stopping or any(place.successor is not None for place in self._places):

@@ -1098,6 +1098,59 @@ def test_the_signal_handlers_of_the_program_come_back() -> None:
         assert program.finish() == (0, "True\ninterrupted\n", "")
 
 
+def test_a_signal_between_listen_and_run() -> None:
+    """Whoever has been told that the application listens may ask it to end: the status is the one that `run()` gives."""
+    source = """
+        app = App()
+        app.on_shutdown(lambda: say("nothing was served"))
+        try:
+            app.listen({"port": 0, "host": "127.0.0.1"}, ready)
+            time.sleep(60)
+        finally:
+            say("unwound")
+        app.run()
+    """
+    with Program(source) as program:
+        program.listening().signal(signal.SIGTERM)
+        assert program.finish() == (0, "unwound\n", "")
+
+
+def test_a_signal_for_an_application_that_runs_elsewhere() -> None:
+    """On another thread `run()` leaves signals alone: they do what they did."""
+    source = """
+        app = App()
+        app.get("/", lambda res, req: res.end("fine"))
+        app.listen({"port": 0, "host": "127.0.0.1"}, ready)
+        threading.Thread(target=app.run, daemon=True).start()
+        time.sleep(60)
+    """
+    with Program(source) as program:
+        with program.listening().client() as client:
+            assert client.get("/").body == b"fine"
+        program.signal(signal.SIGTERM)
+        assert program.finish()[0] == -signal.SIGTERM
+
+
+def test_a_handler_of_the_program_is_kept_between_listen_and_run() -> None:
+    source = """
+        signal.signal(signal.SIGTERM, lambda number, frame: say("its own"))
+        app = App()
+        app.listen({"port": 0, "host": "127.0.0.1"}, ready)
+        os.kill(os.getpid(), signal.SIGTERM)
+        app.dispose()
+        other = App()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        other.listen(0)
+        say(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+        other.dispose()
+        say(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """
+    with Program(source) as program:
+        program.listening()
+        assert [program.word() for _ in range(3)] == ["its own", "False", "True"]
+        assert program.finish() == (0, "", "")
+
+
 @pytest.mark.parametrize("times", [1, 20])
 def test_who_asks_again_gets_the_status_of_who_asked_once(times: int) -> None:
     """SIGTERM after `run()` has ended ends the process at once, and not as a crash would."""

@@ -437,6 +437,25 @@ def test_hangup_with_code_that_does_not_load(project: Project) -> None:
     assert command.stop()[0] == 0
 
 
+def test_hangup_before_all_serve(project: Project) -> None:
+    """It is said, and done as soon as there is somebody to serve meanwhile."""
+    held = "import os, time\nos.write(1, b'loading\\n')\nwhile not os.path.exists('go on'):\n    time.sleep(0.01)\n"
+    command = start(project, held + OBEDIENT)
+    until(lambda: "loading" in command.out, "loading")
+    [first] = children(command.pid)
+    for _ in range(2):
+        until(lambda: not pending(command.pid), "the signal before")
+        command.signal(signal.SIGHUP)
+    command.said("socketify: SIGHUP: the workers are replaced once all of them serve\n")
+    (project.directory / "go on").touch()
+    until(lambda: command.out.count("loading") == 4, "two workers, and two more in their places")
+    gone(first)
+    assert len(command.workers(2)) == 2
+    status, out, err = command.stop()
+    assert (status, out.count("stopped")) == (0, 4)
+    assert err.count("SIGHUP") == 1
+
+
 def test_hangup_of_the_terminal(project: Project) -> None:
     """A terminal that closes ends what was started in it, in order."""
     inside = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
