@@ -179,6 +179,63 @@ def test_requests_in_progress_are_bounded(serve: Serve) -> None:
     until(lambda: requests(blocked.running) == 0, "nothing is in progress")
 
 
+HANDSHAKE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
+def test_a_websocket_that_is_one_too_many_is_refused_by_its_handshake(serve: Serve) -> None:
+    """503 before it is open; one that is open, or whose handshake was let in, is not closed for what others ask."""
+    gate = Gate()
+    closed: list[int] = []
+
+    def configure(app: App) -> None:
+        async def upgrade(res: Any, req: Any, context: Any) -> None:
+            key, protocol, extensions = (
+                req.get_header(f"sec-websocket-{name}") for name in ("key", "protocol", "extensions")
+            )
+            gate.entered.set()
+            await asyncio.to_thread(gate.pass_through)
+            res.upgrade(key, protocol, extensions, context)
+
+        behavior = {
+            "message": lambda ws, message, opcode: ws.send(message, opcode),
+            "close": lambda ws, code, reason: closed.append(code),
+        }
+        app.ws("/late", {"upgrade": upgrade, **behavior}).ws("/ws", behavior)
+
+    running = serve(configure, max_requests=1)
+    first = running.websocket("/ws")
+    with running.client() as waits:
+        waits.request("GET", "/late", *HANDSHAKE)
+        gate.arrived()
+        with running.client() as refused:
+            answer = refused.get("/late", *HANDSHAKE)
+            assert (answer.status, answer.header("Retry-After")) == (503, "1")
+        with H2Client(running.port) as multiplexed:
+            pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http")]
+            pseudo += [(":path", "/late"), (":authority", "x")]
+            number = multiplexed.request(pseudo=pseudo, headers=[("sec-websocket-version", "13")], end=False)
+            assert multiplexed.answer(number).status == 503
+        # Nobody has to decide on this one.
+        second = running.websocket("/ws")
+        second.finish()
+        second.close()
+        first.send_text("still here")
+        assert first.recv_message() == "still here"
+        gate.open()
+        assert waits.until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        waits.send(b"\x81\x82\0\0\0\0ok")
+        assert waits.exactly(4) == b"\x81\x02ok"
+        first.send_text("and now")
+        assert first.recv_message() == "and now"
+    assert 1013 not in closed
+    first.close()
+
+
 def test_heads_of_requests_in_progress_are_bounded(serve: Serve) -> None:
     """However many there may be, their heads take only so much."""
     blocked = Blocked(serve, max_header_memory=150_000)
