@@ -113,6 +113,12 @@ test: lint test-rust test-python test-slow  ## Everything that must pass: lint, 
 .PHONY: test-rust
 test-rust: | needs-rust  ## The core's tests, which need no Python
 	cargo test --locked $(ARGS)
+	$(if $(ARGS),,@$(MAKE) test-models)
+
+# Some ten seconds for as many orders in which threads may take their steps.
+.PHONY: test-models
+test-models: | needs-rust  ## The protocols by which threads wake each other, under many orders of their steps
+	cargo test --locked --lib --features models models::
 
 .PHONY: test-python
 test-python: $(BUILT)  ## The tests of the installed wheel, but for the slow ones; with ARGS those that it names, one by one
@@ -129,6 +135,7 @@ lint: lint-rust lint-python docs  ## Formatting, clippy, ruff, mypy, the stubs a
 .PHONY: lint-rust
 lint-rust: $(TOOLS) format-rust | needs-components
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --lib --profile test --features models -- -D warnings
 	@# Nothing is linked here, so libFuzzer need not be built, which would take a C++ compiler.
 	CUSTOM_LIBFUZZER_PATH=/libnone.a cargo clippy --locked --all-targets --manifest-path fuzz/Cargo.toml --target-dir target -- -D warnings
 	cargo clippy --locked --all-targets --manifest-path benches/load/Cargo.toml --target-dir target -- -D warnings

@@ -11,6 +11,7 @@
 //! * [`tls`]: certificates, keys and their names; files, but no socket.
 //! * [`net`]: listening sockets and the PROXY preface.
 //! * [`server`]: connections, I/O threads, timeouts and shutdown, on tokio.
+//! * `sync`: the locks and atomics by which threads wake each other, which tests replace by those of a model.
 //! * [`app`]: the one trait between the core and user code.
 //! * `py` (feature `python`): the only part that knows Python: the trait for Python handlers, and the module
 //!   `_core`.
@@ -38,6 +39,7 @@ pub mod net;
 pub mod pubsub;
 pub mod router;
 pub mod server;
+mod sync;
 pub mod tls;
 pub mod websocket;
 

@@ -13,6 +13,9 @@ mod exchange;
 mod files;
 mod http2;
 mod intake;
+mod leading;
+#[cfg(all(test, feature = "models"))]
+mod models;
 mod notes;
 mod output;
 mod overload;
@@ -140,15 +143,21 @@ impl Server {
         }))
     }
 
-    /// Starts the threads and serves on `listeners`.
-    pub fn serve(self: &Arc<Self>, listeners: Vec<Listener>) -> io::Result<()> {
-        let runtime = self.threads.first();
-        for listener in listeners {
-            self.listen(listener)?;
-        }
-        let server = Arc::downgrade(self);
-        runtime.spawn(accept::keep_up(move || accept::sweep(Weak::clone(&server))));
+    /// Starts the threads and serves on `listeners`. When it fails, the threads have ended.
+    fn serve(self: &Arc<Self>, listeners: Vec<Listener>) -> io::Result<()> {
+        self.begin()?;
+        listeners.into_iter().try_for_each(|listener| self.listen(listener)).inspect_err(|_| {
+            self.join(threads::FAREWELL);
+        })
+    }
+
+    /// Starts the threads; [`listen`](Self::listen) has them serve. When one cannot be made, the others have ended.
+    ///
+    /// Must not be called while attached to Python: threads that have to end may wait for the interpreter.
+    pub fn begin(self: &Arc<Self>) -> io::Result<()> {
         threads::start(self)?;
+        let server = Arc::downgrade(self);
+        self.threads.first().spawn(accept::keep_up(move || accept::sweep(Weak::clone(&server))));
         Ok(())
     }
 
@@ -167,8 +176,8 @@ impl Server {
     pub fn push(&self, job: Job) {
         if self.is_abandoned() {
             std::mem::forget(job);
-        } else if self.turn.push(job) {
-            self.threads.wake_leader();
+        } else {
+            self.turn.push(job, &self.threads.leaders);
         }
     }
 
@@ -261,7 +270,7 @@ impl Server {
         self.closing.store(true, Ordering::SeqCst);
         self.stop_accepting.notify_waiters();
         self.retire(true);
-        self.threads.stop();
+        self.threads.leaders.stop();
         let ended = self.threads.join(patience);
         let jobs = self.turn.take_all();
         ended.then_some(jobs)

@@ -381,15 +381,22 @@ impl Server {
             self.begin_log(py)
                 .map_err(|error| PyOSError::new_err(format!("cannot start the access log: {error}")))?;
             let (app, routes) = (Arc::clone(&self.app), Arc::clone(&self.routes));
-            let server = server::Server::new(self.config.clone(), app, routes).map_err(cannot)?;
-            *life = Life::Starting(Arc::clone(&server), None);
-            server
+            match server::Server::new(self.config.clone(), app, routes) {
+                Ok(server) => {
+                    *life = Life::Starting(Arc::clone(&server), None);
+                    server
+                }
+                Err(error) => {
+                    drop(life);
+                    self.end_log(py);
+                    return Err(cannot(error));
+                }
+            }
         };
         self.app.set_event_loop(Some(event_loop));
         self.app.remember_context(context);
         self.app.readers.are_there(notes);
-        let listeners = std::mem::take(&mut *self.bound.lock());
-        let started = py.detach(|| server.serve(listeners));
+        let started = py.detach(|| server.begin());
         let mut life = self.life.lock();
         match started {
             Ok(()) => {
@@ -397,12 +404,13 @@ impl Server {
                     server.close(grace);
                 }
                 *life = Life::Running(Arc::clone(&server));
-                // Bound while the threads were being made.
+                // Those that were bound before, and while the threads were being made.
                 for listener in std::mem::take(&mut *self.bound.lock()) {
                     server.listen(listener)?;
                 }
                 Ok(())
             }
+            // What is bound stays so: whoever calls this again serves it.
             Err(error) => {
                 *life = Life::Stopped;
                 drop(life);
@@ -569,7 +577,8 @@ impl Server {
         let Some(write) = write else { return Ok(()) };
         let queue = Arc::new(AccessQueue::default());
         self.app.set_access_log(Some(Arc::clone(&queue)));
-        *self.writer.lock() = Some(Writer::start(write, queue)?);
+        let writer = Writer::start(write, queue).inspect_err(|_| self.app.set_access_log(None))?;
+        *self.writer.lock() = Some(writer);
         Ok(())
     }
 

@@ -16,14 +16,13 @@
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::task::Waker;
-
-use parking_lot::Mutex;
 
 use crate::server::Server;
 use crate::server::connection::{CORK_LIMIT, Connection, State};
 use crate::server::websocket::{Message, follow_up};
+use crate::sync::{AtomicBool, Mutex, Ordering, thread_local};
 
 /// No batch holds the connection.
 pub(crate) const NONE: u32 = 0;

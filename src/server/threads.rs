@@ -10,42 +10,32 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
-use std::thread::{self, JoinHandle, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use atomic_waker::AtomicWaker;
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::server::{Server, batch, stack_size};
+use crate::server::leading::{Leaders, Missed, Ready, TICK};
+use crate::server::{Server, stack_size};
 
-/// How often the standby looks at the leaders.
-const TICK: Duration = Duration::from_millis(1);
-/// Ticks without any leader stepping out after which the standby sleeps until woken.
-const CALM: u32 = 4;
+/// How long threads that cannot all be made may take to end. They run no user code yet.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 
-/// A single-threaded runtime and the bookkeeping of who leads it.
+/// A single-threaded runtime.
 pub(crate) struct Shard {
     handle: Handle,
     /// Taken away when the threads have ended, for its tasks hold the server that holds it.
     runtime: Mutex<Option<Arc<Runtime>>>,
-    led: AtomicBool,
-    /// Counts the times a leader stepped out, so that the standby can tell one long absence from many short ones.
-    absences: AtomicU64,
-    /// Wakes the leader out of the runtime.
-    waker: AtomicWaker,
 }
 
 /// What all threads of a server share about themselves.
 pub(crate) struct Threads {
     shards: Vec<Shard>,
-    stopping: AtomicBool,
-    /// The standby sleeps without ticking.
-    dormant: AtomicBool,
-    standby: Mutex<Option<Thread>>,
+    /// Who leads them.
+    pub(crate) leaders: Leaders,
     handles: Mutex<Vec<JoinHandle<()>>>,
     /// Threads that have not come to their end.
     alive: Mutex<usize>,
@@ -65,19 +55,12 @@ impl Threads {
                 .event_interval(128)
                 .thread_stack_size(stack_size())
                 .build()?;
-            Ok(Shard {
-                handle: runtime.handle().clone(),
-                runtime: Mutex::new(Some(Arc::new(runtime))),
-                led: AtomicBool::new(false),
-                absences: AtomicU64::new(0),
-                waker: AtomicWaker::new(),
-            })
+            Ok(Shard { handle: runtime.handle().clone(), runtime: Mutex::new(Some(Arc::new(runtime))) })
         };
+        let shards = (0..count.max(1)).map(|_| shard()).collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            shards: (0..count.max(1)).map(|_| shard()).collect::<io::Result<_>>()?,
-            stopping: AtomicBool::new(false),
-            dormant: AtomicBool::new(false),
-            standby: Mutex::new(None),
+            leaders: Leaders::new(shards.len()),
+            shards,
             handles: Mutex::new(Vec::new()),
             alive: Mutex::new(0),
             ended: Condvar::new(),
@@ -94,20 +77,6 @@ impl Threads {
     pub(crate) fn pick(&self) -> (&Handle, bool) {
         let index = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         (&self.shards[index].handle, index == 0)
-    }
-
-    /// Has a leader step out to run user code.
-    pub(crate) fn wake_leader(&self) {
-        for shard in &self.shards {
-            shard.waker.wake();
-        }
-    }
-
-    /// Has every thread end.
-    pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
-        self.wake_leader();
-        self.wake_standby();
     }
 
     /// Waits up to `patience` for every thread to end, and drops what was left to do. False when a thread is still busy with
@@ -131,24 +100,9 @@ impl Threads {
         }
         all
     }
-
-    fn wake_standby(&self) {
-        self.dormant.store(false, Ordering::SeqCst);
-        if let Some(thread) = &*self.standby.lock() {
-            thread.unpark();
-        }
-    }
-
-    fn step_out(&self, shard: &Shard) {
-        shard.absences.fetch_add(1, Ordering::SeqCst);
-        shard.led.store(false, Ordering::SeqCst);
-        if self.dormant.load(Ordering::SeqCst) {
-            self.wake_standby();
-        }
-    }
 }
 
-/// Starts one thread a shard and the standby.
+/// Starts one thread a shard and the standby. When one of them cannot be made, those before it have ended.
 pub(crate) fn start(server: &Arc<Server>) -> io::Result<()> {
     let threads = &server.threads;
     let mut handles = threads.handles.lock();
@@ -156,7 +110,7 @@ pub(crate) fn start(server: &Arc<Server>) -> io::Result<()> {
         let server = Arc::clone(server);
         let first = (index < server.threads.shards.len()).then_some(index);
         if let Some(index) = first {
-            server.threads.shards[index].led.store(true, Ordering::SeqCst);
+            threads.leaders.expect(index);
         }
         *threads.alive.lock() += 1;
         let body = move || {
@@ -165,7 +119,16 @@ pub(crate) fn start(server: &Arc<Server>) -> io::Result<()> {
             app.on_thread(&mut || run(&server, first));
         };
         let thread = thread::Builder::new().name(format!("socketify-io-{index}")).stack_size(stack_size());
-        handles.push(thread.spawn(body)?);
+        match thread.spawn(body) {
+            Ok(handle) => handles.push(handle),
+            Err(error) => {
+                drop(handles);
+                *threads.alive.lock() -= 1;
+                threads.leaders.stop();
+                threads.join(FAREWELL);
+                return Err(error);
+            }
+        }
     }
     Ok(())
 }
@@ -182,113 +145,36 @@ impl Drop for End<'_> {
 
 /// The life of one I/O thread.
 fn run(server: &Arc<Server>, first: Option<usize>) {
-    let threads = &server.threads;
+    let Threads { shards, leaders, .. } = &server.threads;
     let mut shard = first;
     loop {
         shard = if let Some(index) = shard {
-            lead(server, &threads.shards[index]);
+            let runtime = shards[index].runtime.lock().clone();
+            if let Some(runtime) = runtime {
+                let drive = |ready: &mut Ready<'_>| runtime.block_on(poll_fn(ready));
+                leaders.lead(index, &server.turn, &*server.app, drive);
+            }
             None
         } else {
-            let missed = stand_by(threads);
-            if let Some(index) = missed {
-                // What the late one has sent so far is not to wait for it.
-                threads.shards[index].handle.spawn(hurry(Arc::downgrade(server)));
+            let missed = leaders.stand_by();
+            if let Some(missed) = missed {
+                // What the late one sends is not to wait for it.
+                shards[missed.index].handle.spawn(hurry(Arc::downgrade(server), missed));
             }
-            missed
+            missed.map(|missed| missed.index)
         };
-        if threads.stopping.load(Ordering::SeqCst) {
+        if leaders.is_stopping() {
             return;
         }
     }
 }
 
-/// Sends what a slow run of the turn holds back, until it has ended.
-async fn hurry(server: Weak<Server>) {
-    while server.upgrade().is_some_and(|server| server.turn.hurry()) {
+/// Sends what a slow run of the turn holds back, until the leader that was missed has come back from it.
+async fn hurry(server: Weak<Server>, missed: Missed) {
+    while server.upgrade().is_some_and(|server| {
+        server.turn.hurry();
+        server.threads.leaders.is_out(missed)
+    }) {
         tokio::time::sleep(2 * TICK).await;
     }
-}
-
-/// Drives a shard until it is lost to the standby or the server stops.
-fn lead(server: &Arc<Server>, shard: &Shard) {
-    let threads = &server.threads;
-    let Some(runtime) = shard.runtime.lock().clone() else { return };
-    let _leading = Leading::begin();
-    loop {
-        runtime.block_on(poll_fn(|context| {
-            // In here a task that is woken is merely queued: from outside it takes a system call.
-            batch::wake_left();
-            shard.waker.register(context.waker());
-            if threads.stopping.load(Ordering::SeqCst) || server.turn.is_due() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        }));
-        threads.step_out(shard);
-        if threads.stopping.load(Ordering::SeqCst) {
-            return;
-        }
-        server.turn.run(&*server.app);
-        if shard.led.swap(true, Ordering::SeqCst) {
-            // Whoever leads now slept through what was queued while we held the turn: only we know that it is free again.
-            if server.turn.is_due() {
-                threads.wake_leader();
-            }
-            return;
-        }
-    }
-}
-
-/// A thread drives sockets for as long as this lives.
-struct Leading;
-
-impl Leading {
-    fn begin() -> Self {
-        batch::set_leading(true);
-        Self
-    }
-}
-
-impl Drop for Leading {
-    fn drop(&mut self) {
-        batch::set_leading(false);
-    }
-}
-
-/// Waits until a leader is missed; gives the shard to lead, or none when the server stops.
-fn stand_by(threads: &Threads) -> Option<usize> {
-    *threads.standby.lock() = Some(thread::current());
-    let mut seen: Vec<Option<u64>> = vec![None; threads.shards.len()];
-    let mut calm = 0;
-    while !threads.stopping.load(Ordering::SeqCst) {
-        let mut quiet = true;
-        for (index, shard) in threads.shards.iter().enumerate() {
-            let absences = shard.absences.load(Ordering::SeqCst);
-            let out = !shard.led.load(Ordering::SeqCst);
-            if out && seen[index] == Some(absences) && !shard.led.swap(true, Ordering::SeqCst) {
-                return Some(index);
-            }
-            quiet &= seen[index] == Some(absences) && !out;
-            seen[index] = Some(absences);
-        }
-        calm = if quiet { calm + 1 } else { 0 };
-        if calm < CALM {
-            thread::park_timeout(TICK);
-            continue;
-        }
-        calm = 0;
-        threads.dormant.store(true, Ordering::SeqCst);
-        // A leader that stepped out before it could see `dormant` must be seen here.
-        let missed = threads.shards.iter().zip(&seen).any(|(shard, seen)| {
-            *seen != Some(shard.absences.load(Ordering::SeqCst)) || !shard.led.load(Ordering::SeqCst)
-        });
-        if missed {
-            threads.dormant.store(false, Ordering::SeqCst);
-        }
-        while threads.dormant.load(Ordering::SeqCst) && !threads.stopping.load(Ordering::SeqCst) {
-            thread::park();
-        }
-    }
-    None
 }

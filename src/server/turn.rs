@@ -5,13 +5,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::app::{App, Job};
 use crate::server::batch::{self, Held};
+use crate::server::leading::Leaders;
 use crate::server::overload::Backlog;
+use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// Jobs run before the holder looks at its sockets again.
 const BATCH: usize = 64;
@@ -25,10 +24,12 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Queues a job; true when somebody has to be woken to run it.
-    pub(crate) fn push(&self, job: Job) -> bool {
+    /// Queues a job, and wakes one of `leaders` to run it unless somebody does so already.
+    pub(crate) fn push(&self, job: Job, leaders: &Leaders) {
         self.queue.lock().push(job);
-        !self.held.load(Ordering::SeqCst)
+        if !self.held.load(Ordering::SeqCst) {
+            leaders.wake();
+        }
     }
 
     /// Whether a thread that asks now would find work and the right to do it.
@@ -57,13 +58,12 @@ impl Turn {
         batch::fan_out();
     }
 
-    /// Sends what the present run holds back, since it takes long. False when there is none.
-    pub(crate) fn hurry(&self) -> bool {
+    /// Sends what the present run holds back, if there is one: it takes long.
+    pub(crate) fn hurry(&self) {
         let sent = self.sent.lock().clone();
-        if let Some(sent) = &sent {
+        if let Some(sent) = sent {
             sent.hurry();
         }
-        sent.is_some()
     }
 
     /// Takes what is queued.

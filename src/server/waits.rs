@@ -3,6 +3,9 @@
 //! A wait that nobody ends shows as a hang that only a timeout breaks, in one of ten thousand requests. So whoever adds a
 //! condition to one of the lists adds the line that says who wakes, and whoever makes a condition true looks here.
 //!
+//! Those of the turn, of the leaders, of the standby and of what a batch leaves to be woken are checked under many orders of
+//! their steps by `models.rs`.
+//!
 //! # The task of a connection, and that of a stream ([`drive`](super::drive), `http2/task.rs`)
 //!
 //! It looks at the state again whenever [`Connection::wake`](super::connection::Connection::wake) is called. The waker is registered
@@ -52,7 +55,7 @@
 //!
 //! | who | waits for | who wakes |
 //! |---|---|---|
-//! | a leader, in its runtime | jobs for the turn | `Threads::wake_leader`; it registers first and looks then |
+//! | a leader, in its runtime | jobs for the turn | `Leaders::wake`; it registers first and looks then |
 //! | the standby, ticking | a leader that is out for two ticks | its own clock |
 //! | the standby, asleep | a leader that steps out | `step_out`, which counts before it looks at `dormant`; the standby looks at the counts once more behind that |
 //! | whoever joins | the threads to end | `End` of each |
