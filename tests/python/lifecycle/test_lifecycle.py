@@ -522,6 +522,46 @@ def test_run_again_after_close() -> None:
     assert events == ["start"] + ["shutdown"] * 10
 
 
+def test_threads_that_cannot_all_be_made() -> None:
+    """The start fails, those that were made have ended, and it can be tried again: what was bound is served then."""
+    source = """
+        import resource
+
+        def tasks():
+            return len(os.listdir("/proc/self/task"))
+
+        def taken():
+            with open("/proc/self/statm") as statm:
+                return int(statm.read().split()[0]) * resource.getpagesize()
+
+        # Threads have as much stack as the limit says, and there is room for two.
+        size = 512 << 20
+        resource.setrlimit(resource.RLIMIT_STACK, (size, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+        app = App(io_threads=4)
+        app.get("/", lambda res, req: res.end("fine"))
+        app.listen({"port": 0, "host": "127.0.0.1"}, ready)
+        before = tasks()
+        for _ in range(3):
+            resource.setrlimit(resource.RLIMIT_AS, (taken() + 5 * size // 2, resource.RLIM_INFINITY))
+            try:
+                app.run()
+            except OSError as error:
+                say(error)
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            say(tasks() - before)
+        app.run()
+    """
+    with Program(source) as program:
+        program.listening()
+        for _ in range(3):
+            assert program.word() == "cannot start the server: Resource temporarily unavailable (os error 11)"
+            assert program.word() == "0"
+        with program.client() as client:
+            assert client.get("/").body == b"fine"
+        program.signal(signal.SIGTERM)
+        assert program.finish() == (0, "", "")
+
+
 def test_run_twice_at_once(serve: Serve) -> None:
     """The second run is an error, and does not hurt the first."""
     running = serve(lambda app: app.get("/", hello))
