@@ -40,7 +40,7 @@ import soak_websocket
 
 #: Growth of the resident memory after the warm-up that is still called flat.
 ALLOWED_GROWTH = 5 << 20
-#: Seconds that requests in progress have when a server is told to stop.
+#: Seconds that requests in progress have when a server has to stop.
 GRACE = 1.0
 #: Descriptors of a server without clients: three standard ones, the listener, wake-ups and pollers.
 DESCRIPTORS = 24
@@ -80,7 +80,7 @@ end
 
 
 def serve() -> None:
-    """The process under test: prints its port, then the state of each cycle when it is told to run several."""
+    """The process under test: prints its port, then the state of each cycle if it runs several."""
     import asyncio
 
     from socketify import App
@@ -148,10 +148,10 @@ def serve() -> None:
         res.try_end(body, len(body))
 
     async def never(res, req):
-        # Its client goes away; nobody is ever answered.
+        # Its client goes away; there is never a response.
         gone = asyncio.get_running_loop().create_future()
         res.on_aborted(lambda res: gone.get_loop().call_soon_threadsafe(gone.set_result, None))
-        # Whoever went before that is not told of.
+        # Earlier aborts are not reported.
         if not res.aborted:
             await gone
 
@@ -183,7 +183,7 @@ def serve() -> None:
     for _ in range(cycles):
         app.listen({"host": "127.0.0.1"}, lambda config: print(config.port, flush=True))
         if cycles > 1:
-            # Told by a line of input when to stop, from another thread.
+            # A line of input stops it, from another thread.
             threading.Thread(target=lambda: (sys.stdin.readline(), app.close())).start()
         app.run()
         print("stopped", flush=True)
@@ -345,7 +345,7 @@ class Load:
         )
 
     def finish(self) -> int:
-        """How many requests were answered."""
+        """The number of responses."""
         output, _ = self._process.communicate()
         self._script.close()
         found = re.search(r"(\d+) requests in", output)
@@ -366,7 +366,7 @@ class Load:
 
 
 def soak(requests: int, limit: float) -> dict[str, float]:
-    """Mixed load until so many requests were answered, or the time is over."""
+    """Mixed load until so many responses, or the time is over."""
     server = Server()
     return watch(
         server, lambda seconds: Load(server.port, seconds).finish(), Nuisance(server.port), requests, limit
@@ -392,15 +392,16 @@ def watch(
 
     Args:
         server: The process under test.
-        load: Loads it for so many seconds; says how much was answered.
+        load: Loads it for so many seconds; returns the number of responses.
         nuisance: Clients that misbehave all the while.
-        amount: How much has to be answered.
+        amount: The required number of responses.
         limit: Seconds after which that has failed.
         leave: Has the clients of the load go away.
     """
     begun = time.monotonic()
     done, warm, base = 0, 0, 0
-    # What is allocated on first need (arenas, buffers, caches) has been after a twentieth of it, or a fifth of a million.
+    # One-time allocations (arenas, buffers, caches) are done after a twentieth of it, or a fifth of a
+    # million.
     warm_up = min(amount // 4, max(200_000, amount // 20))
     step = 5.0 if amount <= 1_000_000 else 20.0
     print(

@@ -1,4 +1,4 @@
-"""The WebSocket part of soak.py: what it serves, and clients of raw frames that talk by the million.
+"""The WebSocket part of soak.py: its server, and clients of raw frames that send millions of messages.
 
 Answers are known to the byte, so a client sends a block of frames, reads as much as must come back, and compares: it costs
 next to nothing beside the server.
@@ -20,12 +20,13 @@ from collections.abc import Callable
 
 #: Frames that are sent before their answers are read.
 BLOCK = 200
-#: Members of a room: each hears what the first one says.
+#: Members of a room: each gets the messages of the first one.
 ROOM = 10
 
 
 def serve(grace: float) -> None:
-    """The process under test: prints its port; says on standard error if open and close were not paired."""
+    """The process under test: prints its port; reports on standard error if open and close were not
+    paired."""
     import asyncio
 
     from socketify import App, CompressOptions
@@ -261,7 +262,7 @@ class Talk:
 
 
 class Visitors:
-    """Clients that come, say something, and go in every way there is, from two threads."""
+    """Clients that connect, send a message, and leave in every possible way, from two threads."""
 
     def __init__(self, port: int) -> None:
         self._port = port

@@ -28,7 +28,7 @@ HOME = HERE.parents[1] / ".venv-autobahn"
 SUITE = HOME / "python2.7"
 REPORTS = HOME / "reports"
 
-#: What is installed, in this order: later ones need the earlier ones to be built.
+#: Installed in this order: later ones need the earlier ones for their build.
 RECIPE = (["setuptools==44.0.0", "incremental==16.10.1"], ["autobahntestsuite==25.10.1"])
 #: The last virtualenv that makes environments for Python 2.7 is 20.21.
 MAKER = "virtualenv<20.22"
@@ -49,7 +49,7 @@ def python27() -> str | None:
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates += sorted(map(str, root.glob("versions/2.7.*/bin/python2.7")), reverse=True)
     for candidate in candidates:
-        # pyenv puts a python2.7 on the PATH that says only where it would be.
+        # pyenv puts a python2.7 on the PATH that only prints where it would be.
         if candidate and (found := shutil.which(candidate)) and runs(found):
             return found
     return None
@@ -149,7 +149,7 @@ def examine(name: str, server: list[str], sections: list[str], timeout: float = 
 
 
 def compare(expected: dict[str, str], found: dict[str, dict[str, str]], reports: Path) -> list[str]:
-    """What is not as it should be: behaviour to the letter; how a case closed may be of no interest to the suite."""
+    """The failures: the behaviour has to match exactly; the suite may not care how a case closed."""
     wrong = [f"{case}: not expected at all" for case in found if case not in expected]
     for case, wanted in expected.items():
         result = found.get(case)

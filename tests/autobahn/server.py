@@ -1,4 +1,4 @@
-"""The echo server that the Autobahn test suite examines: what comes goes back, as the kind of message it was.
+"""The echo server that the Autobahn test suite examines: each message goes back, with its type.
 
 ``python server.py [COMPRESSION]``: names of ``CompressOptions``, joined by ``|``; without, no compression. It prints
 ``port N`` when it listens, on a port that was free.
@@ -13,7 +13,7 @@ from socketify import App, AppListenOptions, CompressOptions, OpCode, WebSocket
 
 
 def echo(ws: WebSocket, message: str | bytes, opcode: OpCode) -> None:
-    # Compressed where the client has agreed to it, and as it is elsewhere.
+    # Compressed if the client has agreed to it, else not.
     ws.send(message, opcode, compress=True)
 
 

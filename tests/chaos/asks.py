@@ -1,5 +1,5 @@
-"""What a client asks of the server under test, and what has to come of it. Clients and server share this file, and nothing
-else: a body is known to both by its name, so neither has to tell the other what was expected."""
+"""The requests to the server under test, and their expected results. Clients and server share this file, and
+nothing else: a body is known to both by its name, so neither has to tell the other the expected bytes."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 #: Static files by number, and how many bytes each has.
 FILES = (0, 1, 1000, 16_384, 70_000, 400_000)
-#: What ``/core/constant`` answers.
+#: The body of ``/core/constant``.
 CONSTANT = b"the same for everybody\n" * 20
-#: Bytes of a body beyond which ``/core/large`` answers 413.
+#: Bytes of a body beyond which ``/core/large`` sends 413.
 LARGE = 2000
 
 #: Plain handlers, and whether each reads the body of its request.
@@ -55,11 +55,12 @@ ASYNC = {
     "stream": True,
     "pieces": True,
 }
-#: What is answered without Python.
+#: Responses without Python.
 CORE = ("constant", "missing", "static", "range", "added", "domain")
-#: Ways that take a client which shuts its sending side for one that has gone, as the documentation says.
+#: Handlers that treat a client which shuts its sending side as gone, as documented.
 LEAVE = ("iterable",)
-#: Both kinds have handlers that end the connection, or their part of the answer; nothing can be asked behind them.
+#: Both kinds have handlers that end the connection, or their part of the response; no request can follow
+#: them.
 FINAL = ("closing", "broken", "cut")
 #: Refusals of the core that end the connection.
 REFUSED = ("bad", "version", "large")
@@ -71,18 +72,18 @@ def content(name: str, size: int) -> bytes:
 
 
 def told(body: bytes) -> str:
-    """What a handler says of a body that it has read."""
+    """A handler's summary of a body that it has read."""
     return f"{len(body)} {zlib.crc32(body)}"
 
 
 def answered(name: str, method: str, padding: int, read: str, size: int) -> bytes:
-    """The whole body of an answer.
+    """The whole body of a response.
 
     Args:
         name: The id of the request.
         method: How it was asked.
         padding: Length of the header ``X-Pad``.
-        read: What :func:`told` says of the body, ``-`` where it was not read.
+        read: The result of :func:`told` for the body, ``-`` if it was not read.
         size: How many bytes follow.
     """
     return f"{name} {method} {padding} {read}\n".encode() + content(name, size)
@@ -90,14 +91,14 @@ def answered(name: str, method: str, padding: int, read: str, size: int) -> byte
 
 @dataclass(frozen=True)
 class Expected:
-    """What has to come."""
+    """The expected result."""
 
     status: int
-    #: The body of the answer, None where any will do.
+    #: The body of the response, None if any is right.
     body: bytes | None
-    #: ``X-Id`` of the answer; None for what is answered without Python, which knows of no ids.
+    #: ``X-Id`` of the response; None for responses without Python, which have no ids.
     id: str | None
-    #: ``whole``; ``part`` where the answer breaks off; ``none`` where the connection, or the stream, ends without one.
+    #: ``whole``; ``part`` where the response breaks off; ``none`` where the connection, or the stream, ends without one.
     extent: str = "whole"
     #: Whether the connection of HTTP/1.1 ends behind it.
     closes: bool = False
@@ -111,9 +112,9 @@ class Ask:
     kind: str
     way: str
     method: str = "GET"
-    #: Bytes of the answer's content.
+    #: Bytes of the response's content.
     size: int = 0
-    #: In how many pieces the answer is made.
+    #: The number of pieces of the response.
     pieces: int = 1
     #: Milliseconds that a slow handler takes.
     wait: float = 0
@@ -156,7 +157,7 @@ class Ask:
         if self.way == "file":
             return Expected(200, content(f"file{self.number}", FILES[self.number]), self.id)
         if self.way == "changing":
-            # Which of the handlers answers is not known; the one who asks looks at the generation.
+            # Any of the handlers may respond; the client checks the generation.
             return Expected(200, None, self.id)
         reads = (PLAIN if self.kind == "plain" else ASYNC).get(self.way, False)
         read = told(self.body or b"") if reads else "-"

@@ -1,4 +1,4 @@
-"""The process under test from outside: what it counts, its descriptors, its memory, what it says, and how it ends."""
+"""The process under test from outside: its counts, descriptors, memory, output and end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from wire import Wrong
 
-#: Seconds after the load within which all has to be as it was before, unless something else is said.
+#: Default seconds after the load within which everything has to be as before.
 CALM = 30.0
 #: Seconds that the server may take to its end beyond what requests in progress have.
 GRACE, MARGIN = 2.0, 10.0
@@ -57,13 +57,13 @@ class Server:
         self.port = int(line)
         self.baseline = self.descriptors()
         self.warm = 0
-        #: What is served by the core as files is opened on first need.
+        #: The core opens the served files at the first request.
         self.folders = (re.sub(r"\d+", "n", settings["folder"]),)
 
-    # ---- what it tells --------------------------------------------------------------------------------------------------
+    # ---- its own counts -------------------------------------------------------------------------------------------------
 
     def ask(self, command: str) -> dict[str, Any]:
-        """Has it count; what it has seen that must not be is a failure."""
+        """Requests its counts; a forbidden observation is a failure."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(command.encode() + b"\n")
@@ -80,27 +80,27 @@ class Server:
 
     def _line(self) -> str:
         assert self.process.stdout is not None
-        # The answer to a command is one line, so what is buffered is no part of another.
+        # The answer to a command is one line, so the buffer holds no part of another.
         ready, _, _ = select.select([self.process.stdout], [], [], 60)
         if not ready:
             raise Wrong("a word of the server within 60 s", "none")
         return self.process.stdout.readline().decode().strip()
 
     def errors(self) -> str:
-        """All that it has said on standard error."""
+        """All its output on standard error."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
     def where(self) -> None:
-        """Has it say on standard error in which line each thread is."""
+        """Makes it print the line of each thread on standard error."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGUSR1)
             time.sleep(0.5)
 
-    # ---- what the system tells --------------------------------------------------------------------------------------------
+    # ---- observations of the kernel -------------------------------------------------------------------------------------
 
     def descriptors(self) -> dict[str, int]:
-        """Open descriptors by what they are."""
+        """Open descriptors by their kind."""
         found: dict[str, int] = {}
         folder = Path(f"/proc/{self.process.pid}/fd")
         for each in folder.iterdir():
@@ -145,7 +145,7 @@ class Server:
             if left and state[name]
         ]
         now = self.descriptors()
-        # What threads wait with is made on first need; the rest has to be what it was.
+        # Threads make their waiting objects on first use; everything else has to be as before.
         waits = {kind: count for kind, count in now.items() if kind.startswith("anon_inode:")}
         kinds = {*now, *self.baseline} - {*waits, *self.folders}
         if sum(waits.values()) > WAITS or any(now.get(kind) != self.baseline.get(kind) for kind in kinds):

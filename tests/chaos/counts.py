@@ -1,4 +1,4 @@
-"""What the server under test counts of itself, and what it has seen that must not be."""
+"""The counts of the server under test, and its forbidden observations."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Counts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: What has gone wrong, in words.
+        #: The failures, in words.
         self.faults: list[str] = []
         #: Handlers that have been called and have not come to their end.
         self.running: Counter[str] = Counter()
         self.requests = 0
         self.aborted = 0
-        #: Sockets that were opened and not closed, and what their close listener is to hear.
+        #: Sockets that were opened and not closed, and the expected arguments of their close listener.
         self.open: dict[str, str] = {}
         self.opened = self.closed = 0
-        #: Subscriptions as their listeners hear of them.
+        #: Subscriptions, from their listeners.
         self.subscribed: Counter[str] = Counter()
         #: Handlers that were registered to be replaced, and how many of them are gone.
         self.registered = 0
@@ -115,7 +115,7 @@ class Counts:
     # ---- handlers -------------------------------------------------------------------------------------------------------
 
     def registering(self, handler: Any) -> Any:
-        """Counts a handler until nobody has it any more."""
+        """Counts a handler until its last reference is gone."""
         with self._lock:
             self.registered += 1
         # It may be called in the middle of a collection, by a thread that has the lock: an append needs none.
@@ -124,5 +124,5 @@ class Counts:
 
     @property
     def handlers(self) -> int:
-        """Handlers that were registered to be replaced, and that somebody has still."""
+        """Handlers that were registered to be replaced, and that are still referenced."""
         return self.registered - len(self._gone)

@@ -1,4 +1,4 @@
-"""Handlers of both kinds, each of which answers in its own way. ``asks`` says what each of them has to give."""
+"""Handlers of both kinds, each of which responds in its own way. ``asks`` has their expected results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from counts import Counts
 from socketify import App, OpCode, Request, Response, sendfile
 from socketify.exceptions import ClientDisconnected
 
-#: Threads that answer for others.
+#: Threads that respond for handlers.
 ANSWERERS = 3
 
 
 class Failure(Exception):
-    """What a handler raises on purpose. It brings the answer that the error handler is to give."""
+    """A deliberate exception of a handler. It carries the response for the error handler."""
 
     def __init__(self, name: str, body: bytes) -> None:
         super().__init__(name)
@@ -29,7 +29,7 @@ class Failure(Exception):
 
 
 class Job:
-    """What a handler has to know of its request: it reads it at once, as the request may be over when it answers."""
+    """The facts of a request, read at once, since the request may be over at the response."""
 
     def __init__(self, res: Response, req: Request) -> None:
         self.res = res

@@ -1,4 +1,5 @@
-"""Clients of HTTP/1.1: pipelines whose requests are framed in every way, and a reader of answers that believes nothing."""
+"""Clients of HTTP/1.1: pipelines whose requests are framed in every way, and a reader of responses that
+trusts nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def rendered(
         if rng.random() < 0.1:
             lines.append("Content-Length: 0")
     elif rng.random() < 0.5 or ask.way == "large":
-        # A body in chunks turns out to be too large when it has been answered already.
+        # A body in chunks may turn out to be too large after the response.
         lines.append(f"Content-Length: {len(body)}")
         framed = body
     else:
@@ -68,10 +69,10 @@ def _chunks(rng: random.Random, body: bytes) -> bytes:
 
 
 class Reader:
-    """Takes a stream apart into answers and compares each with what has to come."""
+    """Parses a stream into responses and compares each with the expected one."""
 
     def __init__(self, asks: list[Ask], ends: bool) -> None:
-        """``ends``: whether the server has to end the connection behind the last answer."""
+        """``ends``: whether the server has to end the connection after the last response."""
         self.asks = asks
         self.ends = ends
         self.answers = 0
@@ -147,7 +148,7 @@ class Reader:
             self._check_generation(ask.kind, int(body), where)
 
     def _check_generation(self, kind: str, generation: int, where: str) -> None:
-        """Of the handlers that replace each other no older one answers once a younger one has."""
+        """Of the handlers that replace each other, no older one responds after a younger one."""
         before = self.generations.get(kind, 0)
         if generation < before:
             raise Wrong(f"generation {before} or later to {where}", str(generation))
@@ -281,7 +282,7 @@ def _finish(wire: Wire, reader: Reader, deed: str) -> None:
 
 
 def _again(session: Session, wire: Wire, reader: Reader) -> None:
-    """As many answers as requests: what comes behind the last one would be taken for the answer to this."""
+    """As many responses as requests: extra bytes would look like the response to this one."""
     ask = handled_ask(session.rng, session.name(len(reader.asks)), "plain", "end")
     after = Reader([ask], False)
     wire.on_data = after.feed
@@ -319,7 +320,7 @@ def _lone(session: Session) -> None:
 
 
 def _ask_first(wire: Wire, reader: Reader) -> None:
-    """Waits for the word to go on, or for an answer without it; then the body may follow all the same."""
+    """Waits for `100 Continue`, or for a response without it; then the body may still follow."""
     wire.pump(lambda: bool(reader.interim) or reader.done, what="100 Continue")
 
 

@@ -19,7 +19,7 @@ from wire import Ended, Gone, Hang, Wire, Wrong, random_pace
 
 @dataclass
 class Stream:
-    """A request and what has come of its answer."""
+    """A request and the received part of its response."""
 
     ask: Ask
     expected: Expected
@@ -61,7 +61,7 @@ class Connection:
         self.pings = 0
 
     def advance(self) -> bool:
-        """Opens streams, sends bodies as far as windows allow; says whether all is over."""
+        """Opens streams, sends bodies as far as windows allow; returns whether everything is over."""
         going = [stream for stream in self.streams.values() if not stream.over]
         while self.waiting and len(going) < self.most:
             going.append(self._begin(self.waiting.pop(0)))
@@ -115,14 +115,14 @@ class Connection:
         with contextlib.suppress(h2.exceptions.StreamClosedError):
             self.h2.reset_stream(number, self.rng.choice([0, 8]))
 
-    # ---- what comes -----------------------------------------------------------------------------------------------------
+    # ---- received frames ------------------------------------------------------------------------------------------------
 
     def _feed(self, data: bytes) -> None:
         try:
             events = self.h2.receive_data(data)
         except h2.exceptions.ProtocolError as error:
             if self.stopped.is_set():
-                # The package takes nothing more after GOAWAY, not even what comes in the same segment.
+                # The package accepts nothing more after GOAWAY, not even in the same segment.
                 raise Ended("GOAWAY") from error
             raise Wrong("frames by RFC 9113", repr(error)) from error
         for event in events:
@@ -151,7 +151,7 @@ class Connection:
             stream.body += event.data
         elif isinstance(event, h2.events.StreamEnded):
             stream.over = True
-            # What was kept back of it would be missing in the connection's window.
+            # Held-back credit would be missing in the connection's window.
             self._acknowledge(number, stream, 0)
             self._check(number, stream)
         elif isinstance(event, h2.events.StreamReset):
@@ -172,7 +172,7 @@ class Connection:
             raise Wrong(f"an answer to {self._where(number, stream)}", f"RST_STREAM with {code}")
 
     def state(self) -> str:
-        """What has not come."""
+        """The missing parts."""
         going = [
             f"{self._where(number, stream)} ({stream.status}, {len(stream.body)} bytes came, {len(stream.rest)} not sent, "
             f"{stream.held} of its window kept back)"
@@ -228,7 +228,7 @@ def run(session: Session) -> None:
 
 
 def _goodbye(session: Session, wire: Wire, connection: Connection) -> None:
-    """Says goodbye, sometimes, and hears the end of the connection."""
+    """Sends GOAWAY, sometimes, and reads the end of the connection."""
     if session.rng.random() < 0.5:
         connection.h2.close_connection()
         wire.say(connection.h2.data_to_send())

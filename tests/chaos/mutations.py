@@ -16,7 +16,7 @@ from counts import Counts
 from handlers import Handlers, Job
 from sockets import Publishers
 
-#: What is leaked.
+#: The leaked objects.
 _kept: list[Any] = []
 
 Each = Callable[[], bool]

@@ -1,9 +1,9 @@
-"""Random clients against random handlers, with a checker that knows what has to come.
+"""Random clients against random handlers, with a checker that knows the expected results.
 
     python tests/chaos/run.py --seconds 300 --seed 7        (also: make chaos SECONDS=300 SEED=7)
 
 A run consists of rounds of some tens of seconds. A round starts a server (server.py) in a process of its own, in which
-threads lose the interpreter's lock as often as can be and the allocator checks each block; talks to it from many threads
+threads lose the GIL as often as possible and the allocator checks each block; talks to it from many threads
 (http1.py, http2.py, websocket.py); and then looks whether all is as it was before: counts, descriptors, memory, standard
 error, exit status (checker.py). Of four rounds in a row two speak TLS, and two end the server under load.
 
@@ -53,7 +53,7 @@ LAST = 120.0
 
 
 class Failed(Exception):
-    """A failure, told in full."""
+    """A failure, with all details."""
 
 
 class Certificates:
@@ -107,7 +107,7 @@ class Round:
         return f"seed {self.seed}: {'TLS' if self.contexts else 'plain'}, {shown}"
 
     def run(self, seconds: float) -> str:
-        """Gives a line that says what was done."""
+        """Returns a line with the counts of the round."""
         try:
             self.server = server = Server(self.settings, self.options.calm)
         except Wrong as wrong:
@@ -179,7 +179,7 @@ class Round:
             self.done[protocol] += 1
 
     def _converse(self, session: Session, run: Callable[[Session], None]) -> bool:
-        """Has one conversation; says whether there may be another."""
+        """Runs one conversation; returns whether there may be another."""
         try:
             run(session)
             return True

@@ -1,8 +1,8 @@
 """The server under test: ``python server.py SETTINGS``, which are JSON.
 
-It says its port on the first line of standard output. Each line of standard input is a command, which it answers with a line
-of JSON, what it counts: ``state``; ``calm``, after it has ended the threads of its own; ``count``, with the objects that
-live, which takes a while; ``stopping``, which says that it will be ended.
+It prints its port on the first line of standard output. Each line of standard input is a command, and its
+reply is a line of JSON with its counts: ``state``; ``calm``, after it has ended the threads of its own;
+``count``, with the objects that live, which takes a while; ``stopping``, which announces its end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ GRACE = 2.0
 
 
 class Program:
-    """An application, its threads, and who asks for its counts."""
+    """An application, its threads, and the reader of commands."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         seed = settings["seed"]
@@ -72,13 +72,13 @@ class Program:
         self.publishers.start()
 
     def run(self) -> None:
-        # Said when the loop runs, which has descriptors of its own only then.
+        # Printed when the loop runs, which has its own descriptors only then.
         say = self.app.loop.loop.call_soon
         self.app.listen({"host": "127.0.0.1"}, lambda config: say(lambda: print(config.port, flush=True)))
         threading.Thread(target=self._obey, daemon=True).start()
         self.app.run()
 
-    # ---- what it tells of itself ------------------------------------------------------------------------------------------
+    # ---- its own counts -------------------------------------------------------------------------------------------------
 
     def _obey(self) -> None:
         for line in sys.stdin:
@@ -114,16 +114,16 @@ class Program:
 
     @staticmethod
     def _objects() -> int:
-        """Requests, responses and sockets that somebody still has."""
+        """Requests, responses and sockets that are still referenced."""
         gc.collect()
         kinds = Counter(type(each) for each in gc.get_objects())
         return sum(kinds[kind] for kind in (Request, Response, WebSocket))
 
 
 def main() -> None:
-    # Where a server hangs, this says in which line of Python.
+    # If a server hangs, this prints its line of Python.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    # A thread may lose the interpreter's lock between any two instructions.
+    # A thread may lose the GIL between any two instructions.
     sys.setswitchinterval(1e-6)
     Program(json.loads(sys.argv[1])).run()
 

@@ -1,4 +1,4 @@
-"""What every client is given: where the server is, a generator of its own, and how it tells what it has seen."""
+"""The context of every client: the server's address, a random generator of its own, and its reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Session:
     port: int
     #: How the server is trusted; None without TLS.
     contexts: dict[str, ssl.SSLContext]
-    #: Set when the server is told to stop: then connections end.
+    #: Set when the server has to stop: then connections end.
     stopping: threading.Event
     wires: list[Wire] = field(default_factory=list)
 

@@ -1,9 +1,9 @@
-"""WebSocket listeners of both kinds, and threads that publish to topics whatever else goes on.
+"""WebSocket listeners of both kinds, and threads that publish to topics all the time.
 
-A message is words: ``echo TEXT`` comes back as it is; ``later NUMBER`` comes back after a while; ``join TOPIC`` and ``leave
-TOPIC`` are answered with what publishers have said so far; ``publish TOPIC NUMBER`` is published; ``threads COUNT`` is
-answered from a thread; ``big NAME SIZE`` is answered with that content; ``end CODE REASON`` ends the socket, ``close`` cuts
-it.
+A message is words: ``echo TEXT`` comes back unchanged; ``later NUMBER`` comes back after a while; ``join
+TOPIC`` and ``leave TOPIC`` get the publishers' present numbers; ``publish TOPIC NUMBER`` is published;
+``threads COUNT`` is echoed from a thread; ``big NAME SIZE`` gets that content; ``end CODE REASON`` ends the
+socket, ``close`` cuts it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from asks import content
 from counts import Counts
 from socketify import App, CompressOptions, OpCode, Request, Response, WebSocket
 
-#: What the threads publish to.
+#: The topics of the publishing threads.
 TOPICS = ("news", "weather", "sport")
 #: Threads that publish.
 PUBLISHERS = 3

@@ -51,7 +51,7 @@ def _talk(socket: Socket, path: str) -> None:
     rng = socket.rng
     deeds: list[Callable[[], None]] = [socket.join, socket.leave, socket.publish, socket.publish, socket.ping]
     if path != "/ws/limited":
-        # What may be lost is not waited for.
+        # Messages that may be lost are not awaited.
         deeds += [socket.echo, socket.echo, socket.later, socket.thread, socket.big]
     for _ in range(rng.randrange(60)):
         rng.choice(deeds)()

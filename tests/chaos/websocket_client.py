@@ -39,7 +39,7 @@ def frame(rng: random.Random, opcode: int, payload: bytes, *, fin: bool = True, 
 
 @dataclass
 class Subscription:
-    """What is known of one topic since the socket has joined it."""
+    """The facts about one topic since the socket has joined it."""
 
     #: By publisher: the number it had begun with when we had joined.
     before: dict[str, int]
@@ -68,7 +68,7 @@ class Socket:
         self.topics: dict[str, Subscription] = {}
         self.leaving: set[str] = set()
         self.joining: set[str] = set()
-        #: Messages that the server says it has dropped, and how many have.
+        #: Messages that the server reports as dropped, and their number.
         self.dropped = 0
         self.lossy = False
         self.numbers = dict.fromkeys(_TOPICS, 0)
@@ -123,7 +123,7 @@ class Socket:
     def send(self, text: str | bytes) -> None:
         """Sends a message, in one frame or in several, with pings between them."""
         opcode, payload = (TEXT, text.encode()) if isinstance(text, str) else (BINARY, text)
-        # What is sent with the handshake is sent before anybody has agreed to compression.
+        # Frames that are sent with the handshake come before the negotiation of compression.
         deflated = self.compressed and bool(self.status) and bool(payload) and self.rng.random() < 0.5
         if deflated:
             packer = zlib.compressobj(wbits=-15)
@@ -280,7 +280,7 @@ class Socket:
         subscription = self.topics.get(topic)
         if subscription is None:
             if topic in self.joining or self.lossy:
-                # Subscribed, and not told so yet.
+                # Subscribed, and not confirmed yet.
                 self.topics[topic] = subscription = Subscription({})
             else:
                 raise Wrong(f"nothing of {topic}, which {self.name} has left", f"{publisher} {number}")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: Seconds without a byte in either direction after which a client says that the server hangs.
+#: Seconds without a byte in either direction after which a client reports a hang.
 HANG = 45.0
 #: Bytes of a read or write that a report shows, and how many of these from the beginning and from the end.
 SHOWN, PARTS = 1000, 30
@@ -34,7 +34,7 @@ class Hang(Wrong):
 
 
 class Ended(Exception):
-    """The server has ended the connection; whether it may is for the one to say who reads."""
+    """The server has ended the connection; the reader decides whether it may."""
 
 
 class Gone(Exception):
@@ -63,7 +63,7 @@ def random_pace(rng: random.Random, sent: int, received: int) -> Pace:
     """Any pace at which so many bytes are sent, and so many received, within some seconds."""
     match rng.randrange(8):
         case 0:
-            # Some hundred segments, without regard for what they split.
+            # Some hundred segments, split at any byte.
             return Pace(write=max(1, sent // rng.randrange(20, 200)), write_pause=rng.choice([0, 0.0005]))
         case 1:
             return Pace(write=max(sent // 20, 1), write_pause=0.01)
@@ -77,7 +77,7 @@ def random_pace(rng: random.Random, sent: int, received: int) -> Pace:
 
 
 class Transcript:
-    """What went over a connection: its beginning, which says what was asked, and its end, where it went wrong."""
+    """The bytes of a connection: its beginning, with the requests, and its end, with the failure."""
 
     def __init__(self) -> None:
         self._begun = time.monotonic()
@@ -110,7 +110,7 @@ class Wire:
         self.pace = pace
         self.transcript = Transcript()
         self.sent = self.received = 0
-        #: What is called with the bytes that come.
+        #: Called with received bytes.
         self.on_data: Callable[[bytes], object] = lambda data: None
         #: Why no more bytes come: "eof" or "reset".
         self.end: str | None = None
@@ -150,7 +150,7 @@ class Wire:
     # ---- conversation ---------------------------------------------------------------------------------------------------
 
     def say(self, data: bytes) -> None:
-        """Adds to what is to be sent; it goes out in :meth:`pump`."""
+        """Queues bytes; :meth:`pump` sends them."""
         if not self._write_failed:
             self._outbox += data
 
@@ -241,7 +241,7 @@ class Wire:
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return False
         except OSError:
-            # Reading tells what has become of it.
+            # The next read reports its state.
             self._write_failed = True
             self._outbox.clear()
             return True
@@ -254,7 +254,7 @@ class Wire:
     # ---- the end --------------------------------------------------------------------------------------------------------
 
     def half_close(self) -> None:
-        """Says that nothing more will be sent."""
+        """Shuts the sending side."""
         self.transcript.note(">", b"[end]")
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)

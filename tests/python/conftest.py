@@ -74,7 +74,8 @@ def start(start_tls: Callable[..., Running], certificates: Certificates) -> Call
 def target(
     start: Callable[..., Target], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[Target]:
-    """A server that must be as it was when the test has ended: it serves, holds no more, and has said nothing."""
+    """A server that must be unchanged at the end of the test: it serves, holds no more, and has printed
+    nothing."""
     found = start()
     found.serves()
     before = descriptors()
@@ -88,7 +89,7 @@ def target(
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Project]:
-    """An empty directory for a program of the command line; what is started there ends with the test."""
+    """An empty directory for a program of the command line; its processes end with the test."""
     made = Project(tmp_path)
     yield made
     made.end()

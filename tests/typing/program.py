@@ -37,7 +37,7 @@ from socketify.templates import Jinja2Template
 from socketify.testing import TestServer
 
 if TYPE_CHECKING:
-    # What `extend` adds, said to those who check types.
+    # The additions of `extend`, for type checkers.
     class ShopRequest(Request):
         cart: list[str]
 

@@ -1,4 +1,4 @@
-"""Request bodies: who reads them, when, and what becomes of those that nobody reads.
+"""Request bodies: their readers, the time of reading, and unread bodies.
 
 Rows: A-RES-04 to A-RES-07, A-RES-23, A-RES-27, A-RES-28, A-RES-31, B-HT-11 to B-HT-15, B-HT-19, I-A-02, I-A-16,
 I-C-22, I-C-23, I-C-24; S#207, S#166, S#120 of users.md.
@@ -24,7 +24,7 @@ LARGE = bytes(range(256)) * 20_000
 
 
 class Site:
-    """An application that is one handler, and what it put down."""
+    """An application of one handler, and its records."""
 
     def __init__(self, serve: Callable[..., Any], handler: Callable[..., Any], **options: Any) -> None:
         self.running = serve(self._configure(handler), **options)
@@ -59,7 +59,7 @@ async def echo(res: Any, req: Any) -> None:
 @pytest.mark.parametrize("size", [0, 1, 1000, 65_535, 65_536, 65_537, 200_000, len(LARGE)])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_get_data(serve: Any, size: int, framing: str) -> None:
-    """A-RES-04: the whole body, whatever its size and framing."""
+    """A-RES-04: the whole body, for any size and framing."""
     with Site(serve, echo).client() as client:
         for _ in range(2):
             if framing == "length":
@@ -99,7 +99,7 @@ def test_readers_in_a_def_handler(serve: Any, lane: str) -> None:
     ],
 )
 def test_get_text(serve: Any, body: bytes, encoding: str, text: str | None) -> None:
-    """A-RES-05: what is not text in that encoding is None."""
+    """A-RES-05: a body that is not text in that encoding gives None."""
 
     async def handler(res: Any, req: Any) -> None:
         res.end([await res.get_text(encoding)])
@@ -120,7 +120,7 @@ def test_get_text(serve: Any, body: bytes, encoding: str, text: str | None) -> N
     ],
 )
 def test_get_json(serve: Any, body: bytes, value: object) -> None:
-    """A-RES-06: whatever is not JSON is None."""
+    """A-RES-06: anything that is not JSON gives None."""
 
     async def handler(res: Any, req: Any) -> None:
         res.end([await res.get_json()])
@@ -143,7 +143,7 @@ def test_get_json(serve: Any, body: bytes, value: object) -> None:
     ],
 )
 def test_get_form_urlencoded(serve: Any, body: bytes, value: object) -> None:
-    """A-RES-07: decoded once, also what is not ASCII."""
+    """A-RES-07: decoded once, also for non-ASCII text."""
 
     async def handler(res: Any, req: Any) -> None:
         res.end([await res.get_form_urlencoded()])
@@ -237,7 +237,8 @@ def test_after_the_answer_there_is_no_body(serve: Any) -> None:
 
 @pytest.mark.parametrize("method", ["get_data", "get_text", "get_json", "get_form_urlencoded"])
 def test_abort_during_a_read_resolves(serve: Any, method: str) -> None:
-    """A-RES-04: with what had arrived, and `aborted` says why; the user's own handler is called too (I-C-22)."""
+    """A-RES-04: with the bytes that arrived, and `aborted` gives the reason; the user's own handler is called
+    too (I-C-22)."""
     results: queue.Queue[Any] = queue.Queue()
     reading = threading.Event()
 
@@ -264,7 +265,7 @@ def test_abort_during_a_read_resolves(serve: Any, method: str) -> None:
 
 
 class Collector:
-    """A handler that collects pieces, sync or async, and answers at the end."""
+    """A handler that collects pieces, sync or async, and responds at the end."""
 
     def __init__(self, *, is_async: bool) -> None:
         self.pieces: list[tuple[bytes, bool]] = []
@@ -295,7 +296,7 @@ def collector(request: Any) -> Collector:
 @pytest.mark.parametrize("lane", ["io", "loop"])
 @pytest.mark.parametrize("size", [0, 1, 100, 200_000, 1_000_000])
 def test_on_data(serve: Any, collector: Collector, size: int, lane: str) -> None:
-    """A-RES-28: every byte in order, and exactly one call says that it is the last."""
+    """A-RES-28: every byte in order, and exactly one call is marked as the last."""
     with Site(serve, collector, sync_handlers=lane).client() as client:
         assert post(client, LARGE[:size]).answer().body == LARGE[:size]
         assert [is_end for _, is_end in collector.pieces] == [False] * (len(collector.pieces) - 1) + [True]
@@ -329,7 +330,7 @@ def test_chunked_body_byte_by_byte(serve: Any, collector: Collector) -> None:
 
 
 def test_on_data_and_on_aborted_are_both_kept(serve: Any) -> None:
-    """I-C-22: nothing replaces what the user registered."""
+    """I-C-22: nothing replaces the user's registration."""
     heard: queue.Queue[Any] = queue.Queue()
 
     def handler(res: Any, req: Any) -> None:
@@ -357,7 +358,7 @@ def test_on_data_and_get_data_are_both_served(serve: Any, collector: Collector) 
             client.send(b"abcdef"[len(start) :])
             assert client.answer().body == b"abcdef"
             assert sum(is_end for _, is_end in collector.pieces) == 1
-            # What the pieces had taken before, if anything, is not there any more.
+            # Bytes that were read in pieces before are gone.
             assert b"abcdef".endswith(whole.get(timeout=20))
 
 
@@ -454,7 +455,7 @@ def test_pause_and_resume(serve: Any, lane: str) -> None:
 
 
 def test_paused_the_client_is_held_back(serve: Any) -> None:
-    """A-RES-31: what is not read stays with the client, not in the server's memory."""
+    """A-RES-31: unread bytes stay with the client, not in the server's memory."""
     holder: queue.Queue[Any] = queue.Queue()
 
     def handler(res: Any, req: Any) -> None:
@@ -513,7 +514,7 @@ def test_a_paused_request_that_is_answered_lets_the_next_in(serve: Any) -> None:
 @pytest.mark.parametrize("size", [1, 10_000, 1_000_000])
 @pytest.mark.parametrize("target", ["/", "/fence/none"])
 def test_unread_body_is_drained(serve: Any, size: int, target: str) -> None:
-    """B-HT-14: the connection serves on, whether the answer came from a handler or from the core."""
+    """B-HT-14: the connection serves on, after a response from a handler or from the core."""
 
     def configure(app: App) -> None:
         app.post("/", lambda res, req: res.end("unread"))
@@ -533,7 +534,7 @@ def test_unread_body_is_drained(serve: Any, size: int, target: str) -> None:
 
 
 def test_answered_before_the_body_has_come(serve: Any) -> None:
-    """B-HT-14: the rest of the body is no request, and what follows it is one."""
+    """B-HT-14: the rest of the body is no request, and the next bytes are one."""
     with Site(serve, lambda res, req: res.end(req.get_method())).client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n" + b"GET /x HTTP/1.1\r\n")
         assert client.answer().body == b"POST"
@@ -543,7 +544,7 @@ def test_answered_before_the_body_has_come(serve: Any) -> None:
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
 def test_a_reader_that_answers_first(serve: Any, is_async: bool) -> None:
-    """B-HT-14: once answered no piece is delivered any more, and the connection serves on."""
+    """B-HT-14: after the response no piece is delivered, and the connection serves on."""
     pieces = 0
 
     def piece(res: Any, chunk: bytes, is_end: bool) -> None:
@@ -615,7 +616,7 @@ def test_final_answer_instead_of_continue(serve: Any) -> None:
 
 
 def test_write_continue(serve: Any) -> None:
-    """A-RES-23: writes an interim answer, and none once the answer has begun."""
+    """A-RES-23: writes an interim response, and none once the response has begun."""
 
     async def handler(res: Any, req: Any) -> None:
         assert res.write_continue() is res

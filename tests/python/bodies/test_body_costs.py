@@ -1,4 +1,4 @@
-"""What bodies and heads cost that were made to cost much: limits are looked at before anything is made of them, and what is
+"""The cost of hostile bodies and heads: limits are checked before parsing, and work that is
 much work leaves the loop to others.
 """
 
@@ -113,7 +113,7 @@ def test_hostile_form(kind: str, path: str, status: int, text: bytes) -> None:
 
 
 def turns_of(work: Callable[[], Awaitable[Any]]) -> tuple[Any, int]:
-    """What the work gives, and how often others had their turn meanwhile."""
+    """The result of the work, and how often the event loop ran others meanwhile."""
 
     async def main() -> tuple[Any, int]:
         turns = 0
@@ -326,7 +326,7 @@ def test_large_part_leaves_the_loop_to_others() -> None:
 
 
 def test_json_has_a_limit(serve: Serve) -> None:
-    """What is made of JSON takes many times its bytes, and the loop stands still meanwhile."""
+    """Parsed JSON takes many times its bytes, and parsing blocks the event loop."""
 
     async def handler(res: Any, req: Any) -> None:
         if (size := req.get_query("size")) is None:

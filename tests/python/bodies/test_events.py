@@ -29,7 +29,7 @@ def site(handler: Callable[..., Any], **options: Any) -> Callable[[App], object]
 
 
 def text(client: Client, until: str) -> str:
-    """What a stream says up to ``until``, without its chunks."""
+    """A stream's text up to ``until``, without its chunk framing."""
     found = b""
     while not found.endswith(until.encode()):
         size = int(client.until(b"\r\n")[:-2], 16)
@@ -137,7 +137,7 @@ def test_event(serve: Serve, given: dict[str, Any], expected: str) -> None:
     ],
 )
 def test_event_that_is_none(serve: Serve, given: dict[str, Any], what: str) -> None:
-    """Nobody can smuggle in a field, and nothing of what was refused is sent."""
+    """No value can inject a field, and nothing of a refused event is sent."""
 
     async def handler(res: Any, req: Any) -> None:
         async with res.events() as events:
@@ -160,7 +160,7 @@ def test_comment(serve: Serve) -> None:
 
 
 def test_serializer(serve: Serve) -> None:
-    """Data that is no text goes through the application's serializer, whatever it gives (A-APP-15)."""
+    """Data that is no text goes through the application's serializer, with any result (A-APP-15)."""
     import orjson
 
     def configure(app: App) -> None:
@@ -209,7 +209,7 @@ def test_keep_alive_that_is_none(serve: Serve, value: float) -> None:
 
 
 def test_head_request(serve: Serve) -> None:
-    """Nobody wants the events: the head is the answer, and the block is left."""
+    """HEAD gets the head alone, and the block ends."""
 
     async def handler(res: Any, req: Any) -> None:
         async with res.events():
@@ -222,7 +222,7 @@ def test_head_request(serve: Serve) -> None:
 
 
 def test_send_from_another_task(serve: Serve) -> None:
-    """A broadcast: one task sends to the streams of others; to one that has ended it says so."""
+    """A broadcast: one task sends to the streams of others; a send to an ended stream returns False."""
     streams: list[Any] = []
     told: queue.Queue[Any] = queue.Queue()
 

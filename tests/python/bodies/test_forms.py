@@ -1,6 +1,7 @@
 """Forms: ``Request.form`` and ``Request.multipart``, with what browsers and libraries send and with what attackers send.
 
-Rows: A-RES-07 (the form on the response, which stays as it is), H-22; S#67, S#45 of users.md. RFC 7578 is what a form is.
+Rows: A-RES-07 (the form on the response, which stays as it is), H-22; S#67, S#45 of users.md. RFC 7578
+defines forms.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ URLENCODED = "Content-Type: application/x-www-form-urlencoded"
 
 
 def part(head: str, body: bytes, *lines: str) -> bytes:
-    """One part; ``head`` is what follows ``form-data``."""
+    """One part; ``head`` is the text after ``form-data``."""
     headers = "\r\n".join([f"Content-Disposition: form-data{head}", *lines, "", ""])
     return b"--frontier\r\n" + headers.encode() + body + b"\r\n"
 
@@ -49,7 +50,7 @@ def upload(name: str, filename: str, body: bytes, kind: str = "application/octet
 
 
 async def show(res: Any, req: Any) -> None:
-    """Answers with all that a form has."""
+    """Sends everything in a form."""
     form = await req.form(**LIMITS.get(req.get_url(), {}))
     files = []
     for name, file in form.files.multi_items():
@@ -90,7 +91,7 @@ def client(serve: Serve) -> Iterator[Client]:
         yield client
 
 
-# ---- what is sent, and what is got --------------------------------------------------------------------------------------
+# ---- accepted forms -----------------------------------------------------------------------------------------------------
 
 
 def test_form(client: Client) -> None:
@@ -192,7 +193,7 @@ def test_parser_is_fed_any_pieces(step: int) -> None:
     ],
 )
 def test_safe_filename(sent: str, expected: str) -> None:
-    """Nothing that leads out of a folder, whatever system the client names files for."""
+    """Nothing that leads out of a folder, for the file names of any system."""
     assert safe_filename(sent) == expected
 
 
@@ -238,7 +239,7 @@ def test_form_without_parts(client: Client) -> None:
 
 
 def test_preamble_and_epilogue(client: Client) -> None:
-    """RFC 2046 section 5.1.1: what is around the parts means nothing."""
+    """RFC 2046 section 5.1.1: bytes around the parts are ignored."""
     body = b"This is multipart.\r\n" + field("a", "1") + b"--frontier--\r\nand this is the rest\r\n"
     assert shown(client, body)["fields"] == [["a", "1"]]
 
@@ -284,7 +285,8 @@ def test_charset_field(client: Client) -> None:
 
 
 def test_urlencoded_is_utf_8(client: Client) -> None:
-    """Whatever the client says, unless the handler says otherwise (URL standard); ``_charset_`` is a field like others."""
+    """For any charset of the client, unless the handler sets one (URL standard); ``_charset_`` is a field
+    like others."""
     for kind in (URLENCODED, URLENCODED + "; charset=iso-8859-1"):
         assert shown(client, b"a=%E4&_charset_=iso-8859-1", kind)["fields"] == [
             ["a", "\ufffd"],
@@ -355,7 +357,7 @@ def test_httpx(serve: Serve) -> None:
 
 
 def run(serve: Serve, body: bytes, check: Callable[[Any], Any], kind: str = TYPE) -> Any:
-    """What ``await check(request)`` gives for a request with this body; it raises here what it raises there."""
+    """The result of ``await check(request)`` for a request with this body; its exceptions are raised here."""
     outcome: queue.Queue[tuple[bool, Any]] = queue.Queue()
 
     def site(app: App) -> None:
@@ -396,7 +398,8 @@ def test_mapping(serve: Serve) -> None:
 
 
 def test_read_twice(serve: Serve) -> None:
-    """Whoever asks second, after a middleware for example, gets the same form. The bytes of an urlencoded one too."""
+    """A second call, after a middleware for example, gets the same form. The bytes of an urlencoded one
+    too."""
 
     async def check(req: Any) -> None:
         first = await req.form()
@@ -452,7 +455,7 @@ def open_files() -> set[str]:
 
 @pytest.mark.parametrize("way", ["async with", "with", "dropped", "failed"])
 def test_files_are_closed(serve: Serve, way: str) -> None:
-    """What is on disk is gone when the block is left, or the form is dropped: without the collector's help."""
+    """The file on disk is gone when the block ends, or the form is dropped, without the garbage collector."""
     body = upload("f", "f", bytes(1024 * 1024))
     before = open_files()
     during: set[str] = set()
@@ -729,7 +732,7 @@ def test_memory(way: str) -> None:
 
 
 def test_part_makes_the_client_wait(serve: Serve) -> None:
-    """While nobody asks for the next bytes of a part, the client cannot send them."""
+    """Until the handler asks for the next bytes of a part, the client cannot send them."""
     steps: queue.Queue[Any] = queue.Queue()
     go_on = asyncio.Event()
     size = 64 * 1024 * 1024
@@ -756,7 +759,7 @@ def test_part_makes_the_client_wait(serve: Serve) -> None:
         taken = 1000 + client.flood(body[1000:])
         assert taken < size
         running.app.loop.loop.call_soon_threadsafe(go_on.set)
-        # The answer can come only when all has been sent.
+        # The response can come only when everything has been sent.
         sender = threading.Thread(target=client.send, args=(body[taken:],))
         sender.start()
         assert client.answer().body == str(size).encode()

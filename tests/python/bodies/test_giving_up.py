@@ -1,6 +1,7 @@
-"""Handlers that give up waiting for a body, and then read on or never: nothing is lost, nothing is held, nobody is blamed.
+"""Handlers that give up waiting for a body, and then read on or never: no byte is lost or held, and no
+timeout meets the client.
 
-``asyncio.wait_for`` and ``asyncio.timeout`` cancel what waits. Rows: A-RES-04 to A-RES-07, A-RES-31.
+``asyncio.wait_for`` and ``asyncio.timeout`` cancel the wait. Rows: A-RES-04 to A-RES-07, A-RES-31.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def begin(client: Client, length: int, *lines: str, sent: bytes = b"") -> Client
 
 
 class Steps:
-    """What a handler says to its test, and waits for from it."""
+    """A handler's signals to its test, and from it."""
 
     def __init__(self) -> None:
         self.said: queue.Queue[str] = queue.Queue()
@@ -76,7 +77,7 @@ class Steps:
         self._loop.call_soon_threadsafe(self._go_on.set)
 
 
-# ---- nobody asks: nothing is held, and no timeout runs --------------------------------------------------------------------
+# ---- no reader: nothing is held, and no timeout runs ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -140,7 +141,7 @@ def test_one_of_two_gives_up(serve: Serve) -> None:
 
 
 def test_client_is_late_for_those_who_wait_alone(serve: Serve) -> None:
-    """``body_timeout`` begins when somebody asks again."""
+    """``body_timeout`` begins with the next call."""
 
     async def handler(res: Any, req: Any) -> None:
         await give_up(req.body())
@@ -152,13 +153,13 @@ def test_client_is_late_for_those_who_wait_alone(serve: Serve) -> None:
         assert begin(client, 5, sent=b"x").answer().status == 408
 
 
-# ---- whoever asks next goes on --------------------------------------------------------------------------------------------
+# ---- the next reader continues --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("then", ["stream", "body", "get_data", "on_data"])
 @pytest.mark.parametrize("first", ["get_data", "get_text", "get_json", "body", "json", "form", "stream"])
 def test_reading_on(serve: Serve, first: str, then: str) -> None:
-    """Nothing is lost, whatever was waited for and whatever is asked for next."""
+    """No byte is lost, for any cancelled wait and any next call."""
     steps = Steps()
 
     async def handler(res: Any, req: Any) -> None:
@@ -195,7 +196,7 @@ def test_reading_on(serve: Serve, first: str, then: str) -> None:
 
 
 def test_cancelled_without_a_turn_of_the_loop(serve: Serve) -> None:
-    """What was cancelled this very moment asks for nothing either."""
+    """A wait that was cancelled this very moment reads nothing either."""
 
     async def handler(res: Any, req: Any) -> None:
         for _ in range(3):
@@ -214,7 +215,7 @@ def test_cancellation_with_the_piece() -> None:
     """A task that is cancelled in the moment in which its piece is there leaves it to the next."""
 
     class Core:
-        """What is asked of a response, under the test's control."""
+        """The part of a response that is used, under the test's control."""
 
         def __init__(self) -> None:
             self.piece: tuple[bytes, bool] | None = None
@@ -295,7 +296,7 @@ def test_second_iterator(serve: Serve, sent: tuple[bytes, ...]) -> None:
 
 
 def test_iterators_of_a_body_that_was_read_whole(serve: Serve) -> None:
-    """What a middleware has read whole is there for everybody."""
+    """A body that a middleware has read whole is available to all."""
 
     async def handler(res: Any, req: Any) -> None:
         body = await req.body()
@@ -326,7 +327,7 @@ def test_whole_beside_pieces(serve: Serve) -> None:
 
 
 def test_one_waits_for_a_piece_at_a_time(serve: Serve) -> None:
-    """A second one is told, and the first is not forgotten."""
+    """A second one gets an error, and the first still gets its piece."""
     steps = Steps()
 
     async def handler(res: Any, req: Any) -> None:

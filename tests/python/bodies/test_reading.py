@@ -1,4 +1,4 @@
-"""Bodies that raise what is wrong with them: ``Request.body``, ``text``, ``json`` and ``stream``.
+"""Methods that raise for bad bodies: ``Request.body``, ``text``, ``json`` and ``stream``.
 
 Rows: A-RES-04 to A-RES-07 (whose forms stay as they are), A-CALL-07; S#166, S#171, S#179, S#207 of users.md.
 """
@@ -233,7 +233,7 @@ def test_http_error_of_the_server_is_logged(serve: Serve, caplog: Any) -> None:
 
 
 def test_http_error_in_the_middle_of_an_answer(serve: Serve) -> None:
-    """Nobody takes the part for the whole."""
+    """A part never looks like the whole."""
 
     async def handler(res: Any, req: Any) -> None:
         res.write("part")
@@ -253,7 +253,7 @@ def test_http_error_needs_an_error(status: Any) -> None:
 
 
 def test_http_error_with_a_header_that_is_none(serve: Serve) -> None:
-    """What a handler does wrong there ends in a 500, not in silence."""
+    """A mistake of the handler there ends in a 500, not in silence."""
 
     def handler(res: Any, req: Any) -> None:
         raise HTTPError(404, "x", [("X", "a\r\nb")])
@@ -288,7 +288,7 @@ async def all_of(req: Any) -> bytes:
     "reader", [lambda req: req.body(), lambda req: req.json(), all_of], ids=["body", "json", "stream"]
 )
 def test_client_that_leaves(serve: Serve, caplog: Any, reader: Callable[..., Any]) -> None:
-    """An exception and no part of a body; nobody is told of it but who set an error handler."""
+    """An exception and no part of a body; only an error handler gets it."""
     running, seen = gone(serve, reader)
     with running.client() as client:
         client.send(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n[1,2]")
@@ -312,7 +312,7 @@ def test_body_beyond_the_limit(serve: Serve, reader: Callable[..., Any]) -> None
 
 
 def test_client_that_shuts_its_side_has_sent_all(serve: Serve) -> None:
-    """A body that is complete is one, whatever the client does then."""
+    """A complete body stays complete, even if the client then leaves."""
 
     async def handler(res: Any, req: Any) -> None:
         # It is known by now that the client sends no more.
@@ -326,7 +326,7 @@ def test_client_that_shuts_its_side_has_sent_all(serve: Serve) -> None:
 
 
 def test_body_after_the_answer(serve: Serve) -> None:
-    """The body of a request that was answered is not kept: a mistake of the handler's, said as one."""
+    """The body of a request that was answered is not kept: a handler's mistake, reported as one."""
     seen: queue.Queue[Any] = queue.Queue()
 
     async def handler(res: Any, req: Any) -> None:
@@ -371,7 +371,8 @@ def test_stream(serve: Serve, size: int, framing: str) -> None:
 
 
 def test_stream_makes_the_client_wait(serve: Serve) -> None:
-    """Nobody asks: nothing is read beyond the bound. And no timeout runs, since it is not the client who is late."""
+    """Without a reader nothing is read beyond the bound. And no timeout runs, since the client is not
+    late."""
     steps: queue.Queue[Any] = queue.Queue()
     go_on = asyncio.Event()
     size = 64 * 1024 * 1024
@@ -401,7 +402,7 @@ def test_stream_makes_the_client_wait(serve: Serve) -> None:
 
 
 def test_stream_that_is_left_early(serve: Serve) -> None:
-    """What is not read is thrown away, and the connection serves on."""
+    """Unread bytes are discarded, and the connection serves on."""
 
     async def handler(res: Any, req: Any) -> None:
         async for piece in req.stream():
@@ -431,7 +432,7 @@ def test_wait_for_a_piece_that_is_cancelled_loses_none(serve: Serve) -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
         steps.put("cancelled")
-        # Comes while nobody waits.
+        # Arrives while nothing waits for it.
         await asyncio.sleep(0.05)
         res.end(first + await reader.read() + await reader.read())
 
@@ -445,7 +446,7 @@ def test_wait_for_a_piece_that_is_cancelled_loses_none(serve: Serve) -> None:
 
 
 def test_pause_holds_a_stream_back(serve: Serve) -> None:
-    """A-RES-31: pause() and resume() go for whoever reads."""
+    """A-RES-31: pause() and resume() apply to every reader."""
     steps: queue.Queue[Any] = queue.Queue()
 
     async def handler(res: Any, req: Any) -> None:
@@ -492,7 +493,7 @@ def test_one_reader_at_a_time(serve: Serve) -> None:
 
 
 def test_shutdown_while_a_body_is_read(serve: Serve) -> None:
-    """The deadline cuts the connection, and whoever waits hears so."""
+    """The deadline cuts the connection, and the waiting reader gets an error."""
     running, seen = gone(serve, all_of)
     running.app.shutdown_timeout = 0.1
     with running.client() as client:

@@ -1,4 +1,4 @@
-"""``Response.stream``: what makes an answer while it is sent, and what becomes of it when the client leaves.
+"""``Response.stream``: the source of a response while it is sent, and its end when the client leaves.
 
 Rows: A-RES-14 (drain), A-CALL-07, DEC-11; S#159 and section 3 row 6 of users.md.
 """
@@ -29,7 +29,7 @@ async def numbers(count: int) -> AsyncIterator[str]:
 
 
 def test_stream_on_the_wire(serve: Serve) -> None:
-    """Each piece is a chunk, and the answer ends."""
+    """Each piece is a chunk, and the response ends."""
 
     async def pieces() -> AsyncIterator[Any]:
         yield "ä"
@@ -100,7 +100,7 @@ def test_empty_stream(serve: Serve) -> None:
 
 
 def test_head_request(serve: Serve) -> None:
-    """DEC-11: the head of what GET would get, and nothing is made that nobody would read."""
+    """DEC-11: the head of the GET response, and no body is made."""
     made: list[int] = []
 
     def pieces() -> Iterator[str]:
@@ -184,7 +184,7 @@ def test_what_is_no_source(serve: Serve, source: Any) -> None:
 
 @pytest.mark.parametrize("first", [None, "begun"])
 def test_failure(serve: Serve, caplog: Any, first: str | None) -> None:
-    """Before the first byte it is a 500; later only the end of the connection can tell."""
+    """Before the first byte it is a 500; later only the end of the connection shows it."""
     closed: queue.Queue[str] = queue.Queue()
 
     async def pieces() -> AsyncIterator[Any]:
@@ -250,7 +250,7 @@ def test_client_that_leaves(serve: Serve, way: str, end: str) -> None:
         reset(client)
     elif end == "half":
         client.half_close()
-        # Taken for gone, as any client that says that it sends no more; nobody keeps the connection.
+        # Treated as gone, like any client that shuts its sending side; nothing keeps the connection.
         client.rest()
         client.close()
     else:
@@ -262,7 +262,7 @@ def test_client_that_leaves(serve: Serve, way: str, end: str) -> None:
 
 
 def test_cancelled_from_outside(serve: Serve) -> None:
-    """Whoever cancels the task of a stream gets a task that is cancelled."""
+    """Cancelling the task of a stream gives a cancelled task."""
     steps: queue.Queue[Any] = queue.Queue()
 
     async def pieces() -> AsyncIterator[str]:
@@ -285,7 +285,7 @@ def test_cancelled_from_outside(serve: Serve) -> None:
 
 @pytest.mark.parametrize("kind", ["async", "plain"])
 def test_slow_client(serve: Serve, kind: str) -> None:
-    """What waits for a client is bounded, and what makes it waits too."""
+    """The buffered output is bounded, and its source waits too."""
     made = [0]
     sizes: list[int] = []
     piece = bytes(10_000)

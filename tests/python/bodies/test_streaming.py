@@ -1,4 +1,4 @@
-"""Answers and bodies in many pieces: nothing is lost, nobody waits for ever, and memory stays flat.
+"""Responses and bodies in many pieces: no byte is lost, no wait is endless, and memory stays flat.
 
 Rows: A-RES-08, A-RES-11, A-RES-12, A-RES-14, A-RES-22, A-RES-27, A-RES-29, B-HT-15, B-HT-26, B-HT-27, I-A-03, I-A-26,
 I-C-22; `drain` and `get_buffered_amount` are extensions.
@@ -24,12 +24,12 @@ from support import until
 from support.client import Client
 
 MEBI = 1 << 20
-#: Bytes whose order can be told: no two blocks of it are alike.
+#: Bytes with a recognizable order: no two blocks are equal.
 PATTERN = b"".join(hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(5 * MEBI // 32))
 
 
 def read_slowly(client: Client, *, pause: float = 0.002, every: int = 500_000) -> bytes:
-    """The body of one answer, taken with breaks."""
+    """The body of one response, read with pauses."""
     head = client.until(b"\r\n\r\n").decode("latin-1").lower()
     length = int(head.split("content-length: ")[1].split("\r\n")[0])
     body = b""
@@ -92,7 +92,7 @@ def test_written_to_http10_ends_with_the_connection(serve: Any) -> None:
 
 
 def test_pieces_leave_as_they_are_written(serve: Any) -> None:
-    """A-CALL-03, A-RES-22: what was written before an await is with the client during it."""
+    """A-CALL-03, A-RES-22: output before an await reaches the client during it."""
     step = threading.Event()
 
     async def handler(res: Any, req: Any) -> None:
@@ -243,7 +243,7 @@ def test_try_end_from_a_window(serve: Any) -> None:
     with serve(lambda app: app.get("/", handler)).client(receive_buffer=65_536) as client:
         client.request()
         head = client.until(b"\r\n\r\n")
-        # The length that was declared is the whole; what is sent begins at the offset.
+        # The length that was declared is the whole; the sent bytes begin at the offset.
         assert b"Content-Length: 3000000\r\n" in head
         assert client.exactly(2_000_000) == PATTERN[1_000_000:3_000_000]
 
@@ -352,7 +352,7 @@ def test_send_chunk_of_something_else(serve: Any, caplog: Any) -> None:
 
 
 def test_send_chunk_after_the_end(serve: Any) -> None:
-    """A-RES-08, A-CALL-10: it resolves, and says that nothing more is wanted."""
+    """A-RES-08, A-CALL-10: it resolves, and reports that the client has gone."""
     results: queue.Queue[Any] = queue.Queue()
 
     async def handler(res: Any, req: Any) -> None:
@@ -367,7 +367,8 @@ def test_send_chunk_after_the_end(serve: Any) -> None:
 @pytest.mark.parametrize("how", ["reset", "close"])
 @pytest.mark.parametrize("kind", ["send_chunk", "drain", "on_writable"])
 def test_client_vanishes_during_a_download(serve: Any, kind: str, how: str) -> None:
-    """A-RES-08, A-RES-27, I-C-22: whoever waits for room is released, and the user's on_aborted is called as well."""
+    """A-RES-08, A-RES-27, I-C-22: a task that waits for room is released, and the user's on_aborted is called
+    as well."""
     heard: queue.Queue[Any] = queue.Queue()
     block = bytes(MEBI)
 
@@ -441,7 +442,7 @@ def test_drain_after_the_end(serve: Any) -> None:
 
 
 def test_a_slow_reader_delays_nobody(serve: Any) -> None:
-    """design.md 3: an answer is never delayed by another connection's slow reader."""
+    """design.md 3: a response is never delayed by another connection's slow reader."""
     running = serve(
         lambda app: app.get("/", lambda res, req: res.end("fast")).get(
             "/large", lambda res, req: res.end(PATTERN)
@@ -531,7 +532,7 @@ BLOCK = hashlib.sha256(b"block").digest() * 2048
 
 
 class Process:
-    """A server in a process of its own, so that its memory is nobody else's."""
+    """A server in a process of its own, so that its memory is its own."""
 
     def __init__(self, total: int) -> None:
         self._process = subprocess.Popen(
@@ -639,10 +640,10 @@ def test_large_upload(process: Process, target: str, chunked: bool) -> None:
 @pytest.mark.parametrize("process", [512 * MEBI], indirect=True, ids=["512M"])
 @pytest.mark.alone
 def test_memory_stays_flat(process: Process) -> None:
-    """B-HT-15 and the issue: a slow reader on either side costs no memory, whatever the size of the body."""
+    """B-HT-15 and the issue: a slow reader on either side costs no memory, for any size of the body."""
     total = 512 * MEBI
     with Client(process.port) as client:
-        # What is allocated once has been.
+        # One-time allocations are done.
         upload(client, "/upload", 4 * MEBI, chunked=False)
         client.answer()
         before = process.memory("VmRSS")

@@ -59,7 +59,8 @@ def presence(name: str, came: bool, *present: str) -> dict[str, object]:
 
 
 def test_the_chat(address: str) -> None:
-    """H-35: history, presence by subscriptions, and what is said reaches everybody in the room, the speaker included."""
+    """H-35: history, presence by subscriptions, and a message reaches all members of the room, including its
+    sender."""
     httpx = pytest.importorskip("httpx")
     page = httpx.get(f"{address}/chat/", timeout=20)
     assert page.headers["content-type"].startswith("text/html")

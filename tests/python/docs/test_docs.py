@@ -1,4 +1,4 @@
-"""What the documentation shows works: every block of code in README and docs is run.
+"""The examples in the documentation work: every block of code in README and docs is run.
 
 - A program that serves (``app.run()`` or a coroutine that calls ``listen``) is run as it stands, and visited.
 - A program that uses ``socketify.testing`` is run as it stands; with pytest, if it imports that.
@@ -8,7 +8,7 @@
   made up.
 - ``<!-- not run: reason -->`` on the line before a block leaves it at being compiled.
 
-Blocks of shell commands name what is there: tasks of the Makefile, extras of the package.
+Blocks of shell commands name existing things: tasks of the Makefile, extras of the package.
 """
 
 from __future__ import annotations

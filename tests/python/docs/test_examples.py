@@ -1,6 +1,6 @@
 """The examples work: each is run as it stands, on a free port, and asked what its row of api.md H demands.
 
-What has no test of its own here is visited at least: its front page, and its WebSockets.
+An example without a test of its own here is visited at least: its front page, and its WebSockets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "examples"
 RUNNER = ROOT / "tests/python/support/run_program.py"
 
-#: Listens on the port that the test gives, says so, and leaves the rest as it is.
+#: Listens on the test's port, prints it, and changes nothing else.
 RUN = """
 import runpy
 listen = App.listen
@@ -62,7 +62,7 @@ class Example:
         self.port = 0
 
     def hear(self, expected: str) -> re.Match[str]:
-        """Reads what the example prints up to a line in which ``expected`` is found."""
+        """Reads the output of the example up to a line with ``expected``."""
         while True:
             line = self.program.word()
             assert line, f"never: {expected}; only {self.heard}, {self.program.finish()}"
@@ -84,7 +84,7 @@ class Example:
         return WebSocketSession(self.connect(), path, protocols, options)  # type: ignore[arg-type]
 
     def end(self) -> tuple[str, str]:
-        """Stops it, as Ctrl+C does; gives what else it has said."""
+        """Stops it, as Ctrl+C does; returns the rest of its output."""
         self.program.signal(signal.SIGINT)
         code, out, err = self.program.finish()
         assert code == 0, err
@@ -136,7 +136,7 @@ def test_unix_socket(tmp_path: Path) -> None:
 
 
 def https(directory: Path, passphrase: str) -> str:
-    """A copy of the example, beside a key and a certificate as it says to make them."""
+    """A copy of the example, beside a key and a certificate made as it describes."""
     (directory / "misc").mkdir()
     made = (
         (EXAMPLES / "https.py")
@@ -227,7 +227,7 @@ def test_error_handler() -> None:
 
 
 def test_graceful_shutdown() -> None:
-    """H-12: requests in progress are answered, and the program goes on behind ``run``."""
+    """H-12: requests in progress are answered, and the program goes on after ``run``."""
     with example("graceful_shutdown.py") as app, app.connect() as slow:
         slow.send_request("GET", "/slow")
         # Answered by the same thread, so the request before is in progress.
@@ -239,7 +239,7 @@ def test_graceful_shutdown() -> None:
 
 
 def test_json_serializer() -> None:
-    """H-13: what the standard library cannot do, both ways."""
+    """H-13: values beyond the standard library, both ways."""
     with example("json_serializer.py") as app:
         answer = app.get()
         assert (answer.body, answer.headers["content-type"]) == (
@@ -275,7 +275,7 @@ def test_proxy() -> None:
 
 
 def test_static_files() -> None:
-    """H-20: a directory with types, ranges and conditions; one file; what is missing; nothing from outside."""
+    """H-20: a directory with types, ranges and conditions; one file; missing files; nothing from outside."""
     content = (EXAMPLES / "static_files.py").read_bytes()
     with example("static_files.py") as app:
         answer = app.get("/files/static_files.py")
@@ -306,7 +306,7 @@ def test_file_stream() -> None:
 
 @pytest.mark.parametrize("engine", ["jinja2", "mako"])
 def test_templates(engine: str) -> None:
-    """H-23, H-24, H-40: a page in a page, as HTML, with what a visitor says escaped."""
+    """H-23, H-24, H-40: a page in a page, as HTML, with a visitor's text escaped."""
     with example(f"template_{engine}.py") as app:
         answer = app.get("/", params={"name": "<b>Ada</b>"})
         assert answer.headers["content-type"] == "text/html"
@@ -327,7 +327,8 @@ def test_graphql() -> None:
 
 
 def test_request_cache() -> None:
-    """H-27, H-38: a burst fetches once, what is kept is not fetched again, and what is no number goes on."""
+    """H-27, H-38: a burst fetches once, a cached value is not fetched again, and an invalid number is passed
+    on."""
     with example("request_cache.py") as app:
         texts: list[str] = []
         threads = [threading.Thread(target=lambda: texts.append(app.get("/7").text)) for _ in range(5)]
@@ -342,7 +343,7 @@ def test_request_cache() -> None:
 
 
 def test_websocket_echo() -> None:
-    """H-28: text and binary come back as what they are."""
+    """H-28: text and binary come back with their type."""
     with example("websocket_echo.py") as app, app.websocket("/echo") as ws:
         ws.send("text")
         assert ws.receive() == "text"
@@ -379,7 +380,7 @@ def test_websocket_upgrade() -> None:
 
 
 def test_websocket_close() -> None:
-    """H-31: with a code, or cut off; the server hears of both."""
+    """H-31: with a code, or cut off; the server notices both."""
     with example("websocket_close.py") as app:
         for word, code in (("end", 4000), ("close", 1006)):
             with app.websocket("/") as ws:
@@ -391,7 +392,7 @@ def test_websocket_close() -> None:
 
 
 def test_pubsub() -> None:
-    """H-32: everybody hears it, the sender too, and who comes and goes."""
+    """H-32: all get it, the sender too, and each join and leave."""
     with example("pubsub.py") as app, app.websocket("/news") as first:
         assert first.receive() == "1 here"
         with app.websocket("/news") as second:
@@ -415,7 +416,7 @@ def test_drain() -> None:
 
 
 def test_backpressure() -> None:
-    """H-33 with ``await ws.drain()``, and a reader that is told what is current."""
+    """H-33 with ``await ws.drain()``, and a reader that gets the present value."""
     with example("backpressure.py") as app:
         with app.websocket("/table") as ws:
             assert list(ws) == [f"{row},{row * row}" for row in range(10_000)]
@@ -490,7 +491,7 @@ def test_upload() -> None:
 
 
 def test_chat() -> None:
-    """H-35: a room, its history, and what is said to everybody in it; who has no name stays outside."""
+    """H-35: a room, its history, and messages to all its members; a client without a name is refused."""
     with example("chat/chat.py") as app:
         assert app.get().headers["content-type"].startswith("text/html")
         with pytest.raises(HandshakeRefused, match="1 to 24 characters"):

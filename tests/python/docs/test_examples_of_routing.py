@@ -1,4 +1,4 @@
-"""What the examples of routing answer: api.md H-09, H-15, H-18 and H-43, in our own words."""
+"""The responses of the examples of routing: api.md H-09, H-15, H-18 and H-43, in our own words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.ws_client import connect
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
-#: Serves an example on a free port, whatever it says.
+#: Serves an example on a free port, instead of its own.
 SERVE = """
 import runpy
 listen = App.listen
@@ -35,7 +35,7 @@ def text(client: Client, target: str, *lines: str) -> tuple[int, str]:
 
 
 def test_not_found() -> None:
-    """H-09: one answer each, on one connection, though the handler yields in all cases."""
+    """H-09: one response each, on one connection, though the handler yields in all cases."""
     with serving("not_found.py") as (_, client):
         for _ in range(2):
             assert text(client, "/user/1") == (200, "Hello Ada!")

@@ -27,7 +27,7 @@ Serve = Callable[..., Running]
 MODIFIED = 1_700_000_000
 DATE = formatdate(MODIFIED, usegmt=True)
 TEXT = b"0123456789" * 100
-#: Far more than what is copied behind the head, and than what one share of a thread is.
+#: Far more than the limit for copying behind the head, and than one share of a thread.
 LARGE = 5_000_011
 
 
@@ -40,7 +40,7 @@ def make(path: Path, content: bytes = TEXT) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A directory with something of everything, and something outside that nobody may see."""
+    """A directory with something of everything, and a secret outside of it."""
     root = tmp_path / "public"
     make(root / "style.css")
     make(root / "a b.txt")
@@ -100,7 +100,7 @@ def forget(path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-# ---- what is said of a file -----------------------------------------------------------------------------------------
+# ---- headers of a file --------------------------------------------------------------------------------------------------
 
 
 def test_head_and_body(site: Running) -> None:
@@ -132,7 +132,7 @@ def test_head_and_body(site: Running) -> None:
     ],
 )
 def test_types(serve: Serve, tmp_path: Path, name: str, kind: str | None) -> None:
-    """E-SF-05: what `mimetypes` says."""
+    """E-SF-05: the type from `mimetypes`."""
     make(tmp_path / name)
 
     async def one(res: Any, req: Any) -> None:
@@ -148,7 +148,7 @@ def test_types(serve: Serve, tmp_path: Path, name: str, kind: str | None) -> Non
 
 
 def test_types_of_the_application(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """E-SF-05: what was added to `mimetypes` before counts."""
+    """E-SF-05: types added to `mimetypes` before apply."""
     import mimetypes
 
     mimetypes.init()
@@ -168,7 +168,8 @@ CODED = {
 
 
 def test_types_of_compressed_files(serve: Serve, tmp_path: Path) -> None:
-    """The type is that of the bytes: what is compressed to be kept is no JSON, and no tar (RFC 9110 section 8.3)."""
+    """The type is that of the bytes: a stored compressed file is no JSON, and no tar (RFC 9110 section
+    8.3)."""
     import mimetypes
 
     mimetypes.init()
@@ -202,7 +203,7 @@ def test_types_of_compressed_files(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_coding_of_a_type_of_ones_own(serve: Serve, tmp_path: Path) -> None:
-    """Whoever says how a compressed file is to be taken is believed, and the rest is made to fit."""
+    """The handler's headers for a compressed file win, and the rest is adapted."""
     make(tmp_path / "data.json.gz")
     make(tmp_path / "a.svgz")
 
@@ -235,7 +236,7 @@ def test_coding_of_a_type_of_ones_own(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_compressed_file_beside_a_compressed_file(serve: Serve, tmp_path: Path) -> None:
-    """Codings are told in the order in which they were applied; a sibling's own is its only one."""
+    """Codings are listed in the order of their application; a sibling's own is its only one."""
     make(tmp_path / "a.svgz")
     make(tmp_path / "a.svgz.br", b"twice")
     make(tmp_path / "data.json")
@@ -290,7 +291,7 @@ def test_cache_control(serve: Serve, root: Path) -> None:
 
 
 def test_precompressed(serve: Serve, root: Path) -> None:
-    """What stands beside a file is sent in its place to whoever takes it (RFC 9110 section 12.5.3)."""
+    """A sibling of a file is sent in its place to clients that accept it (RFC 9110 section 12.5.3)."""
     make(root / "style.css.br", b"brotli")
     make(root / "style.css.gz", b"gzip....")
     make(root / "a b.txt.zst", b"zstd")
@@ -325,7 +326,7 @@ def test_precompressed(serve: Serve, root: Path) -> None:
         answer = client.get("/s/style.css", "Accept-Encoding: br", "Range: bytes=1-2")
         assert (answer.status, answer.header("content-range"), answer.body) == (206, "bytes 1-2/6", b"ro")
         assert client.get("/s/a%20b.txt", "Accept-Encoding: zstd").body == b"zstd"
-        # The file itself must be there, and what stands beside it is one as well.
+        # The file itself must be there, and its sibling is a file too.
         assert client.get("/s/style.css.gz").header("content-encoding") is None
         answer = client.get("/plain/style.css", "Accept-Encoding: br")
         assert (answer.body, answer.header("vary")) == (TEXT, None)
@@ -399,7 +400,8 @@ def test_several_ranges(site: Running) -> None:
 
 
 def test_several_ranges_of_a_type_of_ones_own(serve: Serve, tmp_path: Path) -> None:
-    """RFC 9110 section 15.3.7.2: the answer's type is the one that tells where parts end; the parts have the handler's."""
+    """RFC 9110 section 15.3.7.2: the type of the response has the boundary of the parts; the parts have the
+    handler's."""
     make(tmp_path / "video.bin")
 
     async def handle(res: Any, req: Any) -> None:
@@ -429,7 +431,7 @@ def test_several_ranges_of_a_type_of_ones_own(serve: Serve, tmp_path: Path) -> N
 
 
 def test_large_ranges(serve: Serve, tmp_path: Path) -> None:
-    """Ranges of what is sent without copying are exact to the byte."""
+    """Ranges that are sent without copying are exact to the byte."""
     content = large(tmp_path / "large")
     with serve(lambda app: app.static("/", tmp_path)).client() as client:
         assert client.get("/large").body == content
@@ -530,7 +532,7 @@ def test_a_time_that_nobody_has_set(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("weak", ["", "W/"])
 def test_validators_of_ones_own(serve: Serve, tmp_path: Path, weak: str) -> None:
-    """A client asks with what it was given, so what a handler has written is what counts."""
+    """A client asks with the validators that it got, so the handler's own count."""
     make(tmp_path / "file")
 
     async def handle(res: Any, req: Any) -> None:
@@ -683,7 +685,7 @@ def test_route_with_segments_and_parameters(serve: Serve, root: Path) -> None:
 
 
 def test_other_routes(serve: Serve, root: Path) -> None:
-    """E-ST-06, and what is not there goes to the application's routes, in whatever order they were registered."""
+    """E-ST-06, and missing files go to the application's routes, in any order of registration."""
     make(root / "page")
 
     def configure(app: App) -> None:
@@ -705,7 +707,7 @@ def test_other_routes(serve: Serve, root: Path) -> None:
 
 
 def test_what_guards_a_directory_guards_its_files(serve: Serve, root: Path) -> None:
-    """A file has one URL: routes tell `/sub` from `//sub`, so files below the one are none below the other."""
+    """A file has one URL: routes distinguish `/sub` from `//sub`, so files exist below one of them only."""
 
     def configure(app: App) -> None:
         app.any("/sub/*", lambda res, req: res.write_status(403).end("guarded"))
@@ -720,7 +722,7 @@ def test_what_guards_a_directory_guards_its_files(serve: Serve, root: Path) -> N
 
 
 def test_location_of_a_directory(serve: Serve, root: Path) -> None:
-    """RFC 9110 section 10.2.2: a URI, whatever the client has sent."""
+    """RFC 9110 section 10.2.2: a URI, for any request."""
     make(root / "ü [x]" / "index.html")
     with serve(lambda app: app.static("/s", root, index="index.html")).client() as client:
         for target, location in [
@@ -879,7 +881,7 @@ def test_sizes(serve: Serve, tmp_path: Path, way: str, size: int) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_not_in_memory(serve: Serve, tmp_path: Path, way: str) -> None:
-    """What has to come from the disk is waited for elsewhere, and is whole."""
+    """Data from the disk is read on another thread, and is complete."""
     content = large(tmp_path / "file")
     with serve(one_file(tmp_path / "file")).client() as client:
         for _ in range(3):
@@ -918,7 +920,7 @@ def test_file_that_shrinks(serve: Serve, tmp_path: Path, way: str) -> None:
         client.request("GET", way).until(b"\r\n\r\n")
         os.truncate(tmp_path / "file", 100_000)
         rest = client.rest()
-        # What had left before is right.
+        # The bytes sent before are right.
         assert len(rest) < LARGE
         assert content.startswith(rest[:100_000])
     until(lambda: descriptors() <= before)
@@ -1031,7 +1033,7 @@ def test_without_python(serve: Serve, root: Path) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_shutdown(serve: Serve, tmp_path: Path, way: str) -> None:
-    """D-R-05: what is on its way at the end still arrives."""
+    """D-R-05: output in progress at the end still arrives."""
     content = large(tmp_path / "file")
     app = serve(one_file(tmp_path / "file"))
     with app.client(receive_buffer=4096) as client:
@@ -1098,7 +1100,7 @@ def test_sendfile_gives_none_when_the_file_has_left(serve: Serve, tmp_path: Path
 
 
 def test_sendfile_of_a_client_that_leaves(serve: Serve, tmp_path: Path) -> None:
-    """E-SF-18: it ends, and the response says why."""
+    """E-SF-18: it ends, and the response gives the reason."""
     endless(tmp_path / "file")
     aborted: list[bool] = []
     done = threading.Event()
@@ -1117,7 +1119,8 @@ def test_sendfile_of_a_client_that_leaves(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_sendfile_with_a_status_and_headers(serve: Serve, tmp_path: Path) -> None:
-    """What was written before goes out with it; conditions and ranges are about a 200 (RFC 9110 section 13.2.1)."""
+    """Headers written before go out with it; conditions and ranges are about a 200 (RFC 9110 section
+    13.2.1)."""
     make(tmp_path / "404.html")
 
     async def handle(res: Any, req: Any) -> None:
@@ -1135,7 +1138,7 @@ def test_sendfile_with_a_status_and_headers(serve: Serve, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("status", [200, "200 OK"])
 def test_sendfile_after_an_explicit_200(serve: Serve, tmp_path: Path, status: Any) -> None:
-    """A 200 that was said is none where only a part is sent, or nothing."""
+    """A written 200 is replaced if only a part is sent, or nothing."""
     make(tmp_path / "file")
 
     async def handle(res: Any, req: Any) -> None:
@@ -1154,7 +1157,7 @@ def test_sendfile_after_an_explicit_200(serve: Serve, tmp_path: Path, status: An
 
 
 def test_headers_of_ones_own(serve: Serve, tmp_path: Path) -> None:
-    """What was written counts, once; and what was said of a file is not said of its absence."""
+    """Written headers count, once; and a file's headers are not sent without the file."""
     make(tmp_path / "file")
 
     async def handle(res: Any, req: Any) -> None:
@@ -1175,7 +1178,8 @@ def test_headers_of_ones_own(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cold", [False, True])
 def test_the_answer_is_the_files(serve: Serve, tmp_path: Path, cold: bool) -> None:
-    """From the call on, whether the disk has to be waited for or not: what else is done to the answer does nothing."""
+    """From the call on, whether the disk has to be waited for or not: other calls on the response do
+    nothing."""
     content = large(tmp_path / "file")
     results: list[Any] = []
     done = threading.Event()
@@ -1206,7 +1210,7 @@ def test_the_answer_is_the_files(serve: Serve, tmp_path: Path, cold: bool) -> No
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_callbacks_while_a_file_leaves(serve: Serve, tmp_path: Path, lost: bool) -> None:
-    """`on_aborted` hears of a client that is lost on the way, and of no other."""
+    """`on_aborted` is called for a client that is lost on the way, and for no other."""
     endless(tmp_path / "file")
     aborted: list[Any] = []
     sent = threading.Event()
@@ -1228,7 +1232,7 @@ def test_callbacks_while_a_file_leaves(serve: Serve, tmp_path: Path, lost: bool)
         client.close()
     assert sent.wait(20)
     until(lambda: app.app._server.connection_count() == 0)
-    # It is called on another thread than that which has told us.
+    # It is called on another thread than the one that signalled.
     if lost:
         until(lambda: len(aborted) == 1)
     app.stop()

@@ -101,7 +101,7 @@ def test_the_flag_without_any_handler(serve: Serve, kind: str) -> None:
 
 
 def test_the_last_registration_wins(serve: Serve) -> None:
-    """A-RES-27; what cannot be called is ignored."""
+    """A-RES-27; a value that is not callable is ignored."""
     calls: list[str] = []
     entered = threading.Event()
 
@@ -126,7 +126,7 @@ def test_the_last_registration_wins(serve: Serve) -> None:
 
 @pytest.mark.parametrize("when", ["answered", "registered late", "kept alive"])
 def test_on_aborted_is_not_called(serve: Serve, when: str) -> None:
-    """A-RES-27: not after a complete answer, nor if registered after the abort; nor by a later request."""
+    """A-RES-27: not after a complete response, nor if registered after the abort; nor by a later request."""
     calls: list[str] = []
     kept: list[Any] = []
 
@@ -184,7 +184,7 @@ def test_close_of_a_response_is_an_abort(serve: Serve, kind: str) -> None:
 
 
 def test_waiters_are_released_by_an_abort(serve: Serve) -> None:
-    """Whoever awaits the body, the rest of it, or room to write does not wait for ever (A-RES-04, A-RES-08)."""
+    """A wait for the body, the rest of it, or room to write ends (A-RES-04, A-RES-08)."""
     results: list[Any] = []
     entered = threading.Event()
 
@@ -223,7 +223,7 @@ def test_waiters_are_released_by_an_abort(serve: Serve) -> None:
 
 
 def test_a_client_that_shuts_its_side_still_gets_its_answer(serve: Serve) -> None:
-    """B-HT-20. Nobody can tell it from a client that is gone, so the flag is set; what is answered is sent."""
+    """B-HT-20. It looks like a client that is gone, so the flag is set; a response is still sent."""
     entered = threading.Event()
     flags: list[bool] = []
 
@@ -283,7 +283,7 @@ def gone(canaries: list[Any]) -> bool:
 )
 @pytest.mark.parametrize("how", ["RST", "FIN"])
 def test_a_handler_that_never_answers_leaks_nothing(serve: Serve, kind: str, how: str) -> None:
-    """After the abort its response, request and whatever its callbacks hold are gone, without the collector."""
+    """After the abort its response, request and callbacks are gone, without the collector."""
     canaries: list[Any] = []
     count = [0]
 

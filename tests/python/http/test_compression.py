@@ -1,4 +1,4 @@
-"""Response compression: what is compressed, for whom, and what heads say then (RFC 9110 8.4, 12.5)."""
+"""Response compression: the compressed bodies, the clients, and the heads (RFC 9110 8.4, 12.5)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pieces:
             self._read = zlib.decompressobj(31).decompress
         elif encoding == "br":
             decoder = brotli.Decompressor()
-            # It gives what does not fit its buffer only when asked again.
+            # It returns output beyond its buffer only at the next call.
             self._read = lambda data: b"".join([decoder.process(data), decoder.process(b"")])
         else:
             self._read = zstandard.ZstdDecompressor().decompressobj().decompress
@@ -164,7 +164,7 @@ def test_a_large_body(serve: Serve) -> None:
         assert plain(answer) == big
 
 
-# ---- what is left alone ---------------------------------------------------------------------------------------------
+# ---- uncompressed responses ---------------------------------------------------------------------------------------------
 
 
 def test_small_bodies_are_left_alone(serve: Serve) -> None:
@@ -177,7 +177,7 @@ def test_small_bodies_are_left_alone(serve: Serve) -> None:
         small = client.get("/small", accept("gzip"))
         assert small.header("content-encoding") is small.header("vary") is None
         assert client.get("/enough", accept("gzip")).header("content-encoding") == "gzip"
-        # A client that refuses what has no coding gets one.
+        # A client that refuses identity gets a coding.
         assert client.get("/small", accept("gzip, identity;q=0")).header("content-encoding") == "gzip"
 
 
@@ -237,7 +237,7 @@ def test_statuses_without_a_whole_body(serve: Serve) -> None:
     with app.client() as client:
         assert client.get("/204", accept("gzip")).header("content-encoding") is None
         assert client.get("/206", accept("gzip")).body == TEXT
-        # RFC 9110 15.4.5: what the 200 would say of caching.
+        # RFC 9110 15.4.5: the caching headers of the 200.
         answer = client.get("/304", accept("gzip"))
         assert answer.header("vary") == "Accept-Encoding"
         assert answer.header("content-encoding") is None
@@ -305,7 +305,7 @@ def test_vary_is_merged_and_etags_get_weak(serve: Serve) -> None:
 
 
 def test_a_304_has_the_tag_that_its_200_would_have(serve: Serve) -> None:
-    """RFC 9110 section 15.4.5: a cache takes a 304 for none of its answers if it has none with that tag."""
+    """RFC 9110 section 15.4.5: a cache takes a 304 for none of its responses if it has none with that tag."""
 
     def page(res: Any, req: Any) -> None:
         res.write_header("ETag", '"v1"')
@@ -321,7 +321,7 @@ def test_a_304_has_the_tag_that_its_200_would_have(serve: Serve) -> None:
             ("", "gzip", 'W/"v1"', 'W/"v1"', True),
             ("", "gzip", '"v0", W/"v1"', 'W/"v1"', True),
             ("", "gzip", "*", 'W/"v1"', True),
-            # What the client has was not compressed: it was too small, or it was asked for without a coding.
+            # The client's copy was not compressed: it was too small, or requested without a coding.
             ("", "gzip", '"v1"', '"v1"', True),
             ("", "identity", 'W/"v1"', '"v1"', True),
             ("?type=text/css", "gzip", 'W/"v1"', 'W/"v1"', True),
@@ -389,7 +389,7 @@ def test_a_body_in_pieces(serve: Serve, lane: str, encoding: str) -> None:
 
 @each_encoding
 def test_each_piece_can_be_read_when_it_is_written(serve: Serve, encoding: str) -> None:
-    """The handler goes on only when the client has read what was written before."""
+    """The handler goes on only when the client has read the earlier output."""
     pieces = [b"x", b"", TEXT, bytes(100_000), b"ab" * 5000]
     turns = [threading.Event() for _ in pieces]
 
@@ -449,7 +449,7 @@ def test_head_and_http_1_0_of_pieces(serve: Serve) -> None:
 
 
 def test_pieces_from_several_threads_are_one_body(serve: Serve) -> None:
-    """Whatever the order, each piece is whole and the body can be read."""
+    """In any order, each piece is whole and the body can be read."""
 
     async def handler(res: Any, req: Any) -> None:
         res.write(b"")

@@ -1,4 +1,4 @@
-"""Cross-origin resource sharing: what the Fetch standard (CORS protocol) has a server say, and to whom.
+"""Cross-origin resource sharing: the server's part of the Fetch standard (CORS protocol).
 
 Rows: B-HT-02 (nothing of it without being asked for), S#171 of users.md.
 """
@@ -33,7 +33,7 @@ CORS_HEADERS = (
 
 
 def said(answer: Answer) -> dict[str, str]:
-    """What an answer says of CORS; each of it once at most."""
+    """The CORS headers of a response; each at most once."""
     found = {name.removeprefix("access-control-"): answer.header(name) for name in CORS_HEADERS}
     return {name: value for name, value in found.items() if value is not None}
 
@@ -83,7 +83,8 @@ PATHS = {
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer(serve: Serve, path: str) -> None:
-    """Whoever answers: a handler, the core, a file, an error. Scripts can read errors only if they bear the headers too."""
+    """For every source: a handler, the core, a file, an error. Scripts can read errors only if they have the
+    headers too."""
     with serve(site(origins="https://shop.example")).client() as client:
         answer = client.get(path, SHOP)
         assert answer.status == PATHS[path]
@@ -116,7 +117,7 @@ def test_without_it(serve: Serve, path: str) -> None:
 
 
 def test_preflight(serve: Serve) -> None:
-    """204, without running a handler, and for what is no route as well: the request itself then tells."""
+    """204, without running a handler, and for unknown paths as well: the request itself then fails."""
     with serve(site(origins=["https://a.example", "https://shop.example"])).client() as client:
         for path in (*PATHS, "/"):
             answer = preflight(client, path, SHOP, "Access-Control-Request-Headers: x-one, Content-Type")
@@ -132,7 +133,7 @@ def test_preflight(serve: Serve) -> None:
 
 
 def test_preflight_with_a_body(serve: Serve) -> None:
-    """Nobody sends one; the next request begins behind it all the same."""
+    """No client sends one; the next request still begins after it."""
     with serve(site(origins="*")).client() as client:
         client.request("OPTIONS", "/plain", SHOP, "Access-Control-Request-Method: PUT", body=bytes(100_000))
         assert client.answer().status == 204
@@ -176,7 +177,7 @@ def test_options_that_is_no_preflight(serve: Serve) -> None:
         ),
         ({"private_network": True}, (), {"allow-private-network": None}),
         ({}, ("Access-Control-Request-Private-Network: true",), {"allow-private-network": None}),
-        # For the answer itself, not for the preflight.
+        # For the response itself, not for the preflight.
         ({"expose": ["X-One"]}, (), {"expose-headers": None}),
     ],
 )
@@ -258,7 +259,7 @@ def test_origins(serve: Serve, pattern: str, origin: str, allowed: bool) -> None
     ],
 )
 def test_errors_at_registration(options: dict[str, Any], message: str) -> None:
-    """Whatever a browser would refuse, or nobody could mean, is refused before it serves."""
+    """A policy that a browser would refuse, or that makes no sense, is refused before it serves."""
     app = App()
     try:
         with pytest.raises(ValueError, match=message):
@@ -369,7 +370,7 @@ async ([url, options]) => {
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH (Debian: apt install chromium)")
 @pytest.mark.timeout(120)
 def test_browser(serve: Serve) -> None:
-    """What a browser makes of it: another port is another origin."""
+    """A browser's view: another port is another origin."""
     playwright = pytest.importorskip("playwright.sync_api")
     page_of = serve(
         lambda app: app.any("/*", lambda res, req: res.write_header("Content-Type", "text/html").end(""))

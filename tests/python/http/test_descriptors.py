@@ -1,4 +1,4 @@
-"""What is kept of a finished exchange keeps no socket open."""
+"""A kept reference to a finished exchange keeps no socket open."""
 
 from __future__ import annotations
 

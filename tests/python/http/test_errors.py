@@ -139,7 +139,7 @@ def test_errors_of_other_methods(serve: Serve, caplog: Any, method: str) -> None
             assert answer.header("content-length") == "14"
 
 
-# ---- half-sent answers ----------------------------------------------------------------------------------------------
+# ---- half-sent responses ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("handler", ["none", "answers"])
@@ -302,7 +302,7 @@ def test_an_error_handler_that_does_not_answer(serve: Serve) -> None:
 
 @pytest.mark.parametrize("nothing", [None, 3, "handler"])
 def test_the_default_comes_back(serve: Serve, caplog: Any, nothing: Any) -> None:
-    """A-APP-10: what cannot be called resets to the default, also while the application runs."""
+    """A-APP-10: a value that is not callable resets to the default, also while the application runs."""
 
     def configure(app: App) -> None:
         app.set_error_handler(lambda error, res, req: res.end("handled"))
@@ -468,7 +468,7 @@ def test_a_coroutine_that_raises_anything_is_answered(
 
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_a_cancelled_handler_is_answered(serve: Serve, caplog: Any, when: str) -> None:
-    """A-CALL-07, I-C-43: by somebody else, or by itself; half an answer is cut."""
+    """A-CALL-07, I-C-43: by somebody else, or by itself; half a response is cut."""
 
     def configure(app: App) -> None:
         async def handler(res: Any, req: Any) -> None:
@@ -490,7 +490,7 @@ def test_a_cancelled_handler_is_answered(serve: Serve, caplog: Any, when: str) -
 
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_exit_in_a_coroutine_ends_the_program(when: str) -> None:
-    """As everywhere in asyncio; the same whether the coroutine has waited or not, and the client gets an answer."""
+    """As everywhere in asyncio; the same whether the coroutine has waited or not, and the client gets a response."""
     source = """
     app = App()
 
@@ -544,7 +544,7 @@ def test_an_error_in_on_data_is_the_handlers(serve: Serve, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["def", "async"])
 def test_an_error_in_on_aborted_is_logged(serve: Serve, caplog: Any, kind: str) -> None:
-    """A-RES-27: not for the error handler, for there is nobody to answer."""
+    """A-RES-27: not for the error handler, since there is no client."""
     seen: list[Any] = []
     entered = threading.Event()
 
@@ -575,7 +575,7 @@ def test_an_error_in_on_aborted_is_logged(serve: Serve, caplog: Any, kind: str) 
 
 
 def test_an_error_in_on_writable_is_logged(serve: Serve, caplog: Any) -> None:
-    """A-RES-29: it counts as False, and the answer goes on without it."""
+    """A-RES-29: it counts as False, and the response goes on without it."""
     entered = threading.Event()
 
     def configure(app: App) -> None:
@@ -672,7 +672,7 @@ def test_async_functions_are_refused_where_they_cannot_work(serve: Serve, caplog
         assert "refused" in message
 
 
-# ---- no answer ------------------------------------------------------------------------------------------------------
+# ---- no response ------------------------------------------------------------------------------------------------------
 
 
 def test_a_handler_without_an_answer(serve: Serve, caplog: Any) -> None:
@@ -751,7 +751,7 @@ class Broken(logging.Handler):
 
 @pytest.fixture
 def broken_log(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """A log that raises. Gives what Python could tell nobody of."""
+    """A log that raises. Returns Python's unraisable exceptions."""
     told: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
     handler = Broken()
@@ -837,7 +837,7 @@ def test_a_data_callback_that_cannot_be_called_is_answered(serve: Serve, caplog:
 @pytest.mark.parametrize("own", [False, True])
 @pytest.mark.parametrize("kind", ["one", "nested", "two", "another"])
 def test_a_group_with_one_http_error_stands_for_it(serve: Serve, caplog: Any, kind: str, own: bool) -> None:
-    """As a task group raises it. With several in it nobody could say which is meant."""
+    """As a task group raises it. With several in it the meant one is unknown."""
     group: Any = getattr(builtins, "ExceptionGroup")  # noqa: B009 - it is not of every version
     errors = {
         "one": lambda: group("tasks", [HTTPError(403)]),

@@ -1,5 +1,5 @@
-"""Whose request it is behind proxies that speak HTTP: `get_client_address`, `get_client_scheme`, `get_client_host`. What a
-list of hops may look like is tested with the parser; here it is who may say it, and what handlers see."""
+"""The client of a request behind HTTP proxies: `get_client_address`, `get_client_scheme`, `get_client_host`.
+The form of a list of hops is tested with the parser; here it is the trusted peers, and the handlers' view."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_others_are_not_asked(serve: Serve) -> None:
 
 
 def test_behind_a_preface(serve: Serve) -> None:
-    """Whom it names is who is asked: a client's own headers, or those of a proxy that is trusted."""
+    """The sender decides: a client's own headers, or those of a trusted proxy."""
     running = serve(site, trusted_proxies=TRUSTED)
     for preface, expected in (
         (b"PROXY TCP4 192.0.2.99 10.0.0.1 1 2\r\n", ["192.0.2.99", "http", "test"]),
@@ -104,7 +104,7 @@ def test_a_host_without_headers(serve: Serve) -> None:
 
 
 def test_behind_nginx(serve: Serve, tmp_path: Path) -> None:
-    """The usual four lines: what a client says of itself does not count."""
+    """The usual four lines: a client's own values do not count."""
     program = tool("nginx")
     running = serve(site)
     port = free_port()

@@ -1,7 +1,8 @@
-"""Where a request ends does not depend on what answers it: the body of one is never taken for the next request.
+"""The end of a request does not depend on its route: the body of one is never taken for the next request.
 
-Each request here carries a whole request for ``/admin`` as its body. Whatever refuses or answers it, that body is consumed,
-or the connection closes: there are never more answers than requests, and a neighbour never gets another's answer.
+Each request here carries a whole request for ``/admin`` as its body. With any refusal or response, that body
+is consumed, or the connection closes: there are never more answers than requests, and a neighbour never gets
+another's answer.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ FRAMINGS = {
     "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n",
     "trailers": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % len(INNER) + INNER + b"\r\n0\r\nx: y\r\n\r\n",
 }
-#: What a request asks for beside its body, which decides who refuses it.
+#: The further features of a request, which select its refusal.
 KINDS: dict[str, tuple[str, ...]] = {
     "request": (),
     "expectation": ("Expect: 100-continue",),
@@ -103,18 +104,18 @@ def request(method: str, path: str, lines: tuple[str, ...], framing: bytes) -> b
 
 
 def last_of(client: Client, method: str) -> Answer:
-    """The answer behind what is interim."""
+    """The final response after interim ones."""
     while (answer := client.answer(method)).status == 100:
         pass
     return answer
 
 
 def judge(client: Client, method: str, name: str) -> None:
-    """Reads what has come for a request of `method` and the victim's behind it on one connection."""
+    """Reads the responses to a request of `method` and to the victim's after it on one connection."""
     answer = last_of(client, method)
     assert answer.body != b"smuggled", name
     if answer.status == 101:
-        # What is behind a handshake is frames.
+        # Bytes after a handshake are frames.
         client.rest()
     elif answer.header("connection") == "close":
         assert client.is_closed(), name
@@ -141,7 +142,8 @@ def test_a_pipeline(serve: Serve, tmp_path: Path, kind: str, framing: bytes) -> 
 def test_a_body_that_comes_later(serve: Serve, tmp_path: Path, kind: str) -> None:
     """The answer is there before the first byte of the body."""
     running = serve(configure(tmp_path))
-    # There the body turns out to be too large when it has been answered: the connection closes, and could not say so.
+    # There the body turns out to be too large after the response: the connection closes, and could not
+    # announce it.
     paths = [path for path in PATHS if path != "/small"]
     for framing, path in itertools.product(("length", "chunked"), paths):
         whole = request("POST", path, KINDS[kind], FRAMINGS[framing])
@@ -168,7 +170,8 @@ def test_tls(start_tls: Serve, certificates: Certificates, tmp_path: Path, kind:
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 @pytest.mark.parametrize("path", ["/socket", "/answers", "/refuses"])
 def test_a_handshake_with_a_body_closes(serve: Serve, tmp_path: Path, path: str, framing: str) -> None:
-    """No client sends one, and what is behind a handshake would be read as frames: nothing more is taken from it."""
+    """No client sends one, and bytes after a handshake would be read as frames: nothing more is read from
+    it."""
     running = serve(configure(tmp_path))
     with running.client() as client:
         client.send(request("GET", path, KINDS["handshake"], FRAMINGS[framing]) + VICTIM)
@@ -213,7 +216,7 @@ def test_streams(serve: Serve, tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("version", ["13", "12"])
 def test_extended_connect(serve: Serve, tmp_path: Path, path: str, version: str) -> None:
-    """What follows it is frames or nothing, whoever refuses it."""
+    """Frames or nothing follow it, with any refusal."""
     running = serve(configure(tmp_path))
     with H2Client(running.port) as client:
         client.until(lambda: client.settings)
@@ -297,7 +300,7 @@ def front(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
 def test_a_neighbour_behind_a_proxy(
     serve: Serve, front: Callable[[int], int], tmp_path: Path, kind: str
 ) -> None:
-    """Nobody but the proxy decides about /admin, and whoever comes next on its connection gets what he asked for."""
+    """Only the proxy decides about /admin, and the next client on its connection gets its own response."""
     (tmp_path / "files").mkdir()
     served: list[str] = []
 

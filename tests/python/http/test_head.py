@@ -1,4 +1,4 @@
-"""HEAD and GET agree in their status and headers, whoever answers and however (RFC 9110 section 9.3.2)."""
+"""HEAD and GET agree in their status and headers, from every source (RFC 9110 section 9.3.2)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from support.h2_client import H2Client
 Serve = Callable[..., Any]
 
 TEXT = "a line like all the others\n" * 200
-#: What differs between any two answers.
+#: Headers that differ between any two responses.
 EACH_ITS_OWN = {"date", "x-request-id"}
 
 
 def site(root: Path) -> Callable[[App], None]:
-    """Answers of every kind, at a path each."""
+    """Responses of every kind, each at its own path."""
 
     def broken(res: Any, req: Any) -> None:
         res.write_header("X-Lost", "1")
@@ -67,7 +67,7 @@ def site(root: Path) -> Callable[[App], None]:
         raise HTTPError(409)
 
     def configure(app: App) -> None:
-        # Whoever writes a wrong length: a GET does not send it either.
+        # A handler with a wrong length: a GET does not send it either.
         app.get("/wrong", lambda res, req: res.write_header("Content-Length", 999).end("hi"))
         app.get("/wrong-empty", lambda res, req: res.write_header("Content-Length", 999).end(""))
         app.constant("/wrong-constant", "hi", headers=[("Content-Length", "999")])
@@ -171,7 +171,7 @@ def test_head_is_the_head_of_get(serve: Serve, root: Path, path: str, compressio
                 client.request(method, path, *(f"{name}: {value}" for name, value in LINES))
                 answer = client.answer(method)
                 status, headers, body = answer.status, answer.headers, answer.body
-                # Nothing follows a head but the next answer.
+                # Nothing follows a head but the next response.
                 if "connection" not in headers:
                     client.request("GET", "/small")
                     assert client.answer().body == b"small"

@@ -27,7 +27,7 @@ SERIALIZERS: dict[str, Any] = {
 
 
 class Recorder:
-    """A serializer that remembers what went through it."""
+    """A serializer that records its values."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner or json
@@ -117,7 +117,7 @@ def test_constants_and_headers(server: TestServer) -> None:
 
 
 def test_sockets(server: TestServer) -> None:
-    """``ws.send``, ``ws.publish`` and ``app.publish``; text stays text whatever the serializer gives."""
+    """``ws.send``, ``ws.publish`` and ``app.publish``; text stays text with any serializer."""
     with server.websocket("/ws") as ws:
         assert ws.receive_json() == VALUE
         for word in ("publish", "app"):
@@ -145,7 +145,7 @@ def test_sockets(server: TestServer) -> None:
     ],
 )
 def test_bodies(server: TestServer, body: bytes, value: Any) -> None:
-    """A-RES: None for what is no JSON, whatever the serializer raises."""
+    """A-RES: None for invalid JSON, for any exception of the serializer."""
     assert server.post("/read", body=body).text == repr(value)
     answer = server.post("/read-or-raise", body=body)
     if value is None and body != b"null":

@@ -1,7 +1,7 @@
-"""Limits and timeouts: what a client may send, how long it may take, and that the others do not suffer.
+"""Limits and timeouts: the size and time of a client's requests, without harm to others.
 
 Rows: B-HT-09, B-HT-11, B-HT-16, B-HT-17, B-HT-18, I-A-23, I-A-32; S#120 of users.md; design.md 4 (limits have defaults).
-Timeouts here are short; what is asserted is that they happen, to whom and in which order, not when exactly.
+Timeouts here are short; the tests assert that they happen, to whom and in which order, not exactly when.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def connections(running: Any) -> int:
 
 
 def gone(client: Client) -> bool:
-    """Whether the server has closed, or reset, and said nothing more."""
+    """Whether the server has closed, or reset, without another byte."""
     return client.rest() == b""
 
 
@@ -40,7 +40,7 @@ def gone(client: Client) -> bool:
 
 
 class Bodies:
-    """Reads bodies and notes what was executed."""
+    """Reads bodies and records executed requests."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -82,7 +82,7 @@ def test_declared_body_size(serve: Any, target: str, limit: int) -> None:
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 @pytest.mark.parametrize(("target", "limit"), [("/", 10), ("/small", 3), ("/large", 1000), ("/none", 0)])
 def test_received_body_size(serve: Any, target: str, limit: int, pieces: int) -> None:
-    """S#120: chunks are counted as they arrive, whatever their size."""
+    """S#120: chunks are counted as they arrive, with any size."""
     bodies = Bodies()
     running = serve(bodies.configure, max_body_size=10)
 
@@ -129,7 +129,7 @@ def test_a_length_of_64_bits(serve: Any) -> None:
 
 
 def test_too_large_without_a_route_or_a_reader(serve: Any) -> None:
-    """S#120: what nobody reads counts as well, also what is only thrown away."""
+    """S#120: unread bytes count as well, also discarded ones."""
     running = serve(Bodies().configure, max_body_size=10)
     with running.client() as client:
         assert client.request("POST", "/nowhere", "Content-Length: 11").answer().status == 413
@@ -143,7 +143,7 @@ def test_too_large_without_a_route_or_a_reader(serve: Any) -> None:
 
 @pytest.fixture
 def bounded(serve: Any, tmp_path: Path) -> Any:
-    """Everything that answers without a handler, where ten bytes of a body are taken."""
+    """Everything that answers without a handler, where ten bytes of a body are allowed."""
     (tmp_path / "file").write_text("file")
     (tmp_path / "large").write_bytes(bytes(200_000))
     (tmp_path / "folder").mkdir()
@@ -183,7 +183,7 @@ WITHOUT_HANDLERS = {
 def test_too_large_for_what_needs_no_handler(
     bounded: Any, method: str, target: str, lines: tuple[str, ...], http2: bool
 ) -> None:
-    """S#120: what is only thrown away has the limit of the server."""
+    """S#120: a discarded body has the limit of the server."""
     if http2:
         headers = [(name.lower(), value) for name, _, value in (line.partition(": ") for line in lines)]
         with H2Client(bounded.port) as client:
@@ -302,7 +302,7 @@ def test_the_limit_is_that_of_the_route_that_reads(
 
 
 def test_a_route_that_answers_need_not_take_the_body(serve: Any, tmp_path: Path) -> None:
-    """Whoever checks whether a client may send so much has the say before the limit."""
+    """A handler that checks the permission to send so much comes before the limit."""
     running = serve(Ways(tmp_path).configure, max_body_size=10)
     with running.client() as client:
         client.request("POST", "/answers/x", "Content-Length: 11")
@@ -343,7 +343,7 @@ def test_too_large_is_not_asked_for(serve: Any) -> None:
 
 
 def test_whoever_reads_hears_that_it_is_too_large(serve: Any) -> None:
-    """S#120: the handler is told as of a client that went away; its answer goes nowhere."""
+    """S#120: the handler sees an abort; its response goes nowhere."""
     heard: queue.Queue[Any] = queue.Queue()
 
     def handler(res: Any, req: Any) -> None:
@@ -468,7 +468,7 @@ def drip(client: Client, data: bytes, pause: float) -> threading.Thread:
 
 
 def test_a_nul_behind_blank_lines(serve: Any) -> None:
-    """B-HT-18: where no PROXY preface may come it is no request, and needs no timeout to be told so."""
+    """B-HT-18: where no PROXY preface may come it is no request, and is refused without a timeout."""
     running = serve(
         lambda app: app.get("/", lambda res, req: res.end("ok")), proxy_protocol="off", header_timeout=600
     )
@@ -483,12 +483,13 @@ def test_a_nul_behind_blank_lines(serve: Any) -> None:
 
 @pytest.mark.parametrize("start", [b"G", b"GET / HTTP/1.1\r\nHost: h\r\n", b"\r\n"])
 def test_header_timeout(serve: Any, start: bytes) -> None:
-    """408 to whoever begins a request and stops, at first and on a connection that has served before."""
+    """408 to a client that begins a request and stops, at first and on a connection that has served
+    before."""
     patient = Patient()
     running = serve(
         lambda app: (app.get("/", lambda res, req: res.end("ok")), app.get("/patient", patient)),
         header_timeout=SHORT,
-        # The last may be the start of a PROXY preface, where one may come: then nobody knows whom to answer.
+        # The last may be the start of a PROXY preface, where one may come: then no response is possible.
         proxy_protocol="off",
     )
     with running.client() as waiting, running.client() as fresh, running.client() as used:
@@ -542,7 +543,7 @@ def test_a_client_that_says_nothing_is_closed(serve: Any) -> None:
 
 
 def test_keep_alive_timeout(serve: Any) -> None:
-    """B-HT-16: silence ends a connection; talking, or waiting for an answer, does not."""
+    """B-HT-16: silence ends a connection; talking, or waiting for a response, does not."""
     patient = Patient()
     running = serve(
         lambda app: (app.get("/", lambda res, req: res.end("ok")), app.get("/patient", patient)),
@@ -557,7 +558,7 @@ def test_keep_alive_timeout(serve: Any) -> None:
         assert gone(silent)
         patient.release.set()
         assert waiting.answer().body == b"patient"
-        # It begins anew after each answer.
+        # It begins anew after each response.
         assert waiting.get().status == 200
 
 
@@ -572,7 +573,7 @@ def read_pieces(res: Any, req: Any) -> None:
 @pytest.mark.parametrize("handler", [read, read_pieces])
 @pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
 def test_body_timeout(serve: Any, handler: Any, framing: str) -> None:
-    """B-HT-17: 408 to whoever stops in the middle of a body that somebody waits for."""
+    """B-HT-17: 408 to a client that stops in the middle of a body while a handler waits for it."""
     running = serve(lambda app: app.post("/", handler), body_timeout=SHORT)
     with running.client() as client:
         client.request("POST", "/", framing).send(b"5\r\nab")
@@ -582,7 +583,7 @@ def test_body_timeout(serve: Any, handler: Any, framing: str) -> None:
 
 
 def test_body_timeout_tells_the_handler(serve: Any) -> None:
-    """A-RES-27: nobody is there any more."""
+    """A-RES-27: the client has gone."""
     aborted = threading.Event()
 
     def handler(res: Any, req: Any) -> None:
@@ -597,7 +598,8 @@ def test_body_timeout_tells_the_handler(serve: Any) -> None:
 
 
 def test_body_timeout_counts_silence_only(serve: Any) -> None:
-    """A slow client that goes on is served; so is one whose body nobody has asked for yet, or that is paused."""
+    """A slow client that goes on is served; so is one whose body no handler has asked for yet, or that is
+    paused."""
 
     async def late(res: Any, req: Any) -> None:
         await asyncio.sleep(3 * SHORT)
@@ -626,7 +628,7 @@ def test_body_timeout_counts_silence_only(serve: Any) -> None:
 
 
 def test_body_timeout_of_what_is_thrown_away(serve: Any) -> None:
-    """B-HT-14: the rest of an unread body must come in time too, and gets no second answer."""
+    """B-HT-14: the rest of an unread body must come in time too, and gets no second response."""
     running = serve(lambda app: app.post("/", lambda res, req: res.end("unread")), body_timeout=SHORT)
     with running.client() as client:
         assert client.request("POST", "/", "Content-Length: 10").answer().body == b"unread"
@@ -682,7 +684,7 @@ def test_write_timeout_tells_who_waits_for_room(serve: Any) -> None:
 
 
 def test_write_timeout_is_not_bought_by_sending(serve: Any) -> None:
-    """Whoever sends further requests and reads no answer is cut off all the same."""
+    """A client that sends further requests and reads no response is still cut off."""
     running = serve(lambda app: app.get("/", lambda res, req: res.end(LARGE)), write_timeout=SHORT)
     with running.client(receive_buffer=4096) as client:
         client.request()

@@ -74,14 +74,14 @@ def test_a_stream_for_another_name(authority: Authority, server: TestServer) -> 
         # Whose own connection would have come to the default, or to a domain without a certificate.
         assert get("default.test")[0] == 421
         assert get("plain.test")[0] == 421
-        # No handshake names an address: who sends one has nothing else to say.
+        # No handshake names an address: a client with an address has no other `Host`.
         assert get(f"127.0.0.1:{server.port}") == (200, "one.test")
         assert get("[::1]") == (200, "one.test")
         assert get(None, headers=[("host", "two.test")])[0] == 421
 
 
 def test_a_stream_for_the_same_pattern(authority: Authority, server: TestServer) -> None:
-    """What one registration covers is one site."""
+    """The names of one registration are one site."""
     with h2(server, authority.context(), "localhost") as get:
         assert get("a.wild.test")[0] == 421
     context = authority.context()

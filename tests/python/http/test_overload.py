@@ -1,4 +1,4 @@
-"""More is asked than can be done: work of clients that have gone costs nothing, what waits is bounded, others are served."""
+"""More requests than capacity: clients that have gone cost no work, queues are bounded, others are served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ Serve = Callable[..., Any]
 
 #: A head of 60 KB.
 PAD = "X-Pad: " + "a" * 60_000
-#: Seconds in which an honest client is answered whatever the others do. Far more than it takes: it tells a hang.
+#: Seconds in which an honest client gets a response, despite the others. Far more than needed: longer is a
+#: hang.
 PROMPT = 5.0
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -150,7 +151,7 @@ def test_what_streams_left_behind_is_never_run(serve: Serve, kind: str, how: str
 
 
 def test_requests_in_progress_are_bounded(serve: Serve) -> None:
-    """One more gets 503, with the advice to come again; whoever waits is served."""
+    """One more gets 503, with `Retry-After`; waiting requests are served."""
     blocked = Blocked(serve, max_requests=3)
     blocked.begin("def")
     with blocked.running.client() as first, blocked.running.client() as second:
@@ -172,7 +173,7 @@ def test_requests_in_progress_are_bounded(serve: Serve) -> None:
         with H2Client(blocked.running.port) as multiplexed:
             stream = multiplexed.get("/def")
             assert stream.status == 503
-            # What no handler answers has its answer.
+            # A request without a handler has its response.
             assert multiplexed.get("/nothing").status == 404
         blocked.end()
         assert first.answer().body == second.answer().body == b"plain"
@@ -302,7 +303,7 @@ def test_coroutines_of_clients_that_have_gone_keep_their_place(serve: Serve, how
 
 
 def test_streams_that_were_given_up_are_bounded_while_their_handlers_run(serve: Serve) -> None:
-    """A connection has as many of them as it may have open; then it is told to come again."""
+    """A connection has as many of them as it may have open; then the next gets `Retry-After`."""
     entered = 0
     gates: list[asyncio.Event] = []
 
@@ -322,7 +323,7 @@ def test_streams_that_were_given_up_are_bounded_while_their_handlers_run(serve: 
             number = client.request("/")
             until(lambda turn=turn: entered == turn + 1, "the handler runs")
             client.h2.reset_stream(number, 8)
-            # The second is answered when the reset has been dealt with.
+            # The second response comes after the reset has been handled.
             assert client.get("/none").status == client.get("/none").status == 404
         assert requests(running) == 4
         assert client.get("/").status == 503
@@ -336,7 +337,7 @@ def test_streams_that_were_given_up_are_bounded_while_their_handlers_run(serve: 
 def test_a_large_file_that_a_handler_passed_on_to_holds_no_place(
     serve: Serve, tmp_path: Path, kind: str
 ) -> None:
-    """The client goes while the file leaves: nobody is left who would end the request, and its place is free."""
+    """The client goes while the file leaves: the request ends without it, and its place is free."""
     (tmp_path / "large").write_bytes(bytes(16 << 20))
 
     def passes(res: Any, req: Any) -> None:
@@ -361,7 +362,7 @@ def test_a_large_file_that_a_handler_passed_on_to_holds_no_place(
 
 
 def test_objects_that_are_kept_hold_no_place(serve: Serve) -> None:
-    """Whoever keeps a response whose client has gone, and works on it no more, keeps nobody out."""
+    """A kept response whose client has gone, without running code, takes no place."""
     kept: list[Any] = []
 
     def configure(app: App) -> None:
@@ -389,7 +390,8 @@ def test_objects_that_are_kept_hold_no_place(serve: Serve) -> None:
 
 
 def test_sockets_that_have_gone_keep_their_place_until_all_is_told(serve: Serve) -> None:
-    """What a client that resets has sent last is dropped; its end is told, and counts until then."""
+    """The last messages of a client that resets are dropped; its close listener runs, and it counts until
+    then."""
     gate = Gate()
     heard: list[str] = []
 
@@ -497,7 +499,7 @@ UPGRADE = (
 
 
 def hostile_http1(sock: socket.socket, turn: int) -> None:
-    """Pipelines nobody reads, large heads, bodies that stop, answers that are not taken."""
+    """Unread pipelines, large heads, stalled bodies, unread responses."""
     plain = b"GET /slow HTTP/1.1\r\nHost: x\r\n"
     if turn % 4 == 0:
         sock.sendall((plain + b"\r\n") * 1000)
@@ -510,7 +512,7 @@ def hostile_http1(sock: socket.socket, turn: int) -> None:
 
 
 def hostile_http2(sock: socket.socket, turn: int) -> None:
-    """Streams given up, heads that unfold, control frames, bodies nobody waits for."""
+    """Cancelled streams, heads that expand, control frames, unread bodies."""
     sock.sendall(PREFACE + frame(4) + frame(1, 5, 1, block(b"/slow", LARGE_FIELD)))
     if turn % 3 == 0:
         for number in range(3, 2003, 2):

@@ -1,5 +1,5 @@
-"""Pipelines: each request that has come whole is answered, in order, whatever answers the one before it, and whether or not
-the client sends any more."""
+"""Pipelines: each complete request gets its response, in order, with any source of the one before, and
+whether or not the client sends any more."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def post(path: str, body: bytes) -> bytes:
     )
 
 
-#: What is sent, and the body of its answer.
+#: A request, and the body of its response.
 REQUESTS: dict[str, tuple[bytes, bytes]] = {
     "slow": (get("/slow"), b"slow"),
     "slow plain": (get("/slow-plain"), b"slow plain"),
@@ -104,7 +104,7 @@ def check(client: Client, names: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("first", REQUESTS)
 def test_a_client_that_sends_no_more_gets_all_answers(running: Running, first: str) -> None:
-    """It shuts its sending side at once: what it had sent is there all the same."""
+    """It shuts its sending side at once: its requests have still arrived."""
     for rest in pipelines(2):
         names = (first, *rest)
         with running.client() as client:
@@ -114,7 +114,7 @@ def test_a_client_that_sends_no_more_gets_all_answers(running: Running, first: s
 
 @pytest.mark.parametrize("first", REQUESTS)
 def test_a_body_that_will_never_be_whole(running: Running, first: str) -> None:
-    """What comes before it is answered, and so is it if nobody needs its body."""
+    """The requests before it get responses, and so does it if no handler needs its body."""
     with running.client() as client:
         client.send(REQUESTS[first][0] + post("/nowhere", b"x" * 100)[:-1]).half_close()
         check(client, (first, "no route"))

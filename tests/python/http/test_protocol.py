@@ -1,4 +1,4 @@
-"""HTTP/1.1 on the wire: what is refused, what is taken, and that nothing after a refusal is ever executed.
+"""HTTP/1.1 on the wire: refused and accepted requests, and nothing after a refusal is ever executed.
 
 Rows: B-HT-03 to B-HT-16, B-HT-19, B-HT-20, B-HT-25, I-A-15, I-A-22, I-A-31, I-A-32 and RFC 9112.
 """
@@ -28,7 +28,7 @@ PROXY_LOCAL = PROXY + b"\x20\x00\x00\x00"
 
 
 class Site:
-    """An application that notes what it was asked."""
+    """An application that records its requests."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
@@ -93,7 +93,7 @@ def head(*lines: bytes | str, method: str = "POST", target: str = "/") -> bytes:
     return b"\r\n".join([f"{method} {target} HTTP/1.1".encode("latin-1"), *encoded, b"", b""])
 
 
-# ---- what is refused ----------------------------------------------------------------------------------------------------
+# ---- refused requests ---------------------------------------------------------------------------------------------------
 
 BODY = "0\r\n\r\n"
 
@@ -236,7 +236,7 @@ BYTEWISE_LIMIT = 600
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize(("raw", "status"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
 def test_refused(site: Any, raw: bytes, status: int, bytewise: bool) -> None:
-    """B-HT-03 to B-HT-10: one answer of that status, the connection closed, nothing executed."""
+    """B-HT-03 to B-HT-10: one response of that status, the connection closed, nothing executed."""
     noted, running = site()
     with running.client() as client:
         if bytewise:
@@ -256,7 +256,7 @@ def test_refused(site: Any, raw: bytes, status: int, bytewise: bool) -> None:
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("chunks", [row[1] for row in BAD_CHUNKS], ids=[row[0] for row in BAD_CHUNKS])
 def test_bad_chunks(site: Any, chunks: bytes, bytewise: bool) -> None:
-    """B-HT-10, B-HT-12: 400 and close; what follows the body is not a request."""
+    """B-HT-10, B-HT-12: 400 and close; the bytes after the body are not a request."""
     noted, running = site()
     with running.client() as client:
         if bytewise:
@@ -275,7 +275,7 @@ def test_bad_chunks(site: Any, chunks: bytes, bytewise: bool) -> None:
 
 
 def test_bad_chunk_after_the_answer_has_begun_cuts_it(serve: Any) -> None:
-    """B-HT-10: half an answer cannot become a 400; it is cut, and no request is found behind it."""
+    """B-HT-10: half a response cannot become a 400; it is cut, and no request is found after it."""
     seen: list[str] = []
 
     def begin(res: Any, req: Any) -> None:
@@ -296,7 +296,7 @@ def test_bad_chunk_after_the_answer_has_begun_cuts_it(serve: Any) -> None:
     assert seen == ["begin"]
 
 
-# ---- what is taken ------------------------------------------------------------------------------------------------------
+# ---- accepted requests --------------------------------------------------------------------------------------------------
 
 ACCEPTED: list[tuple[str, bytes, bytes]] = [
     # B-HT-03.
@@ -384,7 +384,7 @@ def test_persistence(site: Any, version: str, lines: list[str], persists: bool) 
 
 
 def test_http10_needs_no_host(site: Any) -> None:
-    """B-HT-04, B-HT-05: the answer says 1.1 and closes."""
+    """B-HT-04, B-HT-05: the response says 1.1 and closes."""
     _, running = site()
     with running.client() as client:
         client.send(b"GET /old HTTP/1.0\r\n\r\n" + AFTER)
@@ -495,7 +495,7 @@ def test_garbage_after_a_request_that_takes_its_time(site: Any) -> None:
 
 
 def test_a_body_longer_than_its_length_is_the_next_request(site: Any) -> None:
-    """RFC 9112 6.3: the length decides, not what the client meant."""
+    """RFC 9112 6.3: the length decides, not the client's intention."""
     noted, running = site()
     with running.client() as client:
         client.send(head("Host: h", "Content-Length: 2", target="/body") + b"ab" + AFTER)
@@ -505,7 +505,7 @@ def test_a_body_longer_than_its_length_is_the_next_request(site: Any) -> None:
 
 
 def test_every_split_of_two_requests(site: Any) -> None:
-    """Segments mean nothing: the same two answers wherever the bytes are parted."""
+    """Segments mean nothing: the same two responses for any split."""
     _, running = site()
     wire = (
         head("Host: h", "Content-Length: 3", target="/body")
@@ -525,7 +525,7 @@ def test_every_split_of_two_requests(site: Any) -> None:
 
 
 def test_half_close_after_a_request(site: Any) -> None:
-    """B-HT-20, I-A-31: the answer still comes, and then the end."""
+    """B-HT-20, I-A-31: the response still comes, and then the end."""
     _, running = site()
     for target, body in [("/a", b"GET /a -"), ("/slow?q=1", b"slow 1"), ("/none/*", b"GET /none/* -")]:
         with running.client() as client:
@@ -535,7 +535,7 @@ def test_half_close_after_a_request(site: Any) -> None:
 
 
 def test_half_close_before_a_large_answer_has_left(site: Any) -> None:
-    """B-HT-20: an answer that the client takes slowly is not cut because it has nothing more to ask."""
+    """B-HT-20: a response that the client takes slowly is not cut because it has nothing more to ask."""
     _, running = site()
     with running.client(receive_buffer=4096) as client:
         client.request("GET", "/large")
@@ -565,7 +565,7 @@ def test_half_close_within_a_head(site: Any, start: bytes) -> None:
 
 
 def test_half_close_within_a_body(serve: Any) -> None:
-    """B-HT-20: the body can never be whole, so the handler hears of an abort and the connection ends."""
+    """B-HT-20: the body can never be whole, so the request is aborted and the connection ends."""
     registered, aborted = threading.Event(), threading.Event()
 
     async def handler(res: Any, req: Any) -> None:
@@ -577,7 +577,7 @@ def test_half_close_within_a_body(serve: Any) -> None:
     running = serve(lambda app: app.post("/", handler))
     with running.client() as client:
         client.send(head("Host: h", "Content-Length: 10") + b"half")
-        # An abort from before the registration is not told (A-RES-27).
+        # An abort before the registration is not reported (A-RES-27).
         assert registered.wait(20)
         client.half_close()
         assert client.is_closed()
@@ -610,7 +610,7 @@ def test_proxy_preface_at_every_split(site: Any, preface: bytes, address: bytes)
             assert other.get("/other").status == 200, cut
             client.send((preface + request)[cut:])
             assert client.answer().body == address, cut
-            # It holds for the connection, and cannot be said again.
+            # It holds for the connection, and cannot be sent again.
             assert client.get("/address").body == address
             client.send(PROXY_LOCAL + request)
             assert client.answer().status == 400
@@ -631,7 +631,7 @@ def test_proxy_preface_at_every_split(site: Any, preface: bytes, address: bytes)
 )
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 def test_bad_proxy_preface(site: Any, preface: bytes, bytewise: bool) -> None:
-    """B-HT-25: closed without a word, since nobody knows what the peer speaks."""
+    """B-HT-25: closed without a response, since the peer's protocol is unknown."""
     noted, running = site()
     with running.client() as client:
         push(client, preface + AFTER, step=bytewise)
@@ -707,7 +707,7 @@ def mutate(rng: random.Random, data: bytes) -> bytes:
 
 
 def test_whatever_arrives_is_answered_or_closed(site: Any) -> None:
-    """Thousands of damaged requests (the same ones each time): every connection ends, every answer is well formed."""
+    """Thousands of damaged requests (the same ones each time): every connection ends, every response is well formed."""
     _, running = site()
     rng = random.Random(20)
     for number in range(4000):
@@ -724,7 +724,7 @@ def test_whatever_arrives_is_answered_or_closed(site: Any) -> None:
             except TimeoutError:
                 pytest.fail(f"number {number} was neither answered nor closed: {data!r}")
             while client.pending:
-                # What was answered to a HEAD has no body: then the next answer follows at once.
+                # The response to a HEAD has no body: then the next response follows at once.
                 headers, end, rest = client.pending.partition(b"\r\n\r\n")
                 line, *fields = headers.split(b"\r\n")
                 assert end, (number, data, client.pending)

@@ -1,4 +1,5 @@
-"""The PROXY protocol (A-RES-34, A-RES-35, B-HT-25, I-S-38): who may send a preface, what it may be, and proxies that do."""
+"""The PROXY protocol (A-RES-34, A-RES-35, B-HT-25, I-S-38): trusted peers, valid prefaces, and real
+proxies."""
 
 from __future__ import annotations
 
@@ -144,7 +145,7 @@ def test_byte_by_byte(serve: Serve) -> None:
 @pytest.mark.parametrize("preface", BAD.values(), ids=list(BAD))
 @pytest.mark.parametrize("mode", ["optional", "required"])
 def test_a_malformed_preface_closes(serve: Serve, preface: bytes, mode: str) -> None:
-    """Without a word: nobody knows what the peer speaks."""
+    """Without a response: the peer's protocol is unknown."""
     running = serve(site, proxy_protocol=mode)
     with running.client() as client:
         assert client.send(preface).is_closed()
@@ -176,7 +177,8 @@ def test_requests_without_one_where_it_is_optional(serve: Serve) -> None:
 
 
 def test_one_preface_a_connection(serve: Serve) -> None:
-    """Behind a proxy that passes bytes on, a second one is of the client, who may not say who it is."""
+    """Behind a proxy that passes bytes on, a second one comes from the client, which may not claim an
+    address."""
     running = serve(site, proxy_protocol="required")
     first, second = PREFACES["v2 IPv4"][0], PREFACES["v1 TCP6"][0]
     for again in (second, PREFACES["v2 IPv6"][0], first):
@@ -189,7 +191,8 @@ def test_one_preface_a_connection(serve: Serve) -> None:
 
 
 def test_who_is_not_trusted(serve: Serve) -> None:
-    """A preface of one is no more than a malformed request; where one is required, nobody else is let in."""
+    """A preface of one is no more than a malformed request; where one is required, all other peers are
+    refused."""
     preface = PREFACES["v2 IPv4"][0]
     with serve(site, proxy_protocol="optional", trusted_proxies=["192.0.2.0/24", "unix"]).client() as client:
         assert client.send(preface + REQUEST).answer().status == 400
@@ -225,7 +228,7 @@ def test_ipv4_on_a_socket_of_both_families(trusted: str) -> None:
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
-    """Who comes through one is trusted as `unix`."""
+    """A peer on one is trusted as `unix`."""
     path = str(tmp_path / "socket")
     for trusted, proxied in ((None, SOURCE), (["unix"], SOURCE), (["127.0.0.1"], None)):
         running = Running(site, listen={"domain": path}, proxy_protocol="optional", trusted_proxies=trusted)
@@ -270,7 +273,7 @@ def test_close_does_not_wait_for_prefaces(serve: Serve) -> None:
 
 
 def test_connections_count_while_their_preface_is_read(serve: Serve) -> None:
-    """`max_connections` is of sockets, whatever they are at."""
+    """`max_connections` counts sockets in every state."""
     running = serve(site, proxy_protocol="required", max_connections=1)
     with running.client() as first, running.client() as second:
         first.send(SIGNATURE[:5])
@@ -402,7 +405,7 @@ def test_haproxy_before_tls(
         authority.context().wrap_socket(plain, server_hostname="localhost")
 
 
-# ---- what is told of those that are not let in --------------------------------------------------------------------------
+# ---- the log of refused peers -------------------------------------------------------------------------------------------
 
 
 def sent(running: Running, data: bytes) -> None:
@@ -431,7 +434,7 @@ def notes(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_one_line_in_the_log(
     serve: Serve, caplog: pytest.LogCaptureFixture, options: dict[str, Any], data: bytes, reason: str
 ) -> None:
-    """Whoever looks for the cause finds one line at debug level."""
+    """The log has one line with the cause, at debug level."""
     caplog.set_level("DEBUG", "socketify")
     sent(serve(site, **options), data)
     until(lambda: notes(caplog), "the line is written")
@@ -462,7 +465,7 @@ def test_the_level_may_change_while_it_runs(serve: Serve, caplog: pytest.LogCapt
 
 
 def test_a_flood_is_told_of_in_part(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """While a handler blocks, only so many lines wait; the next one says how many did not."""
+    """While a handler blocks, only so many lines wait; the next one gives the number of dropped ones."""
     caplog.set_level("DEBUG", "socketify")
     gate = Gate()
 

@@ -1,6 +1,7 @@
-"""Clients that send or take a byte now and then: whoever is waited for has to keep ``min_rate``, on each protocol.
+"""Clients that send or take a byte now and then: a client that the server waits for has to keep ``min_rate``,
+on each protocol.
 
-Each test is made twice: without a rate the client may go on so, which tells that nothing else ends it.
+Each test runs twice: without a rate the client may go on, which proves that nothing else ends it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from support import until
 from support.h2_client import H2Client
 from support.tls_client import Certificates, TlsClient
 
-# Who is slow is told from who is not by parts of a second.
+# Parts of a second separate slow clients from others.
 pytestmark = pytest.mark.alone
 
 Serve = Callable[..., Any]
@@ -31,7 +32,7 @@ PAUSE = 0.05
 PATIENCE = 0.5
 #: Bytes a second: twenty times what such a client moves.
 RATE = 400
-#: Bytes after which nobody waits any longer for such a client to be cut off.
+#: Bytes after which the test stops waiting for the cut.
 ENOUGH = 40
 CANCEL = 8
 
@@ -81,7 +82,7 @@ def over(secured: Certificates | None) -> dict[str, Any]:
     return {"options": secured.options()} if secured else {}
 
 
-# ---- what a client sends ------------------------------------------------------------------------------------------------
+# ---- bytes from a client ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [0, RATE])
@@ -113,7 +114,7 @@ def test_a_chunked_body_that_drips(serve: Serve, rate: int) -> None:
 
 @pytest.mark.parametrize("rate", [0, RATE])
 def test_the_rest_of_an_answered_body_that_drips(serve: Serve, rate: int) -> None:
-    """It is thrown away; nobody but the server waits for it."""
+    """It is discarded; only the server waits for it."""
     running = serve(read, body_timeout=PATIENCE, min_rate=rate)
     with running.client() as client:
         assert client.request("POST", "/unread", f"Content-Length: {ENOUGH}").answer().body == b"unread"
@@ -137,7 +138,7 @@ def test_a_body_that_keeps_the_rate(serve: Serve, secured: Certificates | None) 
 
 
 def test_a_client_pays_for_no_time_of_the_handler(serve: Serve) -> None:
-    """What it sends late is measured while somebody waits for it."""
+    """Late bytes are measured only while a handler waits for them."""
 
     def configure(app: App) -> None:
         async def handler(res: Any, req: Any) -> None:
@@ -160,7 +161,7 @@ def test_a_client_pays_for_no_time_of_the_handler(serve: Serve) -> None:
 
 @pytest.mark.parametrize("rate", [0, RATE])
 def test_a_stream_whose_body_drips(serve: Serve, rate: int) -> None:
-    """The stream is answered with 408, and its connection lives on."""
+    """The stream gets 408, and its connection goes on."""
     running = serve(read, body_timeout=PATIENCE, min_rate=rate)
     with H2Client(running.port) as client:
         number = client.request("/whole", "POST", end=False)
@@ -194,7 +195,7 @@ def test_streams_of_a_slow_client_share_its_rate(serve: Serve) -> None:
         assert client.answer(fast).status == 200
 
 
-# ---- what a client takes ------------------------------------------------------------------------------------------------
+# ---- bytes to a client --------------------------------------------------------------------------------------------------
 
 LARGE = b"x" * 20_000_000
 
@@ -232,7 +233,7 @@ def take(sock: socket.socket, pause: float) -> int:
 def test_an_answer_that_is_taken_slowly(
     serve: Serve, tmp_path: Path, secured: Certificates | None, target: str, keeps: bool
 ) -> None:
-    """The kernel gives room in large pieces, so it takes a rate that nobody keeps to see the difference."""
+    """The kernel gives room in large pieces, so only an unreachable rate shows the difference."""
     rate = 1000 if keeps else (1 << 32) - 1
     running = serve(give(tmp_path), write_timeout=2, min_rate=rate, **over(secured))
     with connect(running, secured) as client:
@@ -243,7 +244,7 @@ def test_an_answer_that_is_taken_slowly(
 
 @pytest.mark.parametrize("rate", [0, RATE])
 def test_a_stream_whose_window_drips(serve: Serve, rate: int) -> None:
-    """A byte at a time: the stream is reset, its handler told, and its connection lives on."""
+    """A byte at a time: the stream is reset, its handler sees the abort, and its connection goes on."""
     aborted = threading.Event()
 
     def configure(app: App) -> None:
@@ -274,7 +275,7 @@ def test_a_stream_whose_window_drips(serve: Serve, rate: int) -> None:
 
 @pytest.mark.parametrize("rate", [0, 100 * RATE])
 def test_answered_streams_whose_windows_drip(serve: Serve, rate: int) -> None:
-    """Nobody works on them any more: they are what is left of a connection, and it ends with them."""
+    """They are finished: they are the rest of a connection, and it ends with them."""
     answered: list[int] = []
 
     def handler(res: Any, req: Any) -> None:

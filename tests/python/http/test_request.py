@@ -23,7 +23,7 @@ Look = Callable[[Any], Any]
 
 
 class Asked:
-    """A server whose handler looks at requests in the way a test says."""
+    """A server whose handler examines requests with a test's function."""
 
     def __init__(self, serve: Serve, lane: str = THREAD) -> None:
         self.look: Look = lambda req: None
@@ -79,7 +79,7 @@ def test_url(ask: Asked, target: str, url: str, full: str) -> None:
 
 
 def test_url_beyond_ascii(ask: Asked) -> None:
-    """A-REQ-03: UTF-8 that some clients send as it is."""
+    """A-REQ-03: UTF-8 that some clients send unencoded."""
     ask.look = lambda req: (req.get_url(), req.get_full_url())
     ask.client.send("GET /é?é HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     assert ask.client.answer().status == 200
@@ -125,7 +125,7 @@ def test_get_headers(ask: Asked) -> None:
 
 
 def test_get_header(ask: Asked) -> None:
-    """A-REQ-08, DEC-12: the same answer before and after get_headers."""
+    """A-REQ-08, DEC-12: the same response before and after get_headers."""
 
     def look(req: Any) -> list[Any]:
         names = [
@@ -165,7 +165,7 @@ def test_get_header(ask: Asked) -> None:
 
 @pytest.mark.parametrize(("name", "value"), [(5, "five"), (None, None), (["x"], None)])
 def test_get_header_of_other_types(ask: Asked, name: Any, value: str | None) -> None:
-    """A-REQ-08: what is neither text nor bytes goes through JSON, and is hardly ever there."""
+    """A-REQ-08: a name that is neither text nor bytes goes through JSON, and is rarely there."""
     assert ask(lambda req: req.get_header(name), "GET", "/", "5: five") == value
 
 
@@ -190,7 +190,7 @@ def test_repeated_cookies_are_joined(ask: Asked) -> None:
 
 
 def test_the_headers_dict_is_the_users(ask: Asked) -> None:
-    """A-REQ-07: changing what one was given changes nothing for others."""
+    """A-REQ-07: changing the result changes nothing for others."""
 
     def look(req: Any) -> Any:
         req.get_headers()["host"] = "changed"
@@ -239,7 +239,7 @@ def test_for_each_header_goes_on_after_an_exception(ask: Asked, caplog: pytest.L
 
 
 def test_for_each_header_refuses_coroutine_functions(ask: Asked, caplog: pytest.LogCaptureFixture) -> None:
-    """A-CALL-14: with a logged error, without a coroutine that nobody awaits."""
+    """A-CALL-14: with a logged error, without a coroutine that is never awaited."""
     called: list[str] = []
 
     async def handler(name: str, value: str) -> None:
@@ -319,7 +319,7 @@ def test_get_queries_without_query(ask: Asked) -> None:
     ],
 )
 def test_get_query(ask: Asked, query: str, key: Any, value: str | None) -> None:
-    """A-REQ-10, DEC-3, I-C-17, I-C-18: always text or None, whatever was asked before."""
+    """A-REQ-10, DEC-3, I-C-17, I-C-18: always text or None, after any earlier call."""
 
     def look(req: Any) -> list[Any]:
         first = [req.get_query(key), req.get_query(key), req.get_full_url()]
@@ -476,7 +476,7 @@ def test_valid_for_ever(serve: Serve) -> None:
 
 
 def test_attributes(serve: Serve) -> None:
-    """A-REQ-17: `app`, and whatever users put on it."""
+    """A-REQ-17: `app`, and users' own attributes."""
     seen: list[Any] = []
 
     def handle(res: Any, req: Any) -> None:
@@ -493,7 +493,7 @@ def test_attributes(serve: Serve) -> None:
 
 @pytest.mark.parametrize("kind", ["partial", "callable object", "method"])
 def test_kinds_of_handlers(serve: Serve, kind: str) -> None:
-    """A-CALL-01, A-CALL-02: asynchronous ones are known for what they are."""
+    """A-CALL-01, A-CALL-02: asynchronous ones are recognized."""
 
     async def handle(extra: str, res: Any, req: Any) -> None:
         await asyncio.sleep(0)
@@ -513,7 +513,7 @@ def test_kinds_of_handlers(serve: Serve, kind: str) -> None:
 
 
 def test_a_coroutine_from_a_plain_function(serve: Serve) -> None:
-    """A-CALL-02: what a plain handler returns to be awaited is awaited."""
+    """A-CALL-02: an awaitable that a plain handler returns is awaited."""
 
     async def answer(res: Any) -> None:
         await asyncio.sleep(0)
@@ -552,7 +552,8 @@ def test_with_another_client(serve: Serve, lane: str) -> None:
 
 
 def test_loop_lane_is_the_loops_thread(serve: Serve) -> None:
-    """design.md 3: `sync_handlers="loop"` runs plain handlers where the loop runs; the other way finds it all the same."""
+    """design.md 3: `sync_handlers="loop"` runs plain handlers where the loop runs; the default finds the loop
+    too."""
     loops: list[Any] = []
 
     def configure(app: App) -> None:

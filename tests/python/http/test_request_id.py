@@ -1,4 +1,4 @@
-"""Request ids: on the request, in the answer, in the log; and nowhere else.
+"""Request ids: on the request, in the response, in the log; and nowhere else.
 
 Rows: A-CALL-16 (plain handlers share threads), section 3 row 19 of users.md.
 """
@@ -25,7 +25,7 @@ Serve = Callable[..., Any]
 
 @pytest.fixture
 def log() -> Iterator[Callable[[], list[str]]]:
-    """What was logged meanwhile, as ``id message``."""
+    """The lines logged meanwhile, as ``id message``."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.addFilter(RequestIdFilter())
@@ -136,7 +136,7 @@ def test_repeated_header(serve: Serve) -> None:
 
 
 def test_generate(serve: Serve) -> None:
-    """Ids of one's own making; and what the middleware before gave goes through."""
+    """Generated ids of the application; and the data of the middleware before passes through."""
     numbers = iter(range(100))
 
     def handler(res: Any, req: Any, data: Any) -> None:
@@ -187,7 +187,7 @@ def test_a_plain_handler_may_return_something_to_await(serve: Serve) -> None:
 @pytest.mark.parametrize("http2", [False, True])
 @each_lane
 def test_failures_are_answered_with_it(serve: Serve, lane: str, http2: bool) -> None:
-    """Failures are what users report, so that whatever the answer is, it has the id: once, though the head is begun anew."""
+    """Users report failures, so every response has the id: once, although the head is reset."""
     seen: dict[str, str] = {}
 
     def remember(res: Any, req: Any, data: Any) -> Any:
@@ -270,7 +270,7 @@ def test_refusals_while_a_handler_waits(serve: Serve) -> None:
 
 
 def test_handshakes_are_answered_with_it(serve: Serve) -> None:
-    """Also an upgrade is an answer; one that fails is one that users report."""
+    """Also an upgrade is a response; one that fails is one that users report."""
     give = request_id()
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
@@ -327,7 +327,7 @@ def test_errors_at_registration(arguments: dict[str, Any], error: type[Exception
 
 
 def test_filter() -> None:
-    """It lets everything through, and leaves what is there."""
+    """It lets everything through, and keeps existing values."""
     record = logging.LogRecord("x", logging.INFO, "x", 1, "x", None, None)
     assert RequestIdFilter("none").filter(record)
     assert vars(record)["request_id"] == "none"

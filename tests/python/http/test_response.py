@@ -1,4 +1,4 @@
-"""What handlers answer, to the byte: A.7 without upgrades and request bodies, and the framing of B.2."""
+"""The responses of handlers, to the byte: A.7 without upgrades and request bodies, and the framing of B.2."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def answering(serve: Serve, handle: Handle, lane: str = THREAD, **more: Any) -> 
 
 
 def wire(app: Running, request: str | bytes = "GET / HTTP/1.1\r\nHost: test\r\n\r\n") -> str:
-    """All bytes that answer a request, on a connection that is shown to be usable after them."""
+    """All bytes that response a request, on a connection that is shown to be usable after them."""
     if isinstance(request, str):
         request = request.encode()
     with app.client() as client:
@@ -286,7 +286,7 @@ def test_framing(serve: Serve, method: str, handle: Handle, expected: str, lane:
 
 @each_lane
 def test_old_clients_get_an_end(serve: Serve, lane: str) -> None:
-    """B-HT-04, A-REQ-16: an HTTP/1.0 answer ends with the connection."""
+    """B-HT-04, A-REQ-16: an HTTP/1.0 response ends with the connection."""
     with answering(serve, chain(("end", "hi")), lane).client() as client:
         answer = masked(client.send(b"GET / HTTP/1.0\r\n\r\n").rest())
     assert answer.decode() == f"{OK}{COMMON}Content-Length: 2\r\nConnection: close\r\n\r\nhi"
@@ -351,7 +351,7 @@ ENDINGS: dict[str, Handle] = {
 @each_lane
 @pytest.mark.parametrize("name", ENDINGS)
 def test_end_connection(serve: Serve, name: str, lane: str) -> None:
-    """B-HT-21, I-S-02, I-A-03: the answer says it, arrives whole, and then the connection ends."""
+    """B-HT-21, I-S-02, I-A-03: the response says it, arrives whole, and then the connection ends."""
     with answering(serve, ENDINGS[name], lane).client() as client:
         # The second request comes too late.
         answer = client.request("POST", "/", body=b"ignored").request().answer()
@@ -393,7 +393,7 @@ SMALL: dict[str, Handle] = {
 @each_lane
 @pytest.mark.parametrize("name", SMALL)
 def test_one_write(serve: Serve, name: str, lane: str) -> None:
-    """I-S-03, I-S-08, B-HT-22, A-CALL-03: what one segment writes leaves together: one read takes the whole answer."""
+    """I-S-03, I-S-08, B-HT-22, A-CALL-03: what one segment writes leaves together: one read takes the whole response."""
     with answering(serve, SMALL[name], lane).client() as client:
         whole = len(client.request().answer().body)
         for _ in range(10):
@@ -413,7 +413,8 @@ def test_one_write_for_pipelined_answers(serve: Serve) -> None:
 
 @pytest.mark.parametrize("count", [1, 30])
 def test_pipelining_keeps_the_order(serve: Serve, count: int) -> None:
-    """B-HT-19, I-A-15: whoever answers, however late; a request is not begun before the answer to the one before it."""
+    """B-HT-19, I-A-15: from any source, at any time; a request is not begun before the response to the one
+    before it."""
     began: list[str] = []
 
     async def late(res: Any, req: Any) -> None:
@@ -447,7 +448,7 @@ def test_pipelining_keeps_the_order(serve: Serve, count: int) -> None:
 
 
 def test_pipelining_with_bodies(serve: Serve) -> None:
-    """B-HT-19, B-HT-14: bodies nobody reads, of either kind, are skipped."""
+    """B-HT-19, B-HT-14: unread bodies, of either kind, are skipped."""
     chunked = (
         b"POST /c HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n"
     )
@@ -459,7 +460,7 @@ def test_pipelining_with_bodies(serve: Serve) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, TASK, RESUMED])
 def test_half_closed(serve: Serve, lane: str) -> None:
-    """B-HT-20, I-A-31: a client that says that it will send no more still gets what it asked for."""
+    """B-HT-20, I-A-31: a client that shuts its sending side still gets its responses."""
     with answering(serve, lambda res, req: res.end(req.get_url()), lane).client() as client:
         client.request("GET", "/1").request("GET", "/2")
         client.socket.shutdown(socket.SHUT_WR)
@@ -519,7 +520,7 @@ def test_hosts(serve: Serve, request_: str) -> None:
 
 
 def test_refused_behind_a_good_one(serve: Serve) -> None:
-    """B-HT-06, B-HT-19: the answer before it is not touched."""
+    """B-HT-06, B-HT-19: the response before it is not touched."""
 
     async def handle(res: Any, req: Any) -> None:
         await asyncio.sleep(0)
@@ -574,7 +575,7 @@ def test_no_continue(serve: Serve, head: bytes) -> None:
 
 
 def test_continue_after_the_head(serve: Serve) -> None:
-    """A-RES-23: an interim answer cannot come inside of the final one."""
+    """A-RES-23: an interim response cannot come inside of the final one."""
     app = answering(serve, chain(("write", "a"), ("write_continue",), ("end", "b"), ("write_continue",)))
     assert wire(app) == f"{OK}{COMMON}{CHUNKED}1\r\na\r\n1\r\nb\r\n0\r\n\r\n"
 
@@ -583,7 +584,7 @@ def test_continue_after_the_head(serve: Serve) -> None:
 
 
 def test_status_by_number(serve: Serve) -> None:
-    """A-RES-20, A-RES-39: every code of the table that an answer may have, with its text."""
+    """A-RES-20, A-RES-39: every code of the table that a response may have, with its text."""
     codes = [code for code in status_codes if code >= 200]
     with answering(
         serve, lambda res, req: res.write_status(int(req.get_url()[1:])).end("")
@@ -593,7 +594,7 @@ def test_status_by_number(serve: Serve) -> None:
 
 
 def errors_of(serve: Serve, *acts: Callable[[Any], object]) -> list[BaseException | None]:
-    """What each act raises in a handler; the response is answered after them."""
+    """The exception of each act in a handler; the response is sent after them."""
     raised: list[BaseException | None] = []
 
     def handle(res: Any, req: Any) -> None:
@@ -675,7 +676,7 @@ def test_status_by_text(serve: Serve, status: Any, line: str) -> None:
 
 @each_lane
 def test_first_status_wins(serve: Serve, lane: str) -> None:
-    """A-RES-20, I-A-11, I-C-03: whenever it is said before the body."""
+    """A-RES-20, I-A-11, I-C-03: at any time before the body."""
 
     def handle(res: Any, req: Any) -> None:
         res.write_header("A", "b").write_status(404).write_status("500 Later")
@@ -722,7 +723,7 @@ def test_header_values(serve: Serve, value: Any, text: str) -> None:
 
 
 def test_header_value_beyond_ascii(serve: Serve) -> None:
-    """A-RES-21: text goes out as UTF-8, bytes as they are."""
+    """A-RES-21: text goes out as UTF-8, bytes unchanged."""
     with answering(
         serve, lambda res, req: res.write_header("X", "é").write_header("Y", b"\xe9").end("")
     ).client() as client:
@@ -902,7 +903,7 @@ WAYS: dict[str, Callable[[Any, Any], object]] = {
 @pytest.mark.parametrize(("payload", "body"), [row[1:] for row in PAYLOADS], ids=[row[0] for row in PAYLOADS])
 @pytest.mark.parametrize("way", WAYS)
 def test_payloads(serve: Serve, way: str, payload: Any, body: bytes) -> None:
-    """MSG rule, I-S-01, I-S-02, I-C-27: text as UTF-8, bytes in any form as they are."""
+    """MSG rule, I-S-01, I-S-02, I-C-27: text as UTF-8, bytes in any form unchanged."""
     with answering(serve, lambda res, req: WAYS[way](res, payload)).client() as client:
         answer = client.get()
         assert (answer.status, answer.body) == (200, body)
@@ -912,7 +913,7 @@ def test_payloads(serve: Serve, way: str, payload: Any, body: bytes) -> None:
 @pytest.mark.parametrize("payload", [row[1] for row in OBJECTS], ids=[row[0] for row in OBJECTS])
 @pytest.mark.parametrize("way", WAYS)
 def test_objects(serve: Serve, way: str, payload: Any) -> None:
-    """MSG rule: the text of the standard library; end and send say what it is."""
+    """MSG rule: the text of the standard library; end and send set its type."""
     with answering(serve, lambda res, req: WAYS[way](res, payload)).client() as client:
         answer = client.get()
         assert (answer.status, answer.body) == (200, json.dumps(payload).encode())
@@ -976,7 +977,7 @@ def circle() -> list[Any]:
     ids=lambda _: "",
 )
 def test_unserialisable(serve: Serve, way: str, payload: Any, lane: str) -> None:
-    """DEC-4, I-C-05, A-RES-15: the error handler's 500, and nothing of what was half said."""
+    """DEC-4, I-C-05, A-RES-15: the error handler's 500, and nothing of the half-made response."""
 
     def handle(res: Any, req: Any) -> None:
         res.write_status(201).write_header("X", "y")
@@ -1041,7 +1042,7 @@ class Broken:
 @pytest.mark.parametrize("result", [5, None, ValueError("no"), KeyError("x"), RecursionError()], ids=repr)
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_serializer_that_fails(serve: Serve, lane: str, result: Any) -> None:
-    """I-C-05: whatever it does wrong is a 500."""
+    """I-C-05: any fault of it is a 500."""
 
     def configure(app: App) -> None:
         app.json_serializer(Broken(result))
@@ -1055,7 +1056,7 @@ def test_serializer_that_fails(serve: Serve, lane: str, result: Any) -> None:
 
 
 def test_serializer_set_later(serve: Serve) -> None:
-    """D-11: what is set counts from then on."""
+    """D-11: a new setting applies from then on."""
     app = answering(serve, lambda res, req: res.end({"a": 1}))
     with app.client() as client:
         assert client.get().body == b'{"a": 1}'
@@ -1124,7 +1125,7 @@ def test_send_by_position(serve: Serve) -> None:
 
 
 def test_send_json(serve: Serve) -> None:
-    """A-RES-17: JSON says that it is JSON, whatever `content_type` says."""
+    """A-RES-17: JSON has its own type, for any `content_type`."""
     app = answering(serve, lambda res, req: res.send([1], content_type="text/html", status=202))
     assert wire(app) == f"HTTP/1.1 202 Accepted\r\n{JSON_TYPE}{COMMON}Content-Length: 3\r\n\r\n[1]"
 
@@ -1180,7 +1181,7 @@ class Engine:
 @each_lane
 @pytest.mark.parametrize("name", FINISHES)
 def test_cookies_are_written(serve: Serve, name: str, lane: str) -> None:
-    """A-RES-02, I-C-08, I-C-11, I-S-34, I-S-36: a line each, with whatever ends the answer, and only once."""
+    """A-RES-02, I-C-08, I-C-11, I-S-34, I-S-36: a line each, with any end of the response, and only once."""
 
     def handle(res: Any, req: Any) -> None:
         assert res.set_cookie("a", "1") in (None, res)
@@ -1245,7 +1246,8 @@ def test_cookies_that_are_none(serve: Serve, arguments: tuple[Any, ...], kind: t
     ],
 )
 def test_location_is_a_uri(serve: Serve, location: str | bytes, sent: str) -> None:
-    """RFC 9110 section 10.2.2, RFC 3986 section 2: what a URI has no place for is encoded, and nothing twice."""
+    """RFC 9110 section 10.2.2, RFC 3986 section 2: characters that a URI does not allow are encoded, and
+    nothing twice."""
     running = serve(lambda app: app.get("/", lambda res, req: res.redirect(location)))
     with running.client() as client:
         assert client.get().header("location") == sent
@@ -1328,7 +1330,7 @@ def test_cork(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_cork_fails(serve: Serve, lane: str) -> None:
-    """I-C-24: its exception is the handler's, and what was half said is cut."""
+    """I-C-24: its exception is the handler's, and the half-made response is cut."""
 
     def fail(res: Any) -> None:
         res.write("corked, ")
@@ -1357,11 +1359,11 @@ def test_coroutine_functions_are_refused(serve: Serve, method: str, caplog: pyte
     assert method in caplog.text
 
 
-# ---- large answers, piece by piece ----------------------------------------------------------------------------------
+# ---- large responses, piece by piece ----------------------------------------------------------------------------------
 
 
 def try_all(res: Any, payload: bytes) -> None:
-    """The way a body is sent with try_end: what is not taken is tried again when there is room."""
+    """The way a body is sent with try_end: the rest is tried again when there is room."""
 
     def go_on(res: Any, offset: int) -> bool:
         assert offset == res.get_write_offset()
@@ -1406,7 +1408,7 @@ def test_room_while_a_callback_runs(serve: Serve, lane: str) -> None:
         while not refused.is_set() or len(body) < offsets[0]:
             body += client.pending or client.socket.recv(65536)
             client.pending = b""
-        # Whatever room there is has been noticed when a later request is answered.
+        # Any room has been noticed when a later response has arrived.
         assert other.get("/constant").body == b"without Python"
         go.set()
         assert body + client.exactly(len(payload) - len(body)) == payload
@@ -1438,7 +1440,7 @@ def test_try_end_waits_for_the_client(serve: Serve, lane: str) -> None:
 
 
 def test_write_offset(serve: Serve) -> None:
-    """A-RES-11, A-RES-12, I-S-10: what is set is read, and try_end goes on from there."""
+    """A-RES-11, A-RES-12, I-S-10: the set offset can be read, and try_end goes on from there."""
 
     def handle(res: Any, req: Any) -> None:
         assert res.get_write_offset() == 0
@@ -1492,7 +1494,7 @@ def test_send_chunk_of_other_types(serve: Serve, buffer: Any) -> None:
 
 
 def test_send_chunk_to_nobody(serve: Serve) -> None:
-    """A-RES-08: (False, True) once the client has gone; a handler of the user hears of it too (I-C-22)."""
+    """A-RES-08: (False, True) once the client has gone; a handler of the user is called too (I-C-22)."""
     results: list[Any] = []
     gone, done = threading.Event(), threading.Event()
 
@@ -1557,7 +1559,7 @@ VALUES: dict[str, tuple[Callable[[Any], object], object]] = {
 
 
 def check_neutral(res: Any) -> list[str]:
-    """What does not do nothing, of a response that is over."""
+    """The methods that still do something on a response that is over."""
     wrong = []
     for name, act in NEUTRAL.items():
         try:
@@ -1571,7 +1573,7 @@ def check_neutral(res: Any) -> list[str]:
                 wrong.append(f"{name}: {given!r}")
         except Exception as error:
             wrong.append(f"{name}: {error!r}")
-    # What is known of the client may still be known.
+    # Facts about the client may still be known.
     if res.get_remote_address() not in ("127.0.0.1", None):
         wrong.append("get_remote_address")
     if res.get_remote_address_bytes() not in (b"\x7f\0\0\1", b"", None):
@@ -1582,7 +1584,7 @@ def check_neutral(res: Any) -> list[str]:
 
 
 async def check_neutral_futures(res: Any) -> list[str]:
-    """The same for what is awaited."""
+    """The same for awaitables."""
     wrong = check_neutral(res)
     if (given := await asyncio.wait_for(res.send_chunk("x", 1), 5)) not in ((False, True), (True, True)):
         wrong.append(f"send_chunk: {given}")
@@ -1642,7 +1644,7 @@ def test_long_after_the_end(serve: Serve) -> None:
 
 
 def test_run_async_after_the_end(serve: Serve) -> None:
-    """A-RES-03: what a handler starts after its answer runs; its failure harms no connection."""
+    """A-RES-03: a coroutine started after the response runs; its failure harms no connection."""
     ran = threading.Event()
 
     async def background() -> None:
@@ -1685,7 +1687,7 @@ class Abort:
 
 @each_lane
 def test_aborted(serve: Serve, lane: str) -> None:
-    """A-RES-27, A-RES-37, I-S-42, I-S-43, A-CALL-04: called once with the response, which says so."""
+    """A-RES-27, A-RES-37, I-S-42, I-S-43, A-CALL-04: called once with the response, whose flag is set."""
     abort = Abort()
     app = answering(serve, abort.handler, lane)
     abort.happen(app)
@@ -1698,7 +1700,8 @@ def test_aborted(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_aborted_handlers(serve: Serve, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A-RES-27: sync or async; the last one counts; what cannot be called is ignored; exceptions are logged."""
+    """A-RES-27: sync or async; the last one counts; a value that is not callable is ignored; exceptions are
+    logged."""
     calls: list[str] = []
     began, heard = threading.Event(), threading.Event()
 
@@ -1732,7 +1735,8 @@ def test_aborted_handlers(serve: Serve, kind: str, caplog: pytest.LogCaptureFixt
 
 @each_lane
 def test_half_closed_and_aborted(serve: Serve, lane: str) -> None:
-    """B-HT-20, A-RES-26: who shut their side may be gone, so this is an abort; or be there, so they are answered."""
+    """B-HT-20, A-RES-26: a client that shut its side may be gone, so this is an abort; or be there, so it
+    gets its response."""
     abort = Abort()
     app = answering(serve, abort.handler, lane)
     with app.client() as client:
@@ -1750,7 +1754,7 @@ def test_half_closed_and_aborted(serve: Serve, lane: str) -> None:
 
 
 def test_half_closed_while_its_body_is_read_in_pieces(serve: Serve) -> None:
-    """B-HT-20: all of the body is here, so whoever reads it comes to its end, and answers."""
+    """B-HT-20: all of the body is here, so its reader comes to its end, and responds."""
     first, aborted = threading.Event(), threading.Event()
 
     async def handle(res: Any, req: Any) -> None:
@@ -1853,7 +1857,7 @@ def test_after_an_abort(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("lane", LANES)
 def test_not_aborted(serve: Serve, lane: str) -> None:
-    """A-RES-27: not after a complete answer, whoever closes then."""
+    """A-RES-27: not after a complete response, for any close afterwards."""
     called: list[Any] = []
     app = answering(serve, lambda res, req: res.on_aborted(called.append).end("x"), lane)
     with app.client() as client:
@@ -1867,7 +1871,7 @@ def test_not_aborted(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("leave", ["close", "reset"])
 def test_aborted_while_awaiting(serve: Serve, leave: str) -> None:
-    """I-S-44, A-CALL-04: without any handler registered; the coroutine goes on, and its answer goes nowhere."""
+    """I-S-44, A-CALL-04: without any handler registered; the coroutine goes on, and its response goes nowhere."""
     states: list[Any] = []
     began, done = threading.Event(), threading.Event()
 
@@ -1907,7 +1911,7 @@ def test_aborted_can_be_assigned(serve: Serve) -> None:
 
 @each_lane
 def test_close(serve: Serve, lane: str) -> None:
-    """A-RES-13: cuts the connection and aborts the answer."""
+    """A-RES-13: cuts the connection and aborts the response."""
     abort = Abort()
 
     def handle(res: Any, req: Any) -> None:

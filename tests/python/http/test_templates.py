@@ -46,7 +46,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 def page(engine: Any, name: str, lane: str = "def", **variables: Any) -> Any:
-    """What a client gets of a template."""
+    """A client's result of a template."""
 
     def configure(app: App) -> None:
         app.template(engine)
@@ -66,7 +66,7 @@ def test_jinja2(directory: Path, lane: str) -> None:
 
 @each_lane
 def test_mako(directory: Path, lane: str) -> None:
-    """H-24: inheritance, text/html, and values escaped unless the template says otherwise."""
+    """H-24: inheritance, text/html, and values escaped unless the template disables it."""
     answer = page(MakoTemplate(directory), "home.mako", lane, title="Hello", message=TAGS)
     assert answer.text == f"<title>Hello</title><p>{ESCAPED}</p>{TAGS}"
     assert (answer.status, answer.headers["content-type"]) == (200, "text/html")
@@ -130,7 +130,7 @@ def test_a_variable_may_have_any_name(directory: Path) -> None:
 def test_what_fails_reaches_the_error_handler(
     directory: Path, template: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """I-C: an error page is the application's affair; without a handler it is a 500 that tells nobody the reason."""
+    """I-C: an error page is the application's affair; without a handler it is a 500 without the reason."""
     engine = Jinja2Template(directory) if kind == "html" else MakoTemplate(directory)
     answer = page(engine, f"{template}.{kind}", zero=0)
     assert (answer.status, answer.text) == (500, "Internal Error")
@@ -169,7 +169,7 @@ def test_what_is_no_engine(arguments: Any) -> None:
 
 
 def without(package: str, code: str) -> str:
-    """What a program prints when a package is not installed."""
+    """A program's output if a package is not installed."""
     hide = f"import sys; sys.modules[{package!r}] = None\n"
     done = subprocess.run(
         [sys.executable, "-c", hide + code], capture_output=True, text=True, timeout=60, check=False
@@ -179,7 +179,7 @@ def without(package: str, code: str) -> str:
 
 @pytest.mark.parametrize(("package", "engine"), [("jinja2", "Jinja2Template"), ("mako", "MakoTemplate")])
 def test_a_package_that_is_missing(package: str, engine: str) -> None:
-    """The message says what to install, and the module can be imported all the same."""
+    """The message names the package, and the module can still be imported."""
     told = without(package, f"from socketify.templates import {engine}\nprint('there')\n{engine}('.')")
     assert told.startswith("there\n")
     assert f"ImportError: {engine} needs {package}: pip install socketify[{package}]" in told

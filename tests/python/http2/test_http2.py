@@ -205,7 +205,7 @@ def test_too_many_headers_and_too_large_ones(serve: Serve) -> None:
     with h2(running) as client:
         client.request("/", headers=[(f"x-{n}", "v" * 8000) for n in range(20)])
         client.until_closed()
-        # The word may be lost: what was not read has the system reset the connection.
+        # The frame may be lost: unread bytes make the kernel reset the connection.
         assert client.goaway is None or client.goaway.error_code != NO_ERROR
 
 

@@ -1,4 +1,4 @@
-"""How streams and connections of HTTP/2 end, over TLS too, and clients that nobody here wrote.
+"""How streams and connections of HTTP/2 end, over TLS too, and foreign clients.
 
 Rows: I-S-38, I-S-42..44, A-CALL-04; RFC 9113 5.4, 6.8.
 """
@@ -84,7 +84,7 @@ def test_the_end_of_a_connection_aborts_all_of_its_streams(serve: Serve) -> None
 
 
 def test_close_and_failures_end_one_stream(serve: Serve) -> None:
-    """res.close() and a handler that fails within its answer: RST_STREAM, since the answer is not whole."""
+    """res.close() and a handler that fails within its response: RST_STREAM, since the response is not whole."""
 
     def fails(res: Any, req: Any) -> None:
         res.write("part")
@@ -108,7 +108,7 @@ def test_close_and_failures_end_one_stream(serve: Serve) -> None:
 
 
 def test_closing_answers_what_is_open(serve: Serve) -> None:
-    """GOAWAY first, then the answers, then the end (RFC 9113 6.8)."""
+    """GOAWAY first, then the responses, then the end (RFC 9113 6.8)."""
     entered = threading.Event()
     release = threading.Event()
 
@@ -154,7 +154,7 @@ def test_an_idle_connection_is_closed_in_time(serve: Serve) -> None:
 
 
 def test_closing_waits_for_no_preface(serve: Serve, authority: Authority) -> None:
-    """A client that has chosen HTTP/2 in its handshake and said nothing since has nothing to be answered."""
+    """A client that has chosen HTTP/2 in its handshake and sent nothing since has no request."""
     running = serve(
         lambda app: None, options=authority.options("localhost"), header_timeout=600, shutdown_timeout=600
     )
@@ -169,7 +169,7 @@ def test_closing_waits_for_no_preface(serve: Serve, authority: Authority) -> Non
     running.join()
 
 
-# ---- clients that nobody here wrote --------------------------------------------------------------------------------------
+# ---- foreign clients ------------------------------------------------------------------------------------------------------
 
 
 def test_curl_speaks_it(serve: Serve) -> None:
@@ -237,7 +237,7 @@ def test_over_tls_it_is_chosen_in_the_handshake(serve: Serve, authority: Authori
 
 
 def test_over_tls_only_the_handshake_begins_it(serve: Serve, authority: Authority) -> None:
-    """RFC 9113 3.3: who has agreed on HTTP/1.1, or on nothing, speaks that, whatever its first bytes are."""
+    """RFC 9113 3.3: a client that has negotiated HTTP/1.1, or nothing, speaks that, with any first bytes."""
     running = serve(lambda app: None, options=authority.options("localhost"))
     for protocols in (["http/1.1"], []):
         context = authority.context()

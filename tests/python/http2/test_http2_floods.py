@@ -34,7 +34,7 @@ def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> b
 
 
 class Raw:
-    """Frames as they are."""
+    """Raw frames."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
@@ -152,7 +152,8 @@ def test_streams_that_are_given_up_after_they_began_are_counted(serve: Serve) ->
 
 
 def test_a_shared_connection_may_give_streams_up(serve: Serve) -> None:
-    """A reverse proxy's: of thousands of requests more than a thousand are given up, and most are answered."""
+    """A reverse proxy's: of thousands of requests more than a thousand are cancelled, and most get
+    responses."""
     begun: list[int] = []
 
     def waits(res: Any, req: Any) -> None:
@@ -177,14 +178,15 @@ def test_a_shared_connection_may_give_streams_up(serve: Serve) -> None:
 
 @pytest.mark.parametrize("kind", ["ping", "settings"])
 def test_answers_that_are_not_taken_do_not_pile_up(serve: Serve, kind: str) -> None:
-    """Pings and settings want answers: a client that reads none is cut off, by the budget of such frames if not before."""
+    """Pings and settings require replies: a client that reads none is cut off, by the budget of such frames
+    if not before."""
     running = serve(hello, write_timeout=0.5)
     made = frame(6, 0, 0, b"12345678") if kind == "ping" else frame(4)
     flood = made * 10_000
     with socket.create_connection(("127.0.0.1", running.port), timeout=20) as raw:
         raw.sendall(PREFACE + frame(4))
         cut = False
-        # What comes after GOAWAY is thrown away for a while, and as fast as it can be sent.
+        # Bytes after GOAWAY are discarded for a while, as fast as they arrive.
         until_then = time.monotonic() + 20
         while time.monotonic() < until_then:
             try:
@@ -331,7 +333,7 @@ CONTROL: dict[str, bytes] = {
 
 @pytest.mark.parametrize("kind", CONTROL)
 def test_frames_that_bring_nothing_have_a_budget(serve: Serve, kind: str) -> None:
-    """Also where the client takes the answers: it keeps a thread busy, so it is told to calm down."""
+    """Also where the client takes the responses: it keeps a thread busy, so it gets ENHANCE_YOUR_CALM."""
     running = serve(hello, header_timeout=600, keep_alive_timeout=600, write_timeout=600)
     assert Raw(running.port).flood(lambda turn: CONTROL[kind] * 1000, 5000) == CALM
     with H2Client(running.port) as client:
@@ -339,7 +341,7 @@ def test_frames_that_bring_nothing_have_a_budget(serve: Serve, kind: str) -> Non
 
 
 def test_a_flood_that_begins_on_a_stream_ends_it_too(serve: Serve) -> None:
-    """Who waits for the client hears that it has gone."""
+    """A task that waits for the client learns that it has gone."""
     aborted = threading.Event()
 
     def handler(res: Any, req: Any) -> None:

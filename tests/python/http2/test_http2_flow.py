@@ -91,7 +91,7 @@ def test_a_body_that_is_too_large_is_refused(serve: Serve) -> None:
 
 
 def test_an_answer_before_the_body_gives_the_body_up(serve: Serve) -> None:
-    """RFC 9113 8.1: RST_STREAM with NO_ERROR after the answer."""
+    """RFC 9113 8.1: RST_STREAM with NO_ERROR after the response."""
     running = serve(lambda app: app.post("/", lambda res, req: res.end("early")))
     with h2(running) as client:
         number = client.request("/", "POST", body=b"x", end=False)
@@ -106,7 +106,8 @@ def test_an_answer_before_the_body_gives_the_body_up(serve: Serve) -> None:
 
 
 def flood(client: H2Client, number: int) -> int:
-    """Sends until the window is used up and the server has given nothing back for a whole round trip; says how much."""
+    """Sends until the window is used up and the server has given nothing back for a whole round trip; returns
+    how much."""
     sent = 0
     while True:
         room = min(client.h2.local_flow_control_window(number), 16384)
@@ -121,7 +122,7 @@ def flood(client: H2Client, number: int) -> int:
 
 
 def test_pause_holds_the_client_up(serve: Serve) -> None:
-    """A body that nobody takes is bounded by body_buffer and the window of its stream; other streams go on."""
+    """An unread body is bounded by body_buffer and the window of its stream; other streams go on."""
     responses: list[Any] = []
 
     def configure(app: App) -> None:
@@ -153,7 +154,8 @@ def test_pause_holds_the_client_up(serve: Serve) -> None:
 
 @pytest.mark.parametrize("way", ["get_data", "body", "stream"])
 def test_a_reader_that_gave_up_holds_the_client_up(serve: Serve, way: str) -> None:
-    """Nobody asks: the window is given back up to body_buffer, no timeout runs, and whoever asks next goes on."""
+    """Without a reader the window is returned up to body_buffer, no timeout runs, and the next reader goes
+    on."""
     gave_up = threading.Event()
     go_on = asyncio.Event()
     ways = {
@@ -209,7 +211,7 @@ def test_expect_continue_is_answered(serve: Serve) -> None:
         assert bytes(client.answer(number).body) == b"now"
 
 
-# ---- flow control of answers ----------------------------------------------------------------------------------------
+# ---- flow control of responses ----------------------------------------------------------------------------------------
 
 
 def test_try_end_takes_what_the_window_gives(serve: Serve) -> None:
@@ -279,10 +281,11 @@ def test_a_stream_that_is_not_read_is_reset_in_time(serve: Serve, lane: str) -> 
         assert bytes(client.get("/").body) == b"ok"
 
 
-# With so little room the kernel may hand out a few bytes at a time of what was sent before.
+# With so little room the kernel may deliver earlier bytes a few at a time.
 @pytest.mark.timeout(240)
 def test_answers_that_wait_for_a_window_have_a_time(serve: Serve) -> None:
-    """All is answered, and then the client shuts its windows: what is left waits for write_timeout and no longer."""
+    """All is answered, and then the client shuts its windows: the rest waits for write_timeout and no
+    longer."""
     count = 120
     answered: list[int] = []
 
@@ -319,7 +322,7 @@ def test_answers_that_wait_for_a_window_have_a_time(serve: Serve) -> None:
 
 
 def test_unread_uploads_hold_up_no_other(serve: Serve) -> None:
-    """Many streams whose bodies nobody reads fill their own windows; another body still comes through."""
+    """Many streams with unread bodies fill their own windows; another body still comes through."""
     waiting: list[Any] = []
 
     def stuck(res: Any, req: Any) -> None:
@@ -347,7 +350,7 @@ def test_unread_uploads_hold_up_no_other(serve: Serve) -> None:
 
 
 def test_end_stream_goes_with_the_last_data(serve: Serve) -> None:
-    """I-S-04: one HEADERS and one DATA frame for an answer, or one HEADERS frame where there is no body."""
+    """I-S-04: one HEADERS and one DATA frame for a response, or one HEADERS frame where there is no body."""
 
     def configure(app: App) -> None:
         app.get("/", lambda res, req: res.end("Hello"))

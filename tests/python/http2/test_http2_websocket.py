@@ -177,7 +177,7 @@ def test_handshakes_that_are_refused(
 
 @pytest.mark.parametrize("end", ["reset", "end", "connection"])
 def test_clients_that_leave_are_heard_of_once(serve: Serve, end: str) -> None:
-    """C-C: 1006 without a close frame, whichever way the stream ends."""
+    """C-C: 1006 without a close frame, for every end of the stream."""
     told: list[Any] = []
     running = serve(lambda app: app.ws("/", echo("def", told)))
     with H2Client(running.port) as client:
@@ -219,7 +219,7 @@ def test_a_server_that_ends_a_socket_ends_its_stream(serve: Serve) -> None:
 
 
 def test_backpressure_is_that_of_the_stream(serve: Serve) -> None:
-    """A client that gives no window makes messages wait, and drain tells when they have left."""
+    """A client that gives no window makes messages wait, and drain comes when they have been sent."""
     drained = threading.Event()
     amounts: list[int] = []
 
@@ -297,7 +297,7 @@ def test_small_messages_that_wait_end_nothing(serve: Serve) -> None:
 
 
 def test_a_handshake_that_ends_its_stream_is_refused(serve: Serve) -> None:
-    """Nothing could ever be said on that socket: 400, and no listener hears of it."""
+    """No message could ever be sent on that socket: 400, and no listener is called."""
     told: list[Any] = []
     behavior = echo("def", told, open=lambda ws: told.append("open"))
     running = serve(lambda app: app.ws("/", behavior))

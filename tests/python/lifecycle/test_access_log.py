@@ -1,4 +1,4 @@
-"""The access log: one record of ``logging`` for each answer and for each WebSocket that opens and closes."""
+"""The access log: one record of ``logging`` for each response and for each WebSocket that opens and closes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Serve = Callable[..., Running]
 
 
 class Records(logging.Handler):
-    """Keeps what is logged."""
+    """Keeps log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ def test_answers_without_python_and_in_order(serve: Serve, records: Records) -> 
 
     app = serve(configure, access_log=True)
     with app.client() as client:
-        # Pipelined: one read, several answers.
+        # Pipelined: one read, several responses.
         client.send(
             b"GET /constant HTTP/1.1\r\nHost: a\r\n\r\nGET /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
             b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -149,7 +149,7 @@ def test_a_slow_client_is_logged_when_it_has_all(serve: Serve, records: Records)
 
 
 def test_files(serve: Serve, records: Records, tmp_path: Path) -> None:
-    """What the system sends from its own memory is counted as it leaves."""
+    """Bytes that the kernel sends from its own memory are counted as they leave."""
     (tmp_path / "small").write_bytes(b"small")
     (tmp_path / "large").write_bytes(bytes(3_000_000))
     (tmp_path / "endless").write_bytes(b"")
@@ -211,7 +211,7 @@ def test_a_client_that_leaves(serve: Serve, records: Records) -> None:
     assert called.wait(20)
     client.reset()
     (record,) = records.wait(1)
-    # 499: nothing was answered, and nobody was left to read it.
+    # 499: there was no response, and no client.
     assert (record.path, record.status, record.bytes, record.aborted) == ("/silent", 499, 0, True)
     client = app.client()
     client.request("GET", "/half").until(b"half")
@@ -372,7 +372,7 @@ def test_without_any_logging_it_goes_to_stderr() -> None:
 
 
 def test_nothing_is_lost_when_it_ends(serve: Serve, records: Records) -> None:
-    """What was answered is logged when run() returns, also by a slow handler."""
+    """All responses are logged when run() returns, also by a slow handler."""
     app = serve(lambda app: app.get("/", lambda res, req: res.end("x")), access_log=True)
     with app.client() as client:
         for _ in range(500):
@@ -519,7 +519,7 @@ def test_it_runs_again(serve: Serve, records: Records) -> None:
 def test_a_filter_that_raises_loses_its_own_record_only(
     serve: Serve, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was answered beside it is logged, and the fault is told."""
+    """Other responses are logged, and the fault is reported."""
     told: list[Any] = []
     monkeypatch.setattr("sys.unraisablehook", lambda fault: told.append(str(fault.exc_value)))
 

@@ -1,4 +1,4 @@
-"""A process that a handler forks: nothing of its parent's server acts in it, whichever way it ends."""
+"""A process that a handler forks: its parent's server does nothing in it, for every kind of end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Memory without the cycle collector: users.md 1.5 (S#115), issue 2 section 4, and what the collector must find."""
+"""Memory without the cycle collector: users.md 1.5 (S#115), issue 2 section 4, and cycles for the
+collector."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.alone
 Serve = Callable[..., Any]
 
 REQUESTS = 20_000
-#: Requests that are sent before their answers are read.
+#: Requests that are sent before their responses are read.
 BURST = 50
 
 
@@ -206,9 +207,9 @@ def test_twenty_thousand_requests_leave_nothing(serve: Serve, kind: str) -> None
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["idle", "answered", "silent", "waiting"])
 def test_connections_leave_nothing(serve: Serve, kind: str) -> None:
-    """Four thousand clients that come and go, whatever they had asked for.
+    """Four thousand clients that come and go, with any request.
 
-    Those without an answer reset their connection: one that is only shut is kept a while, for its client may still read.
+    Those without a response reset their connection: one that is only shut is kept a while, for its client may still read.
     """
 
     def configure(app: App) -> None:
@@ -295,11 +296,11 @@ def test_circles_through_attributes_are_collected(serve: Serve, kind: str) -> No
 
 
 class Everything:
-    """What a program keeps around its application."""
+    """The objects of a program around its application."""
 
 
 def tangled(run: bool) -> list[weakref.ref[Any]]:
-    """An application whose handlers, hooks and timers hold it; what is left of it when it is dropped."""
+    """An application whose handlers, hooks and timers hold it; its remains after it is dropped."""
     app = App()
     held = Everything()
     held.app = app  # type: ignore[attr-defined]
@@ -370,7 +371,7 @@ def test_a_disposed_application_is_collected_on_its_own_thread() -> None:
 
 
 def test_a_running_application_is_not_collected(serve: Serve) -> None:
-    """Its threads hold it, even if nobody else does."""
+    """Its threads hold it, even without another reference."""
     running = serve(lambda app: app.get("/", plain))
     for _ in range(3):
         gc.collect()
@@ -399,7 +400,7 @@ def test_what_get_data_gives_is_the_users(serve: Serve) -> None:
 
 
 def test_reference_counts_of_shared_objects_stay(serve: Serve) -> None:
-    """What is passed through the core again and again: handlers, loop, application, None, small constants."""
+    """Objects that pass through the core repeatedly: handlers, loop, application, None, small constants."""
 
     def configure(app: App) -> None:
         app.get("/", plain).get("/async", waiting).post("/", body_json)

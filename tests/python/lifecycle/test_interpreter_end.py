@@ -1,4 +1,5 @@
-"""The end of the interpreter, of tasks and of generators: what is left is left without taking the process along."""
+"""The end of the interpreter, of tasks and of generators: the rest is abandoned without killing the
+process."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ except SystemExit:
 BLOCKS = {
     # Outside Python, until the interpreter is ending: run() gives up after 2 s beyond the deadline.
     "outside": "time.sleep({seconds})",
-    # In Python, whatever is raised in it.
+    # In Python, despite any exception raised in it.
     "refuses": """
     while True:
         try:
@@ -76,7 +77,7 @@ class Engine:
 app.template(Engine())
 app.get("/", lambda res, req: res.render("page"))
 """,
-    # What is only asked for: an attribute, an item, the truth, the text or the number of an object.
+    # Special methods: an attribute, an item, the truth, the text or the number of an object.
     "attribute": """
 class Serializer:
     asked = False
@@ -151,7 +152,7 @@ def left_behind(act: str, where: str) -> str:
 
 @pytest.mark.parametrize("seconds", [3.0, 3.2])
 def test_a_handler_that_returns_to_an_ending_interpreter(seconds: float) -> None:
-    """Its thread is left behind; the program's own status is that of the process."""
+    """Its thread is abandoned; the program's own status is that of the process."""
     source = left_behind(BLOCKS["outside"].format(seconds=seconds), "plain")
     with Program(SLOW_END + source + SERVE) as server:
         with server.listening().client() as client:
@@ -159,7 +160,7 @@ def test_a_handler_that_returns_to_an_ending_interpreter(seconds: float) -> None
             assert server.word() == "blocks"
             server.signal(signal.SIGTERM)
             code, _, error = server.finish()
-        # Where the machine is slow it has returned in time, and its SystemExit is told.
+        # On a slow machine it has returned in time, and its SystemExit is logged.
         assert code == 7, error
         assert "Fatal" not in error
 
@@ -181,7 +182,7 @@ def test_user_code_that_swallows_what_ends_it(where: str) -> None:
 
 
 def test_a_log_that_never_returns() -> None:
-    """The thread of the access log is left behind in the same way."""
+    """The thread of the access log is abandoned in the same way."""
     source = """
         import logging
 

@@ -28,7 +28,7 @@ def hello(res: Any, req: Any) -> None:
 
 
 def refused(port: int) -> bool:
-    """Whether nobody listens on a port of 127.0.0.1."""
+    """Whether a port of 127.0.0.1 has no listener."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
@@ -42,7 +42,7 @@ def app() -> Any:
 
 
 def taken(host: str = "127.0.0.1") -> tuple[socket.socket, int]:
-    """A port that somebody else has."""
+    """A port in use."""
     other = socket.socket()
     other.bind((host, 0))
     other.listen()
@@ -133,7 +133,7 @@ def test_anything_with_the_attributes(app: App) -> None:
 
 
 def test_the_callers_options_stay_as_they_are(app: App) -> None:
-    """The real port is told through the callback: the object of the caller may serve a second application."""
+    """The callback gets the real port: the object of the caller may serve a second application."""
     options = AppListenOptions(port=0, host="127.0.0.1")
     app.listen(options)
     assert options == AppListenOptions(port=0, host="127.0.0.1")
@@ -287,7 +287,7 @@ def test_a_unix_socket(serve: Serve, path: str, form: str) -> None:
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
 def test_a_socket_that_listens_already(serve: Serve, path: str, family: socket.AddressFamily) -> None:
-    """One that a process manager has opened: served as it is, and still the caller's after the end."""
+    """One that a process manager has opened: used unchanged, and still the caller's after the end."""
     seen: list[AppListenOptions] = []
     with socket.socket(family) as inherited:
         inherited.bind({socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0)}.get(family, path))
@@ -460,7 +460,8 @@ def test_close_answers_a_request_whose_head_is_arriving(serve: Serve) -> None:
         idle.get("/")
         client.send(b"GET / HTTP/1.1\r\nHost: te")
         # The answer of a second request on the same shard would not prove that the half head was read; closing the
-        # idle connection does not either. What counts: sent before close(), it is answered or seen to be closed.
+        # idle connection does not either. The test checks: sent before close(), it gets a response or a
+        # close.
         running.app.close()
         assert idle.is_closed()
 
@@ -589,7 +590,7 @@ def test_dispose_of_a_running_application_closes_it(serve: Serve) -> None:
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_a_request_in_progress_finishes_after_close(serve: Serve, kind: str) -> None:
-    """D-R-05; nobody else gets in meanwhile, and idle connections end at once."""
+    """D-R-05; no new client is accepted meanwhile, and idle connections end at once."""
     gate = Gate()
 
     def configure(app: App) -> None:
@@ -649,7 +650,8 @@ def test_a_pipelined_request_is_not_begun_after_close(serve: Serve) -> None:
 
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_what_does_not_finish_is_cut(serve: Serve, kind: str) -> None:
-    """After ``shutdown_timeout`` the connection ends, the handler hears of it, and its task is cancelled."""
+    """After ``shutdown_timeout`` the connection ends, the handler sees the abort, and its task is
+    cancelled."""
     events: list[str] = []
 
     def configure(app: App) -> None:
@@ -682,7 +684,8 @@ def test_what_does_not_finish_is_cut(serve: Serve, kind: str) -> None:
 
 
 def test_queued_requests_are_not_run_after_the_deadline(serve: Serve) -> None:
-    """Thirty ``def`` requests wait for their turn; what the deadline has cut is not worked off afterwards."""
+    """Thirty ``def`` requests wait for their turn; requests that the deadline has cut are not run
+    afterwards."""
     calls: list[int] = []
 
     def configure(app: App) -> None:
@@ -981,7 +984,7 @@ say("after run")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("path", ["/def", "/async"])
 def test_a_signal_finishes_what_is_in_flight(number: int, path: str) -> None:
-    """DEC-5: no new connections, the answer, the hook, exit code 0, nothing on stderr, nothing after ``run()``."""
+    """DEC-5: no new connections, the response, the hook, exit code 0, nothing on stderr, nothing after ``run()``."""
     with Program(SIGNALLED) as program, program.listening().client() as client, program.client() as idle:
         assert idle.get("/").body == b"hello"
         client.request(target=path)
@@ -1074,7 +1077,7 @@ def test_a_signal_while_a_handler_is_stuck(number: int) -> None:
 
 
 def test_a_handler_that_polls_for_ever_is_interrupted() -> None:
-    """It would wake in the middle of the interpreter's end otherwise; the log says where it was."""
+    """It would wake in the middle of the interpreter's end otherwise; the log has its position."""
     source = """
     app = App(shutdown_timeout=0.1)
 
@@ -1103,7 +1106,7 @@ def test_a_handler_that_polls_for_ever_is_interrupted() -> None:
 
 
 def test_a_ctrl_c_that_was_ignored_stays_ignored() -> None:
-    """As for what a shell has put into the background; SIGTERM ends it."""
+    """As for a program in the background of a shell; SIGTERM ends it."""
     source = """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     app = App()
@@ -1515,7 +1518,7 @@ def test_a_stop_that_comes_late_does_not_end_the_ends(loop: str) -> None:
 
 @pytest.mark.alone
 def test_start_up_is_quick() -> None:
-    """Design.md 5: import to first answer. The bound is loose, for the machine may be busy; `make bench` measures."""
+    """Design.md 5: import to first response. The bound is loose, for the machine may be busy; `make bench` measures."""
     source = """
     began = float(sys.argv[1])
     app = App()

@@ -1,5 +1,5 @@
 """Where an application can listen (A-DC-01, D-L-02, D-L-06, D-L-09 to D-L-11): addresses, permissions, backlog, descriptors
-that others have opened, and who shares a port. What `listen` takes and what it raises is in test_lifecycle.py."""
+of other processes, and shared ports. The arguments and errors of `listen` are in test_lifecycle.py."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_hosts(host: str | None, reached: list[str]) -> None:
 
 
 def test_small_answers_are_not_held_back() -> None:
-    """TCP_NODELAY on what is accepted, also by a socket that somebody else has opened."""
+    """TCP_NODELAY on accepted connections, also of an inherited socket."""
     with socket.create_server(("127.0.0.1", 0)) as inherited:
         seen: list[int] = []
 
@@ -94,7 +94,7 @@ def test_small_answers_are_not_held_back() -> None:
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
 def test_backlog(app: App, tmp_path: Path, kind: str) -> None:
-    """D-L-10: connections that nobody has accepted. The application does not run, so nobody does."""
+    """D-L-10: connections that are not accepted. The application does not run, so it accepts none."""
     path = str(tmp_path / "socket")
     seen: list[AppListenOptions] = []
     if kind == "unix":
@@ -130,7 +130,7 @@ def established(client: socket.socket) -> bool:
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077, 0o777])
 @pytest.mark.parametrize("mode", [None, 0o600, 0o660, 0o666, 0o777])
 def test_permissions(app: App, tmp_path: Path, mode: int | None, mask: int) -> None:
-    """D-L-06: whatever the umask."""
+    """D-L-06: with any umask."""
     path = tmp_path / "socket"
     before = os.umask(mask)
     try:
@@ -168,7 +168,7 @@ def test_permissions_from_the_first_moment(tmp_path: Path) -> None:
 
 
 def test_another_user_and_permissions(tmp_path: Path) -> None:
-    """What they are for: 0o660 keeps others out, 0o666 lets them in."""
+    """Their purpose: 0o660 refuses others, 0o666 admits them."""
     if os.getuid() != 0:
         pytest.skip("another user is needed, and only root can be one")
     for parent in [tmp_path, *tmp_path.parents]:
@@ -223,7 +223,7 @@ def test_a_socket_of_another_kind(app: App, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["@", "\0"])
 def test_abstract_names(mark: str) -> None:
-    """A socket of no file, for whoever is in the same network namespace."""
+    """A socket of no file, for processes in the same network namespace."""
     name = f"socketify-test-{os.getpid()}"
     for _ in listening({"domain": mark + name}):
         with Client(path="\0" + name) as client:
@@ -257,13 +257,13 @@ def test_abstract_names(mark: str) -> None:
     ],
 )
 def test_options_that_go_with_nothing(app: App, options: dict[str, Any], expected: str) -> None:
-    """A-DC-01: the error names the value, and what was expected."""
+    """A-DC-01: the error names the value, and the expected one."""
     with pytest.raises(RuntimeError, match=expected):
         app.listen(options)
 
 
 def test_options_are_shown() -> None:
-    """A-DC-01: those of the original always, others where they say something."""
+    """A-DC-01: those of the original always, others if they are set."""
     assert repr(AppListenOptions(80)) == "AppListenOptions(port=80, host=None, options=0, domain=None)"
     shown = repr(AppListenOptions(domain="/x", mode=0o600))
     assert shown == "AppListenOptions(port=0, host=None, options=0, domain='/x', mode=384)"
@@ -366,7 +366,7 @@ def test_systemd_sockets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [[], ["--workers", "2"]])
 def test_systemd_sockets_of_the_command_line(tmp_path: Path, arguments: list[str]) -> None:
-    """Without an address of its own, it takes what systemd has opened, and tells it when it serves."""
+    """Without an address of its own, it uses systemd's sockets, and notifies systemd when it serves."""
     (tmp_path / "main.py").write_text("def run(app):\n    app.get('/', lambda res, req: res.end('served'))\n")
     tcp, unix = two_sockets(tmp_path)
     with tcp, unix, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
@@ -390,7 +390,7 @@ def test_systemd_sockets_of_the_command_line(tmp_path: Path, arguments: list[str
 
 
 def test_no_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was meant for another process, or for none, is no business of this one."""
+    """Sockets for another process, or for none, are ignored."""
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         monkeypatch.delenv(name, raising=False)
     assert systemd_sockets() == []
@@ -443,7 +443,7 @@ def test_processes_of_one_group_share_a_port(port: int) -> None:
 
 
 def test_processes_that_cannot_be_looked_at_share_a_port(port: int) -> None:
-    """Those that have dropped privileges are closed to each other: nobody is refused on a guess."""
+    """Those that have dropped privileges are closed to each other: no process is refused on a guess."""
     hide = """
 import ctypes
 if os.getuid() == 0:

@@ -1,4 +1,4 @@
-"""Context variables (of contextvars): what is set for one request is seen by all of its code, and by nobody else's."""
+"""Context variables (of contextvars): all code of a request sees its values, and no other code does."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ CHAINS: dict[str, tuple[Callable[..., Any], ...]] = {
 
 @pytest.fixture(params=["io", "loop"])
 def port(request: pytest.FixtureRequest, serve: Serve) -> int:
-    """One thread runs all plain handlers, so that what the one leaves behind would be found by the next."""
+    """One thread runs all plain handlers, so that the next would find values that one leaves behind."""
 
     def routes(app: App) -> None:
         app.set_error_handler(lambda error, res, req: res.end(user.get()))
@@ -141,7 +141,8 @@ def ask(port: int, name: str, *lines: str) -> bytes:
 
 @pytest.mark.parametrize("chain", CHAINS)
 def test_one_request_has_one_context(port: int, chain: str) -> None:
-    """From the first plain handler to the task that answers; the next request, whatever serves it, finds none of it."""
+    """From the first plain handler to the task that responds; the next request, of either kind, finds none of
+    it."""
     assert ask(port, chain, "X-User: ada") == b"ada"
     for other in (chain, "only-plain", "only-coroutine"):
         assert ask(port, other) == b"nobody", other
@@ -176,7 +177,7 @@ def test_each_event_of_a_socket_has_a_context_of_its_own(serve: Serve, place: st
     def message(ws: Any, message: Any, opcode: Any) -> None:
         ws.send(user.get())
         user.set(message)
-        # Told within this call.
+        # Reported within this call.
         ws.subscribe("topic")
 
     async def later(ws: Any, message: Any, opcode: Any) -> None:

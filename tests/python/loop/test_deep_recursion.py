@@ -154,7 +154,7 @@ def test_the_thread_of_the_access_log_goes_as_deep() -> None:
 
 
 def test_who_raises_the_limit_of_the_stack_and_that_of_python_gets_what_he_asks_for() -> None:
-    """Python gives its own threads as much as ``ulimit -s`` says."""
+    """Python gives its own threads as much as ``ulimit -s``."""
     source = """
         import resource
         hard = resource.getrlimit(resource.RLIMIT_STACK)[1]

@@ -1,4 +1,4 @@
-"""An application inside a loop that is somebody else's ends with that loop, whichever way the loop ends."""
+"""An application inside a foreign loop ends with that loop, for every kind of end."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ ENDS["uvloop, asyncio.run"] = (
 
 
 def ended(program: Program) -> tuple[int, list[str], str]:
-    """The exit status, every line behind that of the port, and what was written to standard error."""
+    """The exit status, every line after that of the port, and standard error."""
     program.listening()
     words = list(iter(program.word, ""))
     code, _, error = program.finish()

@@ -82,7 +82,7 @@ def test_futures_and_tasks_belong_to_it(loop: Loop) -> None:
 
 
 def test_run_until_complete(loop: Loop) -> None:
-    """A-LOOP-10: gives the future; None is a TypeError; what the task raises is raised."""
+    """A-LOOP-10: gives the future; None is a TypeError; the task's exception is raised."""
     assert loop.run_until_complete(value_later(4)).result() == 4
     with pytest.raises(TypeError):
         loop.run_until_complete(None)  # type: ignore[arg-type]

@@ -1,4 +1,5 @@
-"""Where code runs, and what it may do there: design.md 3, A-CALL-02/03/14/16, A-RES-01/03, A-APP-30, I-S-03, I-S-45."""
+"""The threads of user code, and its possibilities there: design.md 3, A-CALL-02/03/14/16, A-RES-01/03,
+A-APP-30, I-S-03, I-S-45."""
 
 from __future__ import annotations
 
@@ -219,7 +220,8 @@ def test_calls_from_def_handlers_run_on_the_loop(answer: Requests, lane: str, wa
 
 @pytest.mark.parametrize("lane", ["io", "loop"])
 def test_a_timer_from_a_def_handler_can_be_cancelled(answer: Requests, lane: str) -> None:
-    """At once, later from the loop, and later from another handler; what is not cancelled fires in order."""
+    """At once, later from the loop, and later from another handler; timers that are not cancelled fire in
+    order."""
     fired: list[str] = []
 
     def make(app: App) -> Any:
@@ -707,14 +709,14 @@ class BeforeTheFirstStep:
                 loop.call_soon(cancel)
 
         self.gate.pass_through()
-        # It runs before what a request that is called now has the loop do.
+        # It runs before the loop's work for a request that starts now.
         loop.call_soon(cancel)
         res.end("kept")
 
 
 @pytest.mark.parametrize("kind", ["async def", "returned", "run_async"])
 def test_a_task_that_is_cancelled_before_its_first_step(serve: Serve, kind: str) -> None:
-    """The client is answered, and the request does not count for ever as one in progress."""
+    """The client gets its response, and the request does not stay in progress for ever."""
     tasks = BeforeTheFirstStep(1)
 
     async def waits(res: Any, req: Any = None) -> None:
@@ -729,7 +731,7 @@ def test_a_task_that_is_cancelled_before_its_first_step(serve: Serve, kind: str)
 
     running = serve(configure, sync_handlers="loop")
     with warnings.catch_warnings():
-        # A coroutine that nobody has awaited.
+        # A coroutine that was never awaited.
         warnings.simplefilter("ignore", RuntimeWarning)
         with running.client() as keeper, running.client() as client:
             keeper.request(target="/keep")
@@ -745,7 +747,7 @@ def test_a_task_that_is_cancelled_before_its_first_step(serve: Serve, kind: str)
 
 
 def test_an_event_whose_task_is_cancelled_before_its_first_step(serve: Serve) -> None:
-    """The socket hears of the next."""
+    """The socket gets the next event."""
     tasks = BeforeTheFirstStep(1)
     heard: list[str] = []
 
@@ -910,7 +912,7 @@ def test_coroutines_go_on_while_a_def_handler_waits(serve: Serve) -> None:
 
 
 def test_queued_def_requests_all_run_after_a_slow_one(serve: Serve) -> None:
-    """What was queued while the turn was held is not forgotten, again and again, with every number of threads."""
+    """Requests queued while the turn was held are not forgotten, repeatedly, with every number of threads."""
     for threads in (1, 2, 3):
         gates: list[Gate] = []
 
@@ -1111,7 +1113,7 @@ def test_every_method_after_every_end_from_a_thread(serve: Serve) -> None:
 
 
 def test_pipelined_requests_run_and_answer_in_order(serve: Serve) -> None:
-    """A-CALL-03: whatever mix of kinds, one at a time per connection."""
+    """A-CALL-03: in any mix of kinds, one at a time per connection."""
     order: list[str] = []
 
     def configure(app: App) -> None:
@@ -1210,7 +1212,7 @@ def test_run_async_with_a_response_fails_for_it(answer: Requests, caplog: Any) -
 
 
 def test_run_async_tasks_are_kept_alive(serve: Serve) -> None:
-    """asyncio keeps only weak references: nobody but the application holds these."""
+    """asyncio keeps only weak references: only the application holds these."""
     import gc
 
     done: list[int] = []
@@ -1274,7 +1276,7 @@ def test_run_async_after_the_end_does_nothing(serve: Serve) -> None:
 
 
 def pieces(client: Client) -> list[bytes]:
-    """What arrives in the first read after the answer has begun, and the rest of the answer."""
+    """The bytes of the first read after the response has begun, and the rest of the response."""
     first = client.receive()
     client.pending += first
     return [first]

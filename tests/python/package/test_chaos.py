@@ -1,4 +1,4 @@
-"""That `make chaos` finds what it looks for: each fault that is put into its server on purpose is told of."""
+"""`make chaos` finds its faults: it reports each fault that is injected into its server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 RUN = Path(__file__).parents[2] / "chaos" / "run.py"
 
-#: A fault, and what has to be said of it: one of several where it depends on who meets it first.
+#: A fault, and its expected report: one of several if it depends on the first client that meets it.
 FAULTS: dict[str, str | tuple[str, ...]] = {
     "wrong-id": "got:      X-Id: of-another",
     "wrong-byte": ("expected: b'", " bytes to stream "),
@@ -51,13 +51,13 @@ def chaos(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.slow
 def test_a_fault_of_the_server_is_found(fault: str) -> None:
-    """The seed, what was expected and what came are printed, and the status is 1."""
+    """It prints the seed, the expected and the received bytes, and the status is 1."""
     # Where nothing is to hang, a busy machine is not to be taken for a server that does.
     done = chaos("--mutation", fault, "--hang", "4" if fault == "lost-answer" else "30")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "of seed 0: " in done.stderr
     assert "again: make chaos SEED=0" in done.stderr
-    # A conversation can be had again by its name. A failure of the round as a whole is of none.
+    # A conversation can be repeated by its name. A failure of the whole round has none.
     where = re.search(r"^FAILED in (.+) of seed 0: ", done.stderr, re.MULTILINE)
     assert where is not None, done.stderr
     named = f"ARGS='--only {where[1]}'" in done.stderr
@@ -82,7 +82,7 @@ def servers(seed: int) -> list[int]:
 
 
 def test_a_server_that_does_not_start_is_ended() -> None:
-    """It says something else than its port, and would go on to serve."""
+    """It prints something else than its port, and would go on to serve."""
     seed = 1_000_000 + os.getpid()
     done = chaos("--mutation", "failed-start", "--seed", str(seed))
     assert (done.returncode, servers(seed)) == (1, [])

@@ -1,4 +1,4 @@
-"""What the package says of itself agrees with what is tested."""
+"""The metadata of the package agrees with the tests."""
 
 from __future__ import annotations
 

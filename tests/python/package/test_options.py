@@ -82,7 +82,7 @@ def test_app_options() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_app_options_types(name: str) -> None:
     """A-DC-02."""
-    # What is meant as a passphrase stands in no text.
+    # A passphrase appears in no text.
     shown = "a bytes" if name == "passphrase" else "b'x'"
     with pytest.raises(RuntimeError, match=f"{name} must be a str or None, not {shown}"):
         AppOptions(**{name: b"x"})

@@ -33,7 +33,7 @@ Handle = Callable[[Any, Any], object]
 def get(
     serve: Serve, handler: Handle, target: str = "/", *lines: str, route: str = "/*", lane: str = "def"
 ) -> Answer:
-    """The answer of one handler to one request, on a connection that takes another one after it."""
+    """The answer of one handler to one request, on a connection that serves another one after it."""
     app = serve(lambda app: app.get(route, on(lane, handler)).constant("/-", "next"), **options(lane))
     with app.client() as client:
         answer = client.get(target, *lines)
@@ -46,7 +46,7 @@ def get(
 
 @each_lane
 def test_write(serve: Serve, lane: str) -> None:
-    """I-S-01: text, bytes or what can be converted to JSON; the response is not ended."""
+    """I-S-01: text, bytes or JSON values; the response is not ended."""
     states = []
 
     def handler(res: Any, req: Any) -> None:
@@ -184,7 +184,7 @@ def test_write_offset(serve: Serve) -> None:
     def handler(res: Any, req: Any) -> None:
         res.write_offset(5)
         offsets.append(res.get_write_offset())
-        # The five bytes before belong to an answer that somebody else began.
+        # The five bytes before belong to a response that another call began.
         offsets.append(res.try_end(b"67", 7))
         offsets.append(res.has_responded())
 
@@ -410,7 +410,7 @@ def test_user(serve: Serve, lane: str, capsys: pytest.CaptureFixture[str]) -> No
 
 @each_lane
 def test_headers(serve: Serve, lane: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """I-S-27, I-S-28: text, a dict with lower case names, None for what is not there."""
+    """I-S-27, I-S-28: text, a dict with lower case names, None for a missing one."""
     seen: list[Any] = []
 
     def home(res: Any, req: Any) -> None:

@@ -105,7 +105,7 @@ def server() -> Iterator[TestServer]:
 
 @pytest.fixture
 def quiet() -> Iterator[TestServer]:
-    """One that answers errors as it does for everybody."""
+    """One that sends errors as in production."""
     with TestServer(routes, raise_errors=False) as server:
         yield server
 
@@ -202,7 +202,7 @@ def test_a_handler_that_does_not_answer_is_a_timeout(server: TestServer) -> None
 
 
 def test_one_connection(server: TestServer) -> None:
-    """Requests one after the other, ahead of their answers, and as raw bytes, with a continue before the last."""
+    """Requests one after the other, ahead of their responses, and as raw bytes, with a continue before the last."""
     with server.connect() as connection:
         local = connection.socket.getsockname()
         assert connection.request("GET", "/show").status == 200
@@ -246,7 +246,7 @@ def test_streams(server: TestServer) -> None:
 
 
 def test_a_stream_comes_while_the_handler_goes_on() -> None:
-    """And its end is told to the handler."""
+    """And the handler sees its end."""
     left = threading.Event()
     stop = threading.Event()
 
@@ -268,7 +268,7 @@ def test_a_stream_comes_while_the_handler_goes_on() -> None:
 
 
 def answered_with(sent: bytes, method: str = "GET") -> Any:
-    """What the client makes of an answer; any other server is not needed for it."""
+    """The client's parsing of a response; this needs no other server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -655,7 +655,7 @@ def test_websockets_of_coroutines() -> None:
                 with pytest.raises(WebSocketClosed) as raised:
                     await ws.receive()
                 assert (raised.value.code, ws.closed) == (4001, True)
-            # Many that wait hold up none that speaks.
+            # Many that wait delay none that sends.
             sockets = [await server.websocket("/ws").open() for _ in range(40)]
             assert await asyncio.gather(*(ws.receive() for ws in sockets)) == ["hello"] * 40
             waiting = asyncio.gather(*(ws.receive() for ws in sockets))

@@ -65,7 +65,7 @@ def test_every_public_name_can_be_imported() -> None:
 
 
 def test_the_original_module_is_there_without_an_import_of_its_own() -> None:
-    """A-EXP-22: programs say ``socketify.socketify.App`` after ``import socketify``."""
+    """A-EXP-22: programs use ``socketify.socketify.App`` after ``import socketify``."""
     program = "import socketify; print(socketify.socketify.AppRequest is socketify.Request)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"

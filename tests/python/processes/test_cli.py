@@ -26,7 +26,7 @@ Served = tuple[Invocation, Any]
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Served]:
-    """What the command line would have served."""
+    """The command line's application, not served."""
     calls: list[Served] = []
 
     def serve(settings: Invocation, where: Any, ready: object) -> int:
@@ -39,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Served]:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """What is said of a command line that is wrong; its status is 2 (F-24)."""
+    """The message for a wrong command line; its status is 2 (F-24)."""
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code == 2
@@ -201,7 +201,7 @@ def test_options_of_websockets_without_any(served: list[Served], capsys: pytest.
 def test_a_command_line_that_is_wrong(
     served: list[Served], capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    """F-23, F-24: it is said what is, in one line, and nothing is served."""
+    """F-23, F-24: the fault is named, in one line, and nothing is served."""
     said = refused(capsys, *arguments)
     assert message in said
     assert said.startswith("socketify: ")
@@ -247,7 +247,7 @@ def test_how_many_workers(
 
 
 def test_a_wrong_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """F-05: its name is said, for nobody sees it on the command line."""
+    """F-05: its name is printed, since it is not on the command line."""
     monkeypatch.setenv("WEB_CONCURRENCY", "many")
     assert "WEB_CONCURRENCY: expected a whole number" in refused(capsys, "main:run")
 
@@ -262,7 +262,7 @@ def test_interfaces_that_are_not_served(
     assert served == []
 
 
-# ---- what is served -------------------------------------------------------------------------------------------------
+# ---- served applications --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -285,7 +285,8 @@ def test_the_listen_line(host: str, shown: str) -> None:
 @pytest.mark.parametrize("script", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_process(project: Project, script: bool, number: int) -> None:
-    """F-04, F-05, F-L-06, F-L-10, F-L-12: it serves itself, says so, and ends with 0 after a signal; its hooks run."""
+    """F-04, F-05, F-L-06, F-L-10, F-L-12: it serves, prints its address, and ends with 0 after a signal; its
+    hooks run."""
     project.write(
         "Main.py",
         """
@@ -307,7 +308,7 @@ def test_one_process(project: Project, script: bool, number: int) -> None:
 
 
 def test_without_hooks_and_without_a_word(project: Project) -> None:
-    """F-06, F-16, F-18: on a Unix socket, which is how to find a server that does not say where it is."""
+    """F-06, F-16, F-18: on a Unix socket, which finds a server that does not print its address."""
     project.write(
         "main.py",
         """
@@ -456,7 +457,7 @@ def test_close_ends_the_command(project: Project) -> None:
     assert out.count("Listening") == 1
 
 
-# ---- what cannot be served ------------------------------------------------------------------------------------------
+# ---- refused applications -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
@@ -493,7 +494,8 @@ def test_close_ends_the_command(project: Project) -> None:
 def test_what_cannot_be_loaded(
     project: Project, source: str, spec: str, status: int, message: str, workers: str
 ) -> None:
-    """F-L-03, F-L-05, F-24: it is said once, whatever the number of workers, which are not started for ever."""
+    """F-L-03, F-L-05, F-24: it is reported once, for any number of workers, which are not started for
+    ever."""
     project.write("main.py", source)
     ended, out, err = project.run(spec, "--port", "0", "--workers", workers)
     assert (ended, out) == (status, "")
@@ -519,7 +521,7 @@ def test_tls_that_cannot_be_set_up(project: Project, workers: str) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_app_that_speaks_tls_itself(project: Project, authority: Authority, workers: str) -> None:
-    """F-L-10: the line says so."""
+    """F-L-10: the line shows it."""
     options = authority.options("localhost")
     project.write(
         "main.py",
@@ -590,7 +592,7 @@ def run(app):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_behaviour(project: Project, workers: str) -> None:
-    """F-07, F-L-07, H-06: on every path, beside the routes; what the dict says goes before the defaults."""
+    """F-07, F-L-07, H-06: on every path, beside the routes; the dict overrides the defaults."""
     project.write("main.py", "from socketify import OpCode\n" + ECHO)
     command = project.start("main:run", "--ws", "main:ws", "--port", "0", "--workers", workers)
     with Client(command.port) as client:
@@ -620,7 +622,8 @@ def test_options_of_the_command_line_go_before_the_dict(project: Project) -> Non
 
 
 def test_the_behaviour_that_is_mounted(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F-08 to F-15, F-L-07: the defaults, then the dict, then the command line; the dict itself stays as it is."""
+    """F-08 to F-15, F-L-07: the defaults, then the dict, then the command line; the dict itself stays
+    unchanged."""
     project.write(
         "behaviour.py",
         "ws = {'idle_timeout': 7, 'max_lifetime': None, 'max_payload_length': 1}\ndef run(app): ...",
@@ -669,7 +672,7 @@ def test_a_behaviour_that_is_none(project: Project, source: str, status: int, me
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_nobody_listens_to_what_it_says(project: Project, workers: str) -> None:
-    """A reader that has gone, such as `head`, ends nothing; what is wrong still has its status."""
+    """A reader that has gone, such as `head`, ends nothing; a failure still has its status."""
     project.write("main.py", APPLICATION)
     path = project.socket()
     reader, writer = os.pipe()
@@ -681,6 +684,6 @@ def test_nobody_listens_to_what_it_says(project: Project, workers: str) -> None:
     with Client(path=path) as client:
         assert int(client.get("/").body)
     command.signal(signal.SIGTERM)
-    # Python itself tells of what it could not write at its end, with 120.
+    # Python itself reports unwritten output at its end, with 120.
     assert command.process.wait(40) in (0, 120)
     assert failing.process.wait(40) in (1, 120)

@@ -1,4 +1,4 @@
-"""The examples of the command line, run as each of them says (api.md H-05, H-06)."""
+"""The examples of the command line, run as each of them describes (api.md H-05, H-06)."""
 
 from __future__ import annotations
 

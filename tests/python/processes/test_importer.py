@@ -1,4 +1,4 @@
-"""``module:attribute``: what it may be, how it is told apart, and what is said when it is neither (api.md F-L)."""
+"""``module:attribute``: its forms, its detection, and the messages for anything else (api.md F-L)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from socketify.processes.importer import LoadError, application, load, required_
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The current directory; what is imported from there is forgotten with the test."""
+    """The current directory; its imports are undone with the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
@@ -57,14 +57,14 @@ def test_case_and_dots_are_kept(directory: Path, spec: str) -> None:
     ],
 )
 def test_a_malformed_name(spec: str, message: str) -> None:
-    """F-L-01: and what it should have been."""
+    """F-L-01: and the expected form."""
     with pytest.raises(LoadError) as caught:
         load(spec)
     assert message in str(caught.value)
 
 
 def test_no_such_module(directory: Path) -> None:
-    """F-L-03: what is near is named, and there is no traceback: nothing of the user's has run."""
+    """F-L-03: a similar name is suggested, and there is no traceback: no user code has run."""
     (directory / "application.py").write_text("")
     with pytest.raises(
         LoadError, match=r"Cannot load module aplication: .* did you mean application\?"
@@ -137,7 +137,7 @@ def test_no_such_attribute(directory: Path, source: str, spec: str, message: str
     assert str(caught.value) == f"Cannot load {spec}: {message}"
 
 
-# ---- what it is -----------------------------------------------------------------------------------------------------
+# ---- kinds of applications ------------------------------------------------------------------------------------------
 
 
 def run(app: Any) -> None: ...

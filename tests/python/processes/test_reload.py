@@ -1,4 +1,4 @@
-"""`--reload`: the worker is replaced when files change, whatever state it is in."""
+"""`--reload`: the worker is replaced when files change, in any state."""
 
 from __future__ import annotations
 
@@ -31,14 +31,16 @@ def start(project: Project, *arguments: str) -> Command:
 
 
 def answer(command: Command) -> tuple[int, str]:
-    """Who answers, and with what. The socket listens all the time, so this waits and is never refused."""
+    """The responding process, and its response. The socket listens all the time, so this waits and is never
+    refused."""
     with Client(command.port) as client:
         pid, _, version = client.get("/").body.decode().partition(" ")
         return int(pid), version
 
 
 def test_a_change_restarts_the_worker(project: Project) -> None:
-    """F-22: in a new process, with the new code, on the same port; the old one ends in order, and nobody is refused."""
+    """F-22: in a new process, with the new code, on the same port; the old one ends in order, and no client
+    is refused."""
     command = start(project)
     first, version = answer(command)
     assert version == "first"
@@ -133,7 +135,7 @@ def test_loading_is_interrupted(project: Project) -> None:
 def test_what_is_watched(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     """`--reload-dir`, `--reload-include`, `--reload-exclude`: other files change nothing."""
     other = tmp_path_factory.mktemp("other")
-    # The system tells of what is in a new directory only from some moment after it was made.
+    # The kernel reports the contents of a new directory only some time after its creation.
     for directory in ("generated", "templates", ".git"):
         (project.directory / directory).mkdir()
     command = start(
@@ -142,7 +144,7 @@ def test_what_is_watched(project: Project, tmp_path_factory: pytest.TempPathFact
         *["--reload-include", "*.html", "--reload-exclude", "generated/*"],
     )
     first, _ = answer(command)
-    # Changes are reported together or in their order, so what is reported last shows that the others were left aside.
+    # Changes are reported together or in their order, so the last report shows that the others were ignored.
     (other / "notes.txt").write_text("")
     project.write("generated/parser.py", "")
     project.write(".git/hook.py", "")
@@ -201,7 +203,7 @@ def test_no_orphans(project: Project) -> None:
 
 
 def test_interrupt_of_all(project: Project) -> None:
-    """Ctrl+C reaches each of the processes; it is answered once, and in order."""
+    """Ctrl+C reaches each of the processes; it ends them once, and in order."""
     command = start(project)
     answer(command)
     os.killpg(command.pid, signal.SIGINT)
@@ -229,7 +231,7 @@ def test_a_unix_socket(project: Project) -> None:
 
 
 def test_without_watchfiles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says how to get it."""
+    """It names the package."""
     monkeypatch.setattr(reloader, "available", lambda: False)
     assert cli.main(["main:run", "--reload"]) == 2
     said = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Workers are replaced, and end, under load: nobody who is connected is left without an answer."""
+"""Workers are replaced, and end, under load: no connected client stays without a response."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Load:
-    """Clients that ask all the time, and remember who was left without an answer."""
+    """Clients that send requests all the time, and count missing responses."""
 
     def __init__(
         self, command: Command, clients: int, *, keep: bool = False, path: str | None = None
     ) -> None:
         self.answered = 0
         self.lost: list[str] = []
-        #: Who has answered.
+        #: The responding processes.
         self.workers: set[bytes] = set()
         if path is not None:
             until(lambda: command.out, "listening")
@@ -57,7 +57,7 @@ class Load:
                 self.lost += why
 
     def _converse(self) -> tuple[int, list[str]]:
-        """One connection: how many were answered, and why one was not."""
+        """One connection: the number of responses, and the reason for a missing one."""
         family = socket.AF_UNIX if isinstance(self._place, str) else socket.AF_INET
         count = 0
         with socket.socket(family) as client:
@@ -111,7 +111,8 @@ def renew(command: Command) -> None:
 
 @pytest.mark.parametrize("keep", [False, True], ids=["a connection each", "kept connections"])
 def test_nobody_is_lost_by_a_renewal(project: Project, keep: bool) -> None:
-    """What one worker has not accepted is there for the next; a kept connection learns that it ends."""
+    """Connections that one worker has not accepted are there for the next; a kept connection learns that it
+    ends."""
     command = start(project)
     command.workers(2)
     renewals, wanted = 5, 20_000
@@ -162,7 +163,8 @@ def test_who_waits_for_a_worker_that_is_killed_gets_the_next_one(project: Projec
 
 
 def test_a_place_that_stays_empty_is_left_to_the_others(project: Project) -> None:
-    """Nobody waits for a worker that cannot start: what is refused is tried again, and finds another."""
+    """No client waits for a worker that cannot start: a refused connection is tried again, and finds another
+    worker."""
     project.write(
         "main.py",
         """

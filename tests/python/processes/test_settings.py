@@ -1,4 +1,5 @@
-"""The table of options agrees with whatever else spells them out: ``App``, the core, the command line and the docs."""
+"""The table of options agrees with all other lists of them: ``App``, the core, the command line and the
+docs."""
 
 from __future__ import annotations
 
@@ -45,12 +46,12 @@ def test_the_docstring() -> None:
     assert sorted(name for name in documented if name not in [*OTHERS, "is_ssl", *ERRORS]) == sorted(BY_NAME)
 
 
-#: What the docstring's section on errors names in the same way.
+#: Names in the docstring's section on errors.
 ERRORS = ["RuntimeError", "ValueError", "TypeError"]
 
 
 def test_the_core_takes_what_the_table_says() -> None:
-    """Who is trusted, and with what, are lists and words, which the core has in another form."""
+    """Trusted peers and modes are lists and words, which the core has in another form."""
     others = {"proxy_protocol", "trusted_proxies"}
     assert _core.DEFAULTS.keys() | others == {setting.name for setting in SETTINGS if setting.core}
 
@@ -82,12 +83,12 @@ def test_the_documentation(setting: Setting) -> None:
         assert float(spelled(cell)) == setting.default
 
 
-# ---- what it takes ----------------------------------------------------------------------------------------------------
+# ---- accepted values --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("setting", NUMBERS, ids=named)
 def test_numbers_that_are_too_small(setting: Setting) -> None:
-    """The error names the option, the value and what is expected."""
+    """The error names the option, the value and the expected one."""
     wrong = setting.least - 1
     what = "a whole number" if setting.kind == "count" else "a number of seconds"
     with pytest.raises(ValueError, match=f"{setting.name} must be {what} from {setting.least}, not {wrong}"):
@@ -133,7 +134,7 @@ def test_what_is_neither(name: str, value: Any, error: type[Exception], message:
 
 
 def test_the_former_name_of_the_server_header(serve: Any) -> None:
-    """Programs that say ``server_name`` go on working."""
+    """Programs with ``server_name`` go on working."""
     running = serve(lambda app: app.constant("/", "x"), server_name="mine")
     with running.client() as client:
         assert client.get("/").header("Server") == "mine"
@@ -146,7 +147,7 @@ def test_none_is_the_default() -> None:
 
 # ---- the command line ---------------------------------------------------------------------------------------------------
 
-#: A value of the command line for each kind, and what it means.
+#: A value of the command line for each kind, and its meaning.
 EXAMPLES: dict[str, tuple[str, object]] = {
     "count": ("7", 7),
     "seconds": ("2.5", 2.5),
@@ -162,7 +163,7 @@ def example(setting: Setting) -> tuple[str, object]:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Invocation]:
-    """What the command line would have served."""
+    """The command line's application, not served."""
     calls: list[Invocation] = []
 
     def serve(settings: Invocation, where: Any, ready: object) -> int:

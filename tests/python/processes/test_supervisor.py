@@ -18,7 +18,7 @@ from support import until
 from support.client import Client
 from support.command import APPLICATION, Command, Project, children, gone, is_stopped, orphans_gone
 
-#: Says which process answers, and takes orders.
+#: Sends its process id, and obeys commands.
 OBEDIENT = """\
 import os, signal, sys, time, asyncio
 
@@ -52,7 +52,7 @@ def start(project: Project, source: str = OBEDIENT, *arguments: str, count: int 
 
 
 def test_workers_share_the_port(project: Project) -> None:
-    """F-05, F-L-06, F-L-11, H-05: as many as were asked for, beside the one that looks after them; one line says where."""
+    """F-05, F-L-06, F-L-11, H-05: the requested number, beside the supervisor; one line has the address."""
     command = start(project, count=3)
     workers = command.workers(3)
     assert len(workers) == 3
@@ -113,7 +113,8 @@ def test_a_unix_socket_that_is_served(project: Project) -> None:
 
 
 def test_the_port_is_ours_until_the_end(project: Project) -> None:
-    """Nobody takes it while no worker lives: the last one is killed, and the one after it serves on the same port."""
+    """No other process takes it while no worker lives: the last one is killed, and the one after it serves on
+    the same port."""
     command = start(project, count=2)
     for pid in command.workers(2):
         os.kill(pid, signal.SIGKILL)
@@ -164,7 +165,8 @@ def test_a_killed_worker_is_replaced(project: Project) -> None:
     ("path", "how"), [("/exit", "ended with status 7"), ("/close", "ended with status 0")]
 )
 def test_a_worker_that_ends_is_replaced(project: Project, path: str, how: str) -> None:
-    """I-B-24: and does not go on as something else: whoever closes the application in one worker ends that one."""
+    """I-B-24: and does not go on as something else: closing the application in one worker ends that
+    worker."""
     command = start(project)
     before = command.workers(2)
     with contextlib.suppress(AssertionError), Client(command.port) as client:
@@ -258,7 +260,7 @@ def test_a_signal_ends_all(project: Project, number: int, terminal: bool) -> Non
             os.killpg(command.pid, number)
         else:
             command.signal(number)
-        # Whoever accepts no connection any more is about to end.
+        # A worker that accepts no more connections is about to end.
         until(lambda: not accepts(command.port), "an end of accepting")
         (project.directory / "go on").touch()
         assert client.answer().body.startswith(b"finished by ")
@@ -277,7 +279,7 @@ def accepts(port: int) -> bool:
 
 
 def test_a_signal_while_it_starts(project: Project) -> None:
-    """Loading takes as long as it takes; nobody has to wait for it."""
+    """Loading has no timeout; a signal need not wait for it."""
     command = start(project, "import os, time\nos.write(1, b'loading\\n')\ntime.sleep(1000)\n")
     until(lambda: "loading" in command.out, "loading")
     workers = children(command.pid)
@@ -286,7 +288,7 @@ def test_a_signal_while_it_starts(project: Project) -> None:
 
 
 def test_a_worker_that_does_not_end_is_killed(project: Project) -> None:
-    """A second signal says not to wait for it; then the status tells that it was not in order."""
+    """A second signal says not to wait for it; then the status shows that it was not in order."""
     command = start(project)
     workers = command.workers(2)
     with Client(command.port) as client:
@@ -457,7 +459,7 @@ def test_hangup_before_all_serve(project: Project) -> None:
 
 
 def test_hangup_of_the_terminal(project: Project) -> None:
-    """A terminal that closes ends what was started in it, in order."""
+    """A terminal that closes ends the programs that were started in it, in order."""
     inside = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     project.write("main.py", OBEDIENT)
     master, slave = os.openpty()
@@ -465,7 +467,7 @@ def test_hangup_of_the_terminal(project: Project) -> None:
     command = project.start("main:run", "-p", "0", "-w", "2", program=program, stdin=slave)
     os.close(slave)
     workers = command.workers(2)
-    # While it is there, the signal means what it always means.
+    # While it is there, the signal has its usual meaning.
     command.signal(signal.SIGHUP)
     gone(*workers)
     workers = command.workers(2)

@@ -1,4 +1,4 @@
-"""Topics: who gets what is published, in which order, whoever publishes and wherever.
+"""Topics: the receivers of messages, and their order, for any publisher on any thread.
 
 Rows: C-P-01..12, A-WS-13..18, A-APP-25, A-APP-26, I-S-40, I-S-41, A-CALL-16, C-C-09, C-K-16, DEC-1, I-A-08, I-A-10, I-A-27;
 issues J#401, J#422, J#499, J#539, G#862.
@@ -31,7 +31,7 @@ DEDICATED = int(CompressOptions.DEDICATED_COMPRESSOR)
 
 
 def is_silent(client: WebSocketClient) -> bool:
-    """Whether nothing more has come: what the server does at a ping comes after all it did before."""
+    """Whether nothing more has come: the pong comes after all earlier messages."""
     return client.ping(b"anything?").recv_frame() == Frame(True, False, PONG, b"anything?")
 
 
@@ -111,7 +111,7 @@ def test_text_and_its_bytes_are_one_topic(serve: Serve) -> None:
 
 
 def test_topics_that_are_no_text(serve: Serve) -> None:
-    """C-P-10, A-WS-17, A-WS-18: they are bytes wherever they are told, and what is told names them again."""
+    """C-P-10, A-WS-17, A-WS-18: they are bytes in all results, and the results name them again."""
     changes: Changes = []
     held = Held(serve, subscription=lambda ws, *change: changes.append(change))
     client, ws = held.connect()
@@ -136,7 +136,7 @@ def test_topics_that_are_no_text(serve: Serve) -> None:
 
 @pytest.mark.parametrize("topic", [7, None, 1.5, ["a"], object()], ids=shown)
 def test_what_is_no_topic(serve: Serve, topic: Any) -> None:
-    """A-WS-13..16, A-APP-25, A-APP-26: nobody can be subscribed to it; to count is an error."""
+    """A-WS-13..16, A-APP-25, A-APP-26: no socket can subscribe to it; counting is an error."""
     held = Held(serve)
     client, ws = held.connect()
     with client:
@@ -151,7 +151,7 @@ def test_what_is_no_topic(serve: Serve, topic: Any) -> None:
 
 
 def test_bad_messages(serve: Serve) -> None:
-    """A-APP-26: they raise, whether anybody is subscribed or not, and nobody gets anything."""
+    """A-APP-26: they raise, with or without subscribers, and no message is sent."""
     held = Held(serve)
     with audience(held, 2) as clients:
         for publish in (held.app.publish, held.sockets[0].publish):
@@ -172,7 +172,7 @@ def test_bad_messages(serve: Serve) -> None:
 
 
 def test_messages_of_every_type(serve: Serve) -> None:
-    """A-APP-26, A-WS-16: as for send; BINARY unless said otherwise; None is an empty one."""
+    """A-APP-26, A-WS-16: as for send; BINARY by default; None is an empty one."""
     held = Held(serve)
     cases: list[tuple[Any, bytes]] = [
         ("text", b"text"),
@@ -198,7 +198,7 @@ def test_messages_of_every_type(serve: Serve) -> None:
 
 
 def test_before_any_route() -> None:
-    """I-A-08: nobody is subscribed."""
+    """I-A-08: there are no subscribers."""
     app = App()
     try:
         assert app.publish("topic", "message") is False
@@ -244,7 +244,7 @@ def test_one_space_for_all_routes(serve: Serve) -> None:
 @pytest.mark.parametrize("use_uvloop", [False, True])
 @pytest.mark.parametrize("lane", [THREAD, LOOP, TASK])
 def test_publishing_to_another_application(serve: Serve, lane: str, use_uvloop: bool) -> None:
-    """C-P-02, A-CALL-16: from its callbacks and timers: what is sent to another's sockets leaves as well."""
+    """C-P-02, A-CALL-16: from its callbacks and timers: messages to the other's sockets leave as well."""
     if use_uvloop:
         pytest.importorskip("uvloop")
     held = Held(serve)
@@ -270,7 +270,8 @@ def test_publishing_to_another_application(serve: Serve, lane: str, use_uvloop: 
 
 
 def test_publishing_does_not_take_a_subscription(serve: Serve) -> None:
-    """DEC-1, C-P-04: who is not subscribed may publish, and does not hear it; who has ended may, too."""
+    """DEC-1, C-P-04: a socket that is not subscribed may publish, and does not get the message; an ended one
+    may, too."""
     held = Held(serve)
     (one, speaker), (two, listener) = held.connect(), held.connect()
     with one, two:
@@ -332,7 +333,8 @@ def test_subscription_counts(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_subscription_is_told_within_the_call_where_it_can_be(serve: Serve, lane: str) -> None:
-    """C-P-09: a ``def`` callback hears of it before ``subscribe`` returns in its lane, and from elsewhere soon after."""
+    """C-P-09: a ``def`` callback is called before ``subscribe`` returns in its lane, and from elsewhere soon
+    after."""
     order: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -355,7 +357,7 @@ def test_subscription_is_told_within_the_call_where_it_can_be(serve: Serve, lane
 
 
 def test_changing_topics_in_the_subscription_callback(serve: Serve) -> None:
-    """I-A-10: what it joins and leaves is told as well; at the end nothing can be joined any more."""
+    """I-A-10: its own changes are reported as well; at the end nothing can be joined any more."""
     changes: Changes = []
     refused: list[bool] = []
 
@@ -399,7 +401,7 @@ def test_many_topics_of_one_socket(serve: Serve) -> None:
 @pytest.mark.parametrize("leave", ["abort", "finish", "close", "server end", "server close"])
 @pytest.mark.parametrize("told", ["nothing", "close", "subscription"])
 def test_nobody_is_left(serve: Serve, leave: str, told: str) -> None:
-    """C-P-12, C-C-09: the count goes back to 0 however a client leaves, and whatever the route listens to."""
+    """C-P-12, C-C-09: the count goes back to 0 for every end of a client, and any listeners."""
     behavior: dict[str, Any] = {} if told == "nothing" else {told: lambda *arguments: None}
     held = Held(serve, **behavior)
     with audience(held, 20) as clients:
@@ -418,7 +420,7 @@ def test_nobody_is_left(serve: Serve, leave: str, told: str) -> None:
 
 @each_lane
 def test_send_and_publish_keep_their_order(serve: Serve, lane: str) -> None:
-    """C-P-06, J#422: on each socket what is sent and what is published comes as it was said, small or large."""
+    """C-P-06, J#422: on each socket sent and published messages keep their order, small or large."""
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
         for number in range(200):
@@ -477,7 +479,7 @@ def test_order_behind_a_full_buffer(serve: Serve) -> None:
 
 @each_lane
 def test_leaving_in_the_turn_of_a_publish(serve: Serve, lane: str) -> None:
-    """C-P-11, I-A-27: what was published before the last topic was left arrives, what was published after it does not."""
+    """C-P-11, I-A-27: messages published before the last topic was left arrive, later ones do not."""
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
         for _ in range(50):
@@ -495,7 +497,7 @@ def test_leaving_in_the_turn_of_a_publish(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_ending_in_the_turn_of_a_publish(serve: Serve, lane: str) -> None:
-    """C-P-05, C-P-06: what was published before ``end`` goes before the close frame."""
+    """C-P-05, C-P-06: messages published before ``end`` go before the close frame."""
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
         for number in range(100):
@@ -630,7 +632,7 @@ def test_ten_threads_publish_while_clients_come_and_go(serve: Serve) -> None:
 
 
 def test_subscribing_and_publishing_at_once(serve: Serve) -> None:
-    """A-CALL-16, C-P-12: whoever is subscribed when a publish begins gets it; counts add up in the end."""
+    """A-CALL-16, C-P-12: each subscriber at the start of a publish gets it; counts add up in the end."""
     changes: Changes = []
     held = Held(serve, max_backpressure=0, subscription=lambda ws, *change: changes.append(change))
     both = [held.connect() for _ in range(4)]
@@ -751,7 +753,7 @@ def test_a_compressed_message_to_a_mix(serve: Serve, compression: int) -> None:
 
 
 def test_a_compressed_message_to_one_that_dropped_some(serve: Serve) -> None:
-    """C-P-07, C-P-08: a dedicated window knows what was delivered, not what was published."""
+    """C-P-07, C-P-08: a dedicated window has the delivered messages, not the published ones."""
     held = Held(serve, compression=DEDICATED, max_backpressure=30_000)
     client, ws = held.connect(receive_buffer=4096, headers=[OFFER])
     with client:
@@ -843,8 +845,9 @@ def test_publishing_in_every_callback(serve: Serve) -> None:
 
 
 def test_before_the_last_thread_has_been_made() -> None:
-    """A client that connects between `listen` and `run` is heard by threads that are there before the others: what its
-    listener publishes reaches everybody already. As many applications as it takes for the two to meet."""
+    """A client that connects between `listen` and `run` is served by threads that run before the others: the
+    messages of its listener publishes reaches everybody already. As many applications as it takes for the two
+    to meet."""
 
     def opened(ws: Any) -> None:
         ws.subscribe("topic")
@@ -875,7 +878,8 @@ def test_before_the_last_thread_has_been_made() -> None:
 
 
 def test_nothing_of_a_topic_comes_after_who_has_left_it(serve: Serve) -> None:
-    """Publishers on other threads may be in the middle of a message to many; what is sent after `unsubscribe` comes last."""
+    """Publishers on other threads may be in the middle of a message to many; a message sent after
+    `unsubscribe` comes last."""
     held = Held(serve)
     ended = threading.Event()
     published = [0, 0, 0]
@@ -910,7 +914,7 @@ def test_nothing_of_a_topic_comes_after_who_has_left_it(serve: Serve) -> None:
                     assert ws.unsubscribe("topic")
                     ws.send(f"left {number}", OpCode.TEXT)
                     before = list(published)
-                    # Whatever was under way is over.
+                    # All publishes in progress are over.
                     until(
                         lambda before=before: all(
                             now > then + 1 for now, then in zip(published, before, strict=True)

@@ -68,7 +68,7 @@ def hosts(app: App) -> None:
     ],
 )
 def test_the_host_chooses_the_router(serve: Serve, host: str, expected: str) -> None:
-    """DEC-13: without the port, whatever the case, with a dot at the end or not."""
+    """DEC-13: without the port, in any case, with a dot at the end or not."""
     with serve(hosts).client() as client:
         for _ in range(2):
             assert ask(client, host).body.decode() == expected
@@ -104,7 +104,7 @@ def test_connect_names_its_host_in_the_target(serve: Serve) -> None:
 
 
 def test_nothing_falls_back_to_the_default_router(serve: Serve) -> None:
-    """B-TL-08: what a domain has no route for is a 404, also for the methods of a path that it has."""
+    """B-TL-08: a path without a route of the domain is a 404, also for the methods of a path that it has."""
 
     def configure(app: App) -> None:
         app.any("/*", text("default"))
@@ -152,7 +152,7 @@ def test_every_method_of_an_application_that_registers(serve: Serve, method: str
 
 
 def test_routers_static_files_and_body_limits_of_a_domain(serve: Serve, tmp_path: Path) -> None:
-    """DEC-13: what an application has, a domain has."""
+    """DEC-13: a domain has the methods of an application."""
     (tmp_path / "file.txt").write_text("content")
 
     async def post(res: Any, req: Any) -> None:
@@ -303,7 +303,7 @@ def test_names(serve: Serve, given: str, name: str, host: str) -> None:
     ],
 )
 def test_what_is_no_name(name: str, message: str) -> None:
-    """The error says which name and what is wrong with it."""
+    """The error has the name and its fault."""
     app = App()
     with pytest.raises(ValueError, match=message) as raised:
         app.domain(name)

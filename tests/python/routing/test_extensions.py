@@ -1,4 +1,4 @@
-"""``app.register`` on a server (A-APP-13, A-EXT-01..05): methods and properties, and what they cost."""
+"""``app.register`` on a server (A-APP-13, A-EXT-01..05): methods and properties, and their cost."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_properties_are_what_they_are(serve: Serve) -> None:
 
 
 def test_extensions_while_serving(serve: Serve) -> None:
-    """I-B-22: what is added later counts for the next request, and for objects that exist already."""
+    """I-B-22: later additions apply to the next request, and for objects that exist already."""
     kept: list[AppExtension] = []
     go = threading.Event()
 
@@ -357,7 +357,7 @@ def test_sockets_have_them(serve: Serve) -> None:
 
 
 def test_a_clone_is_of_the_same_class(serve: Serve) -> None:
-    """A-WS-20: without what was set on the first one."""
+    """A-WS-20: without the attributes of the first one."""
 
     def register(_request: AppExtension, _response: AppExtension, websocket: AppExtension) -> None:
         websocket.property("heard", [])
@@ -387,7 +387,7 @@ def test_a_clone_is_of_the_same_class(serve: Serve) -> None:
     "pools", [{}, {"websocket_factory_max_items": 10}, {"request_response_factory_max_items": 10}]
 )
 def test_objects_are_used_once_whatever_the_pools(serve: Serve, pools: dict[str, int]) -> None:
-    """I-B-02 to I-B-04, I-B-07: sizes of pools change nothing, and what is kept stays what it was."""
+    """I-B-02 to I-B-04, I-B-07: sizes of pools change nothing, and kept objects stay the same."""
     kept: list[Any] = []
 
     def register(request: AppExtension, _response: AppExtension, websocket: AppExtension) -> None:

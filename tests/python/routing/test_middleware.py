@@ -40,7 +40,7 @@ class FakeRequest:
 
 
 class FakeResponse:
-    """A response that keeps what it shall run."""
+    """A response that records its coroutines."""
 
     def __init__(self) -> None:
         self.tasks: list[Any] = []

@@ -1,4 +1,4 @@
-"""Routes that are registered again, or removed, while the server runs: what they replace goes."""
+"""Routes that are registered again, or removed, while the server runs: the replaced handlers are freed."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_what_is_replaced_before_the_start_is_gone_at_once(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_replaced_while_it_serves_is_gone_at_once(serve: Serve, kind: str) -> None:
-    """Also between requests, which have seen what was there before."""
+    """Also between requests, which have seen the old handler."""
     made = Made()
     found: list[int] = []
     server = serve(lambda app: app.get("/count", lambda res, req: (found.append(made.count()), res.end(""))))
@@ -106,7 +106,7 @@ def test_what_is_replaced_while_it_serves_is_gone_at_once(serve: Serve, kind: st
         for _ in range(2):
             for _ in range(10):
                 register()
-            # Whoever routes at this moment may keep it until he has.
+            # A thread that routes at this moment may keep it until it has finished.
             until(lambda: made.count() == ONE[kind], "what was replaced goes")
             client.get("/count")
     assert found == [ONE[kind]] * 2
@@ -181,7 +181,7 @@ def _routed(server: Running) -> None:
 
 @each_lane
 def test_a_handler_may_replace_itself_and_keep_its_response(serve: Serve, lane: str) -> None:
-    """A response that somebody keeps does not keep the handler, which would be a circle that nobody sees."""
+    """A kept response does not keep the handler, which would be an invisible cycle."""
     kept: list[Response] = []
     made = Made()
 
@@ -231,7 +231,7 @@ def test_registering_costs_the_same_among_many_routes(serve: Serve) -> None:
 
 
 def test_requests_find_what_was_registered_just_before(serve: Serve) -> None:
-    """From any thread, and from a coroutine: what has been registered when a request comes is what it finds."""
+    """From any thread, and from a coroutine: a request finds the routes that exist when it arrives."""
     server = serve(lambda app: app.get("/", lambda res, req: res.end("")))
     failed: list[str] = []
 

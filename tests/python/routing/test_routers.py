@@ -22,7 +22,7 @@ METHODS = ["get", "post", "options", "delete", "patch", "put", "head", "trace", 
 
 
 def auth(res: Any, req: Any, data: Any) -> Any:
-    """H-15 to H-18: who says nothing is told so."""
+    """H-15 to H-18: a handler without a response causes a warning."""
     user = req.get_header("authorization")
     if not user:
         res.write_status(403).end("not authorized")
@@ -102,7 +102,8 @@ async def fail_later(res: Any, req: Any, data: Any) -> None:
     ],
 )
 def test_an_error_in_any_member_is_told(serve: Serve, chain: list[Any], has_request: bool | None) -> None:
-    """E-MW-06, A-CALL-06, A-CALL-07: the request is told of where the member ran at once, not after a coroutine's."""
+    """E-MW-06, A-CALL-06, A-CALL-07: the request is passed if the member ran at once, not after a
+    coroutine."""
     errors: list[Any] = []
 
     def failed(error: Exception, res: Any, req: Any) -> None:
@@ -118,7 +119,7 @@ def test_an_error_in_any_member_is_told(serve: Serve, chain: list[Any], has_requ
     with serve(configure).client() as client:
         for path in ("/", "/router", "/other"):
             if has_request is None:
-                # What answers stops the chain here, for it returns nothing.
+                # A member that responds stops the chain here, since it returns nothing.
                 assert client.get(path).status == 200
             else:
                 assert (client.get(path).status, client.get(path).body) == (500, b"failed")
@@ -249,7 +250,7 @@ def test_prefixes(serve: Serve, caplog: pytest.LogCaptureFixture, prefix: str, p
 
 
 def test_routers_in_routers(serve: Serve) -> None:
-    """Prefixes and middlewares add up from the outside in; the outer router stays what it was."""
+    """Prefixes and middlewares add up from the outside in; the outer router stays unchanged."""
 
     def configure(app: App) -> None:
         outer = app.router("/a", plus("1"))
@@ -345,7 +346,8 @@ async def upgrade_later(res: Any, req: Any, context: Any, data: Any) -> None:
 def test_sockets_behind_middlewares(
     serve: Serve, first: Any, between: list[Any], own: Any, expected: str, make: str
 ) -> None:
-    """``router.ws``: nobody gets a socket whom a middleware stops, and the data reaches who accepts, or the socket."""
+    """``router.ws``: a client that a middleware stops gets no socket, and the data reaches the upgrade
+    handler, or the socket."""
 
     def configure(app: App) -> None:
         behavior = {
@@ -391,7 +393,7 @@ def test_sockets_of_a_router_without_middlewares(serve: Serve) -> None:
 
 
 def test_a_middleware_router_without_middlewares_has_sockets_too(serve: Serve) -> None:
-    """E-MW-09: who decides takes ``data`` all the same, and without anybody to decide everybody gets a socket."""
+    """E-MW-09: the upgrade handler still takes ``data``, and without one every client gets a socket."""
 
     def refuse(res: Any, req: Any, context: Any, data: Any) -> None:
         res.write_status(418).end(repr(data))
@@ -424,7 +426,7 @@ def test_an_error_in_a_middleware_of_a_socket(serve: Serve) -> None:
             assert socket.send(handshake(path)).answer().body == b"KeyError('member')"
 
 
-# ---- what cannot be meant ---------------------------------------------------------------------------------------------
+# ---- invalid registrations --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -481,7 +483,7 @@ def test_an_error_in_a_middleware_of_a_socket(serve: Serve) -> None:
     ],
 )
 def test_mistakes_are_told_at_registration(register: Callable[[App], object], message: str) -> None:
-    """What was given and what was expected (A-APP-12, E-MW-01, I-B-21)."""
+    """The given and the expected value (A-APP-12, E-MW-01, I-B-21)."""
     app = App()
     try:
         with pytest.raises(TypeError) as raised:
@@ -494,7 +496,7 @@ def test_mistakes_are_told_at_registration(register: Callable[[App], object], me
 def test_parameters_that_are_named_the_other_way_round(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """S#171: it may be meant, so it is said once, and the route works."""
+    """S#171: it may be intended, so it is logged once, and the route works."""
 
     def swapped(req: Any, res: Any, data: Any = None) -> None:
         req.end("response")

@@ -25,7 +25,7 @@ METHODS = ("GET", "POST", "OPTIONS", "DELETE", "PATCH", "PUT", "HEAD", "CONNECT"
 
 
 def text(body: str) -> Callable[[Any, Any], None]:
-    """A handler that answers always the same."""
+    """A handler with a constant response."""
     return lambda res, req: res.end(body) and None
 
 
@@ -143,7 +143,7 @@ MIXES = [(THREAD,), (TASK,), (THREAD, TASK), (TASK, THREAD)]
 def test_order(
     serve: Serve, routes: list[Route], method: str, path: str, tries: list[str], lanes: tuple[str, ...]
 ) -> None:
-    """B-ORD-02 to B-ORD-13 without those about WebSockets, whatever mixture of handlers is registered; B-RT-09."""
+    """B-ORD-02 to B-ORD-13 without those about WebSockets, for any mixture of handlers; B-RT-09."""
     table = Tries(routes, lanes=lanes)
     with serve(table).client() as client:
         assert table.of(client, method, path) == tries
@@ -219,13 +219,13 @@ MATCHES: list[tuple[str, str, str, bool]] = [
     ids=[f"{row[0]} {row[1][:20]!r} {row[2][:20]}" for row in MATCHES],
 )
 def test_match(serve: Serve, pattern: str, path: str, matches: bool) -> None:
-    """B-RT-01 to B-RT-08, B-RT-19: what a pattern matches."""
+    """B-RT-01 to B-RT-08, B-RT-19: the matches of a pattern."""
     with serve(lambda app: app.get(pattern, text("found"))).client() as client:
         assert client.get(path).status == (200 if matches else 404)
 
 
 def test_unreachable_segments_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """B-RT-06: the route is taken, and the log says that it never matches."""
+    """B-RT-06: the route is accepted, and the log has a warning that it never matches."""
     app = App()
     with caplog.at_level(logging.WARNING, "socketify"):
         app.get("/fine/*", text(""))
@@ -339,7 +339,7 @@ def test_targets_that_are_no_path(serve: Serve, method: str, target: str) -> Non
 
 
 def test_any(serve: Serve) -> None:
-    """A-APP-18: every method, those nobody knows too."""
+    """A-APP-18: every method, unknown ones too."""
     with serve(lambda app: app.any("/x", lambda res, req: res.end(req.get_method()))).client() as client:
         for method in (*METHODS, "PROPFIND", "get", "X-~"):
             if method not in ("HEAD", "CONNECT"):
@@ -375,7 +375,7 @@ def test_any_and_parameters(serve: Serve) -> None:
 
 
 def test_method_before_any(serve: Serve) -> None:
-    """B-RT-10: whatever was registered first."""
+    """B-RT-10: in any order of registration."""
 
     def configure(app: App) -> None:
         app.any("/1", text("any")).get("/1", text("get"))
@@ -409,7 +409,7 @@ def test_targets_of_no_form(serve: Serve, target: str) -> None:
 
 @each_lane
 def test_head_falls_back_to_get(serve: Serve, lane: str) -> None:
-    """DEC-11, B-HT-01: the head of the GET answer, without its body."""
+    """DEC-11, B-HT-01: the head of the GET response, without its body."""
 
     def handle(res: Any, req: Any) -> None:
         res.write_header("X-Method", req.get_method()).end("twelve bytes")
@@ -418,7 +418,7 @@ def test_head_falls_back_to_get(serve: Serve, lane: str) -> None:
         answer = client.request("HEAD", "/x").answer("HEAD")
         assert (answer.status, answer.header("content-length")) == (200, "12")
         assert answer.header("x-method") == "HEAD"
-        # Nothing of the body is in the way of the next answer.
+        # Nothing of the body is in the way of the next response.
         assert client.get("/x").body == b"twelve bytes"
 
 
@@ -437,7 +437,7 @@ def test_head_has_its_own(serve: Serve, method: str) -> None:
 
 @pytest.mark.parametrize("http2", [False, True])
 def test_head_goes_where_get_goes(serve: Serve, tmp_path: Path, http2: bool) -> None:
-    """DEC-19: a page for what is not there, or a less exact HEAD route, is not in the way."""
+    """DEC-19: a page for unknown paths, or a less specific HEAD route, is not in the way."""
     (tmp_path / "file").write_text("file")
 
     def configure(app: App) -> None:
@@ -463,7 +463,7 @@ def test_head_goes_where_get_goes(serve: Serve, tmp_path: Path, http2: bool) -> 
                     answer = client.request(method, path).answer(method)
                     heads.append((answer.status, answer.header("content-length"), "by" in answer.headers))
         assert heads[0][0] == status
-        # What has a HEAD route of its own.
+        # Paths with a HEAD route of their own.
         assert heads[1] == ((200, "0", True) if path == "/x/you" else heads[0]), path
 
 
@@ -480,7 +480,7 @@ def test_head_fallback_yields(serve: Serve, lanes: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "DELETE", "nonsense"])
 def test_not_found(serve: Serve, method: str) -> None:
-    """DEC-7, B-RT-17: a 404 with a length; the connection stays, also after a body that nobody wanted."""
+    """DEC-7, B-RT-17: a 404 with a length; the connection stays, also after an unread body."""
     with serve(lambda app: app.get("/", text("found"))).client() as client:
         for _ in range(2):
             answer = client.request(method, "/none", body=None if method == "HEAD" else b"x" * 1000).answer(
@@ -495,7 +495,7 @@ def test_not_found(serve: Serve, method: str) -> None:
 
 @each_lane
 def test_all_yield(serve: Serve, lane: str) -> None:
-    """B-RT-17, DEC-7: what the handlers had written into the head is not part of the 404."""
+    """B-RT-17, DEC-7: headers that the handlers wrote are not part of the 404."""
 
     def handle(res: Any, req: Any) -> None:
         res.write_status(201).write_header("X-Said", "1")
@@ -508,7 +508,7 @@ def test_all_yield(serve: Serve, lane: str) -> None:
 
 
 def test_yield_after_the_body_began(serve: Serve) -> None:
-    """B-RT-17: an answer that has begun and that nobody goes on with is cut off, not called complete."""
+    """B-RT-17: a response that was begun and not continued is cut off, not completed."""
 
     def handle(res: Any, req: Any) -> None:
         res.write("part")
@@ -519,7 +519,7 @@ def test_yield_after_the_body_began(serve: Serve) -> None:
 
 
 def test_yield_with_half_an_answer(serve: Serve) -> None:
-    """B-RT-14: the next handler may go on with what the one before it has begun."""
+    """B-RT-14: the next handler may continue the response of the one before."""
 
     def first(res: Any, req: Any) -> None:
         res.write("one ")
@@ -589,7 +589,7 @@ def test_yield_taken_back(serve: Serve, value: Any) -> None:
 
 @each_lane
 def test_yield_after_responding(serve: Serve, lane: str) -> None:
-    """B-RT-15, I-A-14, H-09: routing stops; there is one answer, and the connection can be used."""
+    """B-RT-15, I-A-14, H-09: routing stops; there is one response, and the connection can be used."""
     ran: list[str] = []
 
     def handle(res: Any, req: Any) -> None:
@@ -609,7 +609,7 @@ def test_yield_after_responding(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_yield_and_raise(serve: Serve, lane: str) -> None:
-    """H-09: a handler that yields and raises gets the error handler's answer and no other."""
+    """H-09: a handler that yields and raises gets the error handler's response and no other."""
 
     def handle(res: Any, req: Any) -> None:
         try:
@@ -624,7 +624,7 @@ def test_yield_and_raise(serve: Serve, lane: str) -> None:
 
 
 def test_yield_after_a_suspension(serve: Serve) -> None:
-    """B-RT-16: the handler's own answer is the answer."""
+    """B-RT-16: the handler's own answer is the response."""
 
     async def handle(res: Any, req: Any) -> None:
         await asyncio.sleep(0)
@@ -658,14 +658,14 @@ def test_yield_leaves_nothing_behind(serve: Serve, lane: str, rest: str) -> None
     with serve(configure).client() as client:
         client.get("/x")
         client.get("/x?answer=1")
-        # One more, so that whoever served the last one has let go of it.
+        # One more, so that the thread of the last one has released it.
         client.get("/y")
         gc.collect()
         assert [ref() for ref in kept] == [None] * 4
 
 
 def test_yield_to_a_constant(serve: Serve) -> None:
-    """B-RT-14: an answer that needs no Python is a candidate like others."""
+    """B-RT-14: a response that needs no Python is a candidate like others."""
 
     def configure(app: App) -> None:
         app.get("/x", lambda res, req: res.write_header("X-Said", "1") and req.set_yield(True))
@@ -738,7 +738,7 @@ def test_added_while_running(serve: Serve, lane: str) -> None:
 
 
 def test_prefix(serve: Serve) -> None:
-    """B-RT-22: prefix and path are put together as they are."""
+    """B-RT-22: prefix and path are joined unchanged."""
 
     def configure(app: App) -> None:
         router = app.router("/api")

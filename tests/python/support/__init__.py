@@ -21,7 +21,7 @@ import pytest
 
 from support.client import Client
 
-#: What every program begins with: ``ready(config)`` says on which port it serves, ``say(word)`` tells the test anything.
+#: What every program begins with: ``ready(config)`` prints its port, ``say(word)`` sends a word to the test.
 PRELUDE = """\
 import asyncio, os, signal, sys, threading, time
 from socketify import App
@@ -58,7 +58,7 @@ def shown(value: object) -> str:
 
 
 def missing(what: str) -> NoReturn:
-    """Skips a test for want of something, or fails it; see :func:`tool`."""
+    """Skips a test for lack of something, or fails it; see :func:`tool`."""
     if os.environ.get("SOCKETIFY_TESTS_REQUIRE_TOOLS"):
         pytest.fail(f"{what}, and SOCKETIFY_TESTS_REQUIRE_TOOLS is set")
     pytest.skip(what)
@@ -89,7 +89,7 @@ class Program:
         return self.process.stdout.readline().decode().rstrip("\n")
 
     def listening(self) -> Program:
-        """Reads up to the line that says the port."""
+        """Reads up to the line with the port."""
         while not (word := self.word()).startswith("port "):
             assert word, f"the program ended: {self.finish()}"
         self.port = int(word.split()[1])
@@ -102,7 +102,7 @@ class Program:
         self.process.send_signal(number)
 
     def finish(self, timeout: float = 30) -> tuple[int, str, str]:
-        """Waits for the end; gives the exit code and what is left of stdout and stderr."""
+        """Waits for the end; returns the exit code and the rest of stdout and stderr."""
         out, err = self.process.communicate(timeout=timeout)
         return self.process.returncode, out.decode(), err.decode()
 
@@ -124,7 +124,7 @@ class Program:
 
 
 class Gate:
-    """A barrier between a handler and its test: the handler says that it is there, the test lets it go on."""
+    """A barrier between a handler and its test: the handler reports its arrival, the test lets it go on."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()

@@ -1,4 +1,4 @@
-"""Certificates for tests, made while they run, and what clients say of those that a server shows."""
+"""Certificates for tests, made while they run, and the clients' view of a server's certificates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KEY = trustme.KeyType.ECDSA
 
 
 def openssl(*arguments: str, cwd: Path) -> str:
-    """Runs the ``openssl`` tool; gives what it prints."""
+    """Runs the ``openssl`` tool; returns its output."""
     done = subprocess.run(["openssl", *arguments], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -47,7 +47,7 @@ class Authority:
         return AppOptions(key_file_name=key, cert_file_name=certificate, **fields)
 
     def context(self, client: str | None = None) -> ssl.SSLContext:
-        """What a client trusts this authority with; ``client``: whom its own certificate is for."""
+        """The context of a client that trusts this authority; ``client``: the name in its own certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.ca.configure_trust(context)
         if client is not None:

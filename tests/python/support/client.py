@@ -1,4 +1,4 @@
-"""A client of raw bytes: it sends what a test says and reads answers without being polite about them."""
+"""A client of raw bytes: it sends a test's bytes and reads responses strictly."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Client:
         return self
 
     def flood(self, data: bytes) -> int:
-        """Sends until nothing more is taken for a while; says how much went."""
+        """Sends until nothing more is taken for a while; returns how much was sent."""
         patience = self.socket.gettimeout()
         self.socket.settimeout(0.5)
         sent = 0
@@ -90,7 +90,7 @@ class Client:
         return self.send("\r\n".join([*head, "", ""]).encode("latin-1") + (body or b""))
 
     def receive(self) -> bytes:
-        """What comes next; nothing when the server has closed."""
+        """The next bytes; none after the server has closed."""
         try:
             return self.socket.recv(1 << 16)
         except ConnectionResetError:
@@ -116,7 +116,7 @@ class Client:
         return found
 
     def answer(self, method: str = "GET") -> Answer:
-        """Reads one response by its framing; ``method`` is what was asked, for HEAD has no body."""
+        """Reads one response by its framing; ``method`` is that of the request, since HEAD has no body."""
         status_line, *lines = self.until(b"\r\n\r\n")[:-4].decode("latin-1").split("\r\n")
         answer = Answer(status_line, lines, b"")
         if method == "HEAD" or answer.status in (204, 304) or answer.status < 200:
@@ -153,7 +153,7 @@ class Client:
         return not self.pending and self.receive() == b""
 
     def half_close(self) -> Client:
-        """Says that nothing more will be sent; answers can still come."""
+        """Shuts the sending side; responses can still come."""
         self.socket.shutdown(socket.SHUT_WR)
         return self
 

@@ -18,7 +18,7 @@ from support.client import Client
 
 LISTENING = re.compile(r"Listening on https?://(?:\[.*\]|[^:]*):(\d+) now")
 
-#: Says which process answers.
+#: Sends its process id.
 APPLICATION = """\
 import os
 
@@ -50,17 +50,17 @@ def is_stopped(pid: int) -> bool:
 
 
 def gone(*pids: int) -> None:
-    """Waits until processes have ended, and somebody has taken notice of it."""
+    """Waits until processes have ended, and their parent has reaped them."""
     until(lambda: not any(map(state, pids)), f"the end of {pids}")
 
 
 def orphans_gone(*pids: int, timeout: float = 20) -> None:
-    """Waits until processes have ended. Whoever inherited them may take its time to notice."""
+    """Waits until processes have ended. Their new parent may be slow to reap them."""
     until(lambda: all(state(pid) in ("", "Z") for pid in pids), f"the end of {pids}", timeout)
 
 
 class Command:
-    """A command line that runs. Its output is read as it comes, so that a test can wait for what it says."""
+    """A command line that runs. Its output is read as it comes, so that a test can wait for a line."""
 
     def __init__(
         self,
@@ -102,14 +102,14 @@ class Command:
 
     @property
     def port(self) -> int:
-        """The port, once the command says it."""
+        """The port, once the command prints it."""
         until(lambda: LISTENING.search(self.out) or self.process.poll() is not None, "listening")
         found = LISTENING.search(self.out)
         assert found is not None, f"it ended: {self.finish()}"
         return int(found[1])
 
     def workers(self, count: int = 1) -> list[int]:
-        """The processes that serve, once there are so many of them that answer."""
+        """The processes that serve, once so many of them respond."""
         seen: set[int] = set()
 
         def all_answer() -> bool:
@@ -121,7 +121,7 @@ class Command:
         return sorted(seen)
 
     def ask(self) -> int:
-        """Which process answers; 0 if that one has just ended."""
+        """The responding process; 0 if it has just ended."""
         try:
             with Client(self.port) as client:
                 return int(client.get("/").body)
@@ -136,7 +136,7 @@ class Command:
         self.process.send_signal(number)
 
     def finish(self, timeout: float = 40) -> tuple[int, str, str]:
-        """Waits for the end; gives the exit status, and what was said."""
+        """Waits for the end; returns the exit status, and the output."""
         self.process.wait(timeout)
         for reader in self._readers:
             reader.join(timeout)
@@ -149,7 +149,7 @@ class Command:
         return self.finish()
 
     def kill(self) -> None:
-        """Ends all of its processes, whatever state they are in."""
+        """Ends all of its processes, in any state."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()

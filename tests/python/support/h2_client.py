@@ -18,7 +18,7 @@ Headers = list[tuple[str, str]]
 
 @dataclass
 class Stream:
-    """What has come on one stream."""
+    """The received part of one stream."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class H2Client:
         sock: socket.socket | None = None,
     ) -> None:
         self.socket = sock or socket.create_connection(("127.0.0.1", port), timeout=20)
-        # What is sent may break rules: it is the server that is to notice.
+        # The frames may break rules: the server has to notice.
         config = h2.config.H2Configuration(
             client_side=True,
             header_encoding="utf-8",
@@ -61,7 +61,7 @@ class H2Client:
             self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         if settings:
             self.h2.update_settings(settings)
-        #: Whether what is received gives the server its window back.
+        #: Whether received data returns the server's window.
         self.acknowledge = acknowledge
         self.streams: dict[int, Stream] = {}
         self.goaway: h2.events.ConnectionTerminated | None = None

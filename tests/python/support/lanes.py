@@ -32,5 +32,5 @@ def on(lane: str, handler: Callable[..., object]) -> Callable[..., object]:
 
 
 def options(lane: str) -> dict[str, Any]:
-    """What the application needs for that way."""
+    """The application's options for that lane."""
     return {"sync_handlers": "loop"} if lane == LOOP else {}

@@ -1,8 +1,8 @@
-"""Runs a program of the documentation as it stands, on a free port, asks it for its front page, says hello on each of its
-WebSockets, and closes it.
+"""Runs a program of the documentation unchanged, on a free port, asks it for its front page, says hello on
+each of its WebSockets, and closes it.
 
-``python run_program.py FILE [CLIENT]``: prints the status of the answer. What the program prints goes to standard output.
-CLIENT is a program that talks to it, at ``localhost:3000`` as it believes.
+``python run_program.py FILE [CLIENT]``: prints the status of the response. The program's output goes to
+standard output. CLIENT is a program that talks to it, at ``localhost:3000`` as it believes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def ws(self: App, path: str, behavior: Any) -> App:
 
 
 def listen(self: App, options: Any = None, handler: Any = None) -> App:
-    """Listens on a free port, whatever the program says; a Unix socket gets a path of its own."""
+    """Listens on a free port, instead of the program's own; a Unix socket gets a path of its own."""
     domain = getattr(options, "domain", None)
     if domain:
         options = AppListenOptions(domain=str(Path(tempfile.mkdtemp()) / "socket"))
@@ -97,7 +97,7 @@ def visit(end: Callable[[], object]) -> None:
 
 
 def converse(socket: str) -> None:
-    """Says hello and goodbye on a WebSocket, as far as the program lets us in, and reads what there is."""
+    """Says hello and goodbye on a WebSocket, if the program accepts it, and reads the messages."""
     with connect() as client:
         answer = client.get(socket, *HANDSHAKE)
         print("socket", socket, answer.status, flush=True)
@@ -112,7 +112,7 @@ App.listen, App.run, App.ws = listen, run, ws  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     program = Path(sys.argv[1])
-    # `run(app)` modules are what a command line would load.
+    # `run(app)` modules are loaded like the command line does.
     namespace: dict[str, Any] = {"__name__": "__main__", "__file__": str(program)}
     with contextlib.suppress(asyncio.CancelledError):
         exec(compile(program.read_text(), str(program), "exec"), namespace)

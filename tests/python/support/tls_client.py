@@ -42,13 +42,13 @@ class Certificates:
     key: Path
 
     def options(self, **more: Any) -> AppOptions:
-        """What a server is told."""
+        """An alert to the server."""
         return AppOptions(key_file_name=str(self.key), cert_file_name=str(self.certificate), **more)
 
     def context(
         self, version: ssl.TLSVersion | None = None, protocols: tuple[str, ...] = ()
     ) -> ssl.SSLContext:
-        """What a client needs to believe the server; only this version, if one is given."""
+        """The context of a client that trusts the server; only this version, if one is given."""
         context = ssl.create_default_context(cafile=self.ca)
         if version is not None:
             context.minimum_version = context.maximum_version = version
@@ -83,7 +83,7 @@ class TlsClient(Client):
 
 
 class Record(NamedTuple):
-    """A record as it came; ``payload`` is what was protected, if it was."""
+    """A received record; ``payload`` is the decrypted content, if it was protected."""
 
     kind: int
     payload: bytes
@@ -159,7 +159,7 @@ class Keys:
         return head + self._aead.encrypt(self._nonce(), payload + bytes([kind]), head)
 
     def open(self, head: bytes, sealed: bytes) -> Record:
-        """What a protected record holds."""
+        """The content of a protected record."""
         inner = self._aead.decrypt(self._nonce(), sealed, head).rstrip(b"\0")
         return Record(inner[-1], inner[:-1])
 
@@ -249,7 +249,7 @@ def ends(connection: socket.socket) -> bytes:
 
 
 def pour(client: Client, data: bytes) -> bytes:
-    """Sends as much as the server takes, then nothing more, and gives what it says until it has closed."""
+    """Sends as much as the server takes, then nothing more, and returns its bytes until it has closed."""
     with contextlib.suppress(OSError):
         client.flood(data)
         client.half_close()

@@ -1,4 +1,4 @@
-"""A server of TLS that is to be as it was, whatever is thrown at it."""
+"""A TLS server that has to stay unchanged under any input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
 class Target:
-    """A server of TLS, and what a good client makes of it."""
+    """A server of TLS, and a good client's view of it."""
 
     def __init__(self, running: Any, certificates: Certificates) -> None:
         self.running = running
@@ -27,7 +27,7 @@ class Target:
         self.context = certificates.context()
 
     def client(self, **options: Any) -> Client:
-        """A connection that has not said anything."""
+        """A connection without any bytes sent."""
         return Client(self.port, **options)
 
     def wire(self, **options: Any) -> Wire:

@@ -1,6 +1,7 @@
-"""A WebSocket client of raw frames: it sends what a test says, right or wrong, and interprets only what it is asked to.
+"""A WebSocket client of raw frames: it sends a test's bytes, right or wrong, and interprets only on request.
 
-It shares no code with what it tests: framing, masking and the key of the handshake are written down here once more.
+It shares no code with the server: framing, masking and the key of the handshake are written down here once
+more.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Frame(NamedTuple):
 
 
 def accept_for(key: str) -> str:
-    """What a server must answer to a key (RFC 6455 4.2.2)."""
+    """A server's correct response to a key (RFC 6455 4.2.2)."""
     return base64.b64encode(hashlib.sha1((key + GUID).encode("ascii")).digest()).decode("ascii")
 
 
@@ -57,7 +58,7 @@ def frame(
 
     Args:
         opcode: Four bits, valid or not.
-        payload: What is sent, before masking.
+        payload: The payload, before masking.
         fin: Whether the message ends with it.
         rsv: The three reserved bits as a number; 4 is RSV1.
         masked: Whether it is, as a client's frame must be.
@@ -78,7 +79,7 @@ def frame(
 
 
 def close_payload(code: int | None, reason: bytes | str = b"") -> bytes:
-    """What a close frame carries; nothing at all without a code."""
+    """The payload of a close frame; empty without a code."""
     reason = reason.encode() if isinstance(reason, str) else reason
     return b"" if code is None else struct.pack("!H", code) + reason
 
@@ -95,7 +96,7 @@ def handshake(
     http: str = "1.1",
     headers: Iterable[str] = (),
 ) -> bytes:
-    """The head of a request for a WebSocket; what is None is left out."""
+    """The head of a request for a WebSocket; None values are left out."""
     fixed = {
         "Host": host,
         "Upgrade": upgrade,
@@ -133,7 +134,7 @@ class WebSocketClient(Client):
         return self.opened(key)
 
     def opened(self, key: str = SAMPLE_KEY) -> WebSocketClient:
-        """Reads the answer to a handshake, which must be a right 101."""
+        """Reads the response to a handshake, which must be a right 101."""
         self.response = answer = self.answer()
         assert answer.status == 101, f"{answer.status_line}: {answer.body!r}"
         assert (answer.header("upgrade") or "").lower() == "websocket", f"Upgrade: {answer.lines}"
@@ -185,7 +186,7 @@ class WebSocketClient(Client):
     # ---- receiving ------------------------------------------------------------------------------------------------------
 
     def recv_frame(self) -> Frame:
-        """The next frame of the server, whatever it is. What no server may send is the test's failure."""
+        """The next frame of the server, of any kind. A forbidden frame fails the test."""
         first, second = self.exactly(2)
         opcode, size = first & 0x0F, second & 0x7F
         assert not first & 0x30, f"RSV2 or RSV3 is set: {first:08b}"
@@ -239,7 +240,8 @@ class WebSocketClient(Client):
         return int.from_bytes(payload[:2], "big"), reason
 
     def finish(self, code: int | None = 1000, reason: bytes | str = b"") -> tuple[int | None, bytes]:
-        """Closes politely: says why, and gives what the server answers before it ends the connection."""
+        """Closes politely: sends the reason, and returns the server's close frame before the end of the
+        connection."""
         return self.send_close(code, reason).expect_close()
 
     # ---- being difficult ------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ class Held:
 
 
 def fill(ws: Any, payload: bytes = b"x" * 16_384) -> int:
-    """Sends until a message is dropped; says how many were not."""
+    """Sends until a message is dropped; returns how many were not."""
     for count in range(10_000):
         if ws.send(payload) == SendStatus.DROPPED:
             return count
@@ -66,7 +66,7 @@ def fill(ws: Any, payload: bytes = b"x" * 16_384) -> int:
 
 
 def settle(ws: Any) -> int:
-    """Waits until the kernel has taken what it takes; says how many bytes are left."""
+    """Waits until the kernel takes no more; returns the number of remaining bytes."""
     seen = [-1] * 20
 
     def steady() -> bool:
@@ -78,7 +78,7 @@ def settle(ws: Any) -> int:
 
 
 class Deflate:
-    """What a client does that has agreed to permessage-deflate, no kinder than its windows allow."""
+    """A client with permessage-deflate, as strict as its windows allow."""
 
     def __init__(self, client: WebSocketClient) -> None:
         self.client = client
@@ -115,7 +115,7 @@ class Deflate:
         self.client.send_frame(opcode, self.deflate(payload), rsv=4)
 
     def receive(self) -> tuple[bool, int, bytes]:
-        """The next whole frame: whether it was compressed, its opcode, and what it says."""
+        """The next whole frame: whether it was compressed, its opcode, and its payload."""
         frame = self.client.recv_frame()
         assert frame.fin
         return frame.rsv1, frame.opcode, self.inflate(frame.payload) if frame.rsv1 else frame.payload

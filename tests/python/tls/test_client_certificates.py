@@ -23,13 +23,13 @@ def routes(app: App) -> None:
 
 
 def attempt(server: TestServer, context: ssl.SSLContext) -> Any:
-    """What a client gets as its answer. With TLS 1.3 it hears only then that it was refused."""
+    """A client's response. With TLS 1.3 it notices only then that it was refused."""
     with server.connect(ssl_context=context) as connection:
         return connection.request("GET").json()
 
 
 def refused(server: TestServer, context: ssl.SSLContext) -> None:
-    """The handshake fails: the server says so in an alert, or has closed the connection behind it."""
+    """The handshake fails: the server sends an alert, or has closed the connection after it."""
     with pytest.raises((ssl.SSLError, ConnectionError)):
         attempt(server, context)
 
@@ -48,7 +48,7 @@ def identified(authority: Authority, clients: Authority, name: str = "alice") ->
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_required(authority: Authority, clients: Authority, tmp_path: Path, version: ssl.TLSVersion) -> None:
-    """EXT: who has none, or one that nobody knows, is refused."""
+    """EXT: a client without a certificate, or with an unknown one, is refused."""
     (tmp_path / "other").mkdir()
     options = authority.options("localhost", ca_file_name=clients.file, client_cert="required")
     with TestServer(routes, options=options) as server:
@@ -66,7 +66,7 @@ def test_required(authority: Authority, clients: Authority, tmp_path: Path, vers
 
 @pytest.mark.parametrize("wanted", [None, "optional"])
 def test_optional(authority: Authority, clients: Authority, tmp_path: Path, wanted: str | None) -> None:
-    """B-TL-03: the default where there are authorities; what is shown is verified all the same."""
+    """B-TL-03: the default where there are authorities; a shown certificate is still verified."""
     (tmp_path / "other").mkdir()
     options = authority.options("localhost", ca_file_name=clients.file, client_cert=wanted)
     with TestServer(routes, options=options) as server:
@@ -78,7 +78,7 @@ def test_optional(authority: Authority, clients: Authority, tmp_path: Path, want
 
 
 def test_none(authority: Authority, clients: Authority) -> None:
-    """EXT: nobody is asked, so nobody shows any."""
+    """EXT: no client is asked, so no client shows one."""
     options = authority.options("localhost", ca_file_name=clients.file, client_cert="none")
     with TestServer(routes, options=options) as server:
         assert attempt(server, identified(authority, clients)) == {"subject": None, "certificate": None}
@@ -124,7 +124,7 @@ def test_sockets_know_it_too(authority: Authority, clients: Authority) -> None:
 def test_a_resumed_session_is_still_the_client_s(
     authority: Authority, clients: Authority, version: ssl.TLSVersion
 ) -> None:
-    """EXT: the certificate is not shown again, and known all the same."""
+    """EXT: the certificate is not shown again, and still known."""
     options = authority.options("localhost", ca_file_name=clients.file, client_cert="required")
     with TestServer(routes, options=options) as server:
         context = identified(authority, clients)

@@ -24,7 +24,7 @@ def say(text: str) -> Any:
 
 
 class Site:
-    """A server whose default certificate is for localhost, and clients that verify what they are shown."""
+    """A server whose default certificate is for localhost, and clients that verify certificates."""
 
     def __init__(self, authority: Authority, server: TestServer) -> None:
         self.context = authority.context()
@@ -50,7 +50,7 @@ def default(authority: Authority) -> AppOptions:
     return authority.options("localhost")
 
 
-# ---- what is registered ------------------------------------------------------------------------------------------------
+# ---- registration ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong", [None, 1, ["one.test"]])
@@ -98,7 +98,7 @@ def test_the_wrong_file_is_named(default: AppOptions) -> None:
         app.add_server_name("one.test", AppOptions("missing", "missing"))
 
 
-# ---- who gets which ------------------------------------------------------------------------------------------------------
+# ---- selection -----------------------------------------------------------------------------------------------------------
 
 
 def test_each_name_has_its_certificate_and_its_routes(authority: Authority, default: AppOptions) -> None:
@@ -116,14 +116,14 @@ def test_each_name_has_its_certificate_and_its_routes(authority: Authority, defa
         assert site.get("ONE.test", "one.test").text == "one.test"
         assert site.get("www.one.test", "www.one.test").text == "www.one.test"
         assert site.get("api.one.test", "*.one.test").text == "*.one.test"
-        # B-TL-09, B-TL-10: what is not registered, and nothing at all.
+        # B-TL-09, B-TL-10: an unregistered name, and no name.
         assert site.get("a.b.one.test", "localhost").text == "default"
         assert site.get("two.test", "localhost").text == "default"
         assert site.get("127.0.0.1", "localhost").text == "default"
 
 
 def test_the_name_of_the_handshake_has_the_say(authority: Authority, default: AppOptions) -> None:
-    """B-TL-08: whatever the request says, and nothing falls back to the default routes."""
+    """B-TL-08: for any request, and nothing falls back to the default routes."""
 
     def routes(app: App) -> None:
         app.any("/*", say("default"))
@@ -135,7 +135,7 @@ def test_the_name_of_the_handshake_has_the_say(authority: Authority, default: Ap
         site = Site(authority, server)
         assert site.get("one.test", "one.test", host="two.test").text == "one.test"
         assert site.get("one.test", "one.test", host="localhost").text == "one.test"
-        # Nor does a host open what the handshake has not asked for.
+        # Nor does a host reach a name that the handshake has not asked for.
         assert site.get("localhost", "localhost", host="one.test").text == "default"
         assert site.get("127.0.0.1", "localhost", host="one.test:443").text == "default"
         with server.connect(ssl_context=authority.context(), server_name="one.test") as connection:
@@ -143,7 +143,7 @@ def test_the_name_of_the_handshake_has_the_say(authority: Authority, default: Ap
 
 
 def test_domains_without_a_certificate(authority: Authority, default: AppOptions) -> None:
-    """EXT: what is no server name is found by the request's host, as without TLS."""
+    """EXT: a domain that is no server name is found by the request's host, as without TLS."""
 
     def routes(app: App) -> None:
         app.get("/", say("default"))
@@ -199,7 +199,7 @@ def test_names_come_and_go_while_it_runs(authority: Authority, default: AppOptio
 
 
 def test_an_application_of_names_alone(authority: Authority) -> None:
-    """A-APP-01: without a certificate of its own it serves those names, and nobody else."""
+    """A-APP-01: without a certificate of its own it serves those names, and no other client."""
 
     def routes(app: App) -> None:
         app.add_server_name("one.test", authority.options("one.test"))
@@ -222,7 +222,7 @@ def test_letters_beyond_ascii(authority: Authority, default: AppOptions) -> None
         assert Site(authority, server).get("xn--bcher-kva.test", "xn--bcher-kva.test").text == "books"
 
 
-# ---- what goes with a name ------------------------------------------------------------------------------------------------
+# ---- lifetime of a name ---------------------------------------------------------------------------------------------------
 
 
 class Named:
@@ -254,7 +254,7 @@ def test_handlers_go_with_their_name(authority: Authority, default: AppOptions) 
 
 
 def test_requests_outlive_their_name(authority: Authority, default: AppOptions) -> None:
-    """A-APP-22: what has begun is finished by the handlers it began with, whatever is registered meanwhile."""
+    """A-APP-22: a running request is finished by its own handlers, despite new registrations."""
     alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
     class Listener:
@@ -281,7 +281,7 @@ def test_requests_outlive_their_name(authority: Authority, default: AppOptions) 
         connection = server.connect(ssl_context=context, server_name="one.test")
         with WebSocketSession(connection, "/ws", (), {}) as ws:
             app.remove_server_name("one.test")
-            # These would take the numbers of what was freed.
+            # These would take the freed numbers.
             app.add_server_name("two.test", authority.options("two.test"))
             for place in range(4):
                 app.domain("two.test").get(f"/{place}", Answers("second"))
@@ -294,7 +294,7 @@ def test_requests_outlive_their_name(authority: Authority, default: AppOptions) 
 
 
 def _swept(app: App) -> bool:
-    """Has what was returned dropped, as whatever is registered does."""
+    """Drops the returned numbers, as each registration does."""
     app.remove_server_name("never.test")
     gc.collect()
     return True
@@ -307,7 +307,7 @@ def test_a_warning_that_is_an_error_registers_nothing(tmp_path: Path, default: A
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(2):
-            # The second time says the same: the first has left nothing.
+            # The second call gives the same error: the first has left nothing.
             with pytest.raises(RuntimeWarning, match="has expired"):
                 app.add_server_name("one.test", options)
     with pytest.warns(RuntimeWarning, match="has expired"):
@@ -318,7 +318,7 @@ def test_a_warning_that_is_an_error_registers_nothing(tmp_path: Path, default: A
 
 
 def test_a_name_asks_clients_for_what_the_application_does(authority: Authority) -> None:
-    """A-APP-21: a certificate of its own lets nobody in who was kept out; options that say so do."""
+    """A-APP-21: a certificate of its own admits no refused client; options for it do."""
     default = authority.options("localhost", ca_file_name=authority.file, client_cert="required")
 
     def routes(app: App) -> None:
@@ -364,7 +364,7 @@ def test_a_missing_name_may_be_added(authority: Authority, default: AppOptions, 
         assert site.get("One.test", "one.test").text == "made for one.test"
         assert site.get("one.test", "one.test").text == "made for one.test"
         assert site.get("one.example", "localhost").text == "default"
-        # B-TL-10: nobody is asked for nothing.
+        # B-TL-10: the callback is not called without a name.
         assert site.get("127.0.0.1", "localhost").text == "default"
     assert asked == ["one.test", "one.example"]
 

@@ -1,7 +1,7 @@
-"""A port that speaks TLS, and what is thrown at it: nothing of it delays, fills or ends the server.
+"""A TLS port under hostile input, which neither delays, fills nor ends the server.
 
-Rows: B.3, D.2. The records are written by hand, or by OpenSSL. Whatever comes, the connection is closed, nothing is printed,
-and a good client is served as before.
+Rows: B.3, D.2. The records are written by hand, or by OpenSSL. For any input, the connection is closed,
+nothing is printed, and a good client is served as before.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from support.tls_target import REQUEST, Target
     ids=["GET", "HEAD", "POST of a megabyte", "HTTP/2", "one letter"],
 )
 def test_http_on_the_port_of_tls(target: Target, sent: bytes) -> None:
-    """Who forgets the s of https is told so, in HTTP, and the connection ends."""
+    """A client that forgets the s of https gets a message in HTTP, and the connection ends."""
     with target.client() as client:
         client.flood(sent)
         answer = client.half_close().answer()
@@ -91,7 +91,7 @@ def test_a_hello_that_stalls(start: Callable[..., Target], kept: int) -> None:
 
 
 def test_a_finished_that_never_comes(start: Callable[..., Target]) -> None:
-    """A client that takes the server's part of the handshake and says no more, or does not even read it."""
+    """A client that reads the server's part of the handshake and sends no more, or does not even read it."""
     target = start(handshake_timeout=0.5)
     for read in (True, False):
         with target.client(receive_buffer=None if read else 1024) as client:
@@ -99,7 +99,7 @@ def test_a_finished_that_never_comes(start: Callable[..., Target]) -> None:
             if read:
                 assert client.exactly(1) == bytes([HANDSHAKE])
                 client.pending = b""
-            # Closed, and nothing is lost of what came before.
+            # Closed, without losing earlier bytes.
             assert client.rest() == b"" if read else client.rest()[0] == HANDSHAKE
     target.serves()
 
@@ -115,7 +115,7 @@ def test_stalled_handshakes_delay_nobody(target: Target) -> None:
 
 
 def test_the_server_stops_in_the_middle_of_handshakes(start: Callable[..., Target]) -> None:
-    """Nobody waits for clients that have only begun."""
+    """The server does not wait for clients that have only begun."""
     target = start()
     stalled = [target.client().send(genuine_hello(target.context)[:50]) for _ in range(10)]
     target.serves()
@@ -158,7 +158,7 @@ def test_old_versions(
 
 
 def test_ssl2(target: Target) -> None:
-    """Its hello has another form; nobody understands it."""
+    """Its hello has another form; the server refuses it."""
     with target.client() as client:
         client.send(SSL2)
         assert ends(client.socket) == b""
@@ -207,7 +207,7 @@ def test_random_bytes(target: Target) -> None:
 
 
 def test_changed_hellos(target: Target) -> None:
-    """A good hello with one byte changed, each in turn: an answer or an alert, and never silence for ever."""
+    """A good hello with one byte changed, each in turn: a response or an alert, and never silence for ever."""
     hello = genuine_hello(target.context)
     for place in range(len(hello)):
         with target.client() as client:
@@ -242,7 +242,7 @@ def test_odd_server_names(target: Target, name: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_a_hello_in_many_records(target: Target, size: int) -> None:
-    """RFC 8446 5.1: a message may be cut anywhere. It is answered, or refused, and costs nobody his time."""
+    """RFC 8446 5.1: a message may be cut anywhere. It gets a response, or is refused, and delays nobody."""
     hello = genuine_hello(target.context)[5:]
     pieces = [hello[at : at + size] for at in range(0, len(hello), size)]
     with target.client() as client:
@@ -260,7 +260,7 @@ def test_empty_records(target: Target, kind: int) -> None:
 
 @pytest.mark.alone
 def test_a_hello_without_end(target: Target) -> None:
-    """A message said to have 16 MB: the server takes what a hello may have and no more."""
+    """A message with an announced 16 MB: the server takes what a hello may have and no more."""
     before = resident()
     with target.client() as client:
         data = b"\1\xff\xff\xff" + b"\0" * 15_000
@@ -284,7 +284,8 @@ def test_a_hello_without_end(target: Target) -> None:
 def test_one_line_in_the_log(
     start: Callable[..., Target], caplog: pytest.LogCaptureFixture, sent: bytes, reason: str
 ) -> None:
-    """Whoever looks for the cause finds one line at debug level, with the client's address; nobody else sees any."""
+    """The log has one line with the cause and the client's address at debug level, and none at other
+    levels."""
     caplog.set_level(logging.DEBUG, "socketify")
     target = start()
     with target.client() as client:

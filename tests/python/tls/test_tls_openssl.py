@@ -24,7 +24,7 @@ def hello(start_tls: Callable[..., Running]) -> Running:
 
 
 def s_client(running: Running, certificates: Certificates, *arguments: str) -> tuple[int, str]:
-    """Runs `openssl s_client` with one request; gives its exit code and everything it says."""
+    """Runs `openssl s_client` with one request; returns its exit code and all its output."""
     done = subprocess.run(
         [
             *("openssl", "s_client", "-connect", f"127.0.0.1:{running.port}", "-verify_return_error"),
@@ -56,7 +56,7 @@ def s_client(running: Running, certificates: Certificates, *arguments: str) -> t
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_openssl(hello: Running, certificates: Certificates, arguments: list[str], agreed: str) -> None:
-    """B.3: versions, ciphers, groups and ALPN; the certificate is believed, and the answer is whole."""
+    """B.3: versions, ciphers, groups and ALPN; the certificate is trusted, and the response is complete."""
     code, said = s_client(hello, certificates, *arguments)
     assert code == 0, said
     assert "Verification: OK" in said
@@ -78,7 +78,7 @@ def test_openssl(hello: Running, certificates: Certificates, arguments: list[str
     ids=" ".join,
 )
 def test_openssl_is_refused(hello: Running, certificates: Certificates, arguments: list[str]) -> None:
-    """Old versions, ciphers without forward secrecy or of old modes, and what nobody speaks: an alert says so."""
+    """Old versions, ciphers without forward secrecy or of old modes, and unknown ones: they get an alert."""
     code, said = s_client(hello, certificates, *arguments)
     assert code != 0
     assert "alert" in said, said
@@ -102,7 +102,7 @@ def test_openssl_resumes(hello: Running, certificates: Certificates, version: st
 
 
 def test_openssl_early_data_is_not_taken(hello: Running, certificates: Certificates, tmp_path: Path) -> None:
-    """RFC 8446 8: what can be replayed is never offered."""
+    """RFC 8446 8: 0-RTT, which can be replayed, is never offered."""
     kept = str(tmp_path / "session")
     _, said = s_client(hello, certificates, "-tls1_3", "-sess_out", kept)
     assert "Max Early Data: 0" in said

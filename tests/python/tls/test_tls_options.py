@@ -1,4 +1,4 @@
-"""TLS as an application's options say it: A-APP-01, A-APP-33, A-DC-02, B-TL-01 to B-TL-06, I-A-04."""
+"""The TLS options of an application: A-APP-01, A-APP-33, A-DC-02, B-TL-01 to B-TL-06, I-A-04."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def test_is_ssl(authority: Authority) -> None:
     assert App(AppOptions()).is_ssl is True
 
 
-# ---- what is wrong ----------------------------------------------------------------------------------------------------
+# ---- wrong options ----------------------------------------------------------------------------------------------------
 
 
 def refused(options: AppOptions, *words: str) -> None:
-    """`App` does not take them, and says all of ``words``."""
+    """`App` refuses them, with all of ``words`` in the message."""
     with pytest.raises(RuntimeError) as raised:
         App(options)
     text = str(raised.value)
@@ -84,7 +84,7 @@ def refused(options: AppOptions, *words: str) -> None:
 
 @pytest.mark.parametrize("field", ["key_file_name", "cert_file_name", "ca_file_name", "dh_params_file_name"])
 def test_files_that_are_wrong(authority: Authority, tmp_path: Path, field: str) -> None:
-    """A-APP-01: the file and the reason, whichever file it is."""
+    """A-APP-01: the file and the reason, for each file."""
     options = authority.options("localhost")
     missing, text = str(tmp_path / "missing"), str(tmp_path / "text")
     Path(text).write_text("no PEM")
@@ -142,7 +142,7 @@ def test_dh_parameters_are_not_used(authority: Authority, tmp_path: Path) -> Non
 
 
 def test_an_expired_certificate_is_said(tmp_path: Path) -> None:
-    """It can be served, and nobody will take it."""
+    """It can be served, and no client accepts it."""
     authority = Authority(tmp_path)
     issued = authority.ca.issue_cert(
         "x.test", not_after=datetime.datetime(2002, 3, 4, tzinfo=datetime.timezone.utc)
@@ -180,7 +180,7 @@ def test_forms_of_keys(authority: Authority, tmp_path: Path, form: list[str]) ->
         refused(options, "form.key", "a passphrase is needed")
 
 
-# ---- what is agreed on -------------------------------------------------------------------------------------------------
+# ---- negotiation -------------------------------------------------------------------------------------------------------
 
 
 def test_plain_requests_are_not_secure() -> None:
@@ -211,7 +211,7 @@ def test_a_request_knows_its_session(authority: Authority) -> None:
 
 
 def test_min_version(authority: Authority) -> None:
-    """B-TL-01: what is older than wanted is refused in the handshake."""
+    """B-TL-01: an older version is refused in the handshake."""
     options = authority.options("localhost", min_version="1.3")
     with TestServer(routes, options=options, ssl_context=authority.context()) as server:
         assert server.get().json()["version"] == "TLSv1.3"
@@ -231,7 +231,8 @@ def test_min_version(authority: Authority) -> None:
     ],
 )
 def test_ciphers_in_their_order(authority: Authority, ciphers: str) -> None:
-    """B-TL-05: the server's order counts, and what is not in the list is refused; TLS 1.3 stays as it is."""
+    """B-TL-05: the server's order counts, and ciphers outside the list are refused; TLS 1.3 stays
+    unchanged."""
     options = authority.options("localhost", ssl_ciphers=ciphers)
     with TestServer(routes, options=options, ssl_context=authority.context()) as server:
 
@@ -293,7 +294,7 @@ def test_curl_verifies(authority: Authority) -> None:
 
 
 def test_the_handshake_has_a_timeout(authority: Authority) -> None:
-    """Who connects and says nothing is not waited for."""
+    """The server does not wait for a silent client."""
     with TestServer(routes, options=authority.options("localhost"), handshake_timeout=0.2) as server:
         with socket.create_connection((server.host, server.port), 20) as silent:
             assert silent.recv(1) == b""

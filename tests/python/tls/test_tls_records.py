@@ -1,4 +1,4 @@
-"""I-S-04: what an answer is on the wire of TLS. One record, and one system call, for what was corked."""
+"""I-S-04: a response on the wire of TLS. One record, and one system call, for corked output."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
 @each_lane
 @pytest.mark.parametrize("kind", SMALL)
 def test_a_corked_answer_is_one_record(serve: Any, certificates: Certificates, kind: str, lane: str) -> None:
-    """I-S-04: one record of application data holds the whole answer."""
+    """I-S-04: one record of application data holds the whole response."""
     running = serve(
         lambda app: app.get("/", on(lane, SMALL[kind])), options=certificates.options(), **options(lane)
     )

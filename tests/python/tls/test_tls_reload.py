@@ -57,7 +57,7 @@ def test_new_connections_get_the_new_certificate(authority: Authority) -> None:
 
 
 def test_what_is_wrong_changes_nothing(authority: Authority) -> None:
-    """Of none of the names, and the error says which file of which."""
+    """For none of the names, and the error names the file and its name."""
     options, name = authority.options("localhost"), authority.options("one.test")
     with TestServer(routes, options=options) as server:
         server.app.add_server_name("one.test", name)
@@ -90,7 +90,7 @@ def test_sessions_outlive_a_reload(authority: Authority, version: ssl.TLSVersion
 def test_a_warning_of_a_reload(
     authority: Authority, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is raised as one, or logged where it would be an error: the certificates have been read all the same."""
+    """It is raised as one, or logged where it would be an error: the certificates have still been read."""
     options = authority.options("localhost")
     late = expired(tmp_path, "late.test")
     with TestServer(routes, options=options) as server:
@@ -101,12 +101,12 @@ def test_a_warning_of_a_reload(
         assert "has expired on 2002-03-04" in caplog.text
         with pytest.warns(RuntimeWarning, match="has expired on 2002-03-04") as said:
             server.app.reload_certificates()
-        # The line of whoever has called it.
+        # The line of its caller.
         assert said[0].filename == __file__
 
 
 def test_names_come_and_go_during_a_reload(authority: Authority, tmp_path: Path) -> None:
-    """Nobody who adds one waits for the files of the others, and what was removed stays away."""
+    """Adding one does not wait for the files of the others, and removed ones stay removed."""
     options = authority.options("localhost")
     slow = authority.options("slow.test")
     with TestServer(routes, options=options) as server:
@@ -116,7 +116,7 @@ def test_names_come_and_go_during_a_reload(authority: Authority, tmp_path: Path)
         key = Path(str(slow.key_file_name))
         text = key.read_bytes()
         key.unlink()
-        # Whoever reads this waits for whoever writes.
+        # A reader of this waits for a writer.
         os.mkfifo(key)
         reload = threading.Thread(target=app.reload_certificates)
         reload.start()
@@ -151,7 +151,7 @@ say("after")
 """
 
 
-#: An answer by the loop's thread.
+#: A response by the loop's thread.
 COROUTINE = """
 async def answer(res, req):
     await asyncio.sleep(0)
@@ -229,14 +229,15 @@ def test_sighup_reads_anew(authority: Authority) -> None:
 
 
 def test_sighup_holds_up_nobody(authority: Authority) -> None:
-    """Reading takes as long as a disk does, while coroutines go on; who asks meanwhile gets another reading after it."""
+    """Reading takes as long as a disk does, while coroutines go on; a call meanwhile gets another reading
+    after it."""
     options = authority.options("localhost")
     certificate = Path(str(options.cert_file_name))
     with program(options, COROUTINE) as running:
         running.listening()
         text = certificate.read_bytes()
         certificate.unlink()
-        # Whoever reads this waits for whoever writes.
+        # A reader of this waits for a writer.
         os.mkfifo(certificate)
         running.signal(signal.SIGHUP)
         with (

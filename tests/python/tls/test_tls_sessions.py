@@ -1,4 +1,5 @@
-"""A session of TLS that is open: what a client may do to it, and how it ends. B.3, D.2; see ``test_tls_hostile.py``."""
+"""A session of TLS that is open: a client's abuse of it, and its end. B.3, D.2; see
+``test_tls_hostile.py``."""
 
 from __future__ import annotations
 
@@ -38,7 +39,7 @@ from support.tls_target import REQUEST, Target, plain
 
 
 def test_the_hand_made_client_is_a_good_one(target: Target) -> None:
-    """What follows could not fail if it were not."""
+    """The checks below could not fail if it were not."""
     with target.wire() as wire:
         for _ in range(3):
             wire.send((APPLICATION_DATA, REQUEST[:10]), (APPLICATION_DATA, REQUEST[10:]))
@@ -108,7 +109,7 @@ def test_protected_records_out_of_place(target: Target, kind: int, payload: byte
 
 
 def test_half_a_message_while_an_answer_is_made(serve: Any, certificates: Certificates, caplog: Any) -> None:
-    """A message of the handshake goes on in a later record, and the answer comes in between: it is sent, or all ends."""
+    """A message of the handshake goes on in a later record, and the response comes in between: it is sent, or all ends."""
     gate = Gate()
 
     def handler(res: Any, req: Any) -> None:
@@ -129,7 +130,7 @@ def test_half_a_message_while_an_answer_is_made(serve: Any, certificates: Certif
         wire.send((APPLICATION_DATA, b"GET /slow HTTP/1.1\r\nHost: test\r\n\r\n"))
         gate.arrived()
         wire.send((HANDSHAKE, KEY_UPDATE_AND_ASK[:2]))
-        # A request there: by the time it is answered, so has the half been read.
+        # A request there: by the time of its response, the half has been read.
         target.serves()
         gate.open()
         threads[0].join(20)
@@ -150,7 +151,7 @@ def test_a_flood_of_key_updates(target: Target) -> None:
 
 
 def test_a_few_key_updates(target: Target) -> None:
-    """They are answered, and what comes after is understood by both."""
+    """They get replies, and both sides understand the later bytes."""
     with target.wire() as wire:
         for _ in range(5):
             wire.client.send(wire.update(KEY_UPDATE_AND_ASK) + wire.sending.seal(APPLICATION_DATA, REQUEST))
@@ -201,7 +202,7 @@ def test_renegotiation_of_tls_1_2(target: Target) -> None:
 
 
 def test_the_end_is_said(target: Target) -> None:
-    """RFC 8446 6.1: an answer that ends with the connection ends with close_notify, or it could have been cut."""
+    """RFC 8446 6.1: a response that ends with the connection ends with close_notify, or it could have been cut."""
     with TlsClient(target.port, target.context) as client:
         assert client.request("GET", "/", "Connection: close").answer().body == b"hello"
         assert client.is_closed()
@@ -209,7 +210,7 @@ def test_the_end_is_said(target: Target) -> None:
 
 @pytest.mark.parametrize("notify", [True, False])
 def test_a_client_that_sends_no_more(target: Target, notify: bool) -> None:
-    """With close_notify or with a bare end of the stream: what was asked before it is answered."""
+    """With close_notify or with a bare end of the stream: the requests before it get their responses."""
     with target.wire() as wire:
         wire.send((APPLICATION_DATA, REQUEST))
         if notify:
@@ -223,7 +224,7 @@ def test_a_client_that_sends_no_more(target: Target, notify: bool) -> None:
 
 
 def test_a_request_that_is_cut(target: Target) -> None:
-    """Half a request and the end: no answer, and no handler."""
+    """Half a request and the end: no response, and no handler."""
     with target.wire() as wire:
         wire.send((APPLICATION_DATA, REQUEST[:20]))
         wire.client.half_close()
@@ -231,7 +232,7 @@ def test_a_request_that_is_cut(target: Target) -> None:
 
 
 def test_text_behind_the_end(target: Target) -> None:
-    """What follows close_notify is not read."""
+    """Bytes after close_notify are not read."""
     with target.wire() as wire:
         wire.send((ALERT, bytes([WARNING, CLOSE_NOTIFY])), (APPLICATION_DATA, REQUEST))
         assert wire.receive_of(APPLICATION_DATA) is None

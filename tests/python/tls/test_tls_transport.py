@@ -1,4 +1,4 @@
-"""Everything that is served in the clear, over TLS: B.3, D.2, users.md 1 (19, 20), with clients that nobody here wrote.
+"""Everything that works in the clear, over TLS: B.3, D.2, users.md 1 (19, 20), with foreign clients.
 
 What bad clients do is in ``test_tls_hostile.py``.
 """
@@ -28,7 +28,7 @@ from support.running import Running
 from support.tls_client import HANDSHAKE, Certificates, TlsClient
 
 MEBI = 1 << 20
-#: Bytes whose order can be told: no two blocks of it are alike.
+#: Bytes with a recognizable order: no two blocks are equal.
 PATTERN = b"".join(hashlib.sha256(number.to_bytes(4, "big")).digest() for number in range(5 * MEBI // 32))
 #: A body that no buffer takes whole: 50 MiB.
 PIECES = 10
@@ -41,7 +41,7 @@ def hello(start_tls: Start) -> Running:
     return start_tls(lambda app: app.get("/", lambda res, req: res.end("hello")))
 
 
-# ---- requests and answers ----------------------------------------------------------------------------------------------
+# ---- requests and responses ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -186,7 +186,7 @@ def test_files_and_ranges(
 
 
 def test_a_file_to_a_slow_client(start_tls: Start, certificates: Certificates, tmp_path: Path) -> None:
-    """What the kernel does not take waits for it, and not a byte is lost or doubled."""
+    """Bytes that the kernel refuses wait, and none is lost or doubled."""
     (tmp_path / "large.bin").write_bytes(PATTERN)
     running = start_tls(lambda app: app.static("/files", tmp_path))
     with TlsClient(running.port, certificates.context(), receive_buffer=16_384) as client:
@@ -198,7 +198,7 @@ def test_a_file_to_a_slow_client(start_tls: Start, certificates: Certificates, t
 
 
 def read_slowly(client: Client) -> bytes:
-    """The body of one answer, taken with breaks."""
+    """The body of one response, read with pauses."""
     head = client.until(b"\r\n\r\n").decode("latin-1").lower()
     length = int(head.split("content-length: ")[1].split("\r\n")[0])
     body = b""
@@ -240,7 +240,7 @@ def test_try_end_with_on_writable(serve: Any, certificates: Certificates, lane: 
 
 
 def test_a_paused_body_waits_in_the_client(start_tls: Start, certificates: Certificates) -> None:
-    """A-RES-09 and `body_buffer`: what nobody reads is not taken from the client, under TLS either."""
+    """A-RES-09 and `body_buffer`: unread bytes stay with the client, under TLS too."""
     kept: list[Any] = []
 
     def handler(res: Any, req: Any) -> None:
@@ -268,7 +268,7 @@ def test_a_paused_body_waits_in_the_client(start_tls: Start, certificates: Certi
 
 @pytest.mark.parametrize("how", ["RST", "FIN", "close_notify"])
 def test_aborts(start_tls: Start, certificates: Certificates, how: str) -> None:
-    """I-S-42, I-S-43, A-CALL-04: a client that goes is told of, once."""
+    """I-S-42, I-S-43, A-CALL-04: a client that leaves is reported once."""
     calls: list[bool] = []
     entered = threading.Event()
 
@@ -287,7 +287,7 @@ def test_aborts(start_tls: Start, certificates: Certificates, how: str) -> None:
     else:
         client.secure.settimeout(0.2)
         with pytest.raises((TimeoutError, OSError)):
-            # Says goodbye, and waits in vain for the server to do so.
+            # Sends close_notify, and waits in vain for the server's.
             client.secure.unwrap()
     until(lambda: calls, "the abort handler runs")
     client.close()
@@ -296,7 +296,7 @@ def test_aborts(start_tls: Start, certificates: Certificates, how: str) -> None:
 
 
 def test_a_client_that_takes_nothing_is_cut_off(start_tls: Start, certificates: Certificates) -> None:
-    """`write_timeout` holds for records as for bytes, and aborts the answer."""
+    """`write_timeout` holds for records as for bytes, and aborts the response."""
     aborted: queue.Queue[bool] = queue.Queue()
 
     def handler(res: Any, req: Any) -> None:
@@ -326,7 +326,7 @@ def test_timeouts_of_requests(start_tls: Start, certificates: Certificates) -> N
 
 
 def test_stopping_with_connections_open(start_tls: Start, certificates: Certificates) -> None:
-    """Idle ones are closed with close_notify; an answer in progress is finished first."""
+    """Idle ones are closed with close_notify; a response in progress is finished first."""
     entered = threading.Event()
 
     async def slow(res: Any, req: Any) -> None:

@@ -1,7 +1,7 @@
 """WebSockets over TLS: the rows of C over another transport, with `websockets` as the client. users.md 1 (20).
 
 Its coroutines, not its threads: before CPython 3.13 one thread that reads and another that writes break a session of
-OpenSSL, whoever the server is.
+OpenSSL, with any server.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def test_publishing(start_tls: Callable[..., Running], certificates: Certificate
 
 
 def test_a_client_that_does_not_read(start_tls: Callable[..., Running], certificates: Certificates) -> None:
-    """A-WS-12: `get_buffered_amount` counts what waits, and `drain` tells of room, as in the clear."""
+    """A-WS-12: `get_buffered_amount` counts the buffered output, and `drain` reports room, as in the
+    clear."""
     drained = threading.Event()
     waiting: queue.Queue[int] = queue.Queue()
 

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.timeout(120),
 ]
 
-#: Collects what happens to one WebSocket of the page, as `told`, and promises what to wait for.
+#: Collects the events of one WebSocket of the page, as `told`, and promises to wait for.
 SCRIPT = """
 window.connect = (path, protocols) => {
   const socket = window.socket = new WebSocket(new URL(path, location.href.replace("http", "ws")), protocols ?? []);
@@ -87,7 +87,7 @@ def echo(ws: Any, message: Any, opcode: Any) -> None:
 
 
 def test_text_and_binary(visit: Visit) -> None:
-    """A-WS-01, C-K-11: what goes comes back, as the type it was."""
+    """A-WS-01, C-K-11: messages come back, with their type."""
     page = visit({"message": echo, "max_payload_length": 1 << 20})
     assert page.evaluate("connect('/ws')")["type"] == "open"
     for text in ("", "Hello", "\N{SNOWMAN} and \N{GRINNING FACE}", "x" * 200_000):
@@ -134,7 +134,7 @@ def test_compression(visit: Visit, compression: int, agreed: str) -> None:
 
 
 def test_the_servers_close_code(visit: Visit) -> None:
-    """A-WS-06, C-C-05: a code and a reason arrive as they are; without them, the browser says 1005."""
+    """A-WS-06, C-C-05: a code and a reason arrive unchanged; without them, the browser reports 1005."""
     endings = {"whole": (4001, "enough \N{SNOWMAN}"), "bare": (), "code": (1000,)}
     page = visit({"message": lambda ws, message, opcode: ws.end(*endings[message])})
     for name, expected in (
@@ -156,7 +156,7 @@ def test_the_server_hangs_up(visit: Visit) -> None:
 
 
 def test_the_browsers_close_code(visit: Visit) -> None:
-    """C-C-01, C-C-02: what the page says, and a close without a code, and a page that goes away."""
+    """C-C-01, C-C-02: a page's close, one without a code, and a page that goes away."""
     closed: list[tuple[int, bytes | None]] = []
     page = visit({"close": lambda ws, code, message: closed.append((code, message))})
     page.evaluate("connect('/ws')")
@@ -256,7 +256,7 @@ def said(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("path", ["/", "/chat/"])
 def test_the_chat(browser: Any, serve: Any, chat: Any, path: str) -> None:
-    """H-35: two pages talk, see each other come and go, and who comes later sees what was said."""
+    """H-35: two pages talk, see each other come and go, and a later page gets the history."""
     application = serve(lambda app: chat.routes(app, path))
     address = f"http://127.0.0.1:{application.port}{path}"
     troubles: list[str] = []

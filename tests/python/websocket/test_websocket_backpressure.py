@@ -1,4 +1,5 @@
-"""Clients that do not read and handlers that do not keep up: what waits is bounded both ways, and who asks is told.
+"""Clients that do not read and handlers that do not keep up: buffers are bounded both ways, and their state
+is available.
 
 Rows: A-WS-01, A-WS-12, A-EN-02, C-K-03, C-K-04, C-K-12, C-F-05, C-F-07..09, C-P-07, I-A-01, I-A-28; issues #159,
 W#1047, W#1033, J#499, J#979, W PR#1876, G#862, websockets#105, aiohttp#1367.
@@ -26,7 +27,7 @@ LIMIT = 100_000
 
 
 def queue(ws: Any) -> int:
-    """Sends until something has to wait; says how many messages of 16 KiB that took."""
+    """Sends until output is buffered; returns the number of messages of 16 KiB."""
     count = 1
     while ws.send(b"x" * 16_384) != SendStatus.BACKPRESSURE:
         count += 1
@@ -43,7 +44,8 @@ def read(client: WebSocketClient, count: int, payload: bytes = b"x" * 16_384) ->
 
 
 def test_the_limit_is_asked_before_each_message(serve: Serve) -> None:
-    """C-K-03, A-WS-12, C-F-08: what waits may be as much as the limit, and one message more; the next is dropped."""
+    """C-K-03, A-WS-12, C-F-08: the buffered output may be as much as the limit, and one message more; the
+    next is dropped."""
     client, ws = Held(serve, max_backpressure=LIMIT).slow()
     with client:
         before = queue(ws)
@@ -79,7 +81,8 @@ def test_the_limit_is_asked_before_each_message(serve: Serve) -> None:
 
 @each_lane
 def test_the_limit_in_a_callback(serve: Serve, lane: str) -> None:
-    """C-K-03, W#1033: in every lane, though what a callback sends is held together; send and publish alike."""
+    """C-K-03, W#1033: in every lane, although a callback's messages are held together; send and publish
+    alike."""
     seen: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -227,7 +230,7 @@ def test_drain_once_after_backpressure(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_no_drain_without_backpressure(serve: Serve, lane: str) -> None:
-    """C-K-12: what the kernel takes at once has not waited, however much was corked."""
+    """C-K-12: output that the kernel takes at once has not waited, for any corked amount."""
     drains: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -333,7 +336,8 @@ def test_sending_in_drain(serve: Serve) -> None:
 
 
 def test_awaiting_drain(serve: Serve) -> None:
-    """#159: the loop of the issue: send, and wait when told to. Nothing is lost and little waits."""
+    """#159: the loop of the issue: send, and wait after BACKPRESSURE. No message is lost and little is
+    buffered."""
     worst: list[int] = []
 
     async def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -410,7 +414,7 @@ def test_many_await_drain(serve: Serve, how: str) -> None:
 
 
 def test_drain_of_what_waited_before_the_handshake(serve: Serve, tmp_path: Path) -> None:
-    """#159, C-K-12: pages that the client asked for and did not read stand before what the socket sends."""
+    """#159, C-K-12: unread responses come before the socket's messages."""
     statuses: list[SendStatus] = []
     waits: list[str] = []
     drained = threading.Event()
@@ -451,7 +455,7 @@ def test_drain_of_what_waited_before_the_handshake(serve: Serve, tmp_path: Path)
 
 
 def test_a_waiter_that_is_cancelled(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """#159: it takes nothing from the others, and nobody complains."""
+    """#159: it takes nothing from the others, and nothing is logged."""
     done: list[str] = []
 
     async def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -642,7 +646,7 @@ def test_small_messages_count_too(serve: Serve) -> None:
 
 
 def test_a_client_that_has_to_wait_is_not_idle(serve: Serve) -> None:
-    """C-F-07: nothing is heard of a client because nothing is read; that is no silence of its own."""
+    """C-F-07: no bytes arrive because nothing is read; that is no silence of the client."""
     closed: list[Any] = []
     ended: list[bytes] = []
 
@@ -672,7 +676,7 @@ def test_a_client_that_has_to_wait_is_not_idle(serve: Serve) -> None:
 
 @pytest.mark.parametrize("how", ["send", "publish", "ping", "nothing counts"])
 def test_sending_against_the_idle_timeout(serve: Serve, how: str) -> None:
-    """C-K-05, C-F-07: what is sent counts where that is asked for; without it a client has to speak itself."""
+    """C-K-05, C-F-07: sending counts with the option; without it the client has to send."""
     closed: list[Any] = []
     held = Held(
         serve,
@@ -702,7 +706,7 @@ def test_sending_against_the_idle_timeout(serve: Serve, how: str) -> None:
 
 
 def test_the_end_of_a_client_waits_for_what_it_sent(serve: Serve) -> None:
-    """C-C-01, W#1047: messages that had to wait are told before the close that followed them."""
+    """C-C-01, W#1047: waiting messages are handled before the later close."""
     gate = Gate()
     seen: list[Any] = []
 

@@ -92,7 +92,7 @@ def test_every_callback_and_its_arguments(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_empty_ones(serve: Serve, lane: str) -> None:
-    """C-K-11, C-K-13, C-K-14, C-K-15: empty is not None, except where nothing was said."""
+    """C-K-11, C-K-13, C-K-14, C-K-15: empty is not None, except without a value."""
     events: Events = []
     running = serve(lambda app: app.ws("/", recording(events, lane)), **options(lane))
     with running.websocket() as client:
@@ -147,7 +147,7 @@ def test_messages_in_their_order(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_one_object_per_connection(serve: Serve, lane: str) -> None:
-    """A-CALL-11: the same in every callback, with what was put on it; it can be a key."""
+    """A-CALL-11: the same in every callback, with its attributes; it can be a key."""
     seen: list[Any] = []
 
     def opened(ws: Any) -> None:
@@ -270,7 +270,7 @@ SENT = [
 @each_lane
 @pytest.mark.parametrize("method", ["send", "cork_send"])
 def test_send(serve: Serve, lane: str, method: str) -> None:
-    """A-WS-01, A-WS-02, A-EN-01: what becomes of each kind of message; the opcode is BINARY unless said."""
+    """A-WS-01, A-WS-02, A-EN-01: the result of each kind of message; the opcode is BINARY by default."""
     results: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -290,7 +290,7 @@ def test_send(serve: Serve, lane: str, method: str) -> None:
 
 
 def test_sent_in_pieces(serve: Serve) -> None:
-    """A-WS-03..05, C-F-11: first, middle and last; and ``fin`` of send. All of them say a SendStatus."""
+    """A-WS-03..05, C-F-11: first, middle and last; and ``fin`` of send. All of them return a SendStatus."""
     results: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -316,7 +316,7 @@ def test_sent_in_pieces(serve: Serve) -> None:
 
 
 def test_pings_and_pongs_of_the_application(serve: Serve) -> None:
-    """A-WS-22: a ping is sent with send; what does not fit into a control frame is not."""
+    """A-WS-22: a ping is sent with send; a payload too large for a control frame is refused."""
     results: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -361,7 +361,8 @@ def test_cork(serve: Serve, lane: str) -> None:
 
 
 def test_backpressure_and_drain(serve: Serve) -> None:
-    """C-K-03, C-K-12, C-F-08, C-F-09, A-WS-12, I-A-01, #159: a slow reader is felt, and drain says when it has read."""
+    """C-K-03, C-K-12, C-F-08, C-F-09, A-WS-12, I-A-01, #159: a slow reader causes backpressure, and drain
+    comes when it has read."""
     statuses: list[SendStatus] = []
     buffered: list[int] = []
     drained = threading.Event()
@@ -396,7 +397,8 @@ def test_backpressure_and_drain(serve: Serve) -> None:
 
 @pytest.mark.parametrize("last", ["ping", "end"])
 def test_control_frames_pass_a_full_buffer(serve: Serve, last: str) -> None:
-    """W PR#1876, C-K-03: pong and close are not dropped where messages are; they follow what was queued."""
+    """W PR#1876, C-K-03: pong and close are not dropped when messages are; they follow the queued
+    messages."""
     sent: list[int] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -420,7 +422,7 @@ def test_control_frames_pass_a_full_buffer(serve: Serve, last: str) -> None:
 
 
 def test_a_reader_that_stops_holds_up_nobody(serve: Serve) -> None:
-    """G#862: while one client reads nothing, the others are answered, and what waits for it is bounded."""
+    """G#862: while one client reads nothing, the others are answered, and its buffered output is bounded."""
     sockets: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -441,7 +443,7 @@ def test_a_reader_that_stops_holds_up_nobody(serve: Serve) -> None:
 
 @pytest.mark.parametrize("method", ["cork", "for_each_topic"])
 def test_coroutine_functions_are_refused(serve: Serve, method: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A-CALL-14: where a callback has to be plain, another is not called, and the log says so."""
+    """A-CALL-14: where a callback has to be plain, an async one is not called, and the log has an error."""
     called: list[Any] = []
 
     async def callback(argument: Any) -> None:
@@ -492,7 +494,7 @@ def test_topics(serve: Serve) -> None:
 
 
 def test_methods_of_the_applications_own(serve: Serve) -> None:
-    """A-EXT-01, A-EXT-02, A-APP-13: what an extension gives to WebSockets."""
+    """A-EXT-01, A-EXT-02, A-APP-13: an extension's members on WebSockets."""
 
     def extension(request: Any, response: Any, ws: Any) -> None:
         ws.property("count", 40)
@@ -546,7 +548,7 @@ def test_the_client_closes_without_a_code(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_the_client_closes_with_a_code_that_is_none(serve: Serve, lane: str) -> None:
-    """C-C-03: 1006 and None; the answer is empty, or says that it was a violation."""
+    """C-C-03: 1006 and None; the close frame is empty, or has the code of a violation."""
     events: Events = []
     running = serve(lambda app: app.ws("/", recording(events, lane)))
     payloads = [close_payload(code, b"reason") for code in ILLEGAL]
@@ -628,7 +630,7 @@ def test_codes_that_are_never_sent(serve: Serve, code: int) -> None:
     ],
 )
 def test_a_long_reason_is_cut(serve: Serve, reason: str, sent: int) -> None:
-    """A-WS-06: to what a close frame can carry, and not within a character."""
+    """A-WS-06: to the size of a close frame, and not within a character."""
     with serve(
         lambda app: app.ws("/", {"message": lambda ws, *_: ws.end(1000, reason)})
     ).websocket() as client:
@@ -691,7 +693,8 @@ def test_close_is_told_within_the_call(serve: Serve, lane: str, method: str) -> 
 @pytest.mark.parametrize("method", ["end", "close"])
 @pytest.mark.parametrize("slot", ["open", "message", "ping", "pong", "subscription", "close"])
 def test_ending_in_any_callback(serve: Serve, lane: str, method: str, slot: str) -> None:
-    """S#41, C-C-11: once or twice, in every one of them; close is told exactly once, and the next client is served."""
+    """S#41, C-C-11: once or twice, in every one of them; close is called exactly once, and the next client is
+    served."""
     events: list[str] = []
 
     def leave(ws: Any, *arguments: Any) -> None:
@@ -802,7 +805,7 @@ def test_subscription_counts_sockets(serve: Serve) -> None:
 
 
 def test_publish_reaches_the_publisher(serve: Serve) -> None:
-    """DEC-1, A-WS-16, C-P-03: everybody who is subscribed, and True if there is anybody."""
+    """DEC-1, A-WS-16, C-P-03: all subscribers, and True if there is one."""
     results: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:

@@ -1,4 +1,4 @@
-"""A client that nobody here wrote: the ``websockets`` package, which is strict about what a server sends.
+"""A foreign client: the ``websockets`` package, which checks a server strictly.
 
 Rows: C-F-01, C-F-05, C-F-10, C-F-13, C-H-03, C-H-04, C-N-01..07, C-C-01, C-C-02, C-C-05, C-C-08, C-C-12; G#645, G#815.
 """
@@ -124,7 +124,8 @@ COMPRESSIONS = {
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_compression(serve: Serve, compression: str) -> None:
-    """C-N-01..05: whatever it offers, the answer is one that it accepts, and both sides understand each other."""
+    """C-N-01..05: for any offer, the response is one that it accepts, and both sides understand each
+    other."""
     echo = Echo(serve, "def", compression=COMPRESSIONS[compression])
     words = [os.urandom(3).hex() for _ in range(50)]
     agreed = 0
@@ -185,7 +186,7 @@ def test_closed_by_the_client(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_closed_by_the_server(serve: Serve, lane: str) -> None:
-    """C-C-05, G#645: the client sees what was said."""
+    """C-C-05, G#645: the client gets the code and the reason."""
     echo = Echo(serve, lane)
     for code, reason in CLOSES:
         with echo.connect() as client:
@@ -225,7 +226,7 @@ def test_too_much_is_1009(serve: Serve) -> None:
 
 
 def test_the_application_closes(serve: Serve) -> None:
-    """C-C-12: every client hears 1001, those in other threads too."""
+    """C-C-12: every client gets 1001, those in other threads too."""
     echo = Echo(serve, "def")
     clients = [echo.connect() for _ in range(20)]
     echo.running.stop()
@@ -271,7 +272,7 @@ def test_refused(serve: Serve) -> None:
 
 @each_lane
 def test_a_hundred_at_once(serve: Serve, lane: str) -> None:
-    """A chat: everybody says ten things, and everybody hears all of them, in each speaker's order."""
+    """A chat: every client sends ten messages, and every client gets all of them, in each sender's order."""
 
     def said(ws: Any, message: Any, opcode: Any) -> None:
         ws.publish("room", message, opcode, compress=True)

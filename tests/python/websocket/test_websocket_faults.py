@@ -122,7 +122,7 @@ class Crowd:
 
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_a_thousand_clients_are_killed_while_callbacks_await(serve: Serve, lane: str) -> None:
-    """S#141, S#197: what the callbacks then do is harmless, each socket is told of its end, and others are served."""
+    """S#141, S#197: the callbacks' calls are harmless, each close callback runs, and others are served."""
     told: Told = []
     statuses: list[Any] = []
     entered: list[Any] = []
@@ -309,9 +309,9 @@ def test_a_reset_in_each_phase(serve: Serve, phase: str, lane: str) -> None:
 
 
 def test_half_open_peers_are_found_out(serve: Serve) -> None:
-    """uWebSockets.js #1175: whoever has vanished without a word is dropped by a ping that nobody answers.
+    """uWebSockets.js #1175: a vanished client is dropped after a ping without a pong.
 
-    A client that reads nothing and says nothing looks the same from here as one whose cable was cut.
+    A client that neither reads nor sends looks like one whose cable was cut.
     """
     told: Told = []
     behavior = {
@@ -351,7 +351,8 @@ def test_a_client_that_closes_and_stays(serve: Serve) -> None:
 
 
 def test_one_of_five_hundred_stops_reading(serve: Serve) -> None:
-    """granian #862: the others get every message; what waits for it has a bound; it gets its pongs when it reads again."""
+    """granian #862: the others get every message; its buffered output has a bound; it gets its pongs when it
+    reads again."""
     sockets: list[Any] = []
     limit = 100_000
 
@@ -393,7 +394,7 @@ def test_one_of_five_hundred_stops_reading(serve: Serve) -> None:
 
 @pytest.mark.parametrize("how", ["abort", "end", "close", "the application"])
 def test_whoever_waits_for_room_hears_of_the_end(serve: Serve, how: str) -> None:
-    """S#159: ``await ws.drain()`` ends with the socket, whoever ended it."""
+    """S#159: ``await ws.drain()`` ends with the socket, for every kind of end."""
     waiting: list[Any] = []
     went_on: list[Any] = []
 
@@ -420,7 +421,8 @@ def test_whoever_waits_for_room_hears_of_the_end(serve: Serve, how: str) -> None
 
 
 def test_a_socket_that_begins_behind_a_full_buffer(serve: Serve) -> None:
-    """C-K-12, S#159: its handshake was sent behind a request whose answer nobody has taken; it hears when there is room."""
+    """C-K-12, S#159: its handshake was sent after a request whose response is unread; drain comes when there
+    is room."""
     taken: list[int] = []
     seen: list[Any] = []
     body = b"x" * 20_000_000
@@ -469,7 +471,7 @@ def test_a_socket_that_begins_behind_a_full_buffer(serve: Serve) -> None:
 
 @pytest.mark.alone
 def test_a_flood_of_frames_of_one_byte(serve: Serve) -> None:
-    """All of them are told, in order; others are served meanwhile, and what is not dealt with has a bound."""
+    """All of them are delivered, in order; others are served meanwhile, and unhandled ones have a bound."""
     seen = bytearray()
     count = 60_000
     running = serve(
@@ -495,7 +497,8 @@ def test_a_flood_of_frames_of_one_byte(serve: Serve) -> None:
 
 @pytest.mark.alone
 def test_a_flood_that_nobody_reads_the_echo_of(serve: Serve) -> None:
-    """uWebSockets.js #499: pings and messages without end, from a client that takes nothing: it is held, and nobody else."""
+    """uWebSockets.js #499: pings and messages without end, from a client that reads nothing: it is held back,
+    and no other."""
     sockets: list[Any] = []
     behavior = {"open": sockets.append, "message": echo, "max_backpressure": 50_000}
     running = serve(lambda app: app.ws("/", behavior))
@@ -510,7 +513,7 @@ def test_a_flood_that_nobody_reads_the_echo_of(serve: Serve) -> None:
 
 
 def test_fragments_without_end(serve: Serve) -> None:
-    """C-K-01: the limit counts what has been put together, however small the pieces."""
+    """C-K-01: the limit counts the reassembled message, for any size of the pieces."""
     told: Told = []
     behavior = {"max_payload_length": 1000, "close": lambda ws, *event: told.append(event)}
     running = serve(lambda app: app.ws("/", behavior))
@@ -551,7 +554,7 @@ def test_slow_handshakes_hold_up_nobody(serve: Serve) -> None:
 def test_a_callback_that_raises_at_every_message(
     serve: Serve, lane: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A-CALL-12, A-CALL-13: logged each time, or told to the error handler; the socket lives."""
+    """A-CALL-12, A-CALL-13: logged each time, or given to the error handler; the socket stays open."""
     handled: list[Any] = []
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
@@ -626,7 +629,7 @@ def test_a_callback_that_blocks_for_a_second(serve: Serve, lane: str) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, LOOP, TASK])
 def test_the_server_stops_while_a_callback_blocks(serve: Serve, lane: str) -> None:
-    """D-R-05, granian #875: clients are told at once; the end waits for no callback for ever."""
+    """D-R-05, granian #875: clients get a close frame at once; the end waits for no callback for ever."""
     gate = Gate()
     told: Told = []
     behavior = {
@@ -651,7 +654,7 @@ def test_the_server_stops_while_a_callback_blocks(serve: Serve, lane: str) -> No
 
 @each_lane
 def test_both_sides_close_at_once(serve: Serve, lane: str) -> None:
-    """C-C-11: one end is told, either of the two, and each client sees a close frame and the end."""
+    """C-C-11: one end is reported, either of the two, and each client sees a close frame and the end."""
     told: Told = []
     sockets: list[Any] = []
     behavior = {
@@ -712,7 +715,7 @@ def test_eight_threads_end_one_socket(serve: Serve) -> None:
 @each_lane
 @pytest.mark.parametrize("slot", ["upgrade", "open", "message", "ping", "close"])
 def test_the_application_is_closed_by_a_callback(serve: Serve, lane: str, slot: str) -> None:
-    """D-R-02, C-C-12: what was sent before it leaves first; then 1001, and one close callback."""
+    """D-R-02, C-C-12: earlier messages leave first; then 1001, and one close callback."""
     told: list[int] = []
     running: Any = None
 
@@ -749,7 +752,8 @@ def test_the_application_is_closed_by_a_callback(serve: Serve, lane: str, slot: 
 
 
 def test_the_application_closes_while_handshakes_are_in_flight(serve: Serve) -> None:
-    """C-C-11, C-C-12: each ends with 1001, with an answer, or with nothing at all, but ends; none is left half told."""
+    """C-C-11, C-C-12: each ends with 1001, with an answer, or with nothing at all, but ends; every close
+    callback runs."""
     for number in range(6):
         events: list[str] = []
 
@@ -822,7 +826,8 @@ app.run()
 @pytest.mark.parametrize("count", [5000])
 @pytest.mark.alone
 def test_sigterm_with_five_thousand_sockets(count: int) -> None:
-    """J#794, J#972, granian #796, uvicorn #596: all hear 1001 and are told of, and the process ends in time."""
+    """J#794, J#972, granian #796, uvicorn #596: all get 1001, all close callbacks run, and the process ends
+    in time."""
     with descriptors(count + 200), Program(MANY) as program:
         program.listening()
         half = Crowd(program.port, count // 2)
@@ -852,7 +857,7 @@ def test_a_signal_in_the_middle_of_a_storm(number: int) -> None:
     for delay in (0.0, 0.03, 0.1):
         with Program(MANY) as program:
             with WebSocketClient(program.listening().port) as first:
-                # Once it answers, it knows what to do about signals.
+                # Once it responds, it handles signals.
                 first.open()
             stopping = threading.Event()
 
@@ -884,7 +889,7 @@ def test_a_signal_in_the_middle_of_a_storm(number: int) -> None:
 
 @pytest.mark.parametrize("client", ["silent", "stopped reading"])
 def test_sigterm_waits_for_no_client_that_does_not_answer(client: str) -> None:
-    """uvicorn #596: the close frame is sent, and whoever does not care for it is cut off."""
+    """uvicorn #596: the close frame is sent, and a client that ignores it is cut off."""
     source = MANY.replace("shutdown_timeout=5", "shutdown_timeout=1").replace(
         "    ws.subscribe",
         "    ws.send(b'x' * 20_000_000)\n    ws.subscribe" if client != "silent" else "    ws.subscribe",
@@ -912,7 +917,7 @@ def test_sigterm_waits_for_no_client_that_does_not_answer(client: str) -> None:
 
 @pytest.mark.parametrize("publish", [False, True], ids=["send", "publish"])
 def test_what_a_slow_callback_has_sent_does_not_wait_for_it(serve: Serve, publish: bool) -> None:
-    """What a plain callback sends before it blocks reaches the client while it blocks."""
+    """Messages that a plain callback sends before it blocks reach the client meanwhile."""
     gate = threading.Event()
 
     def configure(app: App) -> None:
@@ -935,7 +940,7 @@ def test_what_a_slow_callback_has_sent_does_not_wait_for_it(serve: Serve, publis
 
 
 def test_an_answer_does_not_wait_for_the_callbacks_behind_it(serve: Serve) -> None:
-    """Callbacks run in batches; one that blocks holds up what comes after it, not what was sent before."""
+    """Callbacks run in batches; one that blocks delays later ones, not earlier messages."""
     gate, begun = threading.Event(), threading.Event()
 
     def message(ws: Any, message: Any, opcode: Any) -> None:

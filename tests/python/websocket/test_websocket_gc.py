@@ -36,13 +36,13 @@ class Failure(Exception):
 
 
 def earlier() -> dict[int, WebSocket]:
-    """The sockets of other tests of this process that somebody still holds, and that are kept so for as long as this is."""
+    """The sockets of other tests of this process that are still referenced, and stay so during this test."""
     gc.collect()
     return {id(each): each for each in gc.get_objects() if isinstance(each, WebSocket)}
 
 
 class Data:
-    """What a program keeps with a socket."""
+    """The objects of a program with a socket."""
 
 
 class Kept:
@@ -114,7 +114,7 @@ async def closing_async(ws: Any, message: Any, opcode: Any) -> None:
 
 
 async def never(ws: Any, *_: Any) -> None:
-    """Waits until the socket is over, as code does that hears of that somewhere else."""
+    """Waits until the socket is over, as code on another thread does."""
     while not ws.closed:
         await asyncio.sleep(0.001)
     ws.send("too late")
@@ -177,9 +177,9 @@ def test_two_thousand_sockets_leave_nothing(serve: Serve, kind: str) -> None:
         app.ws("/", behavior)
 
     running = serve(configure, io_threads=2)
-    # A close frame is answered when what came before it has been dealt with, or after a while.
+    # A close frame gets its reply when the earlier messages have been handled, or after a while.
     manners = (2, 3, 4, 5) if kind == "still awaiting" else range(6)
-    # Nobody reads what failing callbacks log.
+    # The log of failing callbacks is not read.
     logging.disable(logging.CRITICAL)
 
     def visits(count: int) -> None:
@@ -311,11 +311,11 @@ def test_weak_references_die_with_the_socket(serve: Serve, lane: str) -> None:
             references.clear()
 
 
-# ---- what the user keeps --------------------------------------------------------------------------------------------
+# ---- references of the user ---------------------------------------------------------------------------------------------
 
 
 def test_what_the_user_keeps_stays(serve: Serve) -> None:
-    """A-WS-10, A-WS-20, S#141: it answers neutrally for as long as it is kept, and dies when it is not."""
+    """A-WS-10, A-WS-20, S#141: it returns neutral values while it is kept, and is freed afterwards."""
     kept = Kept()
     held: list[Any] = []
     behavior = {"upgrade": kept.upgrade, "open": held.append}
@@ -416,7 +416,7 @@ def test_user_data_last_until_the_close_callback_has_ended(serve: Serve, lane: s
 
 @pytest.mark.parametrize("way", ["refused", "failed", "vanished"])
 def test_handshakes_that_come_to_nothing_leave_nothing(serve: Serve, way: str) -> None:
-    """C-H-05, C-H-06, C-H-07: what was to be user data is let go of."""
+    """C-H-05, C-H-06, C-H-07: the intended user data is released."""
     kept = Kept()
     seen: list[bool] = []
 
@@ -458,7 +458,8 @@ def test_handshakes_that_come_to_nothing_leave_nothing(serve: Serve, way: str) -
 
 
 def tangled(ran: bool) -> list[weakref.ref[Any]]:
-    """An application whose WebSocket routes hold it, and whose sockets held it; what is left when it is dropped."""
+    """An application whose WebSocket routes hold it, and whose sockets held it; the remains when it is
+    dropped."""
     app = App()
     held = Data()
     held.app = app  # type: ignore[attr-defined]
@@ -604,7 +605,8 @@ app.run()
 
 @pytest.mark.parametrize("ending", ["exit", "stop"])
 def test_a_process_that_ends_with_sockets_open(ending: str) -> None:
-    """granian #799: whatever ended the loop, finalisation finds threads, sockets and tasks, and says nothing."""
+    """granian #799: after any end of the loop, finalisation finds threads, sockets and tasks, and prints
+    nothing."""
     for _ in range(5):
         with Program(FINAL, ending) as program:
             clients = [connect(program.listening().port)]

@@ -34,7 +34,7 @@ def echo(ws: Any, message: Any, opcode: Any) -> None:
 
 
 def named(name: str) -> dict[str, Any]:
-    """A behaviour that says its name first of all."""
+    """A behaviour that sends its name first."""
     return {"open": lambda ws: ws.send(name, OpCode.TEXT), "message": echo}
 
 
@@ -51,7 +51,7 @@ def accept(res: Any, req: Any, context: Any, user_data: Any = None) -> bool:
 
 
 def ask(client: Client, head: bytes) -> Any:
-    """The answer to a handshake, whatever it is."""
+    """The response to a handshake, of any kind."""
     client.send(head)
     return client.answer()
 
@@ -61,7 +61,7 @@ def ask(client: Client, head: bytes) -> Any:
 
 @pytest.mark.parametrize("kind", ["without a callback", "with one"])
 def test_the_answer(serve: Serve, kind: str) -> None:
-    """C-H-03: what a 101 has, and nothing that belongs to a body; the key of RFC 6455 1.3."""
+    """C-H-03: the headers of a 101, and none for a body; the key of RFC 6455 1.3."""
     behavior = {"message": echo} | ({"upgrade": accept} if kind == "with one" else {})
     with serve(lambda app: app.ws("/", behavior)).websocket("/", key=SAMPLE_KEY) as client:
         answer = client.response
@@ -109,7 +109,8 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_no_handshake_is_refused(serve: Serve, name: str) -> None:
-    """C-H-01, I-A-21: without a route that would have it, 400 or 426, and no callback. A 426 says what is spoken here."""
+    """C-H-01, I-A-21: without a route that would have it, 400 or 426, and no callback. A 426 has the
+    supported version."""
     called: list[str] = []
     behavior = {
         "upgrade": lambda res, req, context: (called.append("upgrade"), accept(res, req, context)),
@@ -118,7 +119,7 @@ def test_what_is_no_handshake_is_refused(serve: Serve, name: str) -> None:
     }
     with serve(lambda app: app.ws("/", behavior)).client() as client:
         answer = ask(client, handshake(**BROKEN[name]))
-    # What does not ask for an upgrade (RFC 9110 7.8) is an ordinary request, for which there is no route here.
+    # A request without an upgrade (RFC 9110 7.8) is an ordinary one, for which there is no route here.
     asks = name not in ("no Connection", "Connection says something else", "HTTP/1.0")
     assert answer.status in ((400, 426) if asks else (404,))
     if answer.status == 426:
@@ -129,7 +130,7 @@ def test_what_is_no_handshake_is_refused(serve: Serve, name: str) -> None:
 
 @pytest.mark.parametrize("version", ["8", "14"])
 def test_another_version_is_426(serve: Serve, version: str) -> None:
-    """C-H-01, RFC 6455 4.2.2: the answer says which version there is."""
+    """C-H-01, RFC 6455 4.2.2: the response names the supported version."""
     with serve(lambda app: app.ws("/", {"message": echo})).client() as client:
         answer = ask(client, handshake(version=version))
     assert (answer.status, answer.header("sec-websocket-version")) == (426, "13")
@@ -141,7 +142,7 @@ def test_another_version_is_426(serve: Serve, version: str) -> None:
 @pytest.mark.parametrize("order", ["ws first", "ws last"])
 @pytest.mark.parametrize("method", ["get", "any"])
 def test_a_request_that_is_no_upgrade_goes_on(serve: Serve, order: str, method: str) -> None:
-    """C-H-02: a page and its socket may have the same path, whichever is registered first."""
+    """C-H-02: a page and its socket may have the same path, in any order of registration."""
 
     def configure(app: App) -> None:
         if order == "ws first":
@@ -193,7 +194,7 @@ def test_no_route_no_websocket(serve: Serve) -> None:
 
 
 def test_several_routes(serve: Serve) -> None:
-    """C-H-10: what is more exact goes first, as it does for HTTP; each has a behaviour of its own."""
+    """C-H-10: the most specific route wins, as for HTTP; each has a behaviour of its own."""
 
     def configure(app: App) -> None:
         app.ws("/*", named("anything"))
@@ -239,7 +240,7 @@ def test_a_pattern_registered_twice(serve: Serve) -> None:
 
 @each_lane
 def test_the_request_in_the_upgrade(serve: Serve, lane: str) -> None:
-    """C-H-10, C-H-06, A-CALL-09: everything the client said, before an await and after it."""
+    """C-H-10, C-H-06, A-CALL-09: all data of the request, before an await and after it."""
     seen: list[dict[str, Any]] = []
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
@@ -284,7 +285,7 @@ def test_the_request_in_the_upgrade(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_upgrade_says_that_it_worked(serve: Serve, lane: str) -> None:
-    """A-RES-30, A-RES-26: True, and the response is over; whatever is done with it then does nothing."""
+    """A-RES-30, A-RES-26: True, and the response is over; later calls do nothing."""
     seen: list[Any] = []
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
@@ -340,7 +341,7 @@ def test_no_user_data(serve: Serve) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, LOOP])
 def test_open_runs_inside_upgrade(serve: Serve, lane: str) -> None:
-    """A-RES-30, C-K-10: with plain functions, and what it sends comes after the 101."""
+    """A-RES-30, C-K-10: with plain functions, and its messages come after the 101."""
     order: list[str] = []
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
@@ -357,7 +358,7 @@ def test_open_runs_inside_upgrade(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_headers_and_cookies_of_the_101(serve: Serve, lane: str) -> None:
-    """A-RES-30: what was written before goes into it, with and without a status."""
+    """A-RES-30: earlier headers go into it, with and without a status."""
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
         if req.get_query("status"):
@@ -379,7 +380,7 @@ def test_headers_and_cookies_of_the_101(serve: Serve, lane: str) -> None:
 
 @each_lane
 def test_rejecting(serve: Serve, lane: str) -> None:
-    """C-H-05: an ordinary answer; the connection can ask again, and no other callback hears of it."""
+    """C-H-05: an ordinary answer; the connection can ask again, and no other callback is called."""
     called: list[str] = []
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
@@ -500,7 +501,7 @@ def test_an_upgrade_after_an_await(serve: Serve, when: str) -> None:
 
 @pytest.mark.parametrize("leave", ["reset", "close"])
 def test_the_client_is_gone_before_the_upgrade(serve: Serve, leave: str) -> None:
-    """C-H-06, C-C-11, A-RES-30, H-30: upgrade says False, nothing is opened, so nothing is closed."""
+    """C-H-06, C-C-11, A-RES-30, H-30: upgrade returns False, nothing is opened, so nothing is closed."""
     entered, done = threading.Event(), threading.Event()
     seen: list[Any] = []
 
@@ -529,7 +530,7 @@ def test_the_client_is_gone_before_the_upgrade(serve: Serve, leave: str) -> None
 
 
 def test_many_upgrades_wait_together(serve: Serve) -> None:
-    """C-H-06: nobody waits for another's upgrade, and each gets its own user data."""
+    """C-H-06: no client waits for another's upgrade, and each gets its own user data."""
     barrier: list[int] = []
 
     async def upgrade(res: Any, req: Any, context: Any) -> None:
@@ -576,7 +577,7 @@ def test_the_first_subprotocol(serve: Serve, kind: str, offered: list[str], expe
 
 @pytest.mark.parametrize(("chosen", "expected"), [("two", "two"), ("", None), (None, None), (7, None)])
 def test_choosing_a_subprotocol(serve: Serve, chosen: Any, expected: str | None) -> None:
-    """C-H-04: what the callback passes is what is agreed to."""
+    """C-H-04: the callback's choice is used."""
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
         assert [token.strip() for token in req.get_header("sec-websocket-protocol").split(",")] == [
@@ -645,7 +646,7 @@ def test_no_compression_without_its_header(serve: Serve) -> None:
 
 @each_lane
 def test_frames_in_the_segment_of_the_handshake(serve: Serve, lane: str) -> None:
-    """C-H-08, I-A-29: what came with the request is the first of the messages, and half a frame is the start of one."""
+    """C-H-08, I-A-29: bytes with the request are the first message, and half a frame is the start of one."""
     whole = frame(TEXT, b"one") + frame(PING, b"p") + frame(BINARY, b"two") + frame(TEXT, b"three")
     behavior = {"upgrade": on(lane, accept), "open": on(lane, lambda ws: None), "message": on(lane, echo)}
     running = serve(lambda app: app.ws("/", behavior), **options(lane))
@@ -659,7 +660,7 @@ def test_frames_in_the_segment_of_the_handshake(serve: Serve, lane: str) -> None
 
 
 def test_frames_follow_the_first_words_of_open(serve: Serve) -> None:
-    """C-H-08: open comes first, whatever has arrived."""
+    """C-H-08: open comes first, before any message."""
     with serve(lambda app: app.ws("/", named("welcome"))).websocket(first_frames=frame(TEXT, b"a")) as client:
         assert [client.recv_message(), client.recv_message()] == ["welcome", "a"]
 
@@ -699,7 +700,7 @@ def test_a_websocket_outlives_the_timeouts_of_http(serve: Serve) -> None:
         write_timeout=0.2,
     )
     with running.websocket() as client, running.client() as silent:
-        # Whoever asks for nothing is sent away by these timeouts: that they are over is seen on another connection.
+        # These timeouts close an idle client: another connection shows that they are over.
         assert silent.rest() is not None
         assert client.send_text("still here").recv_message() == "still here"
 

@@ -1,7 +1,8 @@
-"""Every kind of event loop, and callbacks on the loop's thread: what is sent leaves at once, whatever the loop does next.
+"""Every kind of event loop, and callbacks on the loop's thread: messages leave at once, before anything else
+in the loop.
 
-The application's own loop asks the core before it sleeps. uvloop and a loop that somebody else runs do not, so whatever is
-sent there, from a callback, a task or a timer, must not wait for the next request.
+The application's own loop asks the core before it sleeps. uvloop and a foreign loop do not, so everything
+that is sent there, from a callback, a task or a timer, must not wait for the next request.
 
 Rows: A-CALL-16, A-LOOP-13, C-C-01, C-C-05, C-H-06, C-P-05, C-P-06, D-14, D-R-06; S#137, S#154.
 """
@@ -26,7 +27,7 @@ from support.ws_client import PONG, TEXT, Frame, WebSocketClient, connect, frame
 Configure = Callable[[App], object]
 Start = Callable[[Configure], Any]
 
-#: Seconds in which something that is said to leave at once must have come, on a busy machine too.
+#: Seconds within which a message that leaves at once must have arrived, on a busy machine too.
 PROMPT = 5
 
 
@@ -107,7 +108,7 @@ def impatient(client: Any) -> Any:
 
 
 def warm(client: WebSocketClient) -> WebSocketClient:
-    """Has the loop serve once: from then on what it sends is held back until the end of its turn."""
+    """Makes the loop serve once: from then on its messages are held back until the end of an iteration."""
     client.send_text("echo")
     assert client.recv_message() == "echo"
     return impatient(client)
@@ -234,7 +235,7 @@ def in_a_way(way: str, app: App, act: Act) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_is_sent_leaves_at_once(start: Start, way: str) -> None:
-    """C-P-05: sent by whatever the program has at hand, to a server with nothing else to do."""
+    """C-P-05: sent by every means of the program, to an idle server."""
 
     def configure(app: App) -> None:
         for name, act in ACTS.items():
@@ -319,7 +320,7 @@ def test_a_client_that_closes_while_a_callback_awaits_is_answered(start: Start, 
 
 
 def test_one_order_and_one_segment(start: Start) -> None:
-    """C-P-06: what one callback sends keeps its order, published or not, with pings in between."""
+    """C-P-06: the messages of one callback keep their order, published or not, with pings in between."""
 
     async def message(ws: Any, message: Any, opcode: Any) -> None:
         await asyncio.sleep(0)
@@ -361,7 +362,8 @@ def test_a_ticker(start: Start) -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_the_end_of_the_application(start: Start, late: bool) -> None:
-    """C-C-12, D-R-05: every socket hears 1001, and every close callback has run when the application has ended."""
+    """C-C-12, D-R-05: every socket gets 1001, and every close callback has run when the application has
+    ended."""
     told: list[Any] = []
 
     def closed(ws: Any, code: int, message: bytes | None) -> None:
@@ -389,7 +391,7 @@ def test_the_end_of_the_application(start: Start, late: bool) -> None:
 
 
 def test_a_loop_that_ends_without_close() -> None:
-    """D-14: the program forgets close(), and leaves sockets, timers and callbacks behind: it ends all the same,
+    """D-14: the program forgets close(), and leaves sockets, timers and callbacks behind: it still ends,
     with a warning."""
     source = """
     async def message(ws, message, opcode):
@@ -425,7 +427,7 @@ def test_a_loop_that_ends_without_close() -> None:
 
 @pytest.mark.parametrize("way", ["awaits", "task", "timer"])
 def test_what_is_written_leaves_at_once(start: Start, way: str) -> None:
-    """A-RES: each piece of a streamed answer is seen before the next one is asked for."""
+    """A-RES: each piece of a streamed answer arrives before the next one is requested."""
     go: list[Callable[[], object]] = []
 
     def configure(app: App) -> None:
@@ -473,7 +475,7 @@ def test_what_is_written_leaves_at_once(start: Start, way: str) -> None:
 
 
 def test_an_answer_from_a_timer_or_a_task_leaves_at_once(start: Start) -> None:
-    """Whole answers, too: written, cut in corks, from a future that somebody else completes."""
+    """Whole answers, too: written, cut in corks, from a future that another thread completes."""
 
     def configure(app: App) -> None:
         async def waits(res: Any, req: Any) -> None:
@@ -504,8 +506,8 @@ def test_an_answer_from_a_timer_or_a_task_leaves_at_once(start: Start) -> None:
 
 
 def test_an_answer_on_a_stream_leaves_at_once(start: Start) -> None:
-    """Whoever gives it: a task after it has waited, a callback or a timer of the loop. Nothing else happens on the
-    connection that would take it along."""
+    """From every source: a task after it has waited, a callback or a timer of the loop. Nothing else happens
+    on the connection that would take it along."""
 
     async def task(res: Any, req: Any) -> None:
         await asyncio.sleep(0.001)

@@ -1,4 +1,4 @@
-"""Frames: what a WebSocket does with them, right and wrong, on the wire and in the callbacks.
+"""Frames: their effect on a WebSocket, right and wrong, on the wire and in the callbacks.
 
 Rows: C-F-01..05, C-F-12, C-F-13, C-K-01, C-K-02, C-C-02, C-C-03, C-C-07, I-A-20, I-A-21, I-A-28, I-A-30; RFC 6455 5 to 7.
 The Autobahn suite (test_autobahn.py) asks the same from the wire alone.
@@ -35,7 +35,7 @@ MEBI = 1 << 20
 
 
 class Echo:
-    """An echo server, and what its callbacks were told."""
+    """An echo server, and its callbacks' arguments."""
 
     def __init__(self, serve: Serve, lane: str = THREAD, **behavior: Any) -> None:
         self.events: Events = []
@@ -56,7 +56,8 @@ class Echo:
         return self.running.websocket("/", **arguments)
 
     def closed(self) -> tuple[Any, ...]:
-        """What the close callback was told, once it was; open and close are paired, and nothing follows."""
+        """The close callback's arguments, once it was called; open and close are paired, and nothing
+        follows."""
         until(lambda: any(event[0] == "close" for event in self.events), "close")
         assert self.events[0] == ("open",)
         assert self.events[-1][0] == "close"
@@ -99,7 +100,8 @@ VIOLATIONS: dict[str, bytes] = {
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_violations(serve: Serve, name: str, lane: str) -> None:
-    """C-F-02, C-F-04, I-A-21, I-A-30: 1002 on the wire; 1006 and None in the callback; what comes after is not looked at."""
+    """C-F-02, C-F-04, I-A-21, I-A-30: 1002 on the wire; 1006 and None in the callback; later bytes are
+    ignored."""
     echo = Echo(serve, lane)
     with echo.client() as client:
         client.send(VIOLATIONS[name] + frame(TEXT, b"too late") + frame(PING, b"too late"))
@@ -120,7 +122,7 @@ def test_what_came_before_a_violation_counts(serve: Serve, lane: str) -> None:
             frame(TEXT, b"one") + frame(PING, b"p") + frame(BINARY, b"two") + frame(TEXT, b"x", rsv=2)
         )
         if lane == THREAD:
-            # The ping is answered when it comes, whatever callbacks do.
+            # The ping is answered when it comes, despite slow callbacks.
             assert client.recv_frame() == Frame(True, False, PONG, b"p")
             assert client.recv_message() == "one"
             assert client.recv_message() == b"two"
@@ -144,7 +146,7 @@ def test_what_came_before_a_violation_counts(serve: Serve, lane: str) -> None:
     ids=["no mask", "rsv2", "opcode 3", "a long ping", "a ping in pieces", "a continuation of nothing"],
 )
 def test_a_violation_is_seen_in_the_head(serve: Serve, head: bytes) -> None:
-    """C-F-02: nobody waits for the payload of a frame that is wrong already."""
+    """C-F-02: the server does not wait for the payload of a wrong frame."""
     echo = Echo(serve)
     with echo.client() as client:
         client.send(head)
@@ -165,7 +167,7 @@ def test_a_violation_byte_by_byte(serve: Serve) -> None:
 
 
 def test_a_length_beyond_all_bounds(serve: Serve) -> None:
-    """RFC 6455 5.2: the highest bit of a length is 0; whichever rule it breaks first, the connection ends."""
+    """RFC 6455 5.2: the highest bit of a length is 0; with any rule broken first, the connection ends."""
     echo = Echo(serve)
     with echo.client() as client:
         client.send(b"\x82\xff" + b"\xff" * 8 + b"mask" + b"x")
@@ -286,7 +288,7 @@ def test_sizes(serve: Serve, size: int) -> None:
     payload = os.urandom(size)
     with Echo(serve, max_payload_length=6 * MEBI, max_backpressure=0).client() as client:
         for _ in range(2):
-            # Whoever sends much has to read meanwhile.
+            # A client that sends much has to read meanwhile.
             sender = threading.Thread(target=client.send_binary, args=(payload,))
             sender.start()
             assert client.recv_frame() == Frame(True, False, BINARY, payload)
@@ -306,7 +308,8 @@ def test_lengths_that_are_longer_than_they_need_be(serve: Serve) -> None:
 
 
 def test_a_big_message_to_a_slow_reader(serve: Serve) -> None:
-    """C-F-13, I-A-28: what the socket does not take at once comes whole and in its order, the head of the frame included."""
+    """C-F-13, I-A-28: output that the socket does not take at once arrives complete and in order, the head of
+    the frame included."""
 
     def message(ws: Any, message: Any, opcode: Any) -> None:
         for number in range(40):
@@ -371,7 +374,7 @@ def test_fragments_are_put_together(serve: Serve, lane: str) -> None:
 
 
 def test_control_frames_between_the_pieces(serve: Serve) -> None:
-    """C-F-01, RFC 6455 5.4: they are told and answered at once, and do not get into the message."""
+    """C-F-01, RFC 6455 5.4: they are handled and answered at once, and do not get into the message."""
     echo = Echo(serve)
     with echo.client() as client:
         client.send_frame(TEXT, b"one ", fin=False).ping(b"1")
@@ -384,7 +387,7 @@ def test_control_frames_between_the_pieces(serve: Serve) -> None:
 
 
 def test_a_close_between_the_pieces(serve: Serve) -> None:
-    """C-C-01, Autobahn 7.1.5: what was not finished is not told."""
+    """C-C-01, Autobahn 7.1.5: an incomplete message is not delivered."""
     echo = Echo(serve)
     with echo.client() as client:
         client.send_frame(TEXT, b"one ", fin=False)
@@ -394,7 +397,7 @@ def test_a_close_between_the_pieces(serve: Serve) -> None:
 
 
 def test_after_the_clients_close_nothing_is_told(serve: Serve) -> None:
-    """RFC 6455 5.5.1: what follows a close frame is not looked at, right or wrong."""
+    """RFC 6455 5.5.1: bytes after a close frame are ignored, right or wrong."""
     for after in (frame(TEXT, b"late"), frame(PING, b"late"), frame(TEXT, b"x", rsv=7), frame(CLOSE, b"x")):
         echo = Echo(serve)
         with echo.client() as client:
@@ -421,7 +424,7 @@ def test_a_message_byte_by_byte(serve: Serve) -> None:
     text = "one \N{SNOWMAN} two" * 20
     with Echo(serve).client() as client:
         client.send_slowly(frame(TEXT, text.encode()) + frame(PING, b"p") + frame(BINARY, b""))
-        # The ping is answered when it comes: before or after the callback of what came before it.
+        # The ping is answered when it comes: before or after the callback of the earlier message.
         frames = [client.recv_frame(), client.recv_frame()]
         assert Frame(True, False, PONG, b"p") in frames
         assert Frame(True, False, TEXT, text.encode()) in frames
@@ -433,7 +436,7 @@ def test_a_message_byte_by_byte(serve: Serve) -> None:
 
 @each_lane
 def test_the_pong_goes_before_the_ping_callback(serve: Serve, lane: str) -> None:
-    """C-F-05, C-K-13: whatever the callback sends comes after it."""
+    """C-F-05, C-K-13: the callback's messages come after it."""
 
     def ping(ws: Any, payload: bytes) -> None:
         ws.send(payload, OpCode.TEXT)
@@ -483,7 +486,7 @@ def test_pings_are_answered_while_a_callback_works(serve: Serve) -> None:
 
 
 def test_pongs_that_nobody_asked_for(serve: Serve) -> None:
-    """C-K-14, RFC 6455 5.5.3: told, and not answered."""
+    """C-K-14, RFC 6455 5.5.3: delivered, and not answered."""
     echo = Echo(serve)
     with echo.client() as client:
         client.pong(b"one").pong(b"").send_text("text")
@@ -497,7 +500,7 @@ def test_pongs_that_nobody_asked_for(serve: Serve) -> None:
 
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_a_silent_client_is_dropped(serve: Serve, lane: str) -> None:
-    """C-K-02, C-C-07: 1006 and the reason in the callback; a close frame before the end, which may say anything."""
+    """C-K-02, C-C-07: 1006 and the reason in the callback; a close frame before the end, with any code."""
     echo = Echo(serve, lane, idle_timeout=1)
     with echo.client() as client:
         rest = client.rest()

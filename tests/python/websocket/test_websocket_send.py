@@ -1,4 +1,4 @@
-"""What a WebSocket's methods send and say: messages, fragments, corks, closing, compression.
+"""The messages and results of a WebSocket's methods: messages, fragments, corks, closing, compression.
 
 Rows: A-WS-01..12, A-WS-19..22, A-CALL-10, A-CALL-16, A-EN-01..03, C-F-08, C-F-10..13, C-N-01..08, I-A-19, I-C-12..16,
 DEC-4; design.md "Threads"; issues #141, #197, J#633, J#422.
@@ -46,7 +46,7 @@ DEDICATED = int(CompressOptions.DEDICATED_COMPRESSOR) | int(CompressOptions.DEDI
 
 
 def in_threads(count: int, act: Callable[[int], object]) -> None:
-    """Runs ``act(number)`` in so many threads at once; what one of them raises is the test's failure."""
+    """Runs ``act(number)`` in so many threads at once; an exception in one of them fails the test."""
     errors: list[BaseException] = []
     start = threading.Barrier(count)
 
@@ -99,7 +99,7 @@ MESSAGES: dict[str, tuple[Any, bytes]] = {
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_of_every_type_from_a_foreign_thread(serve: Serve, name: str) -> None:
-    """A-WS-01..05, A-CALL-16, DEC-4: the same bytes whichever method sends them."""
+    """A-WS-01..05, A-CALL-16, DEC-4: the same bytes from every method."""
     message, expected = MESSAGES[name]
     client, ws = Held(serve).connect()
     with client:
@@ -166,7 +166,7 @@ def test_what_cannot_be_sent(serve: Serve) -> None:
             assert client.recv_message() == name
         assert client.finish() == (1000, b"")
     until(lambda: ws.closed, "the end")
-    # A-CALL-10: nothing is wrong any more with what is sent to a socket that has ended.
+    # A-CALL-10: an ended socket accepts any message.
     for message in (object(), "\ud800"):
         assert ws.send(message) is SendStatus.DROPPED
     assert ws.send(b"\xff", OpCode.TEXT) is SendStatus.DROPPED
@@ -246,7 +246,8 @@ def test_threads_that_send_to_one_socket(serve: Serve) -> None:
 
 
 def test_nothing_comes_between_the_parts(serve: Serve) -> None:
-    """A-WS-05, RFC 6455 5.4: what is sent and published meanwhile waits for the last part, and keeps its order."""
+    """A-WS-05, RFC 6455 5.4: messages sent and published meanwhile wait for the last part, and keep their
+    order."""
     held = Held(serve, max_backpressure=0)
     client, ws = held.connect()
     with client:
@@ -279,7 +280,7 @@ def test_one_fragmented_message_at_a_time(serve: Serve) -> None:
 
 
 def test_what_waits_behind_a_fragmented_message_does_not_cut_it(serve: Serve) -> None:
-    """C-K-03: a client that reads is not slow because somebody publishes while a message is under way."""
+    """C-K-03: a client that reads is not slow because of a publish in the middle of a message."""
     held = Held(serve, max_backpressure=10_000)
     client, ws = held.connect()
     with client:
@@ -318,7 +319,8 @@ def test_a_fragmented_message_whose_beginning_was_dropped(serve: Serve) -> None:
 
 
 def test_giving_up_a_message_whose_beginning_was_dropped(serve: Serve) -> None:
-    """A-WS-03: who is told DROPPED need not send the rest; nothing of it is on the wire that others had to wait for."""
+    """A-WS-03: after DROPPED the rest need not be sent; no part of it is on the wire that others would wait
+    for."""
     held = Held(serve, max_backpressure=50_000)
     client, ws = held.slow()
     with client:
@@ -395,7 +397,7 @@ counts_segments = pytest.mark.skipif(sys.platform != "linux", reason="segments a
 @each_lane
 @pytest.mark.parametrize("corked", [True, False])
 def test_a_callback_sends_one_segment(serve: Serve, lane: str, corked: bool) -> None:
-    """A-WS-09, design.md: what a callback sends and publishes leaves in one piece, with a cork and without."""
+    """A-WS-09, design.md: a callback's messages leave in one piece, with a cork and without."""
 
     def talk(ws: Any) -> None:
         for number in range(20):
@@ -445,7 +447,7 @@ def test_a_cork_in_a_foreign_thread(serve: Serve) -> None:
 
 
 def test_a_cork_is_bounded(serve: Serve) -> None:
-    """C-P-05, design.md: what is much leaves while the cork goes on."""
+    """C-P-05, design.md: a large amount leaves during the cork."""
     client, ws = Held(serve).connect()
 
     def much(corked: Any) -> None:
@@ -460,7 +462,7 @@ def test_a_cork_is_bounded(serve: Serve) -> None:
 
 
 def test_an_error_in_a_cork(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
-    """A-WS-09: it is logged, and what was sent before it leaves."""
+    """A-WS-09: it is logged, and the earlier messages leave."""
     client, ws = Held(serve).connect()
 
     def fail(corked: Any) -> None:
@@ -509,7 +511,7 @@ def test_corks_and_the_end(serve: Serve) -> None:
 )
 @pytest.mark.parametrize("method", ["end", "cork_end"])
 def test_ending_from_a_foreign_thread(serve: Serve, method: str, arguments: Any, wire: Any) -> None:
-    """A-WS-06, A-WS-07: what is on the wire is always valid; nothing is sent behind it."""
+    """A-WS-06, A-WS-07: the frame is always valid; nothing is sent after it."""
     client, ws = Held(serve).connect()
     with client:
         ws.send("before", OpCode.TEXT)
@@ -550,7 +552,7 @@ def test_the_code_of_tls_is_never_sent(serve: Serve) -> None:
 
 
 def test_many_threads_end_one_socket(serve: Serve) -> None:
-    """A-WS-06, A-WS-08, C-C-11: one of them does; close is told once."""
+    """A-WS-06, A-WS-08, C-C-11: one of them does; close is called once."""
     closed: list[Any] = []
     held = Held(serve, close=lambda ws, *end: closed.append((ws, end)))
     for _ in range(10):
@@ -595,7 +597,7 @@ EVERYTHING: list[Callable[[Any], object]] = [
 
 @pytest.mark.parametrize("how", ["abort", "finish", "end", "close"])
 def test_every_method_from_many_threads_while_the_socket_ends(serve: Serve, how: str) -> None:
-    """A-CALL-16, I-C-15, #141, #197: nothing raises, whichever side ends it and whenever."""
+    """A-CALL-16, I-C-15, #141, #197: nothing raises, for an end from either side, at any time."""
     closed: list[Any] = []
     held = Held(
         serve,
@@ -651,11 +653,11 @@ def test_a_socket_outlives_its_application(serve: Serve) -> None:
     assert ws.subscribe("a") is False
 
 
-# ---- what a socket is -----------------------------------------------------------------------------------------------
+# ---- identity of a socket ------------------------------------------------------------------------------------------------
 
 
 class Unfriendly:
-    """Compares and hashes badly, so nobody may ask it."""
+    """Compares and hashes badly, so nothing may call these."""
 
     def __eq__(self, other: object) -> bool:
         raise AssertionError("nobody asked for a comparison")
@@ -665,7 +667,7 @@ class Unfriendly:
 
 @pytest.mark.parametrize("data", [0, "", [], False, {"a": 1}, Unfriendly(), print], ids=shown)
 def test_user_data_is_the_same_object(serve: Serve, data: Any) -> None:
-    """A-WS-10, A-WS-11, A-WS-21: whatever it is, true or false, in a clone and after the end as well."""
+    """A-WS-10, A-WS-11, A-WS-21: for any value, true or false, in a clone and after the end as well."""
 
     def upgrade(res: Any, req: Any, context: Any) -> None:
         res.upgrade(req.get_header("sec-websocket-key"), None, None, context, data)
@@ -688,7 +690,7 @@ def test_user_data_is_the_same_object(serve: Serve, data: Any) -> None:
 
 
 def test_no_user_data(serve: Serve) -> None:
-    """A-WS-10, A-WS-11, A-WS-21: None, and an id all the same, which is another one for each socket."""
+    """A-WS-10, A-WS-11, A-WS-21: None, and still an id, different for each socket."""
     held = Held(serve)
     (one, first), (two, second) = held.connect(), held.connect()
     with one, two:
@@ -751,7 +753,7 @@ def test_a_remote_address_of_ipv6(serve: Serve) -> None:
 
 
 def test_a_socket_is_an_object(serve: Serve) -> None:
-    """A-CALL-11, A-WS-20, A-WS-21: attributes, identity, hash, weak references, what it says of itself."""
+    """A-CALL-11, A-WS-20, A-WS-21: attributes, identity, hash, weak references, its repr."""
     held = Held(serve)
     (one, first), (two, second) = held.connect(), held.connect()
     with one, two:
@@ -788,7 +790,7 @@ SAMPLE = json.dumps([{"number": number, "name": f"name {number * 7919 % 97}"} fo
 
 @pytest.mark.parametrize("compression", [1, DEDICATED])
 def test_the_flag(serve: Serve, compression: int) -> None:
-    """A-WS-01, C-F-10: only what says so, only messages, only with something in them, only who has agreed."""
+    """A-WS-01, C-F-10: only on request, only messages, only non-empty ones, only with an agreement."""
     held = Held(serve, compression=compression)
     (one, agreed), (two, other) = held.connect(headers=[OFFER]), held.connect()
     with one, two:
@@ -868,7 +870,7 @@ def test_every_compressor(serve: Serve, name: str, offer: str) -> None:
             assert found.rsv1
             assert codec.inflate(found.payload) == message
             lengths.append(len(found.payload))
-        # The second of two equal messages: what the window remembers of the first is left out.
+        # The second of two equal messages: parts of the first in the window are left out.
         if not codec.server_remembers:
             assert lengths[1] == lengths[0]
         elif 1 << codec.server_bits > len(SAMPLE):
@@ -982,7 +984,7 @@ def test_timers_and_tasks_send(serve: Serve, lane_of_sender: str) -> None:
 
 
 def test_a_close_frame_of_the_client_meets_one_of_ours(serve: Serve) -> None:
-    """A-WS-06, C-C-05, RFC 6455 7.1.5: both at once; ours is not answered a second time."""
+    """A-WS-06, C-C-05, RFC 6455 7.1.5: both at once; ours gets no second reply."""
     closed: list[Any] = []
     client, ws = Held(serve, close=lambda ws, *end: closed.append(end)).connect()
     with client:

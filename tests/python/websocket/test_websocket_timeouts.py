@@ -3,7 +3,7 @@
 Rows: C-K-02, C-K-05, C-K-06, C-K-07, C-F-06, C-F-07, C-C-07, C-C-08, D-R-08, DEC-2; S#152; uWebSockets.js #119, #388,
 #587, #1175.
 
-Lower bounds are exact: nobody is dropped early. Upper bounds leave a busy machine a second more.
+Lower bounds are exact: no client is dropped early. Upper bounds leave a busy machine a second more.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from support.ws_client import (
 
 Serve = Callable[..., Any]
 
-#: What a callback is told of a client that was silent for too long.
+#: A callback's reason for a client that was silent for too long.
 SILENT = (1006, b"WebSocket timed out from inactivity")
-#: Seconds by which a limit may be missed: a sixteenth of it, a sweep, and what a busy machine takes.
+#: Seconds by which a limit may be missed: a sixteenth of it, a sweep, and the delay of a busy machine.
 LATE = 1.5
 
 
@@ -78,7 +78,7 @@ def since(began: float) -> float:
 
 
 def between(low: float, seconds: float, high: float) -> None:
-    """Clocks of client and server differ by what a packet takes."""
+    """Clocks of client and server differ by the time of a packet."""
     assert low - 0.05 <= seconds, f"too early: {seconds:.3f} s"
     assert seconds <= high, f"too late: {seconds:.3f} s"
 
@@ -88,7 +88,7 @@ def between(low: float, seconds: float, high: float) -> None:
 
 @each_lane
 def test_fractions_of_a_second(serve: Serve, lane: str) -> None:
-    """C-K-02, C-C-07: a close frame that says what happened, then the end; 1006 and the reason in the callback."""
+    """C-K-02, C-C-07: a close frame with the reason, then the end; 1006 and the reason in the callback."""
     server = Timed(serve, lane, idle_timeout=0.3)
     began = time.monotonic()
     with server.client() as client:
@@ -101,7 +101,7 @@ def test_fractions_of_a_second(serve: Serve, lane: str) -> None:
 
 
 def test_a_client_that_answers_the_close_gets_its_end(serve: Serve) -> None:
-    """C-C-07: it is no reset, so whoever was silent for too long and comes back learns why."""
+    """C-C-07: it is no reset, so a client that was silent for too long and comes back gets the reason."""
     server = Timed(serve, idle_timeout=0.2)
     with server.client() as client:
         assert client.expect_close_frame()[0] == 1001
@@ -121,7 +121,7 @@ SIGNS: dict[str, Callable[[WebSocketClient], object]] = {
 
 
 def test_what_counts_as_a_sign_of_life(serve: Serve) -> None:
-    """C-F-07: any byte received, even of a frame that is not complete, and whether or not anybody listens."""
+    """C-F-07: any byte received, even of a frame that is not complete, with and without a listener."""
     server = Timed(serve, idle_timeout=0.5)
     clients = {kind: server.client() for kind in SIGNS}
     whole = frame(TEXT, b"in many segments")
@@ -183,7 +183,7 @@ def test_sending_counts_where_that_is_asked_for(serve: Serve) -> None:
 
 
 def test_sending_does_not_cut_the_end_short(serve: Serve) -> None:
-    """C-K-05, C-C-01: a client that has said goodbye is waited for no shorter because something was sent to it."""
+    """C-K-05, C-C-01: sending to a client that has sent its close frame does not shorten its time."""
 
     async def message(ws: Any, message: Any, opcode: Any) -> None:
         ws.send("first", OpCode.TEXT)
@@ -200,7 +200,7 @@ def test_sending_does_not_cut_the_end_short(serve: Serve) -> None:
 
 
 def test_a_client_that_empties_a_full_buffer_is_alive(serve: Serve) -> None:
-    """C-F-07: taking what had to wait is a sign of life, though nothing is received."""
+    """C-F-07: reading buffered output is a sign of life, though nothing is received."""
     server = Timed(serve, idle_timeout=1, max_backpressure=0)
     with server.client(receive_buffer=4096) as client:
         (ws,) = server.sockets
@@ -208,7 +208,7 @@ def test_a_client_that_empties_a_full_buffer_is_alive(serve: Serve) -> None:
             ws.send(b"x" * 60_000)
         size = 0
         time.sleep(0.6)
-        # What is waiting goes now, so the second begins anew.
+        # The buffered output leaves now, so the second begins anew.
         while ws.get_buffered_amount():
             size += len(client.receive())
         began = time.monotonic()
@@ -220,7 +220,7 @@ def test_a_client_that_empties_a_full_buffer_is_alive(serve: Serve) -> None:
 
 
 def test_a_client_that_is_not_read_is_not_silent(serve: Serve) -> None:
-    """U#258: while callbacks are behind and nothing is read from it, nobody knows what it would have said."""
+    """U#258: while callbacks are behind and nothing is read from it, its silence is unknown."""
     gate = Gate()
     seen: list[int] = []
 
@@ -235,7 +235,7 @@ def test_a_client_that_is_not_read_is_not_silent(serve: Serve) -> None:
     with server.client() as client:
         client.send(frame(TEXT, b"x" * 1000) * 20)
         gate.arrived()
-        # More than three limits go by. What it sends meanwhile stays in the kernel.
+        # More than three limits go by. Its bytes stay in the kernel meanwhile.
         for _ in range(20):
             time.sleep(0.07)
             client.send(frame(TEXT, b"x" * 1000))
@@ -279,7 +279,7 @@ def test_none_and_very_long_ones(serve: Serve) -> None:
 
 
 def test_many_silent_clients_end_together(serve: Serve) -> None:
-    """C-K-02: each of them is told once; those that speak live."""
+    """C-K-02: each of them is closed once; those that send stay."""
     server = Timed(serve, idle_timeout=0.5)
     clients = [server.client() for _ in range(100)]
     alive = clients[::10]
@@ -318,7 +318,7 @@ def test_handlers_that_await_do_not_put_the_end_off_for_ever(serve: Serve) -> No
 
 @pytest.mark.parametrize("lane", [THREAD, TASK])
 def test_a_ping_comes_before_the_limit(serve: Serve, lane: str) -> None:
-    """C-K-06, C-F-06: early enough to answer it; who does not is dropped when the limit is over."""
+    """C-K-06, C-F-06: early enough to answer it; a client that does not is dropped at the limit."""
     server = Timed(serve, lane, idle_timeout=1, send_pings_automatically=True)
     began = time.monotonic()
     with server.client() as client:
@@ -352,7 +352,7 @@ def test_whoever_answers_lives(serve: Serve, answer: str) -> None:
 
 
 def test_a_client_that_speaks_is_not_pinged(serve: Serve) -> None:
-    """C-K-06: its messages say that it is there."""
+    """C-K-06: its messages keep it alive."""
     server = Timed(serve, idle_timeout=0.6, send_pings_automatically=True)
     with server.client() as client:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The client of the WebSocket tests, against somebody else's server: what it says of ours can be believed."""
+"""The client of the WebSocket tests, against a foreign server: so its results about ours can be trusted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from support.ws_client import (
 
 
 class Peer:
-    """The other server: it echoes, and does what some messages say."""
+    """The other server: it echoes, and obeys some messages."""
 
     def __init__(self) -> None:
         self._ready, self._loop = threading.Event(), asyncio.new_event_loop()
@@ -109,7 +109,7 @@ def test_the_example_key() -> None:
     ],
 )
 def test_frames_to_the_byte(made: bytes, expected: str) -> None:
-    """RFC 6455 5.7, and a few that nobody should send."""
+    """RFC 6455 5.7, and a few invalid ones."""
     assert made.hex() == expected
 
 
