@@ -1,7 +1,7 @@
 //! How Python code is called that may be a user's: so that the end of the interpreter cannot take the process along.
 //!
 //! User code is not only what handlers do. An attribute may be a property, and an object's truth, its text, the next item of
-//! an iterable and what an error is reported to may be anything. All of it is asked for here; `tests/layering.rs` looks for
+//! an iterable and what an error is reported to may be anything. All of it is asked for here; `tests/core/layering.rs` looks for
 //! other ways. What runs without being asked for, such as a finalizer, is the business of `threads`.
 
 use std::hint::black_box;

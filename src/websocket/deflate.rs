@@ -9,7 +9,7 @@
 //! A deflate context is large with any window: 250 to 380 KB to compress and 47 KB to inflate. A message
 //! needs only the last bytes of earlier messages, one window of them. So the contexts belong to the thread,
 //! one for each window in use, and a connection keeps those bytes. The context gets them as its dictionary
-//! before each message. This table is measured, with full windows (`tests/deflate.rs`). An idle connection
+//! before each message. This table is measured, with full windows (`tests/core/deflate.rs`). An idle connection
 //! owns nothing on the heap, and one that has sent 1 KB so far owns that 1 KB.
 //!
 //! | Compressor | window | heap | | Decompressor | heap |

@@ -1,10 +1,16 @@
 //! Shared code of the tests over real sockets: waiting for a condition, and no longer.
 
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use socketify::app::{App, Target};
 use socketify::config::Config;
+use socketify::net::{Endpoint, Listener};
+use socketify::router::{Domains, Live, Router};
+use socketify::server::Server;
 
 /// Longer than any wait of a test, on any machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,4 +59,21 @@ pub(crate) fn timed(act: impl FnOnce()) -> Duration {
 
 pub(crate) fn with_threads(io_threads: usize) -> Config {
     Config { io_threads, ..Config::default() }
+}
+
+/// Starts a server on a free port of this machine; returns the port too.
+pub(crate) fn start(config: Config, app: Arc<dyn App>, routes: Router<Target>) -> (Arc<Server>, u16) {
+    let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: false };
+    let listener = Listener::bind(&endpoint).unwrap();
+    let port = listener.port();
+    let routes = Arc::new(Live::from(Domains::from(routes)));
+    (Server::start(config, app, routes, vec![listener]).unwrap(), port)
+}
+
+/// A connection without any bytes sent.
+pub(crate) fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
 }
