@@ -1,4 +1,5 @@
-//! The thread that hands entries of the access log to Python: one call for what has gathered, and never an I/O thread.
+//! The thread that hands entries of the access log to Python: one call for all gathered entries, and never on
+//! an I/O thread.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,7 +15,7 @@ use crate::py::calling::{call_with, report};
 use crate::py::threads::held;
 use crate::server::{AccessQueue, Entry, What, stack_size};
 
-/// How long the end of a server waits for entries to be written down. A log may be a pipe that nobody reads.
+/// How long the end of a server waits for the entries to be written. A log may be a pipe without a reader.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The thread, while a server runs.
@@ -22,7 +23,7 @@ pub(super) struct Writer {
     queue: Arc<AccessQueue>,
     ended: Arc<Ended>,
     thread: JoinHandle<()>,
-    /// Where it runs: a process that was forked from that one has no such thread.
+    /// The process where it runs: a forked child has no such thread.
     process: u32,
 }
 
@@ -32,7 +33,7 @@ struct Ended {
     changed: Condvar,
 }
 
-/// Says so however the thread ends.
+/// Reports every kind of end of the thread.
 struct Guard(Arc<Ended>);
 
 impl Drop for Guard {
@@ -43,13 +44,14 @@ impl Drop for Guard {
 }
 
 impl Writer {
-    /// Starts the thread, which calls `write(entries, dropped)` with what `queue` holds.
+    /// Starts the thread, which calls `write(entries, dropped)` with the contents of `queue`.
     pub(super) fn start(write: Py<PyAny>, queue: Arc<AccessQueue>) -> io::Result<Self> {
         let ended = Arc::new(Ended::default());
         let (entries, guard) = (Arc::clone(&queue), Guard(Arc::clone(&ended)));
         let body = move || {
             let _guard = guard;
-            // Attached once, so that the thread keeps its Python state: see the design notes on what another costs.
+            // Attached once, so that the thread keeps its Python thread state: docs/design.md gives the cost
+            // of a new one.
             let act = |py: Python<'_>| {
                 while let Some((entries, dropped)) = py.detach(|| queue.take()) {
                     let result =
@@ -67,8 +69,8 @@ impl Writer {
         Ok(Self { queue: entries, ended, thread, process: std::process::id() })
     }
 
-    /// Has the thread write down what is left, and waits for it. False when that takes too long: then the thread is left
-    /// behind. Must not be called while attached to Python.
+    /// Makes the thread write the rest, and waits for it. False if that takes too long: then the thread is
+    /// abandoned. Must not be called with the GIL.
     pub(super) fn finish(self) -> bool {
         if self.process != std::process::id() {
             return true;
@@ -84,7 +86,7 @@ impl Writer {
         let all = *ended;
         drop(ended);
         if all {
-            // One that panicked has said so.
+            // A panic has already been reported.
             let _ = self.thread.join();
         }
         all
@@ -99,7 +101,7 @@ fn batch<'py>(py: Python<'py>, entries: &[Entry]) -> PyResult<Bound<'py, PyList>
     Ok(list)
 }
 
-/// In the order in which `access_log.AccessLog.write` takes them.
+/// In the order of `access_log.AccessLog.write`.
 fn fields<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, PyTuple>> {
     let what = match entry.what {
         What::Request => "request",
@@ -125,12 +127,13 @@ fn fields<'py>(py: Python<'py>, entry: &Entry) -> PyResult<Bound<'py, PyTuple>> 
         .into_pyobject(py)
 }
 
-/// As people write addresses; a mapped IPv4 address is one (RFC 4291 section 2.5.5.2).
+/// In the usual form of addresses; a mapped IPv4 address is an IPv4 address (RFC 4291 section 2.5.5.2).
 fn address(address: IpAddr) -> String {
     address.to_canonical().to_string()
 }
 
-/// What a client sent, so that it can neither begin a line of its own nor end its quotes: all but printable ASCII as `\xNN`.
+/// A client's bytes, escaped so that they can neither begin a line nor end their quotes: all but printable
+/// ASCII as `\xNN`.
 fn escaped(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut text = String::with_capacity(bytes.len());

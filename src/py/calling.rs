@@ -1,4 +1,5 @@
-//! How Python code is called that may be a user's: so that the end of the interpreter cannot take the process along.
+//! Calls of Python code that may be user code, made so that the end of the interpreter cannot kill the
+//! process.
 //!
 //! User code is not only what handlers do. An attribute may be a property, and an object's truth, its text, the next item of
 //! an iterable and what an error is reported to may be anything. All of it is asked for here; `tests/core/layering.rs` looks for
@@ -62,14 +63,14 @@ impl Drop for Hang {
     }
 }
 
-/// Runs `act`, which may not come back.
+/// Runs `act`, which may not return.
 ///
-/// A thread that comes back to an interpreter that is ending is ended by `pthread_exit`, up to Python 3.13: that unwinds its
-/// stack, which has Rust's frames in it, and Rust aborts the process. The first of them to be reached holds the thread instead,
-/// as Python 3.14 does by itself. What the thread has is the process's, which is about to end.
+/// Up to Python 3.13, `pthread_exit` ends a thread that returns to an ending interpreter. That unwinds its
+/// stack, which has Rust's frames in it, and Rust aborts the process. The first such frame stops the thread
+/// instead, as Python 3.14 does itself. The thread's resources belong to the process, which is about to end.
 ///
-/// `act` calls functions of Python by their address: an optimizer that sees the one in `pyo3` as well takes its
-/// word for it that the function never unwinds.
+/// `act` calls functions of Python by their address: an optimizer that sees the declaration in `pyo3` as well
+/// would assume that the function never unwinds.
 fn surviving<T>(act: impl FnOnce() -> T) -> T {
     let hang = Hang;
     let result = act();
@@ -83,7 +84,7 @@ pub(crate) fn call<'py, const N: usize>(
     arguments: [&Bound<'py, PyAny>; N],
 ) -> PyResult<Bound<'py, PyAny>> {
     const { assert!(N <= MOST) };
-    // The first place is Python's to write to, which spares it a copy of the others where it calls a method.
+    // Python may write to the first place, which saves a copy of the others when it calls a method.
     let mut places = [std::ptr::null_mut(); MOST + 1];
     for (place, argument) in places[1..].iter_mut().zip(arguments) {
         *place = argument.as_ptr();
@@ -105,7 +106,7 @@ pub(crate) fn call<'py, const N: usize>(
     }
 }
 
-/// The same, of arguments that are made a tuple of.
+/// The same, with arguments that become a tuple.
 pub(crate) fn call_with<'py, A>(callable: &Bound<'py, PyAny>, arguments: A) -> PyResult<Bound<'py, PyAny>>
 where
     A: IntoPyObject<'py, Target = PyTuple>,
@@ -161,7 +162,7 @@ pub(crate) fn method<'py, const N: usize>(
     }
 }
 
-/// Gives an attribute.
+/// Reads an attribute.
 pub(crate) fn attribute<'py>(
     object: &Bound<'py, PyAny>,
     name: &Bound<'py, PyString>,
@@ -174,7 +175,7 @@ pub(crate) fn attribute<'py>(
     }
 }
 
-/// Whether an object can be awaited: its class says so, as for `await` itself, so that none of its attributes is asked for.
+/// Whether an object can be awaited: its class decides, as for `await` itself, so no attribute is read.
 pub(crate) fn is_awaitable(value: &Bound<'_, PyAny>) -> bool {
     #[expect(unsafe_code, reason = "PyO3 has no safe way to ask")]
     // SAFETY: the thread is attached, so that the class of a living object is one, and its slots are set or null.
@@ -184,7 +185,7 @@ pub(crate) fn is_awaitable(value: &Bound<'_, PyAny>) -> bool {
     }
 }
 
-/// A flag: any object, taken for its truth.
+/// A flag: the truth of any object.
 pub(crate) fn truth(value: &Bound<'_, PyAny>) -> PyResult<bool> {
     #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
     // SAFETY: the thread is attached, and the object is alive. The result is negative with an exception set.
@@ -221,7 +222,7 @@ impl<'py> Iterator for Items<'py> {
     }
 }
 
-/// A number as Python's `int`, which is what it says that it is.
+/// A number as Python's `int`, by its own conversion.
 pub(crate) fn whole<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     #[expect(unsafe_code, reason = "PyO3's own way does not survive the end of the interpreter")]
     // SAFETY: the thread is attached, and the object is alive. The result is a new reference, or null with an exception set.
@@ -257,7 +258,7 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
     value.get_type().name().map_or_else(|_| "?".into(), |name| name.to_string())
 }
 
-/// Reports an error that nobody can be told of: `sys.unraisablehook` is.
+/// Reports an error without a receiver to `sys.unraisablehook`.
 pub(crate) fn report(py: Python<'_>, error: PyErr, source: Option<&Bound<'_, PyAny>>) {
     error.restore(py);
     let source = source.map_or(std::ptr::null_mut(), Bound::as_ptr);

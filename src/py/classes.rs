@@ -1,6 +1,6 @@
 //! The classes of requests, responses and sockets, which extensions replace by subclasses of them.
 //!
-//! A class that is made once for an application costs its objects nothing for what it adds, and its methods are ordinary
+//! A class that is made once for an application adds no cost to its objects, and its methods are ordinary
 //! attributes of a class: nothing is bound to an object, so no object refers to itself.
 
 use std::cell::Cell;
@@ -18,7 +18,7 @@ use crate::py::request::Request;
 use crate::py::response::Response;
 use crate::py::websocket::WebSocket;
 
-/// What an application has replaced. A class stays for good: what is added later is added to it.
+/// The classes that an application has replaced. A class stays for good: later additions go into it.
 #[derive(Default)]
 pub(crate) struct Classes {
     pub(crate) request: Replaced,
@@ -26,7 +26,7 @@ pub(crate) struct Classes {
     pub(crate) websocket: Replaced,
 }
 
-/// The subclass that objects are made of; none where nothing has been added.
+/// The subclass of the objects; unset without additions.
 pub(crate) type Replaced = OnceLock<Py<PyType>>;
 
 impl Classes {
@@ -50,7 +50,7 @@ impl Classes {
         )))
     }
 
-    /// No slot can be emptied, but a class that is garbage lets go of what it holds itself.
+    /// No slot can be emptied, but a garbage class releases its own references.
     pub(crate) fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
         for slot in [&self.request, &self.response, &self.websocket] {
             visit.call(slot.get())?;
@@ -59,9 +59,9 @@ impl Classes {
     }
 }
 
-/// A class that may be replaced: its `#[new]` takes what [`make`] has put aside.
+/// A class that may be replaced: its `#[new]` takes the content that [`make`] has stored.
 pub(crate) trait Replaceable: PyClass {
-    /// Where the content of the next object waits.
+    /// The content of the next object.
     fn next() -> &'static LocalKey<Cell<Option<Self>>>;
 
     /// For `#[new]`: only the server makes objects.
@@ -81,7 +81,7 @@ pub(crate) fn make<T: Replaceable + Into<PyClassInitializer<T>>>(
     let Some(class) = class.get() else { return Py::new(py, content) };
     T::next().set(Some(content));
     let made = call(class.bind(py), []);
-    // Still there when it failed before it was taken.
+    // Still there if it failed before it was taken.
     drop(T::next().take());
     Ok(made?.cast_into::<T>()?.unbind())
 }

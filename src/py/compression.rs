@@ -1,4 +1,4 @@
-//! The settings of response compression, as the package hands them over.
+//! The settings of response compression, as the package passes them.
 
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -7,7 +7,7 @@ use pyo3::types::PyDict;
 use crate::http::encoding::{Coding, Compression, Offer, TypePattern};
 use crate::py::options::option;
 
-/// What `socketify.Compression` checks is checked again: this module is reachable without it.
+/// The checks of `socketify.Compression` are repeated: this module is reachable without it.
 pub(super) fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<Compression>> {
     let given = option::<(Vec<(String, u32)>, usize, Vec<String>)>(options, "compression")?;
     let Some((encodings, minimum_size, types)) = given else { return Ok(None) };

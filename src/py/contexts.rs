@@ -1,4 +1,4 @@
-//! Contexts (of `contextvars`) that user code runs in: what it sets in one is nobody else's.
+//! Contexts (of `contextvars`) in which user code runs: no other code sees its values.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -14,16 +14,16 @@ pub(crate) fn current_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
     }
 }
 
-/// What user code sets in its context while this lives ends with it.
+/// Values that user code sets in its context while this lives end with it.
 pub(crate) struct Scope<'py>(Bound<'py, PyAny>);
 
 impl<'py> Scope<'py> {
-    /// A copy of `context`, entered; of an empty one where there is none. A copy costs as much as an empty one: they share what
-    /// they hold.
+    /// A copy of `context`, entered; of an empty one if there is none. A copy costs as much as an empty one:
+    /// they share their contents.
     pub(crate) fn of(py: Python<'py>, context: Option<&Py<PyAny>>) -> PyResult<Self> {
         #[expect(unsafe_code, reason = "PyO3 has no contexts")]
-        // SAFETY: the thread is attached, and `context` is one. The copy is a new reference, or null with an exception set;
-        // nobody else has it, so it has not been entered.
+        // SAFETY: the thread is attached, and `context` is one. The copy is a new reference, or null with an
+        // exception set; there is no other reference, so it has not been entered.
         unsafe {
             let made = match context {
                 Some(context) => ffi::PyContext_Copy(context.as_ptr()),
@@ -44,7 +44,7 @@ impl Drop for Scope<'_> {
         // SAFETY: the thread is attached, since there is a bound reference, and the context has been entered.
         let left = unsafe { ffi::PyContext_Exit(self.0.as_ptr()) };
         if left < 0 {
-            // User code has switched contexts by other means than contextvars, and not back.
+            // User code has switched contexts by other means, and not back.
             report(self.0.py(), PyErr::fetch(self.0.py()), Some(&self.0));
         }
     }

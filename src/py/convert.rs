@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
-/// Text from the wire: UTF-8 where it is, else ISO 8859-1, which maps every byte (RFC 9110 5.5).
+/// Text from the wire: UTF-8 if it is valid, else ISO 8859-1, which maps every byte (RFC 9110 5.5).
 pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     match std::str::from_utf8(bytes) {
         Ok(text) => PyString::new(py, text),
@@ -13,7 +13,7 @@ pub(crate) fn text<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     }
 }
 
-/// The name of a topic: text where it is UTF-8, else its bytes, which both name the topic again.
+/// The name of a topic: text if it is UTF-8, else its bytes; both name the topic again.
 pub(crate) fn topic<'py>(py: Python<'py>, name: &[u8]) -> Bound<'py, PyAny> {
     match std::str::from_utf8(name) {
         Ok(text) => PyString::new(py, text).into_any(),

@@ -8,7 +8,7 @@ use pyo3::types::PyDict;
 
 use crate::http::cors::{Policy, Wildcard};
 
-/// Who may read answers, and ask for what.
+/// Which origins may read responses, and send which requests.
 #[pyclass(frozen, module = "socketify._core")]
 pub(crate) struct CorsPolicy {
     pub(super) policy: Arc<Policy>,
@@ -16,7 +16,7 @@ pub(crate) struct CorsPolicy {
 
 #[pymethods]
 impl CorsPolicy {
-    /// Takes what `socketify.cors` has checked.
+    /// Takes the values that `socketify.cors` has checked.
     #[new]
     fn new(options: &Bound<'_, PyDict>) -> PyResult<Self> {
         let get = |name: &str| {

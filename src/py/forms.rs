@@ -8,7 +8,7 @@ use crate::http::cookies;
 use crate::http::form::{Fields, Limits, Measure};
 use crate::py::convert::text;
 
-/// Takes an urlencoded form apart, in steps; see `_core.pyi`.
+/// Parses an urlencoded form, in steps; see `_core.pyi`.
 #[pyclass(module = "socketify._core")]
 pub(crate) struct FormParser {
     limits: Limits,
@@ -52,7 +52,7 @@ impl FormParser {
     }
 }
 
-/// The cookies of a `Cookie` header as they stand; of several with one name the last.
+/// The cookies of a `Cookie` header, not decoded; of several with one name the last.
 #[pyfunction]
 #[pyo3(signature = (header, /))]
 pub(crate) fn parse_cookies<'py>(py: Python<'py>, header: &str) -> PyResult<Bound<'py, PyDict>> {

@@ -1,8 +1,8 @@
-//! Futures that user code waits with, and what becomes of those that it gives up: a timeout or a cancellation leaves a
-//! future behind that nobody looks at any more.
+//! Futures of user code, and the abandoned ones: a timeout or a cancellation leaves a future behind that
+//! nothing awaits any more.
 //!
-//! Futures for the body say so at once, since the client has to wait as soon as nobody asks. Those for room are many and
-//! mostly done soon, so they are looked through when there are many of them.
+//! Futures for the body report it at once, since the client has to wait as soon as nothing reads. Futures for
+//! room are many and mostly done soon, so they are scanned only when there are many of them.
 
 use std::sync::Weak;
 
@@ -13,14 +13,15 @@ use crate::py::calling::{method, truth};
 use crate::py::listeners::Listeners;
 use crate::server::Exchange;
 
-/// Called when a future for the body is done. It does not hold the exchange, which holds the future.
+/// Called when a future for the body is done. It holds the exchange weakly, since the exchange holds the
+/// future.
 #[pyclass(frozen, module = "socketify")]
 pub(crate) struct GivenUp {
     exchange: Weak<Exchange>,
 }
 
 impl GivenUp {
-    /// Has `future`, which is not done yet, say when it is cancelled.
+    /// Makes the pending `future` report its cancellation.
     pub(crate) fn watch(future: &Bound<'_, PyAny>, exchange: Weak<Exchange>) -> PyResult<()> {
         let callback = Bound::new(future.py(), Self { exchange })?;
         method(future, intern!(future.py(), "add_done_callback"), [&callback]).map(drop)
@@ -39,7 +40,7 @@ impl GivenUp {
     }
 }
 
-/// Whether nobody waits with `future` any more.
+/// Whether nothing awaits `future` any more.
 pub(crate) fn is_done(py: Python<'_>, future: &Py<PyAny>) -> bool {
     let done = method(future.bind(py), intern!(py, "done"), []);
     done.and_then(|done| truth(&done)).unwrap_or(true)
@@ -50,14 +51,14 @@ pub(crate) fn set_result(future: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) ->
     method(future, intern!(future.py(), "set_result"), [value]).map(drop)
 }
 
-/// Futures among which there may be some that were given up: at most as many as others, and a few.
+/// Futures, including abandoned ones: at most as many as the others, and a few.
 pub(crate) struct Crowd<T> {
     waiting: Vec<T>,
-    /// How many there were behind the last look.
+    /// Their number after the last scan.
     looked: usize,
 }
 
-/// So many are not worth a look.
+/// So few are not worth a scan.
 const FEW: usize = 16;
 
 impl<T> Default for Crowd<T> {
@@ -80,12 +81,12 @@ impl<T> Crowd<T> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// All of them, to be looked through without a lock and brought back with [`Crowd::bring_back`], where that is due.
+    /// All of them, to be scanned without a lock and returned with [`Crowd::bring_back`], if a scan is due.
     pub(crate) fn take_to_look(&mut self) -> Vec<T> {
         if self.waiting.len() < FEW.max(2 * self.looked) { Vec::new() } else { self.take() }
     }
 
-    /// Those of `looked_at` that still wait, in front of what has come meanwhile.
+    /// Returns those of `looked_at` that still wait, before the new ones.
     pub(crate) fn bring_back(&mut self, mut looked_at: Vec<T>) {
         self.looked = looked_at.len();
         looked_at.append(&mut self.waiting);

@@ -1,9 +1,9 @@
 //! The handlers of an application, by number.
 //!
-//! They may go while the application runs: a route is replaced, a domain removed. Whoever may still come to one, a route, a request
-//! that has not been handed to it or a socket, holds its lease, and once the last of these is gone the number is returned. That
-//! may be under any lock and without the interpreter, and to drop a callable may run any code of its owner's: so it is kept until
-//! somebody registers or removes something, or user code runs.
+//! They may be removed while the application runs: a route is replaced, a domain removed. Everything that may
+//! still call one (a route, a waiting request or a socket) holds its lease, and the last of these returns the
+//! number. That may happen under any lock and without the GIL, and dropping a callable may run any user code.
+//! So the callable is kept until the next registration or removal, or until user code runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,11 +31,11 @@ pub(super) struct Handlers {
     returned: Arc<Returned>,
 }
 
-/// Numbers that nobody can come to any more.
+/// Numbers of handlers that can no longer be called.
 #[derive(Default)]
 pub(super) struct Returned {
     ids: Mutex<Vec<HandlerId>>,
-    /// Whether there may be any: asked before each job.
+    /// Whether there may be any: checked before each job.
     any: AtomicBool,
 }
 
@@ -55,7 +55,7 @@ impl Returned {
     }
 }
 
-/// Handlers of one route. They are returned when it is dropped.
+/// Handlers of one route. Dropping it returns them.
 pub(super) struct Held {
     ids: Vec<HandlerId>,
     returned: Arc<Returned>,
@@ -68,7 +68,7 @@ impl Drop for Held {
 }
 
 impl Handlers {
-    /// Where the numbers of handlers go that nobody can come to any more.
+    /// The numbers of handlers that can no longer be called.
     pub(super) fn returned(&self) -> Arc<Returned> {
         Arc::clone(&self.returned)
     }
@@ -78,7 +78,7 @@ impl Handlers {
         Held { ids: Vec::new(), returned: Arc::clone(&self.returned) }
     }
 
-    /// Adds one for `held`; gives its number, or none where there are too many.
+    /// Adds one for `held`; returns its number, or `None` if there are too many.
     pub(super) fn add(&mut self, handler: Handler, held: &mut Held) -> Option<HandlerId> {
         let id = if let Some(id) = self.free.pop() {
             id
@@ -92,17 +92,17 @@ impl Handlers {
         Some(id)
     }
 
-    /// Which has this number.
+    /// The handler with this number.
     pub(super) fn get(&self, id: HandlerId) -> Option<&Handler> {
         self.slots.get(id as usize)?.as_ref()
     }
 
-    /// All there are.
+    /// All of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Handler> {
         self.slots.iter().flatten()
     }
 
-    /// Takes out those that have been returned: to be dropped when no lock is held.
+    /// Takes out the returned ones: to be dropped without a lock.
     pub(super) fn sweep(&mut self) -> Vec<Handler> {
         let returned = self.returned.take();
         let mut swept = Vec::with_capacity(returned.len());

@@ -1,4 +1,4 @@
-//! What users may pass as text, name or payload, as bytes.
+//! Users' text, names and payloads, as bytes.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ impl Payload<'_> {
     }
 }
 
-/// `str` and the bytes-like types as they are; none for anything else.
+/// `str` and the bytes-like types unchanged; `None` for anything else.
 pub(crate) fn raw<'py>(value: &Bound<'py, PyAny>) -> PyResult<Option<Payload<'py>>> {
     if let Ok(bytes) = value.cast::<PyBytes>() {
         return Ok(Some(Payload::Bytes(bytes.clone())));
@@ -63,7 +63,7 @@ pub(crate) fn key<'a>(value: &'a Bound<'_, PyAny>, what: &str) -> PyResult<Cow<'
     if let Ok(text) = value.cast::<PyString>() {
         return match text.to_str() {
             Ok(text) => Ok(Cow::Borrowed(text.as_bytes())),
-            // No name on the wire has a lone surrogate, so it is simply not there.
+            // No name on the wire has a lone surrogate, so there is no such header.
             Err(error) if error.is_instance_of::<PyUnicodeEncodeError>(value.py()) => {
                 Ok(Cow::Borrowed(b"\xff"))
             }

@@ -52,7 +52,7 @@ fn count<T: TryFrom<i64>>(options: &Bound<'_, PyDict>, name: &str, least: i64, d
     }
 }
 
-/// An option that the package has checked: see `settings.py`, which has the range of each.
+/// An option that the package has checked: `settings.py` has the range of each.
 fn given<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
     options: &Bound<'py, PyDict>,
     name: &str,
@@ -61,7 +61,7 @@ fn given<'py, T: for<'a> FromPyObject<'a, 'py, Error = PyErr>>(
     Ok(option(options, name)?.unwrap_or(default))
 }
 
-/// What is there before an option is given: the package has no other source.
+/// The defaults of the options: the package has no other source.
 pub(super) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     let config = Config::default();
     let defaults = PyDict::new(py);

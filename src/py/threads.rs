@@ -1,12 +1,13 @@
-//! What holds a thread of the core that an ending interpreter ends, wherever in Python it was.
+//! Stops a thread of the core that an ending interpreter ends, anywhere in Python.
 //!
-//! [`calling`](crate::py::calling) says what the end of a thread does to Rust, and holds a thread where it asks for user code.
-//! But user code also runs unasked: a finalizer where the last reference goes, the garbage collector where an object is made.
-//! For that the thread has a clean-up handler of POSIX threads, which never returns.
+//! [`calling`](crate::py::calling) describes the effect of such an end on Rust, and stops a thread where it
+//! calls user code. But user code also runs without a call: a finalizer with the last reference, the garbage
+//! collector when an object is made. For that the thread has a clean-up handler of POSIX threads, which never
+//! returns.
 //!
-//! Only glibc unwinds the stack of a thread that ends. Before each frame it calls the handlers of that frame, and it tells by the
-//! address of a handler's record whether it belongs to the frame. A record that is not on the stack belongs to the first one, so
-//! that its handler is called before any frame of Rust is unwound.
+//! Only glibc unwinds the stack of a thread that ends. Before each frame it calls the handlers of that frame,
+//! which it recognizes by the address of a handler's record. A record that is not on the stack belongs to the
+//! first one, so that its handler is called before any frame of Rust is unwound.
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) use glibc::held;
@@ -49,14 +50,14 @@ mod glibc {
         }
     }
 
-    /// A handler that is registered.
+    /// A registered handler.
     struct Registered(*mut Record);
 
     impl Drop for Registered {
         fn drop(&mut self) {
             #[expect(unsafe_code, reason = "see the module")]
-            // SAFETY: the record is the one that this thread has registered last, since each is taken back by the frame that has
-            // registered it. It came from a box, and nobody else has it from now on.
+            // SAFETY: the record is the one that this thread has registered last, since each frame removes
+            // its own. It came from a box, and there is no other reference from now on.
             unsafe {
                 _pthread_cleanup_pop(self.0, 0);
                 drop(Box::from_raw(self.0));
@@ -69,7 +70,7 @@ mod glibc {
         let record = Record { routine: None, argument: null_mut(), kind: 0, previous: null_mut() };
         let registered = Registered(Box::into_raw(Box::new(record)));
         #[expect(unsafe_code, reason = "see the module")]
-        // SAFETY: the record is where nobody moves it, and it is taken back before it goes.
+        // SAFETY: the record does not move, and it is removed before it is freed.
         unsafe {
             _pthread_cleanup_push(registered.0, hang, null_mut());
         }

@@ -1,14 +1,14 @@
-//! Whether anybody reads what goes wrong on connections: a logger's level may change while the server runs.
+//! Whether a logger reads the faults of connections: its level may change while the server runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// How often it is asked, where nobody did the last time.
+/// How often Python is asked again after a negative reply.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Whether there are readers, as Python said last.
+/// Whether there are readers, by Python's last reply.
 #[derive(Default)]
 pub(crate) struct Readers {
     there: AtomicBool,
@@ -16,12 +16,12 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    /// What Python says: it does each time it is told a note.
+    /// Stores Python's reply, which each note returns.
     pub(crate) fn are_there(&self, there: bool) {
         self.there.store(there, Ordering::Relaxed);
     }
 
-    /// Whether to tell a note. Where nobody reads, one a second is told all the same, by which Python is asked.
+    /// Whether to pass a note on. Without readers, one a second is still passed on, to ask Python again.
     pub(crate) fn may_be_there(&self) -> bool {
         self.there.load(Ordering::Relaxed) || self.is_due(Instant::now())
     }

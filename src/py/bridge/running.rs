@@ -1,5 +1,5 @@
-//! What has been posted is run here: on the loop's thread, which asks for it before it blocks, and in the turn. What user
-//! code sends meanwhile is held back, and flushed before anybody would notice.
+//! Posted jobs run here: on the loop's thread, which polls before it blocks, and in the turn. The output of
+//! user code is held back meanwhile, and flushed before the delay matters.
 
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
@@ -18,12 +18,12 @@ use crate::py::calling::{call, report};
 use crate::py::listeners::Listeners;
 use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch, set_batch_prompt};
 
-/// Requests and events run in one turn of the loop before it looks at its other sources.
+/// Requests and events that run in one iteration of the loop before its other sources.
 const BATCH: usize = 64;
-/// How long what is sent may wait for the jobs behind the one that sent it.
+/// How long output may wait for later jobs.
 const LATE: Duration = Duration::from_millis(1);
 
-/// Which application's user code a thread runs, by address.
+/// The application whose user code a thread runs, by address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Place {
     app: usize,
@@ -31,9 +31,9 @@ struct Place {
 }
 
 thread_local! {
-    /// Where the user code that runs on this thread belongs; on a loop's thread also between two calls of ours.
+    /// The place of the user code on this thread; on a loop's thread also between two of our calls.
     static PLACE: Cell<Option<Place>> = const { Cell::new(None) };
-    /// What the loop of this thread has sent in its turn.
+    /// The output of this thread's loop in its iteration.
     static LOOP_BATCH: RefCell<Option<Batch>> = const { RefCell::new(None) };
 }
 
@@ -49,7 +49,7 @@ impl PyApp {
 
     pub(super) fn wake(&self) {
         if !self.is_abandoned() && self.sleeping.swap(false, Ordering::SeqCst) {
-            // A full pipe means that a wake-up is on its way already.
+            // A full pipe means that a wake-up is already on its way.
             let _ = (&self.wake_write).write(&[1]);
         }
     }
@@ -59,7 +59,7 @@ impl PyApp {
         self.threads.lock().clone()
     }
 
-    /// What to watch for wake-ups.
+    /// The descriptor to watch for wake-ups.
     pub(crate) fn wake_descriptor(&self) -> i32 {
         self.wake_read.as_raw_fd()
     }
@@ -77,12 +77,12 @@ impl PyApp {
         Place { app: std::ptr::from_ref(self).addr(), lane }
     }
 
-    /// The lane whose user code runs on this thread, when it is this application's: what is to run there may run now.
+    /// The lane whose user code runs on this thread, if it is this application's: its jobs may run now.
     pub(crate) fn current_lane(&self) -> Option<Lane> {
         PLACE.get().filter(|place| *place == self.here(place.lane)).map(|place| place.lane)
     }
 
-    /// Runs what was posted; true when there was something.
+    /// Runs the posted jobs; true if there were any.
     pub(crate) fn poll(&self, py: Python<'_>) -> bool {
         if self.is_abandoned() {
             return true;
@@ -116,12 +116,12 @@ impl PyApp {
             }
         }
         self.flush_sent(py);
-        // A loop that does not come here before it sleeps leaves nobody behind to be woken.
+        // A loop that does not poll before it sleeps would not be woken for held-back output.
         set_batch_prompt(self.has_flusher.load(Ordering::Relaxed));
         ran
     }
 
-    /// Announces that the loop will block. False when there is work, and it must not.
+    /// Announces that the loop will block. False if there is work, and it must not block.
     pub(crate) fn arm(&self, py: Python<'_>) -> bool {
         if self.is_abandoned() {
             return false;
@@ -140,7 +140,8 @@ impl PyApp {
         self.sleeping.store(false, Ordering::SeqCst);
     }
 
-    /// On the loop's thread: holds what is written until this turn of the loop ends, so that it leaves in one piece.
+    /// On the loop's thread: holds the output until this iteration of the loop ends, so that it leaves in one
+    /// piece.
     pub(crate) fn cork(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
         if self.current_lane() == Some(Lane::Loop) && exchange.cork() {
             self.corked.lock().push(Arc::clone(exchange));
@@ -148,7 +149,7 @@ impl PyApp {
         }
     }
 
-    /// A loop that does not ask us before it sleeps is told to flush. Call it after something was held back.
+    /// Schedules a flush on a loop that does not poll before it sleeps. Call it after output was held back.
     pub(crate) fn flush_soon(&self, py: Python<'_>) {
         match self.current_lane() {
             Some(Lane::Loop) if self.has_flusher.load(Ordering::Relaxed) => {
@@ -159,13 +160,14 @@ impl PyApp {
                     report(py, error, Some(flusher.bind(py)));
                 }
             }
-            // This is the thread of another application's loop, which may know nothing of what ours holds back.
+            // This is the thread of another application's loop, which may not flush the output that ours
+            // holds back.
             None if LOOP_BATCH.with_borrow(Option::is_some) && is_batch_pending() => py.detach(flush_batch),
             _ => {}
         }
     }
 
-    /// Sends what this turn of the loop has held back.
+    /// Sends the output that this iteration of the loop has held back.
     pub(crate) fn flush_sent(&self, py: Python<'_>) {
         if self.is_abandoned() {
             return;
@@ -179,7 +181,7 @@ impl PyApp {
         }
     }
 
-    /// The loop has stopped: what its thread does from now on is not ours to hold back.
+    /// The loop has stopped: later output of its thread is not held back.
     pub(crate) fn leave_loop(&self, py: Python<'_>) {
         self.flush_sent(py);
         if self.is_abandoned() {
@@ -190,8 +192,8 @@ impl PyApp {
         PLACE.set(None);
     }
 
-    /// Runs what is left after the threads have ended, so that nobody waits for ever.
-    /// `more` gives what that has queued for the turn.
+    /// Runs the remaining jobs after the threads have ended, so that nothing waits for ever. `more` returns
+    /// the jobs that they queue for the turn.
     pub(crate) fn finish(&self, py: Python<'_>, mut jobs: Vec<Job>, more: impl Fn() -> Vec<Job>) {
         loop {
             self.run_jobs(py, &mut jobs.into_iter());
@@ -213,7 +215,7 @@ impl PyApp {
         let mut since = Instant::now();
         for job in jobs {
             self.run_job(py, job, Lane::Turn);
-            // Most have been seen where they were called; what is called on the loop ends with it.
+            // Most forks have been noticed at their call; a call on the loop ends with it.
             self.end_child(py, None);
             flush_if_late(py, &mut since);
         }
@@ -233,7 +235,7 @@ impl PyApp {
                 guarded(&exchange, || Listeners::deliver(py, self, &exchange, signal, lane));
                 exchange.end_work();
             }
-            // Dropped with the job, which is when the handshake goes on.
+            // Dropped with the job; then the handshake goes on.
             Job::ServerName(asked) => self.ask_server_name(py, &asked),
             Job::Note(note) => {
                 let text = PyString::new(py, note.text());
@@ -244,11 +246,12 @@ impl PyApp {
                 }
             }
             Job::Socket(socket) => {
-                // The hook has reported it; the client learns that it was the server's fault (RFC 6455 7.4.1).
+                // The hook has reported it; the client gets the code for a fault of the server (RFC 6455
+                // 7.4.1).
                 let converse = || self.converse(py, &socket, lane);
                 if catch_unwind(AssertUnwindSafe(converse)).is_err() {
                     socket.end(1011, None);
-                    // What is left to tell was to be told by the call that did not return.
+                    // The call that did not return would have delivered the rest.
                     let _ = catch_unwind(AssertUnwindSafe(converse));
                 }
             }
@@ -256,7 +259,7 @@ impl PyApp {
     }
 }
 
-/// Sends what a batch of fast callbacks has held back for a while; a burst of them still leaves in one go.
+/// Sends the older output of a batch of fast callbacks; a burst still leaves in one piece.
 fn flush_if_late(py: Python<'_>, since: &mut Instant) {
     if since.elapsed() > LATE {
         if is_batch_pending() {

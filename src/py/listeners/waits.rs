@@ -1,8 +1,8 @@
 //! Futures that wait for the body, for room, or for the end.
 //!
-//! A future that was given up asks for nothing: as soon as nobody else waits, the body is left to the client again, and
-//! whoever asks next goes on where it stood. So nothing is given *in* the future of a piece, which may be cancelled in the
-//! moment in which it is done: it says that there is one, and whoever waited takes it when it runs.
+//! An abandoned future reads nothing: as soon as nothing else waits, the client has to wait again, and the
+//! next reader goes on from there. So the future of a piece carries no bytes, since it may be cancelled in
+//! the very moment in which it is done: it reports a piece, and its waiter takes the piece when it runs.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::py::listeners::{Inner, Listeners};
 use crate::server::{Demand, Exchange};
 
 impl Inner {
-    /// What those who are here want of the body.
+    /// The demand of the waiting futures for the body.
     fn demand(&self) -> Demand {
         if !self.whole.is_empty() {
             Demand::Whole
@@ -66,7 +66,7 @@ impl Listeners {
         self.inner.lock().sent.push(future);
     }
 
-    /// Whoever waited for the body with `future` has given up.
+    /// `future`, which waited for the body, was abandoned.
     pub(crate) fn give_up(exchange: &Arc<Exchange>, future: &Py<PyAny>) {
         let Some(listeners) = Self::existing(exchange) else { return };
         let mut old = None;
@@ -81,9 +81,9 @@ impl Listeners {
         drop(old);
     }
 
-    /// A piece is about to be handed out to whoever asks. False when others read the body.
+    /// A piece is about to be given to the caller. False if others read the body.
     pub(crate) fn begin_pieces(&self, py: Python<'_>, exchange: &Arc<Exchange>) -> bool {
-        // Those who were cancelled just now have not said so yet.
+        // Futures cancelled just now have not reported it yet.
         let waiting: Vec<_> = {
             let inner = self.inner.lock();
             inner.whole.iter().chain(&inner.piece).map(|future| future.clone_ref(py)).collect()
@@ -99,25 +99,25 @@ impl Listeners {
         free
     }
 
-    /// Tells whoever waits for the next piece that there is one.
+    /// Completes the future that waits for the next piece.
     pub(super) fn pulled(&self, py: Python<'_>, exchange: &Arc<Exchange>, future: &Py<PyAny>) {
-        // A signal for an earlier one, or paused: another comes. When the exchange is over it is on its way.
+        // A signal for an earlier one, or paused: another comes. At the end of the exchange it is on its way.
         if !exchange.is_readable() && self.body(py).is_none() {
             exchange.resume_body();
             return;
         }
         let old = {
             let mut inner = self.inner.lock();
-            // Meanwhile another may have come to wait.
+            // Meanwhile another one may wait.
             inner.piece.take_if(|waiting| waiting.is(future))
         };
         drop(old);
-        // This signal is dealt with, and no other is wanted before the next piece is asked for.
+        // This signal is handled, and no other is needed before the next call for a piece.
         exchange.stop_pulling();
         PyApp::resolve(py, future, &py.None());
     }
 
-    /// The whole body is there. What somebody has read whole is one piece to whoever waits for pieces.
+    /// The whole body is there. It is one piece for a future that waits for pieces.
     pub(super) fn resolve_whole(&self, py: Python<'_>, body: &Py<PyBytes>, futures: Vec<Py<PyAny>>) {
         self.keep_body(body.clone_ref(py));
         for future in futures {
