@@ -1,6 +1,7 @@
 //! `socketify._core`: the extension module. Only this file and its folder know Python.
 
 mod access_log;
+mod body;
 mod bridge;
 mod calling;
 mod calls;
@@ -9,6 +10,7 @@ mod compression;
 mod contexts;
 mod convert;
 mod cors;
+mod door;
 mod forms;
 mod futures;
 mod handlers;
@@ -31,12 +33,12 @@ mod core {
 
     #[pymodule_export]
     use super::{
-        cors::CorsPolicy, forms::FormParser, request::Request, response::Response, server::Server,
-        websocket::WebSocket,
+        body::Body, cors::CorsPolicy, forms::FormParser, request::Request, response::Response,
+        server::Server, websocket::WebSocket,
     };
 
     #[pymodule_export]
-    use super::forms::parse_cookies;
+    use super::{door::bind_door, forms::parse_cookies};
 
     /// Version of the core, which is that of the package.
     #[pymodule_export]

@@ -50,10 +50,10 @@ class Response:
     def __init__(self, pieces: list[bytes]) -> None:
         self.pieces = pieces
 
-    def _whole_body(self) -> bytes | None:
+    def whole(self) -> bytes | None:
         return self.pieces[0] if len(self.pieces) == 1 else None
 
-    def _read_piece(self) -> tuple[bytes, bool]:
+    def piece(self) -> tuple[bytes, bool]:
         piece = self.pieces.pop(0) if self.pieces else b""
         return piece, not self.pieces
 

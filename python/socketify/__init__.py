@@ -16,6 +16,7 @@ import asyncio
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from . import door as _door  # noqa: F401 - binds what the core calls
 from ._core import Request, Response, WebSocket, __version__
 from .app import App
 from .asgi import ASGI

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, I
 from http.cookies import SimpleCookie
 from io import BytesIO
 from os import PathLike
+from types import ModuleType
 from typing import Any, Final, TypeAlias, TypedDict, final, overload, type_check_only
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from .options import AppOptions, OpCode, SendStatus
 
 __all__ = [
     "DEFAULTS",
+    "Body",
     "CorsPolicy",
     "FormParser",
     "Request",
@@ -27,6 +29,7 @@ __all__ = [
     "Server",
     "WebSocket",
     "__version__",
+    "bind_door",
     "parse_cookies",
 ]
 
@@ -38,6 +41,41 @@ DEFAULTS: Final[dict[str, Any]]
 
 def parse_cookies(header: str, /) -> dict[str, str]:
     """Gives the cookies of a ``Cookie`` header as they stand, quotes included; of several with one name the last."""
+
+def bind_door(functions: ModuleType, late: bool = False) -> None:
+    """Binds the functions of this package that the core calls.
+
+    Args:
+        functions: What has them by the names that the core knows: :mod:`socketify.door`.
+        late: Whether to bind those as well whose modules are imported late.
+
+    Raises:
+        ImportError: One of them is missing.
+    """
+
+@final
+class Body:
+    """The body of a request. Internal: :class:`socketify.Request` and :class:`socketify.Response` are what users have."""
+
+    def take(self) -> bytes | None:
+        """The whole body if it has arrived, else None."""
+
+    def whole(self) -> bytes | None:
+        """The whole body if it has arrived and will not be cut short; raises where it was read in pieces."""
+
+    def arrival(self) -> Future[BytesIO]:
+        """A future of the whole body, or of what had arrived when the client left."""
+
+    def piece(self) -> tuple[bytes, bool] | Future[None] | None:
+        """The next piece of the body and whether it is the last; None when there will be none; a future after which to ask
+        again.
+        """
+
+    def resume(self) -> None:
+        """Says that a piece of the body that was handed to a callback has been dealt with."""
+
+    def is_answered(self) -> bool:
+        """Whether there is no body any more because the request has been answered."""
 
 @final
 class FormParser:
@@ -816,17 +854,6 @@ class Response:
     def get_native_handle(self) -> int:
         """Gives the socket's file descriptor. It stays the core's: do not read, write or close it."""
 
-    def _take_body(self) -> bytes | None:
-        """The whole body of the request if it has arrived, else None."""
-
-    def _whole_body(self) -> bytes | None:
-        """The whole body if it has arrived and will not be cut short; raises where it was read in pieces."""
-
-    def _read_piece(self) -> tuple[bytes, bool] | Future[None] | None:
-        """The next piece of the body and whether it is the last; None when there will be none; a future after which to ask
-        again.
-        """
-
     def _ended(self) -> Future[None]:
         """A future that is done when the answer is complete or the client has gone."""
 
@@ -837,9 +864,6 @@ class Response:
 
     def _end_stream_unseen(self) -> None:
         """Completes the answer to ``HEAD`` where ``GET`` would get a stream."""
-
-    def _resume_body(self) -> None:
-        """Says that a piece of the body has been dealt with."""
 
     def _apply_cors(self, policy: CorsPolicy) -> None:
         """Has the answer say which pages of other origins may read it."""

@@ -187,7 +187,7 @@ class App(Routes):
             inside = False
         limits = {**given, "tls": tls, "compression": settings, "access_log": log and log.write}
         self._calls = calls = Calls()
-        hooks = Hooks(calls, lambda: self._lifecycle.drained())
+        hooks = Hooks(calls, lambda: self._lifecycle.drained(), self._render)
         self._server = server = Server(
             self, hooks, self._json_serializer, sync_handlers == "loop" or inside, limits
         )

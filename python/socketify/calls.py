@@ -16,7 +16,7 @@ from .exceptions import ClientDisconnected, HTTPError, answer_failed, meant
 from .handlers import is_async
 
 if TYPE_CHECKING:
-    from ._core import Request, Response, WebSocket
+    from ._core import Body, Request, Response, WebSocket
     from .handlers import AsyncHandler, ErrorHandler
     from .loop import Loop
 
@@ -334,7 +334,12 @@ class Calls:
         task.add_done_callback(self.last_words.discard)
 
     def feed(
-        self, handler: Callable[..., Awaitable[Any]], response: Response, chunk: bytes, is_end: bool
+        self,
+        handler: Callable[..., Awaitable[Any]],
+        response: Response,
+        chunk: bytes,
+        is_end: bool,
+        body: Body,
     ) -> None:
         async def call() -> None:
             await handler(response, chunk, is_end)
@@ -344,9 +349,9 @@ class Calls:
             try:
                 await self.guard(call(), response)
             finally:
-                response._resume_body()
+                body.resume()
 
-        self.keep(self.loop.loop.create_task(feed(_Unbegun(response._resume_body))))
+        self.keep(self.loop.loop.create_task(feed(_Unbegun(body.resume))))
 
 
 class Hooks:
@@ -355,19 +360,21 @@ class Hooks:
     Args:
         calls: Calls handlers and listeners.
         drained: Called when the core has finished its last request.
+        render: Renders a template.
 
     Attributes:
         start: ``(handler, response, request)``, or with a context as well: starts a task for a coroutine function.
         spawn: ``(awaitable, response)``: starts a task for what a handler returned.
-        feed: ``(handler, response, chunk, is_end)``: starts a task for one piece of a body.
+        feed: ``(handler, response, chunk, is_end, body)``: starts a task for one piece of a body.
         event: ``(callback, arguments, socket, weight, last)``: starts a task for an event of a socket.
         fail: ``(error, response, request)``: a handler failed.
         drained: ``()``: the core has finished its last request.
         note: ``(text)``: something went wrong on a connection, before there was a request; whether that is logged.
         is_coroutine: ``(callable)``: whether it is a coroutine function.
+        render: ``(*arguments)``: a page of the template engine.
     """
 
-    def __init__(self, calls: Calls, drained: Callable[[], None]) -> None:
+    def __init__(self, calls: Calls, drained: Callable[[], None], render: Callable[..., Any]) -> None:
         self.start = calls.start_handler
         self.spawn = calls.spawn
         self.feed = calls.feed
@@ -376,6 +383,7 @@ class Hooks:
         self.drained = drained
         self.note = _note
         self.is_coroutine = is_async
+        self.render = render
 
 
 def _note(text: str) -> bool:

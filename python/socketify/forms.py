@@ -19,7 +19,7 @@ from .urlencoded import STEP, decode_fields
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from ._core import Request, Response
+    from ._core import Body, Request
 
 __all__ = ["Form", "FormReader", "MultiMapping", "UploadedFile"]
 
@@ -183,16 +183,14 @@ class FormReader:
 
     Args:
         request: The request.
-        response: Its response.
+        body: Its body.
         encoding: Encoding of fields for which the client names none. Default UTF-8.
         limits: As for :class:`~socketify.form_limits.Limits`.
     """
 
-    def __init__(
-        self, request: Request, response: Response, *, encoding: str = "utf-8", **limits: Any
-    ) -> None:
+    def __init__(self, request: Request, body: Body, *, encoding: str = "utf-8", **limits: Any) -> None:
         self._request = request
-        self._response = response
+        self._body = body
         self._encoding = encoding
         self._given = limits
         self._limits = Limits(**limits)
@@ -226,7 +224,7 @@ class FormReader:
         kind, _ = media_type(self._request.get_header("content-type"))
         if kind == "application/x-www-form-urlencoded":
             # In this type text is UTF-8, whatever its parameters say (URL Standard, section 5.1).
-            body = await read_body(self._response)
+            body = await read_body(self._body)
             form = Form(await decode_fields(body, self._encoding, self._limits))
         elif kind == "multipart/form-data":
             form = await self._parts()
@@ -245,7 +243,7 @@ class FormReader:
     async def _parts(self) -> Form:
         reading: _Reading | None = getattr(self._request, "_form_reading", None)
         if reading is None:
-            reading = _Reading(Multipart(self._request, self._response, **self._given), self._encoding)
+            reading = _Reading(Multipart(self._request, self._body, **self._given), self._encoding)
             self._request._form_reading = reading
         return await reading.form()
 

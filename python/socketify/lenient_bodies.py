@@ -13,38 +13,36 @@ from .strict_bodies import MAX_JSON_SIZE, check_size, decode, json_text
 from .urlencoded import decode_fields, is_text
 
 if TYPE_CHECKING:
-    from ._core import Response
+    from ._core import Body
     from .handlers import JsonSerializer
 
 __all__ = ["get_form_urlencoded", "get_json", "get_text"]
 
 
-async def get_text(response: Response, encoding: str) -> str | None:
+async def get_text(body: Body, encoding: str) -> str | None:
     """Reads the whole body as text.
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
         encoding: Name of the encoding, as ``bytes.decode`` takes it.
 
     Returns:
         The text; None when the body is not in that encoding or Python has no such encoding.
     """
-    body = await _whole(response)
+    data = await _whole(body)
     try:
-        return await decode(body, encoding)
+        return await decode(data, encoding)
     except (ValueError, LookupError):
         # Often the encoding is the one the client claims, so one that does not exist is no reason to fail
         # either.
         return None
 
 
-async def get_json(
-    response: Response, serializer: JsonSerializer, *, max_size: int | None = MAX_JSON_SIZE
-) -> Any:
+async def get_json(body: Body, serializer: JsonSerializer, *, max_size: int | None = MAX_JSON_SIZE) -> Any:
     """Reads the whole body as JSON.
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
         serializer: Its ``loads`` gets the body as ``str``, without a byte order mark.
         max_size: Bytes of it; None for no limit but that of the body.
 
@@ -53,11 +51,11 @@ async def get_json(
         for an empty body.
     """
     check_size(max_size)
-    body = await _whole(response)
-    if max_size is not None and len(body) > max_size:
+    data = await _whole(body)
+    if max_size is not None and len(data) > max_size:
         return None
     try:
-        return serializer.loads(json_text(body))
+        return serializer.loads(json_text(data))
     except Exception:
         # Serializers share no exception class, and a body that is not JSON is the client's mistake, not a
         # failure.
@@ -65,7 +63,7 @@ async def get_json(
 
 
 async def get_form_urlencoded(
-    response: Response,
+    body: Body,
     encoding: str,
     *,
     max_fields: int = Limits.max_fields,
@@ -74,7 +72,7 @@ async def get_form_urlencoded(
     """Reads the whole body as an HTML form (``application/x-www-form-urlencoded``).
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
         encoding: Encoding of the body and of its percent escapes.
         max_fields: How many fields there may be.
         max_field_size: Bytes that a name, and a value, may have without percent escapes.
@@ -88,17 +86,17 @@ async def get_form_urlencoded(
         ValueError: A limit is no whole number from 0.
     """
     limits = Limits(max_fields=max_fields, max_field_size=max_field_size)
-    body = await _whole(response)
-    if not await is_text(body, encoding):
+    data = await _whole(body)
+    if not await is_text(data, encoding):
         return None
     try:
-        pairs = await decode_fields(body, encoding, limits)
+        pairs = await decode_fields(data, encoding, limits)
     except ContentTooLarge:
         return None
     return {name: value for name, value in pairs if value} or None
 
 
-async def _whole(response: Response) -> bytes:
-    body = response._take_body()
+async def _whole(body: Body) -> bytes:
+    data = body.take()
     # Most bodies have arrived when they are asked for: then there is no need to go through a future.
-    return (await response.get_data()).getvalue() if body is None else body
+    return (await body.arrival()).getvalue() if data is None else data

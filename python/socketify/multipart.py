@@ -23,7 +23,7 @@ from .strict_bodies import BodyReader
 from .urlencoded import STEP
 
 if TYPE_CHECKING:
-    from ._core import Request, Response
+    from ._core import Body, Request
 
 __all__ = ["Multipart", "Part", "multipart", "safe_filename"]
 
@@ -40,12 +40,12 @@ _EXTENDED = re.compile(
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def multipart(request: Request, response: Response, **limits: Any) -> Multipart:
+def multipart(request: Request, body: Body, **limits: Any) -> Multipart:
     """Gives the parts of a request's body. Where some have been asked for before, the others, within the limits of then.
 
     Args:
         request: The request.
-        response: Its response.
+        body: Its body.
         limits: As for :class:`~socketify.form_limits.Limits`.
 
     Raises:
@@ -55,7 +55,7 @@ def multipart(request: Request, response: Response, **limits: Any) -> Multipart:
     if begun is not None and begun.is_under_way:
         Limits(**limits)
         return begun
-    source = Multipart(request, response, **limits)
+    source = Multipart(request, body, **limits)
     request._multipart = source
     return source
 
@@ -68,7 +68,7 @@ class Multipart(AsyncIterator["Part"]):
 
     Args:
         request: The request.
-        response: Its response.
+        body: Its body.
         limits: As for :class:`~socketify.form_limits.Limits`.
 
     Raises:
@@ -77,7 +77,7 @@ class Multipart(AsyncIterator["Part"]):
         RuntimeError: The package ``multipart`` is not installed.
     """
 
-    def __init__(self, request: Request, response: Response, **limits: Any) -> None:
+    def __init__(self, request: Request, body: Body, **limits: Any) -> None:
         self.limits = Limits(**limits)
         kind, parameters = media_type(request.get_header("content-type"))
         if kind != "multipart/form-data":
@@ -96,7 +96,7 @@ class Multipart(AsyncIterator["Part"]):
             max_header_count=_MAX_HEADERS,
             max_segment_count=self.limits.max_fields + self.limits.max_files,
         )
-        self._reader = BodyReader(response, from_start=True)
+        self._reader = BodyReader(body, from_start=True)
         #: Bytes of the body that the parser has not been given, from this place on.
         self._bytes, self._place = b"", 0
         self._events: Iterator[Any] = iter(())

@@ -14,7 +14,7 @@ from .content_type import charset
 from .exceptions import BadRequest, ClientDisconnected, ContentTooLarge
 
 if TYPE_CHECKING:
-    from ._core import Request, Response
+    from ._core import Body, Request
     from .handlers import JsonSerializer
 
 __all__ = [
@@ -35,11 +35,11 @@ MAX_JSON_SIZE = 8 * 1024 * 1024
 _DECODED_AT_ONCE = 256 * 1024
 
 
-async def read_body(response: Response) -> bytes:
+async def read_body(body: Body) -> bytes:
     """Reads the whole body.
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
 
     Returns:
         The bytes, which are kept: reading again gives them again.
@@ -48,21 +48,21 @@ async def read_body(response: Response) -> bytes:
         ClientDisconnected: It cannot become complete.
         RuntimeError: It has been read in pieces, or the request has been answered before.
     """
-    body = response._whole_body()
-    if body is None:
-        await response.get_data()
-        body = response._whole_body()
-    if body is None:
-        _raise_gone(response)
-    return body
+    data = body.whole()
+    if data is None:
+        await body.arrival()
+        data = body.whole()
+    if data is None:
+        _raise_gone(body)
+    return data
 
 
-async def read_text(request: Request, response: Response, encoding: str | None) -> str:
+async def read_text(request: Request, body: Body, encoding: str | None) -> str:
     """Reads the whole body as text.
 
     Args:
         request: The request.
-        response: Its response.
+        body: Its body.
         encoding: Name of the encoding; None for what the ``Content-Type`` says, and UTF-8 if it says nothing.
 
     Returns:
@@ -75,20 +75,18 @@ async def read_text(request: Request, response: Response, encoding: str | None) 
     """
     if encoding is None:
         encoding = charset(request.get_header("content-type"))
-    body = await read_body(response)
+    data = await read_body(body)
     try:
-        return await decode(body, encoding)
+        return await decode(data, encoding)
     except ValueError as error:
         raise BadRequest(f"the body is not valid {encoding}") from error
 
 
-async def read_json(
-    response: Response, serializer: JsonSerializer, *, max_size: int | None = MAX_JSON_SIZE
-) -> Any:
+async def read_json(body: Body, serializer: JsonSerializer, *, max_size: int | None = MAX_JSON_SIZE) -> Any:
     """Reads the whole body as JSON.
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
         serializer: Its ``loads`` gets the body as ``str``, without a byte order mark.
         max_size: Bytes of it; None for no limit but that of the body.
 
@@ -100,11 +98,11 @@ async def read_json(
         ContentTooLarge: It has more bytes.
     """
     check_size(max_size)
-    body = await read_body(response)
-    if max_size is not None and len(body) > max_size:
+    data = await read_body(body)
+    if max_size is not None and len(data) > max_size:
         raise ContentTooLarge(f"the JSON has more than {max_size} bytes")
     try:
-        text = json_text(body)
+        text = json_text(data)
     except ValueError as error:
         raise BadRequest("the body is not valid utf-8") from error
     try:
@@ -116,16 +114,16 @@ async def read_json(
         raise BadRequest(f"the body is not JSON: {error}") from error
 
 
-def read_stream(response: Response) -> BodyReader:
+def read_stream(body: Body) -> BodyReader:
     """Reads the body piece by piece: the client waits while nobody asks.
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
 
     Returns:
         An asynchronous iterator of pieces, none of them empty.
     """
-    return BodyReader(response)
+    return BodyReader(body)
 
 
 class BodyReader(AsyncIterator[bytes]):
@@ -136,13 +134,13 @@ class BodyReader(AsyncIterator[bytes]):
     piece, for each reader anew.
 
     Args:
-        response: The response of the request that has the body.
+        body: The body of the request.
         from_start: Whether it is an error that pieces have been read before; what has arrived whole is then kept, so that
             the body can be read again.
     """
 
-    def __init__(self, response: Response, from_start: bool = False) -> None:
-        self._response = response
+    def __init__(self, body: Body, from_start: bool = False) -> None:
+        self._body = body
         self._from_start = from_start
         self._ended = False
 
@@ -169,13 +167,13 @@ class BodyReader(AsyncIterator[bytes]):
         """
         if self._from_start:
             self._from_start = False
-            if (whole := self._response._whole_body()) is not None:
+            if (whole := self._body.whole()) is not None:
                 self._ended = True
                 return whole
         while not self._ended:
-            piece = self._response._read_piece()
+            piece = self._body.piece()
             if piece is None:
-                _raise_gone(self._response)
+                _raise_gone(self._body)
             if not isinstance(piece, tuple):
                 # It says that there is something. What was given in it would be lost with a cancellation that comes now.
                 await piece
@@ -225,7 +223,7 @@ def check_size(max_size: int | None) -> None:
         raise ValueError(f"max_size must be a whole number from 0, or None, not {max_size!r}")
 
 
-def _raise_gone(response: Response) -> NoReturn:
-    if response.has_responded():
+def _raise_gone(body: Body) -> NoReturn:
+    if body.is_answered():
         raise RuntimeError("the response was sent before the body was read: read the body first")
     raise ClientDisconnected("the body of the request is incomplete: the client has gone")

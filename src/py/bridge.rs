@@ -6,8 +6,8 @@
 mod forks;
 mod readers;
 mod running;
+mod seam;
 
-use std::any::Any;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,54 +19,18 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBytes, PyDict, PyString, PyType};
+use pyo3::types::{PyBytes, PyType};
 
-use crate::app::{App, HandlerId, Job, Lane, Signal};
+use crate::app::{HandlerId, Lane};
 use crate::py::bridge::readers::Readers;
 use crate::py::calling::{attribute, call, call_with, method, report, truth, type_name};
 use crate::py::classes::Classes;
 use crate::py::contexts::Scope;
+use crate::py::door::{Hooks, door};
 use crate::py::futures::set_result;
 use crate::py::handlers::{Handler, Handlers, Held, Returned};
-use crate::py::listeners::{Lanes, Listeners};
 use crate::py::message::{Payload, raw};
-use crate::py::threads::held;
 use crate::server::{AccessQueue, Backlog, Exchange};
-
-/// What the core calls back: `socketify.calls.Hooks`.
-pub(crate) struct Hooks {
-    /// `(handler, response, request)`: starts a task for a coroutine function.
-    pub(crate) start: Py<PyAny>,
-    /// `(awaitable, response)`: starts a task for what a handler returned.
-    pub(crate) spawn: Py<PyAny>,
-    /// `(handler, response, chunk, is_end)`: starts a task for one piece of a body.
-    pub(crate) feed: Py<PyAny>,
-    /// `(callback, arguments, socket, weight, last)`: starts a task for an event of a socket.
-    pub(crate) event: Py<PyAny>,
-    /// `(error, response, request)`: a handler failed.
-    pub(crate) fail: Py<PyAny>,
-    /// `()`: the server has drained.
-    pub(crate) drained: Py<PyAny>,
-    /// `(text)`: something went wrong on a connection; whether anybody reads that.
-    pub(crate) note: Py<PyAny>,
-    /// `(callable)`: whether it is a coroutine function.
-    pub(crate) is_coroutine: Py<PyAny>,
-}
-
-impl Hooks {
-    fn each(&self) -> [&Py<PyAny>; 8] {
-        [
-            &self.start,
-            &self.spawn,
-            &self.feed,
-            &self.event,
-            &self.fail,
-            &self.drained,
-            &self.note,
-            &self.is_coroutine,
-        ]
-    }
-}
 
 /// A Python application.
 pub(crate) struct PyApp {
@@ -284,7 +248,7 @@ impl PyApp {
         let encode = |value: &Bound<'py, PyAny>| method(&serializer, dumps, [value]);
         let text = match encode(value) {
             Err(error) if error.is_instance_of::<PyTypeError>(py) => {
-                let plain = call_with(&Self::helper(py, "json_sets", "without_sets")?, (value, &error))?;
+                let plain = call_with(door(py).without_sets.bind(py), (value, &error))?;
                 encode(&plain)?
             }
             other => other?,
@@ -295,29 +259,10 @@ impl PyApp {
         })
     }
 
-    /// A function of the package that only some users pay for; looked up once.
-    pub(crate) fn helper<'py>(
-        py: Python<'py>,
-        module: &'static str,
-        name: &'static str,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        static FOUND: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-        let found = FOUND.get_or_init(py, || PyDict::new(py).unbind()).bind(py);
-        // Names of functions are unique across the helper modules.
-        if let Some(function) = found.get_item(name)? {
-            return Ok(function);
-        }
-        let module = py.import(format!("socketify.{module}").as_str())?;
-        let function = attribute(&module, &PyString::new(py, name))?;
-        found.set_item(name, &function)?;
-        Ok(function)
-    }
-
     /// Logs an exception of a callback that has nobody else to tell.
     pub(crate) fn log_callback(py: Python<'_>, what: &str, error: &PyErr, callable: &Bound<'_, PyAny>) {
         let value = error.clone_ref(py).into_value(py);
-        let logged = Self::helper(py, "error_log", "log_callback")
-            .and_then(|log| call_with(&log, (what, value, callable)));
+        let logged = call_with(door(py).log_callback.bind(py), (what, value, callable));
         if let Err(error) = logged {
             report(py, error, Some(callable));
         }
@@ -343,84 +288,5 @@ impl PyApp {
         if let Err(error) = result {
             report(py, error, Some(future));
         }
-    }
-}
-
-impl App for PyApp {
-    fn run(&self, jobs: &mut dyn Iterator<Item = Job>) {
-        // None where the interpreter has ended, while a handler kept this thread: there is nothing left to run them.
-        let _ = Python::try_attach(|py| self.run_jobs(py, jobs));
-    }
-
-    fn post(&self, job: Job) {
-        if self.is_abandoned() {
-            std::mem::forget(job);
-        } else {
-            self.queue.lock().push(job);
-        }
-    }
-
-    fn posted(&self) {
-        self.wake();
-    }
-
-    fn signal(&self, exchange: Arc<Exchange>, signal: Signal) {
-        let Lanes { turn, event_loop } = Listeners::lanes(&exchange, signal);
-        if turn {
-            exchange.begin_work();
-            exchange.server().push(Job::Signal(Arc::clone(&exchange), signal));
-        }
-        if event_loop {
-            exchange.begin_work();
-            self.queue(Job::Signal(exchange, signal));
-        }
-    }
-
-    fn drained(&self) {
-        self.drained.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn access_log(&self) -> Option<Arc<AccessQueue>> {
-        self.access.lock().clone()
-    }
-
-    fn missing_server_name(&self) -> Option<Lane> {
-        self.missing_lane()
-    }
-
-    fn takes_notes(&self) -> bool {
-        self.readers.may_be_there()
-    }
-
-    /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what
-    /// the call does. The loop is set as the running one, so that handlers find it (design.md, threads).
-    fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
-        let act = |py: Python<'_>| {
-            let set = |event_loop: Option<&Py<PyAny>>| {
-                let event_loop = event_loop.map_or_else(|| py.None(), |event_loop| event_loop.clone_ref(py));
-                let result = py.import("asyncio.events").and_then(|events| {
-                    method(&events, intern!(py, "_set_running_loop"), [event_loop.bind(py)])
-                });
-                if let Err(error) = result {
-                    report(py, error, None);
-                }
-            };
-            let event_loop = self.event_loop.read().as_ref().map(|event_loop| event_loop.clone_ref(py));
-            let ident = py
-                .import("threading")
-                .and_then(|threading| method(&threading, intern!(py, "get_ident"), [])?.extract());
-            let ident: u64 = ident.unwrap_or_default();
-            self.threads.lock().push(ident);
-            set(event_loop.as_ref());
-            py.detach(body);
-            set(None);
-            self.threads.lock().retain(|other| *other != ident);
-        };
-        let _ = held(|| Python::try_attach(act));
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
     }
 }

@@ -7,10 +7,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyTuple};
 
 use crate::app::Lane;
+use crate::py::body::Body;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{call, call_with, is_awaitable, report};
 use crate::py::classes::make;
 use crate::py::contexts::Scope;
+use crate::py::door::door;
 use crate::py::handlers::Handler;
 use crate::py::listeners::{Callback, Carried, Listeners};
 use crate::py::request::Request;
@@ -220,8 +222,7 @@ impl PyApp {
         match result {
             // Nobody is left to answer, so what fails there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
-                let logged = Self::helper(py, "error_log", "logged")
-                    .and_then(|logged| call_with(&logged, (value, what, callable)));
+                let logged = call_with(door(py).logged.bind(py), (value, what, callable));
                 match logged {
                     Ok(value) => self.take_returned(py, exchange, &value, response, None),
                     Err(error) => report(py, error, None),
@@ -245,7 +246,9 @@ impl PyApp {
     ) {
         let last = PyBool::new(py, last);
         let fed = callback.scope(py).and_then(|_scope| {
-            let arguments = [callback.callable.bind(py), response.bind(py), chunk, last.as_any()];
+            let body = Bound::new(py, Body::of(exchange))?;
+            let arguments =
+                [callback.callable.bind(py), response.bind(py), chunk, last.as_any(), body.as_any()];
             call(self.hooks.feed.bind(py), arguments)
         });
         if let Err(error) = fed {
@@ -288,7 +291,7 @@ impl PyApp {
             return;
         }
         let path = crate::py::convert::text(py, exchange.path());
-        let logged = Self::helper(py, "error_log", "log_silent").and_then(|log| call(&log, [&path]));
+        let logged = call(door(py).log_silent.bind(py), [&path]);
         if let Err(error) = logged {
             report(py, error, None);
         }

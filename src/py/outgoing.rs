@@ -4,13 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
 use crate::py::bridge::PyApp;
-use crate::py::calling::{attribute, shown, type_name, whole};
+use crate::py::calling::{shown, type_name, whole};
+use crate::py::door::door;
 use crate::py::message::{self, Payload};
 use crate::server::{self, SendError, SendStatus};
 use crate::websocket::OpCode;
@@ -30,15 +29,15 @@ impl From<SendError> for PyErr {
     }
 }
 
-/// A member of the package's `SendStatus`, looked up once.
-pub(crate) fn status(py: Python<'_>, status: SendStatus) -> PyResult<Py<PyAny>> {
-    static FOUND: PyOnceLock<[Py<PyAny>; 3]> = PyOnceLock::new();
-    let members = FOUND.get_or_try_init(py, || {
-        let class = attribute(&*py.import("socketify.options")?, intern!(py, "SendStatus"))?;
-        let member = |name: &str| attribute(&class, &PyString::new(py, name)).map(Bound::unbind);
-        Ok::<_, PyErr>([member("BACKPRESSURE")?, member("SUCCESS")?, member("DROPPED")?])
-    })?;
-    Ok(members[status as usize].clone_ref(py))
+/// A member of the package's `SendStatus`.
+pub(crate) fn status(py: Python<'_>, status: SendStatus) -> Py<PyAny> {
+    let members = &door(py).send_status;
+    let member = match status {
+        SendStatus::Backpressure => &members.backpressure,
+        SendStatus::Success => &members.success,
+        SendStatus::Dropped => &members.dropped,
+    };
+    member.clone_ref(py)
 }
 
 /// An `OpCode` or its number; BINARY when none is given.

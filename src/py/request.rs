@@ -10,10 +10,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString};
 
 use crate::http::query;
+use crate::py::body::Body;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{call, call_named, call_with, truth};
 use crate::py::classes::Replaceable;
 use crate::py::convert::text;
+use crate::py::door::door;
 use crate::py::message;
 use crate::py::response::Response;
 use crate::py::tls;
@@ -38,9 +40,9 @@ impl Request {
         self.handed_over.load(Ordering::Relaxed)
     }
 
-    /// The answer's object, for what reads the body through it.
-    fn answer(&self) -> Response {
-        Response::new(Arc::clone(&self.exchange))
+    /// What the package reads the body with.
+    fn read(&self) -> Body {
+        Body::of(&self.exchange)
     }
 
     pub(crate) fn exchange(&self) -> &Arc<Exchange> {
@@ -120,7 +122,7 @@ impl Request {
         let py = slf.py();
         let app = PyApp::of(&slf.get().exchange);
         if app.is_some_and(|app| app.is_coroutine(py, &handler.clone().unbind())) {
-            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("for_each_header", handler))?;
+            call_with(door(py).log_async_refused.bind(py), ("for_each_header", handler))?;
             return Ok(slf);
         }
         for (name, value) in slf.get().exchange.headers() {
@@ -184,40 +186,44 @@ impl Request {
     }
 
     fn get_cookie<'py>(slf: &Bound<'py, Self>, name: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        call_with(&PyApp::helper(slf.py(), "cookies", "get_cookie")?, (slf, name))
+        call_with(door(slf.py()).cookies.get(slf.py())?.get_cookie.bind(slf.py()), (slf, name))
     }
 
     fn get_cookies<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        call_with(&PyApp::helper(slf.py(), "cookies", "get_cookies")?, (slf,))
+        call_with(door(slf.py()).cookies.get(slf.py())?.get_cookies.bind(slf.py()), (slf,))
     }
 
     // ---- body ---------------------------------------------------------------------------------------------------
 
     fn body<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        call_with(&PyApp::helper(py, "strict_bodies", "read_body")?, (self.answer(),))
+        call_with(door(py).strict_bodies.get(py)?.read_body.bind(py), (self.read(),))
     }
 
     #[pyo3(signature = (encoding = None))]
     fn text<'py>(slf: &Bound<'py, Self>, encoding: Option<&str>) -> PyResult<Bound<'py, PyAny>> {
         call_with(
-            &PyApp::helper(slf.py(), "strict_bodies", "read_text")?,
-            (slf, slf.get().answer(), encoding),
+            door(slf.py()).strict_bodies.get(slf.py())?.read_text.bind(slf.py()),
+            (slf, slf.get().read(), encoding),
         )
     }
 
     #[pyo3(signature = (**limits))]
     fn json<'py>(&self, py: Python<'py>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
         let serializer = PyApp::of(&self.exchange).map(|app| app.serializer(py));
-        call_named(&PyApp::helper(py, "strict_bodies", "read_json")?, (self.answer(), serializer), limits)
+        call_named(door(py).strict_bodies.get(py)?.read_json.bind(py), (self.read(), serializer), limits)
     }
 
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        call_with(&PyApp::helper(py, "strict_bodies", "read_stream")?, (self.answer(),))
+        call_with(door(py).strict_bodies.get(py)?.read_stream.bind(py), (self.read(),))
     }
 
     #[pyo3(signature = (**limits))]
     fn form<'py>(slf: &Bound<'py, Self>, limits: Option<&Bound<'py, PyDict>>) -> PyResult<Bound<'py, PyAny>> {
-        call_named(&PyApp::helper(slf.py(), "forms", "FormReader")?, (slf, slf.get().answer()), limits)
+        call_named(
+            door(slf.py()).forms.get(slf.py())?.form_reader.bind(slf.py()),
+            (slf, slf.get().read()),
+            limits,
+        )
     }
 
     #[pyo3(signature = (**limits))]
@@ -225,7 +231,11 @@ impl Request {
         slf: &Bound<'py, Self>,
         limits: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        call_named(&PyApp::helper(slf.py(), "multipart", "multipart")?, (slf, slf.get().answer()), limits)
+        call_named(
+            door(slf.py()).multipart.get(slf.py())?.multipart.bind(slf.py()),
+            (slf, slf.get().read()),
+            limits,
+        )
     }
 
     fn preserve(slf: Bound<'_, Self>) -> Bound<'_, Self> {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
-use crate::py::calling::{attribute, call, call_with, is_awaitable, method, report};
+use crate::py::calling::{call, call_with, is_awaitable, method, report};
 use crate::py::classes::make;
 use crate::py::convert::{self, text};
+use crate::py::door::door;
 use crate::py::futures::{Crowd, is_done};
 use crate::py::websocket::WebSocket;
 use crate::server::{self, Event};
@@ -120,15 +120,10 @@ impl Attached {
     }
 }
 
-/// A member of the package's `OpCode`, looked up once.
-fn opcode(py: Python<'_>, is_text: bool) -> PyResult<&Bound<'_, PyAny>> {
-    static FOUND: PyOnceLock<(Py<PyAny>, Py<PyAny>)> = PyOnceLock::new();
-    let (text, binary) = FOUND.get_or_try_init(py, || {
-        let class = attribute(&*py.import("socketify.options")?, intern!(py, "OpCode"))?;
-        let member = |name| attribute(&class, name).map(Bound::unbind);
-        Ok::<_, PyErr>((member(intern!(py, "TEXT"))?, member(intern!(py, "BINARY"))?))
-    })?;
-    Ok(if is_text { text.bind(py) } else { binary.bind(py) })
+/// A member of the package's `OpCode`.
+fn opcode(py: Python<'_>, is_text: bool) -> &Bound<'_, PyAny> {
+    let members = &door(py).op_code;
+    if is_text { members.text.bind(py) } else { members.binary.bind(py) }
 }
 
 impl PyApp {
@@ -204,8 +199,7 @@ impl PyApp {
 
 fn log(py: Python<'_>, error: &PyErr, callable: &Py<PyAny>) {
     let value = error.clone_ref(py).into_value(py);
-    let logged = PyApp::helper(py, "error_log", "log_event")
-        .and_then(|log| call(&log, [value.bind(py).as_any(), callable.bind(py)]).map(drop));
+    let logged = call(door(py).log_event.bind(py), [value.bind(py).as_any(), callable.bind(py)]);
     if let Err(error) = logged {
         report(py, error, None);
     }
@@ -219,9 +213,9 @@ fn tell_plain<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     // The two that come all the time go without a tuple in between.
     match event {
-        Event::Text(bytes) => call(callable, [socket.bind(py), &message(py, &bytes), opcode(py, true)?]),
+        Event::Text(bytes) => call(callable, [socket.bind(py), &message(py, &bytes), opcode(py, true)]),
         Event::Binary(bytes) => {
-            call(callable, [socket.bind(py), &PyBytes::new(py, &bytes), opcode(py, false)?])
+            call(callable, [socket.bind(py), &PyBytes::new(py, &bytes), opcode(py, false)])
         }
         event => call_with(callable, arguments(py, socket, event)?),
     }
@@ -235,8 +229,8 @@ fn message<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
 fn arguments<'py>(py: Python<'py>, socket: &Py<WebSocket>, event: Event) -> PyResult<Bound<'py, PyTuple>> {
     match event {
         Event::Open | Event::Drain | Event::Room => (socket,).into_pyobject(py),
-        Event::Text(bytes) => (socket, message(py, &bytes), opcode(py, true)?).into_pyobject(py),
-        Event::Binary(bytes) => (socket, PyBytes::new(py, &bytes), opcode(py, false)?).into_pyobject(py),
+        Event::Text(bytes) => (socket, message(py, &bytes), opcode(py, true)).into_pyobject(py),
+        Event::Binary(bytes) => (socket, PyBytes::new(py, &bytes), opcode(py, false)).into_pyobject(py),
         Event::Ping(bytes) | Event::Pong(bytes) => (socket, PyBytes::new(py, &bytes)).into_pyobject(py),
         Event::Subscription { topic, count, before } => {
             (socket, convert::topic(py, &topic), count, before).into_pyobject(py)

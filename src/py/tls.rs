@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use crate::app::Lane;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{attribute, call, call_with, is_awaitable, truth};
+use crate::py::door::door;
 use crate::py::handlers::Handler;
 use crate::server::{Secure, ServerName};
 use crate::tls::{Certificates, Error, Settings, ciphers, subject};
@@ -143,8 +144,8 @@ impl PyApp {
             let _scope = self.scope(py)?;
             let value = call(callable, [PyString::new(py, asked.name()).as_any()])?;
             if is_awaitable(&value) {
-                let logged = Self::helper(py, "error_log", "logged")?;
-                let awaitable = call_with(&logged, (value, "missing_server_name", callable))?;
+                let logged = door(py).logged.bind(py);
+                let awaitable = call_with(logged, (value, "missing_server_name", callable))?;
                 call(self.hooks.spawn.bind(py), [&awaitable, py.None().bind(py)])?;
             }
             Ok(())

@@ -1,5 +1,10 @@
 //! `WebSocket`: a socket as callbacks see it. Every method may be called from any thread at any time; after the end it does
 //! nothing and gives its neutral value.
+//!
+//! Its rooms have what it sends and its topics; here is what the socket is, and how it ends.
+
+mod sending;
+mod topics;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,20 +16,15 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::pubsub::Subscribed;
 use crate::py::bridge::PyApp;
-use crate::py::calling::{call, call_with, truth, type_name};
+use crate::py::calling::type_name;
 use crate::py::classes::{Replaceable, make};
-use crate::py::convert::{self, address_bytes, address_text};
+use crate::py::convert::{address_bytes, address_text};
 use crate::py::message::{self, Payload};
-use crate::py::outgoing::{self, Outgoing};
+use crate::py::outgoing;
 use crate::py::sockets::Attached;
 use crate::py::tls;
-use crate::server::{self, Event, SendStatus, open_batch};
-use crate::websocket::OpCode;
-
-/// A payload from this size on is written without holding the interpreter.
-const LARGE: usize = 256 * 1024;
+use crate::server;
 
 /// One WebSocket connection.
 #[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
@@ -41,38 +41,9 @@ impl WebSocket {
         Self { socket, user_data: Mutex::new(user_data) }
     }
 
-    fn python(&self) -> PyResult<&PyApp> {
+    pub(super) fn python(&self) -> PyResult<&PyApp> {
         let app = self.socket.server().app().as_any().downcast_ref();
         app.ok_or_else(|| PyRuntimeError::new_err("the socket belongs to no application"))
-    }
-
-    fn transmit(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        opcode: OpCode,
-        compress: bool,
-        fin: bool,
-    ) -> PyResult<SendStatus> {
-        let app = self.python()?;
-        let sent =
-            Outgoing::new(app, message, opcode, fin && opcode != OpCode::Continuation).and_then(|outgoing| {
-                let bytes = outgoing.as_bytes()?;
-                Ok(if bytes.len() >= LARGE {
-                    py.detach(|| self.socket.send(bytes, opcode, compress, fin))?
-                } else {
-                    self.socket.send(bytes, opcode, compress, fin)?
-                })
-            });
-        match sent {
-            // Nothing is wrong any more with what is sent to a socket that has ended (A-CALL-10).
-            Err(_) if !self.socket.is_open() => Ok(SendStatus::Dropped),
-            Err(error) => Err(error),
-            Ok(status) => {
-                app.flush_soon(py);
-                Ok(status)
-            }
-        }
     }
 
     /// Runs what waits to be told, when that may happen on this thread now.
@@ -81,18 +52,6 @@ impl WebSocket {
         app.flush_soon(py);
         if let Some(lane) = app.current_lane() {
             app.converse(py, &self.socket, lane);
-        }
-        Ok(())
-    }
-
-    fn tell_subscription(&self, py: Python<'_>, name: &[u8], count: usize, before: usize) -> PyResult<()> {
-        let Some(listener) = self.socket.behavior().subscription else { return Ok(()) };
-        let app = self.python()?;
-        let event = Event::Subscription { topic: name.into(), count, before };
-        if app.current_lane() == Some(listener.lane) {
-            app.tell(py, &self.socket, event, 0);
-        } else {
-            self.socket.push(event);
         }
         Ok(())
     }
@@ -151,96 +110,6 @@ impl WebSocket {
         self.socket.dropped()
     }
 
-    // ---- sending ------------------------------------------------------------------------------------------------
-
-    #[pyo3(signature = (message, opcode = None, compress = false, fin = true))]
-    fn send(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        opcode: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = truth)] compress: bool,
-        #[pyo3(from_py_with = truth)] fin: bool,
-    ) -> PyResult<Py<PyAny>> {
-        outgoing::status(py, self.transmit(py, message, outgoing::opcode(opcode)?, compress, fin)?)
-    }
-
-    #[pyo3(signature = (message, opcode = None, compress = false, fin = true))]
-    fn cork_send<'py>(
-        slf: Slf<'py>,
-        message: &Bound<'py, PyAny>,
-        opcode: Option<&Bound<'py, PyAny>>,
-        #[pyo3(from_py_with = truth)] compress: bool,
-        #[pyo3(from_py_with = truth)] fin: bool,
-    ) -> PyResult<Slf<'py>> {
-        slf.get().transmit(slf.py(), message, outgoing::opcode(opcode)?, compress, fin)?;
-        Ok(slf)
-    }
-
-    #[pyo3(signature = (message, opcode = None, compress = false))]
-    fn send_first_fragment(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        opcode: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = truth)] compress: bool,
-    ) -> PyResult<Py<PyAny>> {
-        outgoing::status(py, self.transmit(py, message, outgoing::opcode(opcode)?, compress, false)?)
-    }
-
-    #[pyo3(signature = (message, compress = false))]
-    fn send_fragment(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        #[pyo3(from_py_with = truth)] compress: bool,
-    ) -> PyResult<Py<PyAny>> {
-        outgoing::status(py, self.transmit(py, message, OpCode::Continuation, compress, false)?)
-    }
-
-    #[pyo3(signature = (message, compress = false))]
-    fn send_last_fragment(
-        &self,
-        py: Python<'_>,
-        message: &Bound<'_, PyAny>,
-        #[pyo3(from_py_with = truth)] compress: bool,
-    ) -> PyResult<Py<PyAny>> {
-        outgoing::status(py, self.transmit(py, message, OpCode::Continuation, compress, true)?)
-    }
-
-    fn cork<'py>(slf: Slf<'py>, callback: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
-        let (this, py) = (slf.get(), slf.py());
-        if this.python()?.is_coroutine(py, &callback.clone().unbind()) {
-            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("cork", callback))?;
-            return Ok(slf);
-        }
-        let batch = open_batch();
-        let result = call(callback, [&slf]);
-        drop(batch);
-        if let Err(error) = result {
-            PyApp::log_callback(py, "cork", &error, callback);
-        }
-        Ok(slf)
-    }
-
-    fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let future = self.python()?.create_future(py)?;
-        if let Some(attached) = Attached::of(&self.socket) {
-            // Registered first: what happens in between finds it.
-            attached.await_room(py, future.clone().unbind());
-            if !self.socket.await_room() {
-                attached.resolve_rooms(py);
-            }
-        }
-        Ok(future)
-    }
-
-    fn get_buffered_amount(&self) -> usize {
-        self.socket.buffered()
-    }
-
-    // ---- ending -------------------------------------------------------------------------------------------------
-
     #[pyo3(signature = (code = 0, message = None))]
     fn end<'py>(
         slf: Slf<'py>,
@@ -265,65 +134,6 @@ impl WebSocket {
         slf.get().tell_now(slf.py())?;
         Ok(slf)
     }
-
-    // ---- topics -------------------------------------------------------------------------------------------------
-
-    fn subscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(name) = outgoing::topic(topic)? else { return Ok(false) };
-        // Whoever leaves a topic at the end is found by what is kept here.
-        let _ = Attached::of(&self.socket);
-        match self.socket.subscribe(&name) {
-            Subscribed::New { count } => {
-                self.tell_subscription(py, &name, count, count - 1)?;
-                Ok(true)
-            }
-            Subscribed::Already => Ok(true),
-            Subscribed::Refused => Ok(false),
-        }
-    }
-
-    fn unsubscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
-        let Some(name) = outgoing::topic(topic)? else { return Ok(false) };
-        let Some(count) = self.socket.unsubscribe(&name) else { return Ok(false) };
-        self.tell_subscription(py, &name, count, count + 1)?;
-        Ok(true)
-    }
-
-    fn is_subscribed(&self, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
-        Ok(outgoing::topic(topic)?.is_some_and(|name| self.socket.is_subscribed(&name)))
-    }
-
-    #[pyo3(signature = (topic, message, opcode = None, compress = false))]
-    fn publish(
-        &self,
-        py: Python<'_>,
-        topic: &Bound<'_, PyAny>,
-        message: &Bound<'_, PyAny>,
-        opcode: Option<&Bound<'_, PyAny>>,
-        #[pyo3(from_py_with = truth)] compress: bool,
-    ) -> PyResult<bool> {
-        outgoing::publish(py, self.python()?, Some(self.socket.server()), topic, message, opcode, compress)
-    }
-
-    fn get_topics<'py>(&self, py: Python<'py>) -> Vec<Bound<'py, PyAny>> {
-        self.socket.topics().iter().map(|name| convert::topic(py, name)).collect()
-    }
-
-    fn for_each_topic<'py>(slf: Slf<'py>, handler: &Bound<'py, PyAny>) -> PyResult<Slf<'py>> {
-        let (this, py) = (slf.get(), slf.py());
-        if this.python()?.is_coroutine(py, &handler.clone().unbind()) {
-            call_with(&PyApp::helper(py, "error_log", "log_async_refused")?, ("for_each_topic", handler))?;
-            return Ok(slf);
-        }
-        for name in this.get_topics(py) {
-            if let Err(error) = call(handler, [&name]) {
-                PyApp::log_callback(py, "for_each_topic", &error, handler);
-            }
-        }
-        Ok(slf)
-    }
-
-    // ---- what it is ---------------------------------------------------------------------------------------------
 
     fn get_user_data(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         self.user_data.lock().as_ref().map(|data| data.clone_ref(py))

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use crate::py::bridge::PyApp;
 use crate::py::calling::{call, report};
+use crate::py::door::door;
 
 impl PyApp {
     /// The child is told so before it runs anything else.
@@ -26,7 +27,7 @@ impl PyApp {
             return;
         }
         let error = error.map_or_else(|| py.None(), |error| error.clone_ref(py).into_value(py).into_any());
-        let left = Self::helper(py, "forks", "leave").and_then(|leave| call(&leave, [error.bind(py)]));
+        let left = call(door(py).leave.bind(py), [error.bind(py)]);
         if let Err(error) = left {
             report(py, error, None);
         }

@@ -310,7 +310,7 @@ def test_large_part_leaves_the_loop_to_others() -> None:
         def get_header(self, name: str) -> str:
             return "multipart/form-data; boundary=b"
 
-        def _whole_body(self) -> bytes:
+        def whole(self) -> bytes:
             return body
 
     async def read() -> bytes:

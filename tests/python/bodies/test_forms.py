@@ -156,10 +156,10 @@ def test_parser_is_fed_any_pieces(step: int) -> None:
         def __init__(self) -> None:
             self.pieces = [body[at : at + step] for at in range(0, len(body), step)]
 
-        def _whole_body(self) -> None:
+        def whole(self) -> None:
             return None
 
-        def _read_piece(self) -> tuple[bytes, bool]:
+        def piece(self) -> tuple[bytes, bool]:
             piece = self.pieces.pop(0)
             return piece, not self.pieces
 

@@ -201,7 +201,7 @@ def test_cancelled_without_a_turn_of_the_loop(serve: Serve) -> None:
     async def handler(res: Any, req: Any) -> None:
         for _ in range(3):
             res.get_data().cancel()
-            waiting = res._read_piece()
+            waiting = req.stream()._body.piece()
             if not isinstance(waiting, tuple):
                 waiting.cancel()
         res.end(b"".join([piece async for piece in req.stream()]))
@@ -215,16 +215,16 @@ def test_cancellation_with_the_piece() -> None:
     """A task that is cancelled in the moment in which its piece is there leaves it to the next."""
 
     class Core:
-        """The part of a response that is used, under the test's control."""
+        """The part of a body that is used, under the test's control."""
 
         def __init__(self) -> None:
-            self.piece: tuple[bytes, bool] | None = None
+            self.next: tuple[bytes, bool] | None = None
 
-        def _read_piece(self) -> Any:
-            if self.piece is None:
+        def piece(self) -> Any:
+            if self.next is None:
                 self.signal = asyncio.get_running_loop().create_future()
                 return self.signal
-            piece, self.piece = self.piece, None
+            piece, self.next = self.next, None
             return piece
 
     async def main() -> None:
@@ -232,7 +232,7 @@ def test_cancellation_with_the_piece() -> None:
         reader = BodyReader(core)
         waiting = asyncio.ensure_future(reader.read())
         await asyncio.sleep(0)
-        core.piece = (b"hello", True)
+        core.next = (b"hello", True)
         core.signal.set_result(None)
         # The task has been woken and has not run.
         waiting.cancel()

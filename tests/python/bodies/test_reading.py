@@ -418,9 +418,7 @@ def test_wait_for_a_piece_that_is_cancelled_loses_none(serve: Serve) -> None:
     steps: queue.Queue[Any] = queue.Queue()
 
     async def handler(res: Any, req: Any) -> None:
-        from socketify.strict_bodies import BodyReader
-
-        reader = BodyReader(res)
+        reader = req.stream()
         waiting = asyncio.ensure_future(reader.read())
         await asyncio.sleep(0)
         waiting.cancel()

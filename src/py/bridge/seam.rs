@@ -1,0 +1,94 @@
+//! What the core asks of user code, of an application in Python.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pyo3::intern;
+use pyo3::prelude::*;
+
+use crate::app::{App, Job, Lane, Signal};
+use crate::py::bridge::PyApp;
+use crate::py::calling::{method, report};
+use crate::py::listeners::{Lanes, Listeners};
+use crate::py::threads::held;
+use crate::server::{AccessQueue, Exchange};
+
+impl App for PyApp {
+    fn run(&self, jobs: &mut dyn Iterator<Item = Job>) {
+        // None where the interpreter has ended, while a handler kept this thread: there is nothing left to run them.
+        let _ = Python::try_attach(|py| self.run_jobs(py, jobs));
+    }
+
+    fn post(&self, job: Job) {
+        if self.is_abandoned() {
+            std::mem::forget(job);
+        } else {
+            self.queue.lock().push(job);
+        }
+    }
+
+    fn posted(&self) {
+        self.wake();
+    }
+
+    fn signal(&self, exchange: Arc<Exchange>, signal: Signal) {
+        let Lanes { turn, event_loop } = Listeners::lanes(&exchange, signal);
+        if turn {
+            exchange.begin_work();
+            exchange.server().push(Job::Signal(Arc::clone(&exchange), signal));
+        }
+        if event_loop {
+            exchange.begin_work();
+            self.queue(Job::Signal(exchange, signal));
+        }
+    }
+
+    fn drained(&self) {
+        self.drained.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn access_log(&self) -> Option<Arc<AccessQueue>> {
+        self.access.lock().clone()
+    }
+
+    fn missing_server_name(&self) -> Option<Lane> {
+        self.missing_lane()
+    }
+
+    fn takes_notes(&self) -> bool {
+        self.readers.may_be_there()
+    }
+
+    /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what
+    /// the call does. The loop is set as the running one, so that handlers find it (design.md, threads).
+    fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
+        let act = |py: Python<'_>| {
+            let set = |event_loop: Option<&Py<PyAny>>| {
+                let event_loop = event_loop.map_or_else(|| py.None(), |event_loop| event_loop.clone_ref(py));
+                let result = py.import("asyncio.events").and_then(|events| {
+                    method(&events, intern!(py, "_set_running_loop"), [event_loop.bind(py)])
+                });
+                if let Err(error) = result {
+                    report(py, error, None);
+                }
+            };
+            let event_loop = self.event_loop.read().as_ref().map(|event_loop| event_loop.clone_ref(py));
+            let ident = py
+                .import("threading")
+                .and_then(|threading| method(&threading, intern!(py, "get_ident"), [])?.extract());
+            let ident: u64 = ident.unwrap_or_default();
+            self.threads.lock().push(ident);
+            set(event_loop.as_ref());
+            py.detach(body);
+            set(None);
+            self.threads.lock().retain(|other| *other != ident);
+        };
+        let _ = held(|| Python::try_attach(act));
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

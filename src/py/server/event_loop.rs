@@ -1,0 +1,53 @@
+//! What the event loop asks of a server, and is asked.
+
+use pyo3::prelude::*;
+
+use crate::py::server::Server;
+
+#[pymethods]
+impl Server {
+    /// Sets what has the loop call `flush` soon, for a loop that does not poll before it blocks.
+    fn set_flusher(&self, flusher: Option<Py<PyAny>>) {
+        self.app.set_flusher(flusher);
+    }
+
+    /// Sends what the loop's turn has held back.
+    fn flush(&self, py: Python<'_>) {
+        self.app.flush_sent(py);
+    }
+
+    /// The loop has stopped.
+    fn leave_loop(&self, py: Python<'_>) {
+        self.app.leave_loop(py);
+    }
+
+    /// Sets the loop that futures belong to, before the server starts.
+    fn set_event_loop(&self, event_loop: Option<Py<PyAny>>) {
+        self.app.set_event_loop(event_loop);
+    }
+
+    /// Runs what was posted to the loop's thread; true when there was something.
+    fn poll(&self, py: Python<'_>) -> bool {
+        self.app.poll(py)
+    }
+
+    /// Announces that the loop will block; false when it must not.
+    fn arm(&self, py: Python<'_>) -> bool {
+        self.app.arm(py)
+    }
+
+    /// The loop is awake.
+    fn disarm(&self) {
+        self.app.disarm();
+    }
+
+    /// File descriptor that becomes readable when the loop has to wake.
+    fn wake_descriptor(&self) -> i32 {
+        self.app.wake_descriptor()
+    }
+
+    /// Empties what `wake_descriptor` gives.
+    fn clear_wake(&self) {
+        self.app.clear_wake();
+    }
+}
