@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::net::{Accepted, Acceptor, BACKLOG};
 use crate::server::Server;
-use crate::server::connection::NEVER;
+use crate::server::deadlines::NEVER;
 use crate::server::drive::Drive;
 use crate::server::preface::{self, Failure, Greeting, Wanted};
 use crate::server::stream::{Loose, split};
@@ -27,10 +27,6 @@ where
         sleep(REST).await;
     }
 }
-
-/// How long a client that has just been accepted, or answered, may take for its next request when the server closes: it does not
-/// know of that yet. The answer then says that the connection closes.
-pub(super) const PARTING: Duration = Duration::from_millis(500);
 
 /// A client that has been accepted and has no connection yet: the server does not end before it has, or is gone.
 pub(super) struct Arriving(Arc<Server>);
@@ -174,7 +170,7 @@ fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: N
 fn converse(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: Newcomer) -> Drive {
     let (reading, writing, peer) = split(stream);
     let connection = server.register(peer, greeting.told, None, writing, newcomer.permit);
-    connection.state.lock().input = greeting.rest;
+    connection.lock().input = greeting.rest;
     Drive::new(connection, reading)
 }
 

@@ -20,7 +20,7 @@ use std::sync::atomic::AtomicU32;
 use std::task::Waker;
 
 use crate::server::Server;
-use crate::server::connection::{CORK_LIMIT, Connection, State};
+use crate::server::connection::{CORK_LIMIT, Connection, Locked};
 use crate::server::websocket::{Message, follow_up};
 use crate::sync::{AtomicBool, Mutex, Ordering, thread_local};
 
@@ -253,16 +253,18 @@ pub(crate) fn publish(server: &Arc<Server>, topic: &[u8], message: Message) -> O
     })
 }
 
-/// Has `connection` flushed at the end of this thread's batch. False when there is none: flush it now.
-pub(crate) fn mark(connection: &Arc<Connection>, state: &mut State) -> bool {
-    BATCHES.with(|batches| {
-        if batches.depth.get() == 0 {
-            return false;
-        }
-        if state.batch != batches.held.token {
-            state.batch = batches.held.token;
-            batches.held.marked.lock().push(Arc::clone(connection));
-        }
-        true
-    })
+impl Locked<'_> {
+    /// Has the connection flushed at the end of this thread's batch. False when there is none: flush it now.
+    pub(crate) fn join_batch(&mut self) -> bool {
+        BATCHES.with(|batches| {
+            if batches.depth.get() == 0 {
+                return false;
+            }
+            if self.batch != batches.held.token {
+                self.batch = batches.held.token;
+                batches.held.marked.lock().push(Arc::clone(self.connection));
+            }
+            true
+        })
+    }
 }

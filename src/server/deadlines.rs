@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use crate::server::connection::NEVER;
-
+/// No deadline.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// How long a client that has just been accepted, or answered, may take for its next request when the server closes: it does not
+/// know of that yet. The answer then says that the connection closes.
+pub(crate) const PARTING: Duration = Duration::from_millis(500);
 /// Deadlines closer together than this are met in one sweep.
 const GRAIN: u64 = 100;
 

@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use crate::app::Signal;
 use crate::server::connection::{Connection, HIGH_WATER, Phase};
 use crate::server::http2::Http2;
-use crate::server::session;
 use crate::server::stream::{READ_SIZE, Reading};
 
 /// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
@@ -24,7 +23,7 @@ pub(crate) struct Drive {
 
 impl Drive {
     pub(crate) fn new(connection: Arc<Connection>, reading: Reading) -> Self {
-        connection.rearm(&mut connection.state.lock());
+        connection.lock().rearm();
         Self { connection, reading, http2: None }
     }
 }
@@ -111,7 +110,7 @@ impl Future for Drive {
 impl Drop for Drive {
     /// However the task ends, a panic included, nobody waits for this connection any longer.
     fn drop(&mut self) {
-        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.lock().abort();
         self.connection.release();
         self.connection.server.forget(self.connection.id);
     }
@@ -127,14 +126,14 @@ impl Connection {
                     return Step::Again;
                 }
                 Poll::Ready(Err(_)) => {
-                    self.lose(&mut self.state.lock());
+                    self.lock().abort();
                     return Step::Again;
                 }
                 Poll::Pending => {}
             }
         }
         if wants.file {
-            self.flush(self.state.lock());
+            self.lock().flush();
             // Others on this thread have their turn in between.
             context.waker().wake_by_ref();
         }
@@ -149,8 +148,8 @@ impl Connection {
         if wants.read { Step::Read } else { Step::Wait }
     }
 
-    pub(super) fn wants(&self) -> Wants {
-        let mut state = self.state.lock();
+    pub(super) fn wants(self: &Arc<Self>) -> Wants {
+        let mut state = self.lock();
         // Where the kernel has no room it is this task that waits for some. Otherwise somebody is writing, and wakes it.
         state.held_up = state.phase == Phase::Head && state.out.len() >= HIGH_WATER && !state.blocked;
         let read = !state.peer_closed
@@ -168,7 +167,7 @@ impl Connection {
             Phase::Busy | Phase::Multiplexed | Phase::Closing | Phase::Over => false,
         };
         // What would be thrown away of a body that has been answered does not come any more.
-        let drained = state.peer_closed && session::is_draining(&state);
+        let drained = state.peer_closed && state.is_draining();
         let parse = idle && state.searched < state.input.len();
         Wants {
             over: state.phase == Phase::Over,
@@ -183,42 +182,42 @@ impl Connection {
 
     /// Sends what the TLS session has to say of its own.
     fn answer_session(self: &Arc<Self>) {
-        let state = self.state.lock();
+        let mut state = self.lock();
         // Whoever is writing looks for it when done; where room is waited for, it leaves with what waits.
         if !state.flushing && !state.blocked {
-            self.transmit(state, b"", b"");
+            state.transmit(b"", b"");
         }
     }
 
     /// HTTP/2 has ended, and said why. A client that has sent more than was read would see a reset instead.
     fn part(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.phase == Phase::Multiplexed {
             state.phase = Phase::Closing;
             state.finished = true;
             state.streaming = false;
             state.blocked = !self.say_end(Shutdown::Write);
-            self.rearm(&mut state);
+            state.rearm();
         }
     }
 
     pub(super) fn received(self: &Arc<Self>, bytes: &[u8]) {
-        let mut state = self.state.lock();
-        session::absorb(self, &mut state, bytes);
-        self.flush(state);
+        let mut state = self.lock();
+        state.receive(bytes);
+        state.flush();
     }
 
     /// The client has reset the connection.
     fn vanish(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if let Some(session) = &mut state.socket {
             session.forget_unheard();
         }
-        self.lose(&mut state);
+        state.abort();
     }
 
     pub(super) fn end_of_input(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         state.peer_closed = true;
         match state.phase {
             // The request can still be answered; whoever answers it is told that the client may be gone.
@@ -229,35 +228,33 @@ impl Connection {
                     exchange.mark_aborted();
                     self.server.app.signal(exchange, Signal::Aborted);
                 }
-                self.rearm(&mut state);
+                state.rearm();
             }
             // Requests that came before the end, or messages that wait for their handlers: another thread may have
             // completed the answer before them since the socket was read.
             Phase::Head | Phase::Socket if state.searched < state.input.len() => {}
             // What was answered still has to leave.
-            Phase::Head if state.is_sending() => self.begin_closing(&mut state),
-            Phase::Busy if session::is_draining(&state) && state.is_sending() => {
-                self.begin_closing(&mut state);
+            Phase::Head if state.is_sending() => state.close_after_flush(),
+            Phase::Busy if state.is_draining() && state.is_sending() => {
+                state.close_after_flush();
             }
             Phase::Closing if state.is_sending() => {}
-            _ => self.lose(&mut state),
+            _ => state.abort(),
         }
     }
 
     pub(super) fn room(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.flushing {
             state.blocked = false;
-            drop(state);
         } else {
             // What waits counts as waiting until the kernel has taken it.
-            self.transmit(state, b"", b"");
+            state.transmit(b"", b"");
         }
-        let mut state = self.state.lock();
-        self.rearm(&mut state);
+        state.rearm();
         if state.phase == Phase::Head && !state.input.is_empty() {
-            session::absorb(self, &mut state, b"");
-            self.flush(state);
+            state.receive(b"");
+            state.flush();
         }
     }
 }

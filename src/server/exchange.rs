@@ -26,10 +26,9 @@ use crate::http::forwarded::{self, Origin};
 use crate::http::head::{self, Head, HeaderLines};
 use crate::router::Params;
 use crate::server::connection::{Connection, Locked};
-use crate::server::files::{self, Tried};
+use crate::server::files::Tried;
 use crate::server::overload::{Place, Seat};
 use crate::server::preface::Told;
-use crate::server::session;
 use crate::server::tls::Secure;
 
 /// The route that a request is on. `set_yield` moves it to the next.
@@ -405,41 +404,33 @@ impl Exchange {
                     drop(state);
                     self.cut_if_started();
                 } else {
-                    self.finish_here(state, session::give_up);
+                    self.finish_here(state, |state| state.answer_not_found());
                 }
                 return self.answered(here);
             };
             match found.value {
                 Target::Constant(constant) => {
                     drop(stop);
-                    self.finish_here(state, |connection, state| {
-                        session::give_constant(connection, state, constant, self.header_block());
-                    });
+                    self.finish_here(state, |state| state.answer_constant(constant, self.header_block()));
                     return self.answered(here);
                 }
                 Target::Files(directory) => {
                     *stop = Stop::at_files(skipped, stop.lane);
                     let asked = Conditions::read(self.method(), self.header_block());
-                    match files::answer_from(
-                        &self.connection,
-                        &mut state,
-                        directory,
-                        (self.path(), self.query()),
-                        &asked,
-                    ) {
+                    match state.answer_from_directory(directory, (self.path(), self.query()), &asked) {
                         Tried::Absent => {}
                         Tried::Wait => {
                             drop(stop);
                             self.find_file(&mut state, Arc::clone(directory));
                             // It may have been refused. A handler that runs flushes at its end.
                             if !state.corked {
-                                self.connection.flush(state);
+                                state.flush();
                             }
                             return Next::Elsewhere;
                         }
                         Tried::Answered => {
                             drop(stop);
-                            self.connection.flush(state);
+                            state.flush();
                             // Once it has left, whoever waits is told. A body that is too large has ended the request before.
                             if self.is_gone() {
                                 server.app.signal(Arc::clone(self), Signal::Sent);
@@ -459,16 +450,16 @@ impl Exchange {
                     let (protocols, extensions) =
                         (value(b"sec-websocket-protocol"), value(b"sec-websocket-extensions"));
                     self.open_socket(&mut state, behavior, &key, &protocols, &extensions, None);
-                    self.connection.flush(state);
+                    state.flush();
                     return Next::Answered;
                 }
                 Target::Handler { id, lane, lease, max_body_size } => {
                     let limit = max_body_size.unwrap_or(server.config.max_body_size);
                     let behind =
                         (skipped + 1..).map_while(|place| routes?.nth(self.method(), self.path(), place));
-                    if !session::admit_on_route(&self.connection, &mut state, limit, behind) {
+                    if !state.admit_body_on_route(limit, behind) {
                         drop(stop);
-                        self.connection.flush(state);
+                        state.flush();
                         return self.answered(here);
                     }
                     let next = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
@@ -479,16 +470,11 @@ impl Exchange {
     }
 
     /// The core answers, if it takes the body.
-    fn finish_here(
-        self: &Arc<Self>,
-        mut state: Locked<'_>,
-        act: impl FnOnce(&Arc<Connection>, &mut crate::server::connection::State),
-    ) {
-        let limit = self.connection.server.config.max_body_size;
-        if session::admit(&self.connection, &mut state, limit) {
-            self.finish_with(&mut state, act);
+    fn finish_here(&self, mut state: Locked<'_>, answer: impl FnOnce(&mut Locked<'_>)) {
+        if state.admit_body(self.connection.server.config.max_body_size) {
+            answer(&mut state);
         }
-        self.connection.flush(state);
+        state.flush();
     }
 
     /// The core has answered: the caller is told, or if it is the core, whoever holds the exchange.
@@ -510,16 +496,16 @@ impl Exchange {
         let stays = here && lane == stop.lane;
         *stop = next;
         drop(stop);
-        self.connection.ask_for_body(&mut state);
+        state.ask_for_body();
         let asked = !state.corked && state.has_output();
         let next = if stays {
             Next::Here(id)
         } else {
-            session::dispatch(&self.connection, &mut state, Arc::clone(self), lane);
+            state.dispatch(Arc::clone(self), lane);
             Next::Elsewhere
         };
         if asked {
-            self.connection.flush(state);
+            state.flush();
         }
         next
     }

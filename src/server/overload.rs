@@ -27,9 +27,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::app::Job;
 use crate::config::Config;
 use crate::server::Server;
-use crate::server::connection::{Connection, State};
+use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
-use crate::server::session;
 
 /// Where the count of requests begins in the word that counts them and their bytes.
 const COUNT: u32 = 40;
@@ -181,18 +180,6 @@ impl Place {
     }
 }
 
-/// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
-pub(crate) fn admit(connection: &Arc<Connection>, state: &mut State, head: usize) -> Option<Place> {
-    let server = &connection.server;
-    if connection.abandoned() < server.config.max_concurrent_streams as usize
-        && let Some(weight) = server.load.enter(head)
-    {
-        return Some(Place { weight, state: AtomicU32::new(0), seat: Mutex::new(None) });
-    }
-    session::refuse(connection, state, 503);
-    None
-}
-
 // ---- queues -------------------------------------------------------------------------------------------------------------
 
 /// A queue of jobs, which lets go of what has come to nothing.
@@ -298,5 +285,19 @@ impl Server {
         // The pool panics when the system gives it no first thread.
         let spawn = || drop(self.threads.first().spawn_blocking(work));
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(spawn)).is_ok()
+    }
+}
+
+impl Locked<'_> {
+    /// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
+    pub(crate) fn admit_request(&mut self, head: usize) -> Option<Place> {
+        let server = &self.connection.server;
+        if self.connection.abandoned() < server.config.max_concurrent_streams as usize
+            && let Some(weight) = server.load.enter(head)
+        {
+            return Some(Place { weight, state: AtomicU32::new(0), seat: Mutex::new(None) });
+        }
+        self.refuse(503);
+        None
     }
 }

@@ -12,7 +12,8 @@ use crate::config::ProxyProtocol;
 use crate::net::Accepted;
 use crate::net::proxy::{self, Addresses, Preface};
 use crate::server::Server;
-use crate::server::accept::{PARTING, parted};
+use crate::server::accept::parted;
+use crate::server::deadlines::PARTING;
 
 /// Bytes asked of the kernel in one read. What is behind a preface is handed on.
 const READ_SIZE: usize = 4096;

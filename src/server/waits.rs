@@ -1,7 +1,7 @@
-//! What everybody waits for, and who wakes them. Nothing but this table is here.
+//! What each part waits for, and who wakes it. Nothing but these tables is here.
 //!
-//! A wait that nobody ends shows as a hang that only a timeout breaks, in one of ten thousand requests. So whoever adds a
-//! condition to one of the lists adds the line that says who wakes, and whoever makes a condition true looks here.
+//! A wait that nobody ends shows as a hang that only a timeout breaks, in one of ten thousand requests. So a change that adds a
+//! condition to one of the lists adds the line that says who wakes, and a change that makes a condition true looks here.
 //!
 //! Those of the turn, of the leaders, of the standby and of what a batch leaves to be woken are checked under many orders of
 //! their steps by `models.rs`.
@@ -14,19 +14,19 @@
 //! | it waits for | who wakes |
 //! |---|---|
 //! | bytes, or the end, of the client | the kernel; `h2` for a stream |
-//! | room in the kernel (`blocked`) | the kernel, or `h2`; whoever sets `blocked` wakes the task so that it asks (`transmit`, `write_through`, `progressed`, `after_last`) |
+//! | room in the kernel (`blocked`) | the kernel, or `h2`; what sets `blocked` wakes the task so that it asks (`transmit`, `write_through`, `file_progressed`, `after_last`) |
 //! | less output than `HIGH_WATER` before the next request (`held_up`) | `after_flush` of the thread that writes; where it is blocked, the line above |
-//! | the answer in progress, while requests wait in `input` or the client sends no more | `settle` |
-//! | the answer in progress, with `PIPELINE_BOUND` in `input` | `settle` |
-//! | room for more of a body (`body_buffer`, or reading is paused) | `read`, `take_body`, `pull`, `reconsider`, `set_paused` of the exchange; `settle` and an answer from a file, which throw the rest away |
+//! | the answer in progress, while requests wait in `input` or the client sends no more | `complete` |
+//! | the answer in progress, with `PIPELINE_BOUND` in `input` | `complete` |
+//! | room for more of a body (`body_buffer`, or reading is paused) | `read`, `take_body`, `pull`, `reconsider`, `set_paused` of the exchange; `complete` and an answer from a file, which throw the rest away |
 //! | a file to go on: others had their turn | itself, at once (`Sent::Share`) |
 //! | a file to go on: the disk | the blocking thread that has read ahead (`Sent::Cold`) |
 //! | a file to go on: a cork, or another thread that writes | nobody has to: `uncork`, or that thread, sends it (`transmit` looks for one before it ends) |
-//! | listeners of a socket to deal with what came (`paused`) | `WebSocket::settle`, at half of the bound |
-//! | pongs to leave | `has_room`, from `after_flush` |
-//! | a handshake to be over, with frames behind it in `input` | `websocket::open` |
+//! | listeners of a socket to deal with what came (`paused`) | `finish_event`, at half of the bound |
+//! | pongs to leave | `socket_has_room`, from `after_flush` |
+//! | a handshake to be over, with frames behind it in `input` | `open_socket` |
 //! | the client to hang up, after our end | the kernel; the deadline |
-//! | its own end (`Phase::Over`) | `lose`, `after_last` |
+//! | its own end (`Phase::Over`) | `abort`, `after_last` |
 //!
 //! The task of a connection that speaks HTTP/2 waits for these besides:
 //!
@@ -42,11 +42,11 @@
 //!
 //! | it waits for | who tells it |
 //! |---|---|
-//! | a piece of a body, or its end (`Signal::Readable`) | `receive` and `end_of_stream`; whoever asks, where it has come before; `resume_body`, `set_paused` and `reconsider` |
+//! | a piece of a body, or its end (`Signal::Readable`) | `receive_body` and `end_of_stream`; the one that asks, where it has come before; `resume_body`, `set_paused` and `reconsider` |
 //! | room (`Signal::Writable`) | `after_flush`, also behind `write_through`; an answer that is over, the end of its exchange |
-//! | a file to leave (`Signal::Sent`) | `files::over` and `files::cut`; `find_file` when the client has gone; `proceed` when the core has answered |
-//! | that the client has gone (`Signal::Aborted`) | `abandon`, from `lose`, `fail_body` and `expire`; `end_of_input` |
-//! | room on a socket (`Event::Room`, `Event::Drain`) | `has_room`, from `after_flush`; the end of the socket |
+//! | a file to leave (`Signal::Sent`) | `complete_file` and `abort_file`; `find_file` when the client has gone; `proceed` when the core has answered |
+//! | that the client has gone (`Signal::Aborted`) | `abort_exchange`, from `abort`, `fail_body` and `expire`; `end_of_input` |
+//! | room on a socket (`Event::Room`, `Event::Drain`) | `socket_has_room`, from `after_flush`; the end of the socket |
 //! | its turn, on an I/O thread | `Server::push`, where nobody has the turn; else its holder, which looks again when it leads, or wakes a leader when it does not any more |
 //! | its turn, on the event loop | `App::posted`, once for a burst (`announce_posts`) |
 //! | what a batch holds back | the end of the batch; `Turn::hurry` every two milliseconds while a job is slow |
@@ -58,7 +58,7 @@
 //! | a leader, in its runtime | jobs for the turn | `Leaders::wake`; it registers first and looks then |
 //! | the standby, ticking | a leader that is out for two ticks | its own clock |
 //! | the standby, asleep | a leader that steps out | `step_out`, which counts before it looks at `dormant`; the standby looks at the counts once more behind that |
-//! | whoever joins | the threads to end | `End` of each |
+//! | `Threads::join` | the threads to end | `End` of each |
 //! | an acceptor | clients, or the close of the server | the kernel, `stop_accepting`; `is_closing` is asked behind the registration |
 //! | an acceptor at `max_connections` | a permit, or the close | `release` of a connection; each of them ends with the server |
 //! | the sweeper | the earliest deadline, or one before it | its clock, `Deadlines::set`: it plans before it reads the deadlines, so one of the two sees the other |

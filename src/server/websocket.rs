@@ -16,18 +16,16 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use self::ending::{end, lost};
-pub(crate) use self::receive::absorb;
 pub(crate) use self::send::{Followup, Message};
-pub(crate) use self::session::{Session, expire, has_room};
-pub(crate) use self::upgrade::{Offer, begin, open, refuse};
+pub(crate) use self::session::Session;
+pub(crate) use self::upgrade::Offer;
 
 pub use self::event::Event;
 pub use self::send::{SendError, SendStatus};
 
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
-use crate::server::connection::{CORK_LIMIT, Connection, Locked, State};
+use crate::server::connection::{CORK_LIMIT, Connection, Locked, Owed};
 use crate::server::{Secure, Server, batch};
 use crate::websocket::OpCode;
 
@@ -75,7 +73,7 @@ impl WebSocket {
 
     /// The connection, locked, if it is this process's.
     fn lock(&self) -> Option<Locked<'_>> {
-        (!self.server().is_abandoned()).then(|| self.connection.state.lock())
+        (!self.server().is_abandoned()).then(|| self.connection.lock())
     }
 
     /// Whether neither side has ended it.
@@ -109,7 +107,7 @@ impl WebSocket {
             return 0;
         }
         batch::settle();
-        let state = self.connection.state.lock();
+        let state = self.connection.lock();
         state
             .socket
             .as_ref()
@@ -123,7 +121,7 @@ impl WebSocket {
             return 0;
         }
         batch::settle();
-        self.connection.state.lock().socket.as_ref().map_or(0, |session| session.dropped)
+        self.connection.lock().socket.as_ref().map_or(0, |session| session.dropped)
     }
 
     // ---- ending -------------------------------------------------------------------------------------------------
@@ -135,11 +133,11 @@ impl WebSocket {
             return false;
         }
         batch::settle();
-        let mut state = self.connection.state.lock();
-        let ended = ending::end(&self.connection, &mut state, code, reason);
+        let mut state = self.connection.lock();
+        let ended = state.end_socket(code, reason);
         if ended {
             // Not left to a batch: there is nothing more that could go with it.
-            self.connection.flush(state);
+            state.flush();
         }
         ended
     }
@@ -149,7 +147,7 @@ impl WebSocket {
         let Some(mut state) = self.lock() else { return false };
         let open = state.socket.as_mut().is_some_and(|session| session.cut());
         if open {
-            self.connection.lose(&mut state);
+            state.abort();
         }
         open
     }
@@ -164,7 +162,7 @@ impl WebSocket {
         }
         batch::settle();
         let admit = |topic: &Topic| {
-            let mut state = self.connection.state.lock();
+            let mut state = self.connection.lock();
             state.socket.as_mut().is_some_and(|session| session.join(topic))
         };
         self.server().hub.subscribe(topic, self.id(), Arc::clone(&self.connection), admit)
@@ -178,7 +176,7 @@ impl WebSocket {
         }
         batch::settle();
         let forget = || {
-            if let Some(session) = &mut self.connection.state.lock().socket {
+            if let Some(session) = &mut self.connection.lock().socket {
                 session.leave(topic);
             }
         };
@@ -203,7 +201,7 @@ impl WebSocket {
     /// Takes the next event, if its listener runs in `lane`; an event of the other lane has the socket go there. `done`
     /// is what [`WebSocket::finished`] would be told of the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
-        let mut guard = self.settled(done)?;
+        let mut guard = self.finish_event(done)?;
         let session = guard.socket.as_mut()?;
         let Some((topics, end)) = session.take_topics_at_end() else { return session.next_event(self, lane) };
         drop(guard);
@@ -212,7 +210,7 @@ impl WebSocket {
         self.server()
             .hub
             .remove_all(topics.0.into_iter(), self.id(), |topic, count| left.push((topic, count)));
-        let mut guard = self.connection.state.lock();
+        let mut guard = self.connection.lock();
         let session = guard.socket.as_mut()?;
         session.announce_leaving(left, end);
         session.next_event(self, lane)
@@ -220,44 +218,27 @@ impl WebSocket {
 
     /// In place of [`WebSocket::next`]: has the socket queue behind the others for its next event.
     pub fn put_off(self: &Arc<Self>, done: usize) {
-        if let Some(session) = self.settled(done).as_mut().and_then(|state| state.socket.as_mut()) {
+        if let Some(session) = self.finish_event(done).as_mut().and_then(|state| state.socket.as_mut()) {
             session.requeue(self);
         }
     }
 
     /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much.
     pub fn finished(&self, weight: usize) {
-        drop(self.settled(weight));
+        drop(self.finish_event(weight));
     }
 
-    /// The connection, after an event has been counted as dealt with.
-    fn settled(&self, weight: usize) -> Option<Locked<'_>> {
+    /// The connection, locked, after an event has been counted as dealt with.
+    fn finish_event(&self, weight: usize) -> Option<Locked<'_>> {
         let mut state = self.lock()?;
         if state.socket.as_ref().is_some_and(|session| session.is_finishing()) {
             // What a listener has published goes before the end.
             drop(state);
             batch::settle();
-            state = self.connection.state.lock();
+            state = self.connection.lock();
         }
-        if self.settle(&mut state, weight) {
-            self.connection.flush(state);
-            state = self.connection.state.lock();
-        }
+        state.finish_event(weight);
         Some(state)
-    }
-
-    /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now: true,
-    /// and the connection is to be flushed.
-    fn settle(&self, state: &mut State, weight: usize) -> bool {
-        let Some(session) = &mut state.socket else { return false };
-        if session.finish(weight) {
-            // While reading was paused the client could not be heard.
-            session.hear(self.server().deadlines.now());
-            self.connection.wake();
-        }
-        let Some(finish) = session.take_finish() else { return false };
-        ending::perform(&self.connection, state, *finish);
-        true
     }
 
     /// Queues an event that did not come from the client.
@@ -290,7 +271,7 @@ impl WebSocket {
 }
 
 /// Deliveries that something has to follow.
-pub(crate) type Rest = Vec<(Arc<Connection>, Followup)>;
+pub(crate) type Rest = Vec<(Owed, Followup)>;
 
 impl Server {
     /// Sends a message to every socket that is subscribed to `topic`; says how many there are. Those for which too much
@@ -315,19 +296,21 @@ impl Server {
         let mut members = Vec::with_capacity(self.hub.count(topic));
         self.hub.publish(topic, |connection| members.push(Arc::clone(connection)));
         for connection in members {
-            let mut state = connection.state.lock();
+            let mut state = connection.lock();
             // Who has left meanwhile gets nothing more behind what is sent next.
             if self.hub.departures() != departures
                 && !state.socket.as_ref().is_some_and(|session| session.has_joined(topic))
             {
                 continue;
             }
-            match connection.deliver(&mut state, messages) {
+            match state.deliver(messages) {
                 Followup::Nothing => {}
-                Followup::Flush => drop(connection.flush(state)),
+                Followup::Flush => {
+                    state.flush();
+                }
                 Followup::Cut => {
                     drop(state);
-                    connection.cut_for_backpressure();
+                    connection.abort_for_backpressure();
                 }
             }
         }
@@ -341,13 +324,11 @@ impl Server {
             return rest;
         }
         self.hub.publish(topic, |connection| {
-            let mut state = connection.state.lock();
-            let followup = connection.deliver(&mut state, messages);
-            let held = followup == Followup::Flush
-                && state.out.len() < CORK_LIMIT
-                && batch::mark(connection, &mut state);
-            if followup != Followup::Nothing && !held {
-                rest.push((Arc::clone(connection), followup));
+            let mut state = connection.lock();
+            match state.deliver(messages) {
+                Followup::Nothing => {}
+                Followup::Flush if state.out.len() < CORK_LIMIT && state.join_batch() => {}
+                followup => rest.push((state.owe(), followup)),
             }
         });
         rest
@@ -361,10 +342,10 @@ impl Server {
 
 /// Does what [`Server::queue`] has left to do.
 pub(crate) fn follow_up(rest: Rest) {
-    for (connection, followup) in rest {
+    for (owed, followup) in rest {
         match followup {
-            Followup::Cut => connection.cut_for_backpressure(),
-            _ => drop(connection.flush(connection.state.lock())),
+            Followup::Cut => owed.abort(),
+            Followup::Nothing | Followup::Flush => owed.flush(),
         }
     }
 }

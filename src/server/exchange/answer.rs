@@ -1,17 +1,16 @@
 //! The answer: status, headers and body, until it is complete.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::http::cors::{self, Policy};
 use crate::http::response::{HeadError, ResponseHead};
-use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::connection::{DIRECT, HIGH_WATER, Locked, Phase, State};
 use crate::server::exchange::{Attempt, Exchange};
 
 impl Exchange {
     /// The connection, locked, if it is this process's.
     fn lock(&self) -> Option<Locked<'_>> {
-        (!self.server().is_abandoned()).then(|| self.connection.state.lock())
+        (!self.server().is_abandoned()).then(|| self.connection.lock())
     }
 
     /// The connection, locked, if this exchange is still the one it serves, and user code has the say.
@@ -27,24 +26,12 @@ impl Exchange {
     }
 
     /// Whether the connection is busy with this exchange, be it only to send what its answer was.
-    pub(in crate::server) fn is_served_by(&self, state: &crate::server::connection::State) -> bool {
+    pub(in crate::server) fn is_served_by(&self, state: &State) -> bool {
         state.phase == Phase::Busy && state.current == self.number
     }
 
     pub(in crate::server) fn mark_responded(&self) {
         self.responded.store(true, Ordering::Release);
-    }
-
-    pub(super) fn finish_with(
-        self: &Arc<Self>,
-        state: &mut Locked<'_>,
-        act: impl FnOnce(&Arc<Connection>, &mut crate::server::connection::State),
-    ) {
-        act(&self.connection, state);
-        if state.http.reply.is_done() {
-            self.responded.store(true, Ordering::Release);
-            self.connection.settle(state);
-        }
     }
 
     pub(super) fn server_name(&self) -> &[u8] {
@@ -158,7 +145,7 @@ impl Exchange {
             drop(guard);
             return self.end_encoded(settings, b"", close);
         }
-        let encoded = self.begin_empty(&mut guard);
+        let encoded = self.begin_empty(&mut guard.http.reply);
         let state = &mut *guard;
         state.http.reply.close |= close;
         let out = state.out.tail();
@@ -182,22 +169,19 @@ impl Exchange {
     }
 
     fn complete(&self, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
-        self.responded.store(true, Ordering::Release);
+        self.mark_responded();
         // Of a stream the end is known before its last piece leaves: one frame says both.
-        let joined = payload.len() + suffix.len() > 0 && payload.len() < crate::server::connection::DIRECT;
+        let joined = payload.len() + suffix.len() > 0 && payload.len() < DIRECT;
         if joined || self.head.http2 {
-            let out = state.out.tail();
-            out.extend_from_slice(payload);
-            out.extend_from_slice(suffix);
-            self.connection.settle(&mut state);
-            self.connection.send(state, b"", b"");
+            state.queue(payload, suffix);
+            state.complete();
+            state.send(b"", b"");
         } else {
-            // The payload is not in the queue: settle only when it is on its way, or closing would overtake it.
-            self.connection.send(state, payload, suffix);
-            let mut state = self.connection.state.lock();
-            if state.phase == Phase::Busy && state.current == self.number {
-                self.connection.settle(&mut state);
-                self.connection.flush(state);
+            // The payload is not in the queue: the answer is complete when it is on its way, or closing would overtake it.
+            state.send_on(payload, suffix);
+            if self.is_served_by(&state) {
+                state.complete();
+                state.flush();
             }
         }
     }
@@ -218,7 +202,7 @@ impl Exchange {
         if given != payload.len() {
             state.http.reply.offset = offset + given as u64;
         }
-        self.connection.send(guard, &payload[..place.take], place.suffix);
+        guard.send(&payload[..place.take], place.suffix);
         true
     }
 
@@ -242,15 +226,15 @@ impl Exchange {
             && !state.http.reply.is_started()
         {
             state.http.reply.take_expectation();
-            self.connection.invite(&mut state);
-            self.connection.flush(state);
+            state.invite();
+            state.flush();
         }
     }
 
     /// Writes as much of `payload` as the kernel takes, of an answer of `total` bytes (0: the length of `payload`).
     pub fn try_end(&self, payload: &[u8], total: u64, close: bool) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
-        self.begin_as_is(&mut guard);
+        self.begin_as_is(&mut guard.http.reply);
         let state = &mut *guard;
         state.http.reply.close |= close;
         let total = if total == 0 { payload.len() as u64 } else { total };
@@ -258,17 +242,16 @@ impl Exchange {
         let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
         let taken = if state.http.reply.is_mute() {
             // The lock is taken again below.
-            self.connection.flush(guard);
+            guard.flush();
             offered
         } else {
-            self.connection.write_through(guard, &payload[..offered])
+            guard.write_through(&payload[..offered])
         };
         let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
         let over = state.http.reply.took(taken as u64);
         if over {
-            self.responded.store(true, Ordering::Release);
-            self.connection.settle(&mut state);
-            self.connection.flush(state);
+            state.complete();
+            state.flush();
         }
         self.attempted(taken == offered, over)
     }
@@ -276,20 +259,19 @@ impl Exchange {
     /// Queues `payload` as part of an answer of `total` bytes. `taken` says whether there is room for more.
     pub fn send_chunk(&self, payload: &[u8], total: u64) -> Attempt {
         let Some(mut guard) = self.current() else { return Attempt { taken: false, over: true } };
-        self.begin_as_is(&mut guard);
+        self.begin_as_is(&mut guard.http.reply);
         let state = &mut *guard;
         state.http.reply.begin_sized(state.out.tail(), total, self.server_name());
         let offered = usize::try_from(state.http.reply.room()).unwrap_or(usize::MAX).min(payload.len());
         let mute = state.http.reply.is_mute();
         state.http.reply.count(offered as u64);
-        self.connection.send(guard, if mute { b"" } else { &payload[..offered] }, b"");
+        guard.send(if mute { b"" } else { &payload[..offered] }, b"");
         let Some(mut state) = self.current() else { return Attempt { taken: false, over: true } };
         let over = state.http.reply.took(0);
-        let taken = state.out.len() < crate::server::connection::HIGH_WATER;
+        let taken = state.out.len() < HIGH_WATER;
         if over {
-            self.responded.store(true, Ordering::Release);
-            self.connection.settle(&mut state);
-            self.connection.flush(state);
+            state.complete();
+            state.flush();
         }
         self.attempted(taken, over)
     }
@@ -325,7 +307,7 @@ impl Exchange {
     pub fn close(&self) {
         let Some(mut state) = self.lock() else { return };
         if self.is_served_by(&state) && (!state.http.reply.is_done() || state.http.file_leaves) {
-            self.connection.lose(&mut state);
+            state.abort();
         }
     }
 
@@ -338,9 +320,9 @@ impl Exchange {
         }
         state.cut = true;
         state.corked = false;
-        self.connection.abandon(&mut state);
-        self.connection.begin_closing(&mut state);
-        self.connection.flush(state);
+        state.abort_exchange();
+        state.close_after_flush();
+        state.flush();
         true
     }
 }

@@ -1,9 +1,8 @@
 //! The request's body, and what else user code may hear of.
 
-use crate::server::connection::Locked;
+use crate::server::connection::{HIGH_WATER, Locked};
 use crate::server::exchange::Exchange;
 use crate::server::intake::Reader;
-use crate::server::session;
 
 /// What those who wait for the body want of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ impl Exchange {
     /// False when there is room now, or never will be.
     pub fn watch_writable(&self) -> bool {
         let Some(mut state) = self.current() else { return false };
-        let full = state.blocked || state.out.len() >= crate::server::connection::HIGH_WATER;
+        let full = state.blocked || state.out.len() >= HIGH_WATER;
         state.watch_writable = full;
         full
     }
@@ -64,13 +63,13 @@ impl Exchange {
             return Some(state);
         }
         if let Err(error) = state.http.intake.decide() {
-            session::fail_body(&self.connection, &mut state, &error);
-            self.connection.flush(state);
+            state.fail_body(&error);
+            state.flush();
             return None;
         }
-        self.connection.ask_for_body(&mut state);
+        state.ask_for_body();
         if state.has_output() && !state.corked {
-            self.connection.flush(state);
+            state.flush();
             return self.current();
         }
         Some(state)
@@ -80,9 +79,9 @@ impl Exchange {
         let Some(mut state) = self.reading() else { return false };
         state.http.intake.reader = reader;
         if state.http.intake.wants_signal() {
-            session::announce(&self.connection, &mut state);
+            state.announce_body();
         }
-        self.connection.rearm(&mut state);
+        state.rearm();
         self.connection.wake();
         true
     }
@@ -95,7 +94,7 @@ impl Exchange {
         }
         let body = state.http.intake.take_all();
         if state.http.intake.wants_signal() {
-            session::announce(&self.connection, &mut state);
+            state.announce_body();
         }
         Some(body)
     }
@@ -121,7 +120,7 @@ impl Exchange {
             return None;
         }
         let taken = state.http.intake.take();
-        self.connection.rearm(&mut state);
+        state.rearm();
         self.connection.wake();
         Some(taken)
     }
@@ -131,9 +130,9 @@ impl Exchange {
         if let Some(mut state) = self.current() {
             state.http.intake.signalled = false;
             if state.http.intake.wants_signal() {
-                session::announce(&self.connection, &mut state);
+                state.announce_body();
             }
-            self.connection.rearm(&mut state);
+            state.rearm();
         }
     }
 
@@ -142,7 +141,7 @@ impl Exchange {
     pub fn pull(&self) -> Pull {
         let Some(mut state) = self.reading() else { return Pull::Over };
         let Some((bytes, last)) = state.http.intake.pull() else { return Pull::Later };
-        self.connection.rearm(&mut state);
+        state.rearm();
         self.connection.wake();
         Pull::Piece(bytes, last)
     }
@@ -162,9 +161,9 @@ impl Exchange {
             Demand::Whole => Reader::Whole,
         };
         if state.http.intake.wants_signal() {
-            session::announce(&self.connection, &mut state);
+            state.announce_body();
         }
-        self.connection.rearm(&mut state);
+        state.rearm();
         // Those who are left may want more than it was that gave up.
         self.connection.wake();
     }
@@ -174,7 +173,7 @@ impl Exchange {
         if let Some(mut state) = self.current() {
             state.http.intake.stop_pieces();
             state.http.intake.signalled = false;
-            self.connection.rearm(&mut state);
+            state.rearm();
         }
     }
 
@@ -192,9 +191,9 @@ impl Exchange {
         if let Some(mut state) = self.current() {
             state.http.intake.paused = paused;
             if state.http.intake.wants_signal() {
-                session::announce(&self.connection, &mut state);
+                state.announce_body();
             }
-            self.connection.rearm(&mut state);
+            state.rearm();
             if !paused {
                 self.connection.wake();
             }

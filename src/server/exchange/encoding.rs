@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use crate::files::conditions::any_tag;
 use crate::http::encoding::{Accepted, Compression, Encoder, Offer, encode};
 use crate::http::response::{Known, ResponseHead};
-use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
 use crate::server::reply::Reply;
 
@@ -165,19 +164,19 @@ impl Exchange {
     }
 
     /// An answer begins that has no body. True when that is because of HEAD, and GET would have one that is compressed.
-    pub(super) fn begin_empty(&self, state: &mut Locked<'_>) -> bool {
-        let Some(settings) = self.settings().filter(|_| !state.http.reply.is_started()) else { return false };
-        let decided = self.decide(&mut state.http.reply, settings, b"", true);
+    pub(super) fn begin_empty(&self, reply: &mut Reply) -> bool {
+        let Some(settings) = self.settings().filter(|_| !reply.is_started()) else { return false };
+        let decided = self.decide(reply, settings, b"", true);
         if let Some((offer, _)) = &decided {
-            state.http.reply.head.encoded(offer.coding.name());
+            reply.head.encoded(offer.coding.name());
         }
         decided.is_some()
     }
 
     /// An answer begins that is sent as it is: what asked for just that goes out of the head.
-    pub(in crate::server) fn begin_as_is(&self, state: &mut Locked<'_>) {
-        if self.compresses() && !state.http.reply.is_started() {
-            state.http.reply.head.take_identity();
+    pub(in crate::server) fn begin_as_is(&self, reply: &mut Reply) {
+        if self.compresses() && !reply.is_started() {
+            reply.head.take_identity();
         }
     }
 }

@@ -2,13 +2,11 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use crate::app::Behavior;
-use crate::server::batch;
 use crate::server::connection::Locked;
 use crate::server::exchange::{Exchange, NotAHandshake};
-use crate::server::websocket::{self, Offer, WebSocket};
+use crate::server::websocket::{Offer, WebSocket};
 use crate::websocket::handshake;
 
 impl Exchange {
@@ -28,15 +26,12 @@ impl Exchange {
         }
         let behavior = self.stop.lock().behavior.clone().ok_or(NotAHandshake)?;
         if !self.connection.is_stream() && !handshake::is_valid_key(key) {
-            self.responded.store(true, Ordering::Release);
-            websocket::refuse(&self.connection, &mut state, 400);
-            self.connection.flush(state);
+            state.refuse_handshake(400);
+            state.flush();
             return Ok(None);
         }
         let socket = self.open_socket(&mut state, &behavior, key, protocols, extensions, user);
-        if !batch::mark(&self.connection, &mut state) {
-            self.connection.flush(state);
-        }
+        state.flush_with_batch();
         Ok(Some(socket))
     }
 
@@ -51,7 +46,6 @@ impl Exchange {
     ) -> Arc<WebSocket> {
         let user_agent = self.header(b"user-agent").unwrap_or_default();
         let offer = Offer { key, protocols, extensions, user_agent: &user_agent };
-        self.responded.store(true, Ordering::Release);
-        websocket::open(&self.connection, state, behavior, &offer, user)
+        state.open_socket(behavior, &offer, user)
     }
 }

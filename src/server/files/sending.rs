@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::files::{Disk, File};
-use crate::server::connection::{Connection, Phase, State};
+use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::pace::Way;
 use crate::server::stream::Writing;
 
@@ -126,51 +126,11 @@ impl Body {
 }
 
 impl Connection {
-    /// Sends of `body` what can be sent. The caller marks `flushing` and holds no lock.
+    /// Sends of `body` what can be sent. The connection is marked as being flushed, and not locked.
     pub(in crate::server) fn send_file(self: &Arc<Self>, mut body: Box<Body>) -> Progress {
         let mut taken = 0;
         let sent = body.send(|act| self.with_socket(act), &mut taken);
         Progress { body, sent, taken }
-    }
-
-    /// Does what the progress of a file calls for.
-    pub(in crate::server) fn progressed(self: &Arc<Self>, state: &mut State, progress: Progress) {
-        let Progress { body, sent, taken } = progress;
-        if state.phase != Phase::Busy || state.current != body.number {
-            return;
-        }
-        state.http.reply.sent += taken;
-        self.moved(state, Way::Room, usize::try_from(taken).unwrap_or(usize::MAX));
-        match sent {
-            Sent::All => super::over(self, state),
-            Sent::Short => super::cut(self, state),
-            Sent::Lost => self.lose(state),
-            Sent::Full => {
-                state.http.file = Some(body);
-                state.blocked = true;
-                self.rearm(state);
-                self.wake();
-            }
-            Sent::Share => {
-                state.http.file = Some(body);
-                self.wake();
-            }
-            Sent::Cold => {
-                let connection = Arc::clone(self);
-                let mut body = body;
-                let asked = self.server.on_disk(move || {
-                    body.warm();
-                    let mut state = connection.state.lock();
-                    if state.phase == Phase::Busy && state.current == body.number {
-                        state.http.file = Some(body);
-                        connection.wake();
-                    }
-                });
-                if !asked {
-                    super::cut(self, state);
-                }
-            }
-        }
     }
 }
 
@@ -180,4 +140,46 @@ pub(crate) struct Progress {
     sent: Sent,
     /// Bytes that the kernel took.
     taken: u64,
+}
+
+impl Locked<'_> {
+    /// Does what the progress of a file calls for.
+    pub(in crate::server) fn file_progressed(&mut self, progress: Progress) {
+        let Progress { body, sent, taken } = progress;
+        if self.phase != Phase::Busy || self.current != body.number {
+            return;
+        }
+        self.http.reply.sent += taken;
+        self.count_moved(Way::Room, usize::try_from(taken).unwrap_or(usize::MAX));
+        match sent {
+            Sent::All => self.complete_file(),
+            Sent::Short => self.abort_file(),
+            Sent::Lost => self.abort(),
+            Sent::Full => {
+                self.http.file = Some(body);
+                self.blocked = true;
+                self.rearm();
+                self.connection.wake();
+            }
+            Sent::Share => {
+                self.http.file = Some(body);
+                self.connection.wake();
+            }
+            Sent::Cold => {
+                let connection = Arc::clone(self.connection);
+                let mut body = body;
+                let asked = self.connection.server.on_disk(move || {
+                    body.warm();
+                    let mut state = connection.lock();
+                    if state.phase == Phase::Busy && state.current == body.number {
+                        state.http.file = Some(body);
+                        connection.wake();
+                    }
+                });
+                if !asked {
+                    self.abort_file();
+                }
+            }
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use ::http::Response;
 
-use crate::server::connection::{Connection, Phase, State};
+use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::stream::Writing;
 
 /// What a stream is told before bytes are written to it.
@@ -13,23 +13,6 @@ pub(crate) struct Frame {
 }
 
 impl Connection {
-    /// What goes with the `length` bytes that are about to be written. `more`: a file follows them.
-    pub(crate) fn frame(&self, state: &mut State, length: usize, more: bool) -> Option<Frame> {
-        if !self.is_stream() {
-            return None;
-        }
-        let ends = state.phase == Phase::Closing && !state.cut && !more;
-        let head = state.http.take_opening(state.socket.is_some());
-        Some(Frame { head, left: ends.then_some(length) })
-    }
-
-    /// The same for `queued` bytes and a `payload` that may be the last of an answer.
-    pub(crate) fn frame_of_last(&self, state: &mut State, queued: usize, payload: usize) -> Option<Frame> {
-        let mut frame = self.frame(state, 0, true)?;
-        frame.left = state.http.reply.ends_with(payload as u64).then_some(queued + payload);
-        Some(frame)
-    }
-
     /// Tells the stream. Nothing that could wait, but not for under the lock.
     pub(crate) fn open_with(&self, frame: Option<Frame>) {
         if let Some(Frame { head, left }) = frame
@@ -43,5 +26,25 @@ impl Connection {
                 Ok(())
             });
         }
+    }
+}
+
+impl Locked<'_> {
+    /// What goes with the `length` bytes that are about to be written. `more`: a file follows them.
+    pub(crate) fn frame(&mut self, length: usize, more: bool) -> Option<Frame> {
+        if !self.connection.is_stream() {
+            return None;
+        }
+        let ends = self.phase == Phase::Closing && !self.cut && !more;
+        let socket = self.socket.is_some();
+        let head = self.http.take_opening(socket);
+        Some(Frame { head, left: ends.then_some(length) })
+    }
+
+    /// The same for `queued` bytes and a `payload` that may be the last of an answer.
+    pub(crate) fn frame_of_last(&mut self, queued: usize, payload: usize) -> Option<Frame> {
+        let mut frame = self.frame(0, true)?;
+        frame.left = self.http.reply.ends_with(payload as u64).then_some(queued + payload);
+        Some(frame)
     }
 }

@@ -47,9 +47,9 @@ enum Stage {
 impl Http2 {
     /// Takes over a connection, with what has been read of it.
     pub(crate) fn new(connection: &Arc<Connection>, reading: &mut Reading) -> Box<Self> {
-        let mut state = connection.state.lock();
+        let mut state = connection.lock();
         let early = Bytes::from(std::mem::take(&mut state.input));
-        connection.rearm(&mut state);
+        state.rearm();
         drop(state);
         let reading = Arc::new(Mutex::new(std::mem::replace(reading, Reading::Gone)));
         let streams = Streams::new(connection);
@@ -108,7 +108,7 @@ impl Http2 {
 
     /// Whether the connection has been silent for too long.
     fn is_over(&self) -> bool {
-        self.connection.state.lock().finished
+        self.connection.lock().finished
     }
 
     /// Gives the reading half back.
@@ -160,12 +160,12 @@ impl Http2 {
     fn note(&mut self, streaming: bool) {
         if self.streaming != streaming {
             self.streaming = streaming;
-            let mut state = self.connection.state.lock();
+            let mut state = self.connection.lock();
             state.fresh &= !streaming;
             state.streaming = streaming;
             // A stream that has begun since the silence was found too long goes before that.
             state.finished &= !(streaming && self.goodbye != Goodbye::Said);
-            self.connection.rearm(&mut state);
+            state.rearm();
             if !streaming && self.connection.server.is_closing() {
                 // The last answer has left.
                 drop(state);
@@ -186,10 +186,10 @@ impl Http2 {
         };
         if self.leaving != leaving {
             self.leaving = leaving;
-            let mut state = self.connection.state.lock();
+            let mut state = self.connection.lock();
             state.answered = leaving.is_some();
             state.pace.reached(written);
-            self.connection.rearm(&mut state);
+            state.rearm();
         }
     }
 }
@@ -229,7 +229,7 @@ enum Goodbye {
 }
 
 impl Goodbye {
-    fn say(&mut self, connection: &Connection, frames: &mut Frames<Wire, Bytes>, flooded: bool) {
+    fn say(&mut self, connection: &Arc<Connection>, frames: &mut Frames<Wire, Bytes>, flooded: bool) {
         let idle = !frames.has_streams();
         let closing = connection.server.is_closing();
         let reason = if flooded { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR };
@@ -237,7 +237,7 @@ impl Goodbye {
             return;
         }
         let over = || {
-            let state = connection.state.lock();
+            let state = connection.lock();
             // One that has just come may have its first stream on the way.
             state.finished || (closing && !state.fresh)
         };

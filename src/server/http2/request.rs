@@ -13,7 +13,6 @@ use crate::http::head::Head;
 use crate::server::connection::{Connection, Phase};
 use crate::server::http2::StreamWriting;
 use crate::server::http2::bounds::Alive;
-use crate::server::session;
 use crate::server::stream::Writing;
 
 /// A stream that has begun and has no task.
@@ -32,12 +31,12 @@ impl Young {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.connection.state.lock().phase == Phase::Over
+        self.connection.lock().phase == Phase::Over
     }
 
     /// Forgets it: whoever was to answer hears so.
     pub(super) fn end(self) {
-        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.lock().abort();
         self.connection.release();
     }
 }
@@ -59,18 +58,18 @@ pub(super) fn begin(
     let (parts, body) = request.into_parts();
     let ended = body.is_end_stream();
     let protocol = parts.extensions.get::<Protocol>().filter(|_| parts.method == Method::CONNECT);
-    let mut state = connection.state.lock();
+    let mut state = connection.lock();
     match protocol {
         // RFC 9220 section 3 has 501 for a protocol that is not known.
-        Some(protocol) if protocol.as_str() != "websocket" => session::refuse(&connection, &mut state, 501),
+        Some(protocol) if protocol.as_str() != "websocket" => state.refuse(501),
         // Nothing could be said on such a socket, nor would its end ever come.
-        Some(_) if ended => session::refuse(&connection, &mut state, 400),
+        Some(_) if ended => state.refuse(400),
         _ => match Head::of_stream(&parts, ended, protocol.is_some(), &server.config.head, scratch) {
-            Ok(head) => session::begin(&connection, &mut state, head, scratch),
-            Err(refusal) => session::refuse(&connection, &mut state, refusal.status()),
+            Ok(head) => state.begin_request(head, scratch),
+            Err(refusal) => state.refuse(refusal.status()),
         },
     }
     scratch.clear();
-    connection.flush(state);
+    state.flush();
     Young { connection, body, ended, alive }
 }

@@ -11,7 +11,6 @@ use crate::server::connection::{Connection, Phase};
 use crate::server::drive::Step;
 use crate::server::http2::bounds::Alive;
 use crate::server::http2::request::Young;
-use crate::server::session;
 
 /// See the module.
 pub(super) struct Task {
@@ -31,17 +30,17 @@ impl Task {
             connection.retire(false);
         }
         // The sweeper may have looked since the deadline was set.
-        connection.rearm(&mut connection.state.lock());
+        connection.lock().rearm();
         Self { connection, body, ended, alive }
     }
 
     /// The client does not want the stream any more. A socket ends so as often as not.
     fn give_up(&self) {
-        let mut state = self.connection.state.lock();
+        let mut state = self.connection.lock();
         if state.phase != Phase::Socket {
             self.alive.give_up();
         }
-        self.connection.lose(&mut state);
+        state.abort();
     }
 }
 
@@ -90,7 +89,7 @@ impl Future for Task {
 impl Drop for Task {
     /// However the task ends, a panic included, nobody waits for this stream any longer.
     fn drop(&mut self) {
-        self.connection.lose(&mut self.connection.state.lock());
+        self.connection.lock().abort();
         self.connection.release();
         self.connection.server.forget(self.connection.id);
     }
@@ -99,13 +98,13 @@ impl Drop for Task {
 impl Connection {
     /// The client has sent all of the body: that is no more the end of the stream than of any other request.
     fn end_of_stream(self: &Arc<Self>) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.phase == Phase::Busy && !state.http.intake.is_complete() {
             state.http.intake.end();
             if state.http.intake.wants_signal() {
-                session::announce(self, &mut state);
+                state.announce_body();
             }
-            self.rearm(&mut state);
+            state.rearm();
             return;
         }
         drop(state);

@@ -66,10 +66,10 @@ impl Wire {
     fn stall(&mut self, stalled: bool) {
         if self.stalled != stalled {
             self.stalled = stalled;
-            let mut state = self.connection.state.lock();
+            let mut state = self.connection.lock();
             state.blocked = stalled;
             state.pace.reached(self.streams.written());
-            self.connection.rearm(&mut state);
+            state.rearm();
         }
     }
 }

@@ -19,7 +19,6 @@ use crate::net::Accepted;
 use crate::server::Server;
 use crate::server::accept::{self, Newcomer};
 use crate::server::drive::{Drive, with_scratch};
-use crate::server::http2;
 use crate::server::preface::Greeting;
 use crate::server::stream::{Peer, Reading, Writing, split};
 use crate::server::tls::session::{Records, decrypt, halves};
@@ -98,10 +97,10 @@ async fn meet(
             let connection =
                 server.register(peer, greeting.told, Some(Arc::new(secure)), writing, newcomer.permit);
             {
-                let mut state = connection.state.lock();
+                let mut state = connection.lock();
                 state.input = text;
                 if speaks_http2 {
-                    http2::begin(&mut state);
+                    state.begin_http2();
                 }
             }
             drop(newcomer.arriving);

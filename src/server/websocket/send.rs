@@ -6,9 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::server::batch;
-use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, Locked, State};
+use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, Locked};
 use crate::server::output::Output;
-use crate::server::websocket::ending;
 use crate::server::websocket::session::Session;
 use crate::server::websocket::{ABNORMAL, WebSocket};
 use crate::websocket::deflate::{Agreed, deflate_shared};
@@ -230,7 +229,7 @@ impl WebSocket {
             return Ok(SendStatus::Dropped);
         }
         batch::settle();
-        let mut guard = self.connection.state.lock();
+        let mut guard = self.connection.lock();
         let state = &mut *guard;
         let outside = state.waiting();
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
@@ -262,7 +261,7 @@ impl WebSocket {
             let cut = continues || session.config().close_on_backpressure_limit;
             drop(guard);
             if cut {
-                self.connection.cut_for_backpressure();
+                self.connection.abort_for_backpressure();
             }
             return Ok(SendStatus::Dropped);
         }
@@ -277,7 +276,8 @@ impl WebSocket {
         } else if payload.len() >= DIRECT && session.held().is_none() && !state.flushing && !state.blocked {
             // It goes to the kernel from where it lies.
             state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
-            let all = self.connection.transmit(guard, payload, b"");
+            let all = guard.transmit(payload, b"");
+            drop(guard);
             return Ok(self.status(all));
         } else {
             session.write(&mut state.out, |out| write_frame(out, true, false, opcode, payload));
@@ -286,14 +286,11 @@ impl WebSocket {
     }
 
     /// Sends what is queued, unless a batch does so soon.
-    fn leave(&self, mut guard: Locked<'_>) -> SendStatus {
-        if guard.blocked {
+    fn leave(&self, state: Locked<'_>) -> SendStatus {
+        if state.blocked {
             return SendStatus::Backpressure;
         }
-        if guard.out.len() < CORK_LIMIT && batch::mark(&self.connection, &mut guard) {
-            return SendStatus::Success;
-        }
-        let all = self.connection.flush(guard);
+        let all = if state.out.len() < CORK_LIMIT { state.flush_with_batch() } else { state.flush() };
         self.status(all)
     }
 
@@ -308,8 +305,38 @@ impl WebSocket {
 }
 
 impl Connection {
+    /// Counts sending against the idle timeout, where that is asked for.
+    fn touch(&self, session: &mut Session) {
+        if session.config().reset_idle_timeout_on_send {
+            session.hear(self.server.deadlines.now());
+            self.server.deadlines.set(&self.deadline, session.due());
+        }
+    }
+
+    /// Ends a socket that a message was dropped for (C-K-04).
+    pub(in crate::server) fn abort_for_backpressure(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.socket.as_mut().is_some_and(|session| session.cut()) {
+            state.close_socket(ABNORMAL, Some(b"Backpressure limit reached"));
+            state.abort();
+        }
+    }
+}
+
+fn check_control(opcode: OpCode, length: usize, fin: bool) -> Result<(), SendError> {
+    match opcode {
+        OpCode::Close => Err(SendError::Close),
+        _ if length > MAX_CONTROL => Err(SendError::ControlTooLong { length }),
+        _ if !fin => Err(SendError::FragmentedControl),
+        _ => Ok(()),
+    }
+}
+
+impl Locked<'_> {
     /// Queues published messages on the socket that this connection is. Writes nothing, so it may run under the hub's lock.
-    pub(super) fn deliver(&self, state: &mut State, messages: &mut [Message]) -> Followup {
+    pub(super) fn deliver(&mut self, messages: &mut [Message]) -> Followup {
+        let connection = self.connection;
+        let state = &mut **self;
         for message in messages {
             let outside = state.waiting();
             let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
@@ -321,38 +348,12 @@ impl Connection {
                 }
                 continue;
             }
-            self.touch(session);
+            connection.touch(session);
             if let Some(log) = &mut state.log {
                 log.sent(message.plain.len() - message.start, true);
             }
             message.queue(session, &mut state.out);
         }
         if state.blocked { Followup::Nothing } else { Followup::Flush }
-    }
-
-    /// Counts sending against the idle timeout, where that is asked for.
-    fn touch(&self, session: &mut Session) {
-        if session.config().reset_idle_timeout_on_send {
-            session.hear(self.server.deadlines.now());
-            self.server.deadlines.set(&self.deadline, session.due());
-        }
-    }
-
-    /// Ends a socket that a message was dropped for (C-K-04).
-    pub(super) fn cut_for_backpressure(self: &Arc<Self>) {
-        let mut state = self.state.lock();
-        if state.socket.as_mut().is_some_and(|session| session.cut()) {
-            ending::closed(&mut state, ABNORMAL, Some(b"Backpressure limit reached"));
-            self.lose(&mut state);
-        }
-    }
-}
-
-fn check_control(opcode: OpCode, length: usize, fin: bool) -> Result<(), SendError> {
-    match opcode {
-        OpCode::Close => Err(SendError::Close),
-        _ if length > MAX_CONTROL => Err(SendError::ControlTooLong { length }),
-        _ if !fin => Err(SendError::FragmentedControl),
-        _ => Ok(()),
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use crate::app::{Behavior, Lane};
 use crate::config::SocketConfig;
 use crate::pubsub::Topic;
-use crate::server::connection::{Connection, Phase, State};
+use crate::server::connection::{Locked, Phase, State};
 use crate::server::overload::Seat;
-use crate::server::websocket::ending::{Finish, end, finish, perform};
+use crate::server::websocket::ending::Finish;
 use crate::server::websocket::event::Event;
 use crate::server::websocket::timers::Timers;
 use crate::server::websocket::{GOING_AWAY, WebSocket};
@@ -292,54 +292,68 @@ impl Session {
     }
 }
 
-/// The client has taken everything.
-pub(crate) fn has_room(connection: &Connection, state: &mut State) {
-    let Some(session) = &mut state.socket else { return };
-    let held_back = !session.wants_more();
-    session.pongs = 0;
-    if held_back && session.wants_more() {
-        connection.wake();
-    }
-    if std::mem::take(&mut session.awaited) {
-        session.push(Event::Room);
-    }
-    if std::mem::take(&mut session.full) {
-        session.hear(connection.server.deadlines.now());
-        session.push(Event::Drain);
-        connection.rearm(state);
-    }
-}
-
-/// A deadline has passed.
-pub(crate) fn expire(connection: &Arc<Connection>, state: &mut State) {
-    let now = connection.server.deadlines.now();
-    let Some(session) = &mut state.socket else { return };
-    if let Some(finish) = session.finish.take() {
-        perform(connection, state, *finish);
-    } else if session.timers.life <= now {
-        end(connection, state, 1000, Some(b"please reconnect"));
-    } else if session.timers.idle <= now && session.paused {
-        // It is we who do not listen.
-        session.hear(now);
-    } else if session.timers.idle <= now {
-        if session.config().send_pings_automatically && !session.timers.pinged {
-            session.timers.ping(&session.behavior.config, now);
-            state.out.append_with(|out| encode_header(out, true, false, OpCode::Ping, 0));
-        } else {
-            let text = "WebSocket timed out from inactivity";
-            finish(
-                connection,
-                state,
-                Finish::Failed { code: GOING_AWAY, text: text.into(), told: Some(text) },
-            );
-        }
-    }
-    connection.rearm(state);
-}
-
 impl State {
     /// Whether the connection speaks WebSocket and neither side has ended that.
     pub(super) fn speaks(&self) -> bool {
         self.phase == Phase::Socket
+    }
+}
+
+impl Locked<'_> {
+    /// The client has taken everything.
+    pub(crate) fn socket_has_room(&mut self) {
+        let connection = self.connection;
+        let Some(session) = &mut self.socket else { return };
+        let held_back = !session.wants_more();
+        session.pongs = 0;
+        if held_back && session.wants_more() {
+            connection.wake();
+        }
+        if std::mem::take(&mut session.awaited) {
+            session.push(Event::Room);
+        }
+        if std::mem::take(&mut session.full) {
+            session.hear(connection.server.deadlines.now());
+            session.push(Event::Drain);
+            self.rearm();
+        }
+    }
+
+    /// A deadline has passed.
+    pub(crate) fn expire_socket(&mut self) {
+        let now = self.connection.server.deadlines.now();
+        let Some(session) = &mut self.socket else { return };
+        if let Some(finish) = session.finish.take() {
+            self.perform_finish(*finish);
+        } else if session.timers.life <= now {
+            self.end_socket(1000, Some(b"please reconnect"));
+        } else if session.timers.idle <= now && session.paused {
+            // It is we who do not listen.
+            session.hear(now);
+        } else if session.timers.idle <= now {
+            if session.config().send_pings_automatically && !session.timers.pinged {
+                session.timers.ping(&session.behavior.config, now);
+                self.out.append_with(|out| encode_header(out, true, false, OpCode::Ping, 0));
+            } else {
+                let text = "WebSocket timed out from inactivity";
+                self.finish_socket(Finish::Failed { code: GOING_AWAY, text: text.into(), told: Some(text) });
+            }
+        }
+        self.rearm();
+    }
+
+    /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now.
+    pub(super) fn finish_event(&mut self, weight: usize) {
+        let connection = self.connection;
+        let Some(session) = &mut self.socket else { return };
+        if session.finish(weight) {
+            // While reading was paused the client could not be heard.
+            session.hear(connection.server.deadlines.now());
+            connection.wake();
+        }
+        if let Some(finish) = session.take_finish() {
+            self.perform_finish(*finish);
+            self.flush_on();
+        }
     }
 }

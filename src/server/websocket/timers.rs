@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::SocketConfig;
-use crate::server::connection::NEVER;
+use crate::server::deadlines::NEVER;
 
 /// The most milliseconds that a timer may be late, so that many sockets share a sweep.
 const GRAIN: u64 = 4000;

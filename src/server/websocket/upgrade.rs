@@ -8,10 +8,8 @@ use crate::http::date;
 use crate::http::head::{self, Head};
 use crate::http::response::{BodyKind, RequestInfo};
 use crate::router::Params;
-use crate::server::connection::{Connection, Phase, State};
+use crate::server::connection::{Connection, Locked, Phase};
 use crate::server::exchange::{Exchange, Stop};
-use crate::server::overload;
-use crate::server::session;
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::event::Event;
 use crate::server::websocket::session::Session;
@@ -30,45 +28,6 @@ pub(crate) struct Offer<'a> {
     pub(crate) user_agent: &'a [u8],
 }
 
-/// A request to a WebSocket route. True when it is no handshake at all, and the HTTP routes may have it.
-pub(crate) fn begin(
-    connection: &Arc<Connection>,
-    state: &mut State,
-    head: &Head,
-    bytes: &[u8],
-    behavior: &Arc<Behavior>,
-    params: &Params,
-) -> bool {
-    match handshake::examine(head, bytes) {
-        Handshake::Absent => return true,
-        // A request that merely offers to switch may be answered as it is (RFC 9110 7.8).
-        Handshake::Refused(_) if is_http(connection, head, bytes) => return true,
-        Handshake::Refused(code) => {
-            refuse(connection, state, code);
-            return false;
-        }
-        Handshake::Valid => {}
-    }
-    let Some(listener) = behavior.upgrade else {
-        let block = head.header_block(bytes);
-        let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
-        let offer = Offer {
-            key: &value(b"sec-websocket-key"),
-            protocols: &value(b"sec-websocket-protocol"),
-            extensions: &value(b"sec-websocket-extensions"),
-            user_agent: &value(b"user-agent"),
-        };
-        open(connection, state, behavior, &offer, None);
-        return false;
-    };
-    let stop = Stop::at_upgrade(listener, params.clone(), Arc::clone(behavior), 0);
-    let Some(place) = overload::admit(connection, state, bytes.len()) else { return false };
-    let exchange = Exchange::new(Arc::clone(connection), state.current, head.clone(), bytes, stop, place);
-    state.exchange = Some(Arc::clone(&exchange));
-    session::dispatch(connection, state, exchange, listener.lane);
-    false
-}
-
 /// Whether it is no GET, and an HTTP route has its method.
 fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
     let method = head.method(bytes);
@@ -79,91 +38,131 @@ fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
         && routes.is_some_and(|routes| routes.find(method, head.path(bytes)).is_some())
 }
 
-/// Refuses a handshake (RFC 6455 4.4). Whoever calls it flushes. The connection goes on: nothing about its framing is in doubt.
-///
-/// It ends where the handshake had a body. No client sends one, and one who does hopes that it is taken for frames, or for the
-/// next request, by somebody on the way.
-pub(crate) fn refuse(connection: &Arc<Connection>, state: &mut State, code: u16) {
-    if code == 426 {
-        // Valid as they stand (RFC 9110 15.5.22); over HTTP/2 the first two are left out.
-        let _ = state.http.reply.head.header(b"Upgrade", b"websocket");
-        let _ = state.http.reply.head.header(b"Connection", b"Upgrade");
-        let _ = state.http.reply.head.header(b"Sec-WebSocket-Version", b"13");
+impl Locked<'_> {
+    /// A request to a WebSocket route. True when it is no handshake at all, and the HTTP routes may have it.
+    pub(crate) fn begin_handshake(
+        &mut self,
+        head: &Head,
+        bytes: &[u8],
+        behavior: &Arc<Behavior>,
+        params: &Params,
+    ) -> bool {
+        match handshake::examine(head, bytes) {
+            Handshake::Absent => return true,
+            // A request that merely offers to switch may be answered as it is (RFC 9110 7.8).
+            Handshake::Refused(_) if is_http(self.connection, head, bytes) => return true,
+            Handshake::Refused(code) => {
+                self.refuse_handshake(code);
+                return false;
+            }
+            Handshake::Valid => {}
+        }
+        let Some(listener) = behavior.upgrade else {
+            let block = head.header_block(bytes);
+            let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
+            let offer = Offer {
+                key: &value(b"sec-websocket-key"),
+                protocols: &value(b"sec-websocket-protocol"),
+                extensions: &value(b"sec-websocket-extensions"),
+                user_agent: &value(b"user-agent"),
+            };
+            self.open_socket(behavior, &offer, None);
+            return false;
+        };
+        let stop = Stop::at_upgrade(listener, params.clone(), Arc::clone(behavior), 0);
+        let Some(place) = self.admit_request(bytes.len()) else { return false };
+        let exchange =
+            Exchange::new(Arc::clone(self.connection), self.current, head.clone(), bytes, stop, place);
+        self.exchange = Some(Arc::clone(&exchange));
+        self.dispatch(exchange, listener.lane);
+        false
     }
-    state.http.reply.close |= !state.http.intake.is_complete();
-    session::answer(connection, state, code);
-    connection.settle(state);
-}
 
-/// Completes a handshake: the 101 with what user code has written into its head, then the socket (RFC 6455 4.2.2).
-/// Whoever calls it flushes.
-pub(crate) fn open(
-    connection: &Arc<Connection>,
-    state: &mut State,
-    behavior: &Arc<Behavior>,
-    offer: &Offer<'_>,
-    user: Option<Box<dyn Any + Send + Sync>>,
-) -> Arc<WebSocket> {
-    let server = &connection.server;
-    let agreed = behavior
-        .config
-        .compression
-        .as_ref()
-        .filter(|_| !handshake::breaks_compression(offer.user_agent))
-        .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
-    debug_assert!(state.http.intake.is_complete(), "a handshake has no body");
-    let mut reply = state.http.end();
-    let head = &mut reply.head;
-    // None of them can fail: they are ours, or have been checked.
-    if connection.is_stream() {
-        head.replace_status(200);
-    } else {
-        head.switch_protocols();
-        let _ = head.header(b"Upgrade", b"websocket");
-        let _ = head.header(b"Connection", b"Upgrade");
-        let _ = head.header(b"Sec-WebSocket-Accept", &handshake::accept(offer.key));
+    /// Refuses a handshake (RFC 6455 4.4). The connection goes on: nothing about its framing is in doubt.
+    ///
+    /// It ends where the handshake had a body. No client sends one, and one who does hopes that it is taken for frames, or for the
+    /// next request, by somebody on the way.
+    pub(crate) fn refuse_handshake(&mut self, code: u16) {
+        if code == 426 {
+            // Valid as they stand (RFC 9110 15.5.22); over HTTP/2 the first two are left out.
+            let _ = self.http.reply.head.header(b"Upgrade", b"websocket");
+            let _ = self.http.reply.head.header(b"Connection", b"Upgrade");
+            let _ = self.http.reply.head.header(b"Sec-WebSocket-Version", b"13");
+        }
+        self.http.reply.close |= !self.http.intake.is_complete();
+        self.answer_status(code);
+        self.complete();
     }
-    if let Some(protocol) = handshake::first_protocol(offer.protocols) {
-        let _ = head.header(b"Sec-WebSocket-Protocol", protocol);
+
+    /// Completes a handshake: the 101 with what user code has written into its head, then the socket (RFC 6455 4.2.2).
+    pub(crate) fn open_socket(
+        &mut self,
+        behavior: &Arc<Behavior>,
+        offer: &Offer<'_>,
+        user: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Arc<WebSocket> {
+        let server = &self.connection.server;
+        let agreed = behavior
+            .config
+            .compression
+            .as_ref()
+            .filter(|_| !handshake::breaks_compression(offer.user_agent))
+            .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
+        debug_assert!(self.http.intake.is_complete(), "a handshake has no body");
+        let mut reply = self.http.end();
+        let head = &mut reply.head;
+        // None of them can fail: they are ours, or have been checked.
+        if self.connection.is_stream() {
+            head.replace_status(200);
+        } else {
+            head.switch_protocols();
+            let _ = head.header(b"Upgrade", b"websocket");
+            let _ = head.header(b"Connection", b"Upgrade");
+            let _ = head.header(b"Sec-WebSocket-Accept", &handshake::accept(offer.key));
+        }
+        if let Some(protocol) = handshake::first_protocol(offer.protocols) {
+            let _ = head.header(b"Sec-WebSocket-Protocol", protocol);
+        }
+        if let Some(agreed) = &agreed {
+            let mut value = Vec::new();
+            agreed.write_to(&mut value);
+            let _ = head.header(b"Sec-WebSocket-Extensions", &value);
+        }
+        reply.lasting.complete(head);
+        let name = server.config.server_header.as_bytes();
+        if self.connection.is_stream() {
+            // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
+            let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
+            self.http.reply.opening = Some(Box::new(opening));
+        } else {
+            head.write_to(self.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
+        }
+        if let Some(log) = &mut self.log {
+            log.opened();
+        }
+        // HTTP is over on this connection, and so is every exchange.
+        self.end_exchange();
+        self.corked = false;
+        self.searched = 0;
+        self.phase = Phase::Socket;
+        let socket = Arc::new(WebSocket {
+            connection: Arc::clone(self.connection),
+            behavior: Arc::clone(behavior),
+            user: user.map_or_else(OnceLock::new, OnceLock::from),
+        });
+        let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
+        let mut session =
+            Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
+        // The answer to an earlier request may still wait for the client.
+        session.full = self.blocked;
+        session.push(Event::Open);
+        self.socket = Some(Box::new(session));
+        self.rearm();
+        if server.is_closing() {
+            self.end_socket(super::GOING_AWAY, None);
+        }
+        // What the client sent behind its handshake waits in the input.
+        self.connection.wake();
+        socket
     }
-    if let Some(agreed) = &agreed {
-        let mut value = Vec::new();
-        agreed.write_to(&mut value);
-        let _ = head.header(b"Sec-WebSocket-Extensions", &value);
-    }
-    reply.lasting.complete(head);
-    let name = server.config.server_header.as_bytes();
-    if connection.is_stream() {
-        // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
-        let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
-        state.http.reply.opening = Some(Box::new(opening));
-    } else {
-        head.write_to(state.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
-    }
-    if let Some(log) = &mut state.log {
-        log.opened();
-    }
-    // HTTP is over on this connection, and so is every exchange.
-    state.end_exchange();
-    state.corked = false;
-    state.searched = 0;
-    state.phase = Phase::Socket;
-    let socket = Arc::new(WebSocket {
-        connection: Arc::clone(connection),
-        behavior: Arc::clone(behavior),
-        user: user.map_or_else(OnceLock::new, OnceLock::from),
-    });
-    let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
-    let mut session = Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
-    // The answer to an earlier request may still wait for the client.
-    session.full = state.blocked;
-    session.push(Event::Open);
-    state.socket = Some(Box::new(session));
-    connection.rearm(state);
-    if server.is_closing() {
-        crate::server::websocket::end(connection, state, super::GOING_AWAY, None);
-    }
-    // What the client sent behind its handshake waits in the input.
-    connection.wake();
-    socket
 }

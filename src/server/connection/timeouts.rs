@@ -1,0 +1,237 @@
+//! How long a connection waits for its client, and what happens then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::deadlines::{NEVER, PARTING};
+use crate::server::pace::Way;
+use crate::server::stream::Writing;
+use crate::server::websocket;
+
+/// How long the rest of a refused request may still arrive, so that our answer is not lost to a reset (RFC 9112 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// How long a client that has shut its sending side may wait for the answer of a request in progress.
+const HALF_CLOSED: Duration = Duration::from_secs(5);
+
+/// What a connection waits for.
+enum Waiting {
+    /// The first byte of a request.
+    Request,
+    /// The rest of a head.
+    Head,
+    /// More of a body that somebody reads.
+    Body,
+    /// The answer to a client that has shut its sending side.
+    Answer,
+    /// The client to take what was written.
+    Room,
+    /// The client to close, after we have.
+    End,
+}
+
+struct Patience {
+    kind: Waiting,
+    limit: Duration,
+}
+
+impl Patience {
+    /// What the client has to move meanwhile; none where the time is for all of it.
+    fn way(&self) -> Option<Way> {
+        match self.kind {
+            Waiting::Body => Some(Way::Body),
+            Waiting::Room => Some(Way::Room),
+            Waiting::Request | Waiting::Head | Waiting::Answer | Waiting::End => None,
+        }
+    }
+}
+
+impl Locked<'_> {
+    /// What the connection waits for, if that has a limit.
+    fn patience(&self) -> Option<Patience> {
+        let server = &self.connection.server;
+        let config = &server.config;
+        let (kind, limit) = match self.phase {
+            Phase::Over | Phase::Socket => return None,
+            _ if self.blocked => (Waiting::Room, config.write_timeout),
+            Phase::Closing => (Waiting::End, LINGER),
+            Phase::Multiplexed if self.finished => (Waiting::End, LINGER),
+            Phase::Multiplexed if self.streaming && self.answered => (Waiting::Room, config.write_timeout),
+            Phase::Multiplexed if self.streaming => return None,
+            Phase::Head if !self.input.is_empty() => (Waiting::Head, config.header_timeout),
+            Phase::Head if server.is_closing() => (Waiting::Request, PARTING),
+            Phase::Multiplexed if self.fresh && server.is_closing() => (Waiting::Request, PARTING),
+            Phase::Head | Phase::Multiplexed if self.fresh => (Waiting::Request, config.header_timeout),
+            Phase::Head | Phase::Multiplexed => (Waiting::Request, config.keep_alive_timeout),
+            Phase::Busy if self.peer_closed && !self.http.reply.is_started() => {
+                (Waiting::Answer, HALF_CLOSED)
+            }
+            Phase::Busy if self.http.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
+            Phase::Busy => return None,
+        };
+        Some(Patience { kind, limit })
+    }
+
+    /// Sets the deadline that the state calls for, counted from now.
+    pub(crate) fn rearm(&mut self) {
+        let deadlines = &self.connection.server.deadlines;
+        let patience = self.patience();
+        let way = patience.as_ref().and_then(Patience::way);
+        let rate = self.connection.server.config.min_rate;
+        if rate > 0 && (way.is_some() || self.pace.is_running()) {
+            if self.connection.stream {
+                let total = self.connection.moved_beside();
+                self.pace.reached(total);
+            }
+            self.pace.begin(way, rate, deadlines.now());
+            // The kernel tells of room when there is much of it, so whoever made that has taken more than we see.
+            if !self.connection.stream && !self.blocked && self.phase != Phase::Multiplexed {
+                self.pace.took_all();
+            }
+        }
+        match patience {
+            _ if self.phase == Phase::Socket => {
+                let due = self.socket.as_ref().map_or(NEVER, |session| session.due());
+                deadlines.set(&self.connection.deadline, due);
+            }
+            Some(patience) if rate > 0 && way.is_some() => {
+                deadlines
+                    .set(&self.connection.deadline, self.pace.due(rate, patience.limit, deadlines.now()));
+            }
+            Some(patience) => deadlines.arm(&self.connection.deadline, patience.limit),
+            None => self.connection.deadline.store(NEVER, Ordering::Relaxed),
+        }
+    }
+
+    /// The client has moved `count` bytes.
+    pub(in crate::server) fn count_moved(&mut self, way: Way, count: usize) {
+        // What a stream moves is counted with that of the others of its connection.
+        if !self.connection.stream {
+            self.pace.moved(way, count as u64);
+        }
+    }
+
+    /// Whether the client of a stream is not late yet, since others of its connection have moved enough.
+    fn is_spared(&mut self) -> bool {
+        let rate = self.connection.server.config.min_rate;
+        let Some(patience) = self.patience().filter(|patience| rate > 0 && patience.way().is_some()) else {
+            return false;
+        };
+        if self.connection.stream {
+            let total = self.connection.moved_beside();
+            self.pace.reached(total);
+        }
+        let now = self.connection.server.deadlines.now();
+        let due = self.pace.due(rate, patience.limit, now);
+        if due > now {
+            self.connection.server.deadlines.set(&self.connection.deadline, due);
+        }
+        due > now
+    }
+
+    /// The server closes: whether a connection without a request has been silent for so long that none is on its way. If not,
+    /// it has the rest of that time.
+    fn is_silent(&self) -> bool {
+        let connection = self.connection;
+        let config = &connection.server.config;
+        let limit = if self.fresh { config.header_timeout } else { config.keep_alive_timeout };
+        let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(NEVER);
+        let now = connection.server.deadlines.now();
+        let deadline = connection.deadline.load(Ordering::SeqCst);
+        if deadline <= now.saturating_add(milliseconds(PARTING)) {
+            // It has been asked before, or ends soon anyway.
+            return false;
+        }
+        // Its deadline was set when it fell silent.
+        let since = deadline.saturating_sub(milliseconds(limit)).min(now);
+        let due = since.saturating_add(milliseconds(PARTING));
+        if due > now {
+            connection.server.deadlines.set(&connection.deadline, due);
+        }
+        due <= now
+    }
+}
+
+impl Connection {
+    /// Bytes that the streams of the connection have moved together: a slow client shares what it has among them.
+    fn moved_beside(&self) -> u64 {
+        match &*self.writing.read() {
+            Some((Writing::Stream(stream), _)) => stream.moved(),
+            _ => 0,
+        }
+    }
+
+    /// The deadline has passed.
+    pub(crate) fn expire(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if !self.server.deadlines.is_due(&self.deadline) {
+            return;
+        }
+        if state.phase == Phase::Socket {
+            state.expire_socket();
+            state.flush();
+            return;
+        }
+        // What merely waits for a batch is on its way.
+        if state.phase == Phase::Closing && !state.finished && !state.blocked {
+            state.flush_on();
+            state.rearm();
+            return;
+        }
+        if state.is_spared() {
+            return;
+        }
+        match state.patience().map(|patience| patience.kind) {
+            // A part of a request is there: the client learns why it is not answered (RFC 9110 15.5.9).
+            Some(Waiting::Head) => {
+                state.refuse(408);
+                state.flush();
+            }
+            Some(Waiting::Body) if !state.http.reply.is_started() => {
+                state.abort_exchange();
+                state.refuse(408);
+                state.flush();
+            }
+            // No stream is open: the client learns which was the last (RFC 9113 section 6.8).
+            Some(Waiting::Request) if state.phase == Phase::Multiplexed => {
+                state.finished = true;
+                state.rearm();
+                self.wake();
+            }
+            Some(_) => state.abort(),
+            None => state.rearm(),
+        }
+    }
+
+    /// The server is closing: idle connections end now, or soon, busy ones after their answer. `force` ends those too.
+    pub(crate) fn retire(self: &Arc<Self>, force: bool) {
+        let mut state = self.lock();
+        match state.phase {
+            _ if force => state.abort(),
+            // Nothing is unread, so nobody sees a reset.
+            Phase::Head if state.input.is_empty() && !state.is_sending() => {
+                if state.is_silent() {
+                    state.abort();
+                }
+            }
+            // The answer is leaving at this moment, and does not say that the connection closes.
+            Phase::Head if state.input.is_empty() && state.out.is_empty() => state.rearm(),
+            Phase::Busy if state.peer_closed && !state.http.reply.is_started() => state.abort(),
+            Phase::Busy => state.http.reply.close = true,
+            Phase::Socket => {
+                state.end_socket(websocket::GOING_AWAY, None);
+                state.flush();
+            }
+            // It says so to the client, and ends with its last stream.
+            Phase::Multiplexed => {
+                if state.fresh {
+                    state.rearm();
+                }
+                self.wake();
+            }
+            // A head that has begun to arrive is answered, and the answer says that the connection closes.
+            Phase::Head | Phase::Closing | Phase::Over => {}
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Files through an exchange: those that a handler names, and those that only the disk knows.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::app::Signal;
+use crate::files::conditions::Conditions;
+use crate::files::types::Told;
+use crate::files::{Directory, Disk, File, Named, OpenError};
+use crate::server::connection::Locked;
+use crate::server::exchange::Exchange;
+use crate::server::files::description::Description;
+use crate::server::files::{COPIED, Target, Tried};
+
+/// What became of [`Exchange::send_file`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// The answer is complete, or the exchange was over before.
+    Done,
+    /// [`Signal::Sent`] or [`Signal::Aborted`] will tell.
+    UnderWay,
+    /// The answer had begun: its head cannot be written any more.
+    Begun,
+}
+
+impl Exchange {
+    /// Answers with the file at `path`: 404 when there is none, 403 when it may not be read. `kind` is the media type
+    /// of its content, and `coding` what that is compressed with.
+    pub fn send_file(
+        self: &Arc<Self>,
+        path: PathBuf,
+        kind: Option<Box<str>>,
+        coding: Option<Box<str>>,
+    ) -> Sending {
+        match self.current() {
+            None if self.is_leaving() => return Sending::UnderWay,
+            None => return Sending::Done,
+            Some(state) if state.http.reply.is_started() => return Sending::Begun,
+            // From here on the answer is the file's, however long the disk takes.
+            Some(mut state) => state.http.claimed = true,
+        }
+        match File::open(&path, Disk::Cached) {
+            Err(OpenError::Wait) => {
+                let exchange = Arc::downgrade(self);
+                let asked = self.server().on_disk(move || {
+                    // Nobody waits for it when the client has gone.
+                    if exchange.strong_count() == 0 {
+                        return;
+                    }
+                    let opened = File::open(&path, Disk::Wait).inspect(prime);
+                    if let Some(exchange) = exchange.upgrade() {
+                        exchange.send_opened(opened, &path, kind.as_deref(), coding.as_deref());
+                    }
+                });
+                if !asked {
+                    self.send_opened(Err(OpenError::Exhausted), Path::new(""), None, None);
+                }
+            }
+            opened => self.send_opened(opened, &path, kind.as_deref(), coding.as_deref()),
+        }
+        if self.is_leaving() { Sending::UnderWay } else { Sending::Done }
+    }
+
+    fn send_opened(
+        self: &Arc<Self>,
+        opened: Result<File, OpenError>,
+        path: &Path,
+        kind: Option<&str>,
+        coding: Option<&str>,
+    ) {
+        let Some(mut state) = self.claimed() else { return };
+        self.begin_as_is(&mut state.http.reply);
+        match opened {
+            Ok(file) => {
+                let asked = Conditions::read(self.method(), self.header_block());
+                let told = Told::new(&path.to_string_lossy(), kind, coding);
+                let description = Description { told, ..Description::default() };
+                state.answer_with_file(file, description, &asked);
+            }
+            Err(error) => {
+                let code = match error {
+                    OpenError::Forbidden => 403,
+                    OpenError::Exhausted => 503,
+                    OpenError::Absent | OpenError::Wait => 404,
+                };
+                state.answer_without_file(code);
+            }
+        }
+        state.flush_unless_corked();
+    }
+
+    /// Looks for the file on the disk, and answers with it or passes the request on.
+    pub(crate) fn find_file(self: &Arc<Self>, state: &mut Locked<'_>, directory: Arc<Directory>) {
+        state.http.claimed = true;
+        let exchange = Arc::downgrade(self);
+        let asked = self.server().on_disk(move || {
+            let Some(exchange) = exchange.upgrade() else { return };
+            let asked = Conditions::read(exchange.method(), exchange.header_block());
+            let accepted = asked.accept_encoding.as_deref();
+            let found = directory.find(exchange.path(), accepted, Disk::Wait);
+            if let Ok(Named::File(file, ..)) = &found {
+                prime(file);
+            }
+            let Some(mut state) = exchange.claimed() else {
+                // The client has gone meanwhile: what is kept for the next handler is let go of.
+                exchange.server().signal(&exchange, Signal::Sent);
+                return;
+            };
+            let tried = state.answer_found(&directory, exchange.named(), &asked, found);
+            match tried {
+                Tried::Answered => {
+                    state.flush_unless_corked();
+                }
+                Tried::Absent | Tried::Wait => {
+                    state.http.claimed = false;
+                    exchange.pass(state);
+                }
+            }
+        });
+        if !asked {
+            state.answer_without_file(503);
+        }
+    }
+
+    /// Whether a file is the answer, and is looked for, or on its way.
+    pub fn is_leaving(&self) -> bool {
+        if self.server().is_abandoned() {
+            return false;
+        }
+        let state = self.connection().lock();
+        self.is_served_by(&state)
+            && state.exchange.is_some()
+            && (state.http.claimed || state.http.file_leaves)
+    }
+
+    fn named(&self) -> Target<'_> {
+        (self.path(), self.query())
+    }
+}
+
+/// Has the first bytes in memory.
+fn prime(file: &File) {
+    let count = usize::try_from(file.size().min(COPIED)).unwrap_or_default();
+    file.read(&mut Vec::new(), 0, count, Disk::Wait);
+}
