@@ -170,7 +170,7 @@ fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: N
 fn converse(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: Newcomer) -> Drive {
     let (reading, writing, peer) = split(stream);
     let connection = server.register(peer, greeting.told, None, writing, newcomer.permit);
-    connection.lock().input = greeting.rest;
+    connection.lock().input.put_back(greeting.rest);
     Drive::new(connection, reading)
 }
 

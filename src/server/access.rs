@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use parking_lot::{Condvar, Mutex};
 
 use crate::http::head::{self, Head};
-use crate::server::connection::State;
+use crate::server::reply::Reply;
 
 /// Bytes of entries that may wait; further ones are dropped.
 const LIMIT: usize = 16 * 1024 * 1024;
@@ -285,43 +285,35 @@ impl Log {
             }
         }
     }
-}
 
-impl State {
-    /// The answer is complete, or is cut if it is not.
-    pub(crate) fn log_answer(&mut self) {
-        let Some(log) = &mut self.log else { return };
-        let Some(mut entry) = log.current.take_if(|entry| entry.traffic.is_none()) else { return };
-        let reply = &self.http.reply;
+    /// The answer is complete, or is cut if it is not; `partly` says that not all of it has been given. `left`: nothing of it
+    /// waits for the kernel.
+    pub(crate) fn answered(&mut self, reply: &Reply, partly: bool, left: bool) {
+        let Some(mut entry) = self.current.take_if(|entry| entry.traffic.is_none()) else { return };
         if reply.is_started() {
             entry.status = reply.head.status();
         }
         entry.bytes = reply.sent;
-        entry.aborted = !reply.is_done() || reply.is_short() || self.http.file_leaves;
-        log.unsent.push_back(entry);
-        if self.out.is_empty() && !self.flushing {
-            self.log_sent();
-        } else if let Some(first) = (log.unsent.len() > UNSENT).then(|| log.unsent.pop_front()).flatten() {
-            log.tell(first);
+        entry.aborted = partly || !reply.is_done() || reply.is_short();
+        self.unsent.push_back(entry);
+        if left {
+            self.all_left();
+        } else if let Some(first) = (self.unsent.len() > UNSENT).then(|| self.unsent.pop_front()).flatten() {
+            self.tell(first);
         }
     }
 
     /// Everything has left.
-    pub(crate) fn log_sent(&mut self) {
-        if let Some(log) = &mut self.log {
-            while let Some(entry) = log.unsent.pop_front() {
-                log.tell(entry);
-            }
+    pub(crate) fn all_left(&mut self) {
+        while let Some(entry) = self.unsent.pop_front() {
+            self.tell(entry);
         }
     }
 
-    /// The connection is lost, and with it what has not left.
-    pub(crate) fn log_lost(&mut self) {
-        let Some(log) = &mut self.log else { return };
-        for entry in &mut log.unsent {
+    /// What has not left is lost with the connection.
+    pub(crate) fn lost(&mut self) {
+        for entry in &mut self.unsent {
             entry.aborted = true;
         }
-        self.log_answer();
-        self.log_sent();
     }
 }

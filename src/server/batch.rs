@@ -21,11 +21,9 @@ use std::task::Waker;
 
 use crate::server::Server;
 use crate::server::connection::{CORK_LIMIT, Connection, Locked};
+use crate::server::output::NO_BATCH;
 use crate::server::websocket::{Message, follow_up};
 use crate::sync::{AtomicBool, Mutex, Ordering, thread_local};
-
-/// No batch holds the connection.
-pub(crate) const NONE: u32 = 0;
 
 /// Messages to one topic that have been published one after the other.
 #[derive(Default)]
@@ -133,7 +131,7 @@ struct Batches {
 
 thread_local! {
     static BATCHES: Batches = {
-        static TOKENS: AtomicU32 = AtomicU32::new(NONE + 1);
+        static TOKENS: AtomicU32 = AtomicU32::new(NO_BATCH + 1);
         let held = Held {
             token: TOKENS.fetch_add(1, Ordering::Relaxed),
             marked: Mutex::default(),
@@ -260,8 +258,7 @@ impl Locked<'_> {
             if batches.depth.get() == 0 {
                 return false;
             }
-            if self.batch != batches.held.token {
-                self.batch = batches.held.token;
+            if self.out.join_batch(batches.held.token) {
                 batches.held.marked.lock().push(Arc::clone(self.connection));
             }
             true

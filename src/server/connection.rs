@@ -6,7 +6,9 @@
 //! the task, by waking it.
 
 mod ends;
+mod input;
 mod locked;
+mod request;
 mod sending;
 mod state;
 mod timeouts;
@@ -20,8 +22,10 @@ use std::task::{Context, Poll, Waker};
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use self::ends::LastAnswer;
 pub(crate) use self::locked::{Locked, Owed};
-pub(crate) use self::state::{Phase, State};
+pub(crate) use self::request::Request;
+pub(crate) use self::state::{Closing, Multiplexed, Phase, State};
 
 use crate::app::Target;
 use crate::router::{Domains, Router};

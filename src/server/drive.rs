@@ -1,12 +1,11 @@
 //! The task of a connection: it waits for the socket, takes what arrives, and does what needs waiting.
 
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use crate::app::Signal;
-use crate::server::connection::{Connection, HIGH_WATER, Phase};
+use crate::server::connection::{Connection, HIGH_WATER, LastAnswer, Phase, Request};
 use crate::server::http2::Http2;
 use crate::server::stream::{READ_SIZE, Reading};
 
@@ -150,55 +149,51 @@ impl Connection {
 
     pub(super) fn wants(self: &Arc<Self>) -> Wants {
         let mut state = self.lock();
-        // Where the kernel has no room it is this task that waits for some. Otherwise somebody is writing, and wakes it.
-        state.held_up = state.phase == Phase::Head && state.out.len() >= HIGH_WATER && !state.blocked;
-        let read = !state.peer_closed
-            && match state.phase {
-                Phase::Head => state.out.len() < HIGH_WATER,
-                Phase::Busy if state.http.intake.is_complete() => state.input.len() < PIPELINE_BOUND,
-                Phase::Busy => state.http.intake.wants_more(self.server.config.body_buffer),
-                Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
-                Phase::Closing => true,
-                Phase::Multiplexed | Phase::Over => false,
-            };
-        let idle = match state.phase {
-            Phase::Head => state.out.len() < HIGH_WATER,
-            Phase::Socket => state.socket.as_ref().is_some_and(|session| session.wants_more()),
-            Phase::Busy | Phase::Multiplexed | Phase::Closing | Phase::Over => false,
+        let has_room = state.out.len() < HIGH_WATER;
+        // Where the kernel has no room it is this task that waits for some. Otherwise another thread is writing, and wakes it.
+        let held_up = state.is_head() && !has_room && !state.out.is_blocked();
+        state.out.set_held_up(held_up);
+        // Whether what comes would begin something, and whether it is read.
+        let (idle, read) = match state.phase() {
+            Phase::Head(_) => (has_room, has_room),
+            Phase::Busy(request) if request.intake.is_complete() => {
+                (false, state.input.len() < PIPELINE_BOUND)
+            }
+            Phase::Busy(request) => (false, request.intake.wants_more(self.server.config.body_buffer)),
+            Phase::Socket => {
+                let wants_more = state.socket.as_ref().is_some_and(|session| session.wants_more());
+                (wants_more, wants_more)
+            }
+            Phase::Closing(_) => (false, true),
+            Phase::Multiplexed(_) | Phase::Over => (false, false),
         };
+        let has_ended = state.input.has_ended();
         // What would be thrown away of a body that has been answered does not come any more.
-        let drained = state.peer_closed && state.is_draining();
-        let parse = idle && state.searched < state.input.len();
+        let drained = has_ended && state.request().is_some_and(Request::is_draining);
+        let parse = idle && state.input.has_unsearched();
         Wants {
-            over: state.phase == Phase::Over,
-            multiplexed: state.phase == Phase::Multiplexed,
-            ended: (idle && !parse && state.peer_closed) || drained,
-            room: state.blocked,
-            read,
+            over: state.is_over(),
+            multiplexed: matches!(state.phase(), Phase::Multiplexed(_)),
+            ended: (idle && !parse && has_ended) || drained,
+            room: state.out.is_blocked(),
+            read: read && !has_ended,
             parse,
-            file: state.http.has_file() && !state.blocked && !state.flushing && !state.corked,
+            file: state.has_file() && state.out.may_flush() && !state.out.is_corked(),
         }
     }
 
     /// Sends what the TLS session has to say of its own.
     fn answer_session(self: &Arc<Self>) {
         let mut state = self.lock();
-        // Whoever is writing looks for it when done; where room is waited for, it leaves with what waits.
-        if !state.flushing && !state.blocked {
+        // A thread that is writing looks for it when done; where room is waited for, it leaves with what waits.
+        if state.out.may_flush() {
             state.transmit(b"", b"");
         }
     }
 
     /// HTTP/2 has ended, and said why. A client that has sent more than was read would see a reset instead.
     fn part(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.phase == Phase::Multiplexed {
-            state.phase = Phase::Closing;
-            state.finished = true;
-            state.streaming = false;
-            state.blocked = !self.say_end(Shutdown::Write);
-            state.rearm();
-        }
+        self.lock().close_multiplexed();
     }
 
     pub(super) fn received(self: &Arc<Self>, bytes: &[u8]) {
@@ -218,13 +213,14 @@ impl Connection {
 
     pub(super) fn end_of_input(self: &Arc<Self>) {
         let mut state = self.lock();
-        state.peer_closed = true;
-        match state.phase {
-            // The request can still be answered; whoever answers it is told that the client may be gone.
+        state.input.end();
+        let (sending, unsearched) = (state.out.is_sending(), state.input.has_unsearched());
+        match state.phase() {
             // The file that is the answer leaves.
-            Phase::Busy if state.http.file_leaves => {}
-            Phase::Busy if state.http.intake.is_complete() && !self.server.is_closing() => {
-                if let Some(exchange) = state.exchange.clone() {
+            Phase::Busy(request) if request.file_leaves => {}
+            // The request can still be answered; user code is told that the client may be gone.
+            Phase::Busy(request) if request.intake.is_complete() && !self.server.is_closing() => {
+                if let Some(exchange) = request.exchange.clone() {
                     exchange.mark_aborted();
                     self.server.app.signal(exchange, Signal::Aborted);
                 }
@@ -232,27 +228,27 @@ impl Connection {
             }
             // Requests that came before the end, or messages that wait for their handlers: another thread may have
             // completed the answer before them since the socket was read.
-            Phase::Head | Phase::Socket if state.searched < state.input.len() => {}
+            Phase::Head(_) | Phase::Socket if unsearched => {}
             // What was answered still has to leave.
-            Phase::Head if state.is_sending() => state.close_after_flush(),
-            Phase::Busy if state.is_draining() && state.is_sending() => {
-                state.close_after_flush();
+            Phase::Head(_) if sending => state.close_after_flush(LastAnswer::Whole),
+            Phase::Busy(request) if request.is_draining() && sending => {
+                state.close_after_flush(LastAnswer::Whole);
             }
-            Phase::Closing if state.is_sending() => {}
+            Phase::Closing(_) if sending => {}
             _ => state.abort(),
         }
     }
 
     pub(super) fn room(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.flushing {
-            state.blocked = false;
+        if state.out.is_flushing() {
+            state.out.unblock();
         } else {
             // What waits counts as waiting until the kernel has taken it.
             state.transmit(b"", b"");
         }
         state.rearm();
-        if state.phase == Phase::Head && !state.input.is_empty() {
+        if state.is_head() && !state.input.is_empty() {
             state.receive(b"");
             state.flush();
         }

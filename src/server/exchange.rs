@@ -6,6 +6,7 @@
 mod answer;
 mod body;
 mod encoding;
+mod response_head;
 mod upgrade;
 
 pub(crate) use self::encoding::Coder;
@@ -317,6 +318,11 @@ impl Exchange {
         self.head.header_block(&self.bytes)
     }
 
+    /// Its number on the connection.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     pub(super) fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }
@@ -400,7 +406,7 @@ impl Exchange {
             });
             let Some(found) = found else {
                 drop(stop);
-                if state.http.reply.is_started() {
+                if state.request().is_some_and(|request| request.reply.is_started()) {
                     drop(state);
                     self.cut_if_started();
                 } else {
@@ -423,9 +429,7 @@ impl Exchange {
                             drop(stop);
                             self.find_file(&mut state, Arc::clone(directory));
                             // It may have been refused. A handler that runs flushes at its end.
-                            if !state.corked {
-                                state.flush();
-                            }
+                            state.flush_unless_corked();
                             return Next::Elsewhere;
                         }
                         Tried::Answered => {
@@ -497,7 +501,7 @@ impl Exchange {
         *stop = next;
         drop(stop);
         state.ask_for_body();
-        let asked = !state.corked && state.has_output();
+        let asked = !state.out.is_corked() && state.out.has_any();
         let next = if stays {
             Next::Here(id)
         } else {

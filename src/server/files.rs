@@ -24,7 +24,7 @@ use crate::files::types::Told;
 use crate::files::{Directory, Disk, File, Named, OpenError};
 use crate::http::date;
 use crate::http::location;
-use crate::server::connection::Locked;
+use crate::server::connection::{LastAnswer, Locked};
 
 /// Files up to this size are copied behind the head. Beyond it the copy would cost more than a second system call.
 const COPIED: u64 = 32 * 1024;
@@ -51,7 +51,7 @@ impl Locked<'_> {
         asked: &Conditions<'_>,
     ) -> Tried {
         // A handler that has begun to answer cannot leave the rest to a file.
-        if self.http.reply.is_started() {
+        if self.request().is_none_or(|request| request.reply.is_started()) {
             return Tried::Absent;
         }
         match directory.find(target.0, asked.accept_encoding.as_deref(), Disk::Cached) {
@@ -90,8 +90,10 @@ impl Locked<'_> {
                 let last = target.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 let mark: &[u8] = if target.1.is_some() { b"?" } else { b"" };
                 let location = [b"./", last, b"/", mark, target.1.unwrap_or_default()].concat();
-                self.http.reply.head.clear();
-                let _ = self.http.reply.head.header(b"Location", &location::encoded(&location));
+                if let Some(request) = self.request_mut() {
+                    request.reply.head.clear();
+                    let _ = request.reply.head.header(b"Location", &location::encoded(&location));
+                }
                 self.answer_in_place_of_file(301);
                 Tried::Answered
             }
@@ -106,7 +108,9 @@ impl Locked<'_> {
 
     /// Answers with a status instead of the file. What was written about the file does not hold for that.
     pub(in crate::server) fn answer_without_file(&mut self, code: u16) {
-        self.http.reply.head.clear();
+        if let Some(request) = self.request_mut() {
+            request.reply.head.clear();
+        }
         self.answer_in_place_of_file(code);
     }
 
@@ -117,13 +121,11 @@ impl Locked<'_> {
 
     /// The answer is out, but for what is queued.
     pub(in crate::server) fn complete_file(&mut self) {
-        self.http.file_leaves = false;
-        self.http.claimed = false;
-        if let Some(exchange) = self.exchange.take() {
-            exchange.mark_responded();
-            exchange.leave();
-            self.connection.server.app.signal(exchange, Signal::Sent);
+        if let Some(request) = self.request_mut() {
+            request.file_leaves = false;
+            request.claimed = false;
         }
+        self.tell_file_sent();
         self.complete();
     }
 
@@ -136,7 +138,9 @@ impl Locked<'_> {
     ) {
         let etag = file.etag();
         let modified = file.modified().map(|then| date::imf_fixdate(then.min(date::second())));
-        let head = &mut self.http.reply.head;
+        let server = self.connection.server.config.server_header.as_bytes();
+        let Some((request, out)) = self.request_and_out() else { return };
+        let head = &mut request.reply.head;
         // Conditions and ranges are about a 200. User code that has chosen another status means the file as it is.
         let decision = match head.status() {
             200 => decide(asked, &validators(head, &file, etag.as_bytes()), file.size()),
@@ -169,9 +173,7 @@ impl Locked<'_> {
         }
         if decision == Decision::NotModified {
             head.replace_status(304);
-            let server = self.connection.server.config.server_header.as_bytes();
-            let state = &mut **self;
-            state.http.reply.end_empty(state.out.tail(), server);
+            request.reply.end_empty(out, server);
             return self.complete_file();
         }
         let _ = head.header(b"Accept-Ranges", b"bytes");
@@ -206,12 +208,12 @@ impl Locked<'_> {
         });
         let total = total.sum();
         let server = self.connection.server.config.server_header.as_bytes();
-        let state = &mut **self;
-        let out = state.out.tail();
-        state.http.reply.begin_sized(out, total, server);
-        let mute = state.http.reply.is_mute();
+        let number = self.number();
+        let Some((request, out)) = self.request_and_out() else { return };
+        request.reply.begin_sized(out, total, server);
+        let mute = request.reply.is_mute();
         // Complete as far as user code is concerned: nothing more is taken from it.
-        state.http.reply.took(total);
+        request.reply.took(total);
         if mute {
             return self.complete_file();
         }
@@ -220,7 +222,7 @@ impl Locked<'_> {
             && range.end - range.start <= COPIED
         {
             let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-            match file.read(out, range.start, count, Disk::Cached) {
+            match file.read(out.tail(), range.start, count, Disk::Cached) {
                 Some(copied) if copied < count => return self.abort_file(),
                 Some(_) => parts.clear(),
                 None => {}
@@ -230,32 +232,37 @@ impl Locked<'_> {
             return self.complete_file();
         }
         // What else the request brings is of no use to anybody.
-        self.http.intake.discard();
-        if !self.http.intake.is_complete() {
+        request.intake.discard();
+        request.watches_room = false;
+        if let Some(exchange) = &request.exchange {
+            exchange.mark_responded();
+        }
+        request.reply.sent = 0;
+        request.file_leaves = true;
+        request.file = Some(Box::new(Body::new(file, parts, number)));
+        if !request.intake.is_complete() {
             // The task may have left the socket alone because nobody took what had come.
             self.connection.wake();
         }
-        self.watch_writable = false;
-        if let Some(exchange) = &self.exchange {
-            exchange.mark_responded();
-        }
-        self.http.reply.sent = 0;
-        self.http.file_leaves = true;
-        self.http.file = Some(Box::new(Body::new(file, parts, self.current)));
     }
 
     /// Less was there than was promised: only the end of the connection can say so.
     pub(in crate::server) fn abort_file(&mut self) {
-        self.cut = true;
-        // The access log sees that it is not whole.
-        self.http.file_leaves = true;
-        if let Some(exchange) = self.exchange.take() {
+        if let Some(request) = self.request_mut() {
+            // The access log sees that it is not whole.
+            request.file_leaves = true;
+        }
+        self.tell_file_sent();
+        self.close_after_flush(LastAnswer::Cut);
+    }
+
+    /// User code that has left its answer to a file hears that this is over.
+    fn tell_file_sent(&mut self) {
+        let connection = self.connection;
+        if let Some(exchange) = self.request_mut().and_then(|request| request.exchange.take()) {
             exchange.mark_responded();
             exchange.leave();
-            self.connection.server.app.signal(exchange, Signal::Sent);
+            connection.server.app.signal(exchange, Signal::Sent);
         }
-        self.close_after_flush();
-        self.http.file_leaves = false;
-        self.http.claimed = false;
     }
 }

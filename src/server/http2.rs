@@ -17,8 +17,6 @@ mod writing;
 pub(crate) use self::connection::Http2;
 pub(crate) use self::writing::StreamWriting;
 
-use crate::server::connection::{Locked, Phase};
-
 /// What a client that speaks HTTP/2 sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -28,12 +26,4 @@ pub(crate) fn begins(bytes: &[u8]) -> Option<bool> {
         return Some(true);
     }
     if PREFACE.starts_with(bytes) { None } else { Some(false) }
-}
-
-impl Locked<'_> {
-    /// The connection speaks HTTP/2 from its first byte on, of which none has been read, or all are kept.
-    pub(crate) fn begin_http2(&mut self) {
-        self.phase = Phase::Multiplexed;
-        self.searched = 0;
-    }
 }

@@ -3,12 +3,11 @@
 //! Pure: it appends to a buffer and knows nothing of sockets. A payload itself is never copied here; callers place it
 //! between the prefix this writes and the suffix it returns, so a large one can go to the kernel from where it lies.
 
-use ::http::Response;
-
 use crate::http::chunked::encode_chunk_header;
 use crate::http::date;
 use crate::http::response::{BodyKind, Lasting, RequestInfo, ResponseHead};
 use crate::server::exchange::Coder;
+use crate::server::output::Output;
 
 /// How far the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -70,8 +69,6 @@ pub(crate) struct Reply {
     pub(crate) close: bool,
     /// What compresses the pieces of the body.
     pub(crate) coder: Option<Coder>,
-    /// The head of an answer over HTTP/2, until it is given to the stream.
-    pub(crate) opening: Option<Box<Response<()>>>,
 }
 
 impl Reply {
@@ -98,7 +95,7 @@ impl Reply {
         self.stage == Stage::Done && !self.mute && self.declared > self.offset
     }
 
-    fn begin(&mut self, out: &mut Vec<u8>, body: BodyKind, server: &[u8]) {
+    fn begin(&mut self, out: &mut Output, body: BodyKind, server: &[u8]) {
         self.lasting.complete(&mut self.head);
         let request = RequestInfo { head_request: self.asked.head_request, http10: self.asked.http10 };
         self.mute = !self.head.body_allowed(request.head_request);
@@ -117,15 +114,14 @@ impl Reply {
             self.close = true;
         }
         if self.asked.stream {
-            self.opening =
-                Some(Box::new(self.head.to_stream(request.head_request, body, &date::now(), server)));
+            out.set_head(Box::new(self.head.to_stream(request.head_request, body, &date::now(), server)));
             return;
         }
-        self.head.write_to(out, request, body, &date::now(), server, !self.close);
+        self.head.write_to(out.tail(), request, body, &date::now(), server, !self.close);
     }
 
     /// `end`: the whole body, or the last of it.
-    pub(crate) fn end(&mut self, out: &mut Vec<u8>, length: usize, server: &[u8]) -> Place {
+    pub(crate) fn end(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Place {
         if self.stage == Stage::Open {
             // Whatever the user declared: this is the body, or would be that of GET.
             self.begin(out, BodyKind::Sized(length as u64), server);
@@ -143,7 +139,7 @@ impl Reply {
     }
 
     /// `end_without_body`: nothing more, and no length that was not given.
-    pub(crate) fn end_empty(&mut self, out: &mut Vec<u8>, server: &[u8]) -> Place {
+    pub(crate) fn end_empty(&mut self, out: &mut Output, server: &[u8]) -> Place {
         if self.stage == Stage::Open {
             self.begin(out, BodyKind::Empty, server);
             self.stage = Stage::Done;
@@ -154,7 +150,7 @@ impl Reply {
 
     /// The answer to a HEAD request of which only GET's would show how long it is: its head alone. `pieces`: GET would have
     /// the body in pieces.
-    pub(crate) fn end_unseen(&mut self, out: &mut Vec<u8>, pieces: bool, server: &[u8]) -> Place {
+    pub(crate) fn end_unseen(&mut self, out: &mut Output, pieces: bool, server: &[u8]) -> Place {
         if self.stage == Stage::Open {
             let body = if pieces { self.kind_of_pieces() } else { BodyKind::UntilClose };
             self.begin(out, body, server);
@@ -163,7 +159,7 @@ impl Reply {
     }
 
     /// `write`: a piece of the body.
-    pub(crate) fn write(&mut self, out: &mut Vec<u8>, length: usize, server: &[u8]) -> Place {
+    pub(crate) fn write(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Place {
         if length == 0 || self.is_done() {
             return NOTHING;
         }
@@ -182,7 +178,7 @@ impl Reply {
     }
 
     /// `try_end` and `send_chunk`: the head of an answer of `total` bytes.
-    pub(crate) fn begin_sized(&mut self, out: &mut Vec<u8>, total: u64, server: &[u8]) {
+    pub(crate) fn begin_sized(&mut self, out: &mut Output, total: u64, server: &[u8]) {
         if self.stage == Stage::Open {
             self.begin(out, BodyKind::Sized(total), server);
         }
@@ -218,7 +214,7 @@ impl Reply {
         self.mute
     }
 
-    fn put(&mut self, out: &mut Vec<u8>, length: usize) -> Place {
+    fn put(&mut self, out: &mut Output, length: usize) -> Place {
         let take = match self.stage {
             // More than was declared would be read as the next answer.
             Stage::Sized => usize::try_from(self.room()).unwrap_or(usize::MAX).min(length),
@@ -229,7 +225,7 @@ impl Reply {
             return NOTHING;
         }
         if self.stage == Stage::Chunked {
-            encode_chunk_header(take, out);
+            encode_chunk_header(take, out.tail());
             return Place { take, suffix: b"\r\n" };
         }
         Place { take, suffix: b"" }

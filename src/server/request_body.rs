@@ -1,9 +1,11 @@
 //! The body of the request in progress, as the connection takes it from the client: how much, who is told, and what is said
 //! where it is too much.
 
+use std::sync::Arc;
+
 use crate::app::{Signal, Target};
 use crate::router::Match;
-use crate::server::connection::{Locked, Phase, State};
+use crate::server::connection::{LastAnswer, Locked};
 use crate::server::intake::IntakeError;
 use crate::server::pace::Way;
 use crate::server::routing::limit_of;
@@ -12,10 +14,10 @@ use crate::server::stream::Writing;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Locked<'_> {
-    /// Whoever answers takes `limit` bytes of the body. False when it is more, which the client has been told.
+    /// What answers takes `limit` bytes of the body. False when it is more, which the client has been told.
     pub(crate) fn admit_body(&mut self, limit: u64) -> bool {
-        let admitted = self.http.intake.admit(limit);
-        admitted.inspect_err(|error| self.fail_body(error)).is_ok()
+        let Some(request) = self.request_mut() else { return false };
+        request.intake.admit(limit).inspect_err(|error| self.fail_body(error)).is_ok()
     }
 
     /// The same for a route that may pass the request on to those `behind` it, which are asked only where the body may be too large
@@ -25,10 +27,12 @@ impl Locked<'_> {
         limit: u64,
         mut behind: impl Iterator<Item = Match<'a, Target>>,
     ) -> bool {
-        if let Some(needed) = self.http.intake.beyond(limit)
-            && behind.any(|found| limit_of(self.connection, Some(&found)) >= needed)
+        let connection = self.connection;
+        let Some(request) = self.request_mut() else { return false };
+        if let Some(needed) = request.intake.beyond(limit)
+            && behind.any(|found| limit_of(connection, Some(&found)) >= needed)
         {
-            self.http.intake.defer(limit);
+            request.intake.defer(limit);
             return true;
         }
         self.admit_body(limit)
@@ -36,10 +40,11 @@ impl Locked<'_> {
 
     /// Takes what belongs to the body of the request in progress; says how many bytes that was.
     pub(super) fn receive_body(&mut self, bytes: &[u8]) -> usize {
-        if self.http.intake.is_complete() || bytes.is_empty() {
+        let Some(request) = self.request_mut() else { return 0 };
+        if request.intake.is_complete() || bytes.is_empty() {
             return 0;
         }
-        let used = match self.http.intake.feed(bytes) {
+        let used = match request.intake.feed(bytes) {
             Ok(used) => used,
             Err(error) => {
                 self.fail_body(&error);
@@ -47,44 +52,49 @@ impl Locked<'_> {
             }
         };
         self.count_moved(Way::Body, used);
-        if self.http.intake.wants_signal() {
-            self.announce_body();
-        }
+        self.announce_body();
         // Answered before the body had come whole: the next request begins behind it.
-        if self.http.intake.is_complete() && self.phase == Phase::Busy && self.is_answered() {
-            self.phase = Phase::Head;
+        if self.request().is_some_and(|request| request.intake.is_complete() && request.is_answered()) {
+            self.end_request();
         }
         self.rearm();
         used
     }
 
-    /// Tells the reader of the body that there is something to take.
+    /// Tells the reader of the body that there is something to take, if there is and it has not been told.
     pub(crate) fn announce_body(&mut self) {
-        if let Some(exchange) = self.exchange.clone() {
-            self.http.intake.signalled = true;
-            self.connection.server.app.signal(exchange, Signal::Readable);
+        let connection = self.connection;
+        if let Some(request) = self.request_mut()
+            && request.intake.wants_signal()
+            && let Some(exchange) = &request.exchange
+        {
+            request.intake.signalled = true;
+            connection.server.app.signal(Arc::clone(exchange), Signal::Readable);
         }
     }
 
-    /// The body cannot be taken: whoever was answering hears that the exchange is over, and the client why.
+    /// The body cannot be taken: user code that was answering hears that the exchange is over, and the client why.
     pub(crate) fn fail_body(&mut self, error: &IntakeError) {
         self.abort_exchange();
+        let Some(request) = self.request_mut() else { return };
         match error {
             // It has been answered, and what is left of it is thrown away no longer.
-            _ if self.is_answered() && self.http.reply.is_done() => self.close_after_flush(),
-            // The answer is already under way: it can only be cut.
-            _ if self.http.reply.is_started() => {
-                self.cut = true;
-                self.close_after_flush();
+            _ if request.is_answered() && request.reply.is_done() => {
+                self.close_after_flush(LastAnswer::Whole)
             }
+            // The answer is already under way: it can only be cut.
+            _ if request.reply.is_started() => self.close_after_flush(LastAnswer::Cut),
             IntakeError::TooLarge(_) => self.refuse(413),
             IntakeError::Chunk(_) => self.refuse(400),
         }
     }
 
-    /// Asks the client for its body if it waits for that (RFC 9110 10.1.1), and somebody takes it.
+    /// Asks the client for its body if it waits for that (RFC 9110 10.1.1), and there is code that takes it.
     pub(crate) fn ask_for_body(&mut self) {
-        if !self.http.intake.is_deferred() && self.http.reply.take_expectation() {
+        if let Some(request) = self.request_mut()
+            && !request.intake.is_deferred()
+            && request.reply.take_expectation()
+        {
             self.invite();
         }
     }
@@ -101,17 +111,5 @@ impl Locked<'_> {
         } else {
             self.out.tail().extend_from_slice(CONTINUE);
         }
-    }
-}
-
-impl State {
-    /// Whether nothing of the answer is still to come.
-    fn is_answered(&self) -> bool {
-        self.exchange.is_none() && !self.http.file_leaves
-    }
-
-    /// Whether the answer is complete and the body is not.
-    pub(crate) fn is_draining(&self) -> bool {
-        self.phase == Phase::Busy && self.is_answered() && !self.http.intake.is_complete()
     }
 }

@@ -7,9 +7,10 @@ use crate::files::conditions::Conditions;
 use crate::http::cors::{self, Verdict};
 use crate::http::head::Head;
 use crate::router::{Match, Router};
-use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::connection::{Connection, Locked};
 use crate::server::exchange::{Exchange, Stop};
 use crate::server::files::Tried;
+use crate::server::overload::Place;
 use crate::server::reply::Asked;
 
 impl Locked<'_> {
@@ -17,9 +18,6 @@ impl Locked<'_> {
     pub(crate) fn begin_request(&mut self, head: Head, bytes: &[u8]) {
         let connection = self.connection;
         let server = &connection.server;
-        self.fresh = false;
-        self.phase = Phase::Busy;
-        self.current += 1;
         let asked = Asked {
             head_request: head.method(bytes) == b"HEAD",
             http10: head.version_minor == 0,
@@ -29,7 +27,7 @@ impl Locked<'_> {
         };
         // Before anybody decides who answers.
         self.pace.begin_body();
-        self.http.begin(head.framing, asked, server.config.max_body_size);
+        self.begin(head.framing, asked, server.config.max_body_size);
         if let Some(log) = &mut self.log {
             log.begin(&head, bytes, connection.client());
         }
@@ -37,7 +35,9 @@ impl Locked<'_> {
             None => None,
             Some(Verdict::Preflight(answer)) => Some(answer),
             Some(Verdict::Lines(lines)) => {
-                self.http.reply.lasting.set(cors::NAME, lines);
+                if let Some(request) = self.request_mut() {
+                    request.reply.lasting.set(cors::NAME, lines);
+                }
                 None
             }
         };
@@ -62,9 +62,7 @@ impl Locked<'_> {
         }
         if let Some(answer) = preflight {
             if self.admit_body(server.config.max_body_size) {
-                self.http.reply.head = answer;
-                self.write_answer(b"");
-                self.complete();
+                self.answer_with(answer, b"");
             }
             self.rearm();
             return;
@@ -105,9 +103,7 @@ impl Locked<'_> {
                     // It leaves at once: the flush that follows every read comes before any handler's cork.
                     self.ask_for_body();
                     let stop = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
-                    let exchange =
-                        Exchange::new(Arc::clone(self.connection), self.current, head, bytes, stop, place);
-                    self.exchange = Some(Arc::clone(&exchange));
+                    let exchange = self.begin_exchange(head, bytes, stop, place);
                     self.dispatch(exchange, *lane);
                 }
             },
@@ -132,12 +128,12 @@ impl Locked<'_> {
                     let Some(place) = self.admit_request(bytes.len()) else { return };
                     // Who takes it, and how much, is known when the disk has answered.
                     let limit = self.connection.server.config.max_body_size;
-                    self.http.intake.defer(limit);
+                    if let Some(request) = self.request_mut() {
+                        request.intake.defer(limit);
+                    }
                     let directory = Arc::clone(directory);
                     let stop = Stop::at_files(skipped, Lane::Turn);
-                    let exchange =
-                        Exchange::new(Arc::clone(self.connection), self.current, head, bytes, stop, place);
-                    self.exchange = Some(Arc::clone(&exchange));
+                    let exchange = self.begin_exchange(head, bytes, stop, place);
                     exchange.find_file(self, directory);
                     return;
                 }
@@ -145,12 +141,31 @@ impl Locked<'_> {
         }
     }
 
+    /// Makes what user code holds of the request in progress.
+    pub(crate) fn begin_exchange(
+        &mut self,
+        head: Head,
+        bytes: &[u8],
+        stop: Stop,
+        place: Place,
+    ) -> Arc<Exchange> {
+        let exchange = Exchange::new(Arc::clone(self.connection), self.number(), head, bytes, stop, place);
+        if let Some(request) = self.request_mut() {
+            request.exchange = Some(Arc::clone(&exchange));
+        }
+        exchange
+    }
+
     /// Hands a request to where its handler runs.
     pub(crate) fn dispatch(&mut self, exchange: Arc<Exchange>, lane: Lane) {
         match lane {
             Lane::Turn => {
                 // Nothing is pending but a 100 Continue; what the handler writes leaves together.
-                self.corked = self.out.is_empty();
+                if self.out.is_empty() {
+                    self.out.cork();
+                } else {
+                    self.out.uncork();
+                }
                 self.connection.server.push(Job::Request(exchange));
             }
             Lane::Loop => {

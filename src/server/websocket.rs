@@ -112,7 +112,7 @@ impl WebSocket {
             .socket
             .as_ref()
             .filter(|session| session.is_open())
-            .map_or(0, |session| session.waiting(state.waiting()))
+            .map_or(0, |session| session.waiting(state.out.waiting()))
     }
 
     /// Messages that were dropped because too much waited for the client.
@@ -251,7 +251,7 @@ impl WebSocket {
     /// Has [`Event::Room`] come once nothing waits for the client. False when nothing does.
     pub fn await_room(&self) -> bool {
         let Some(mut state) = self.lock() else { return false };
-        let outside = state.waiting();
+        let outside = state.out.waiting();
         match &mut state.socket {
             Some(session) if session.is_open() && session.waiting(outside) > 0 => {
                 session.awaited = true;

@@ -12,23 +12,35 @@ use crate::app::Signal;
 use crate::server::connection::{Locked, Phase};
 use crate::server::deadlines::NEVER;
 
+/// Whether the client gets all of the last answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastAnswer {
+    Whole,
+    /// It is incomplete, and the connection is reset so that it looks so.
+    Cut,
+}
+
 impl Locked<'_> {
     /// The answer is complete: the next request may begin, or the connection ends.
     pub(crate) fn complete(&mut self) {
-        self.end_exchange();
+        let Some(request) = self.request_mut() else { return };
+        request.end_exchange();
         self.log_answer();
-        self.watch_writable = false;
-        if self.http.reply.close || self.http.reply.is_short() {
-            self.cut |= self.http.reply.is_short();
-            self.close_after_flush();
+        let Some(request) = self.request_mut() else { return };
+        if request.reply.is_short() {
+            self.close_after_flush(LastAnswer::Cut);
             return;
         }
-        self.http.intake.discard();
-        if self.http.intake.is_complete() {
-            self.phase = Phase::Head;
-            // Requests that wait here, or are in the hands of whoever parses; or none, and the client sends no more: the task
-            // knows, once nobody parses.
-            if !self.input.is_empty() || self.peer_closed {
+        if request.reply.close {
+            self.close_after_flush(LastAnswer::Whole);
+            return;
+        }
+        request.intake.discard();
+        if request.intake.is_complete() {
+            self.end_request();
+            // Requests that wait here, or are being parsed; or none, and the client sends no more: the task knows, once nobody
+            // parses.
+            if !self.input.is_empty() || self.input.has_ended() {
                 self.connection.wake();
             }
         } else {
@@ -39,47 +51,48 @@ impl Locked<'_> {
     }
 
     /// No further request is read; the connection ends when the output has left.
-    pub(crate) fn close_after_flush(&mut self) {
-        self.phase = Phase::Closing;
-        self.end_exchange();
-        drop(self.http.take_file());
+    pub(crate) fn close_after_flush(&mut self, answer: LastAnswer) {
+        if let Some(request) = self.request_mut() {
+            request.end_exchange();
+        }
         self.log_answer();
-        self.http.intake.discard();
-        self.input = Vec::new();
+        self.enter_closing(answer == LastAnswer::Cut, false);
+        self.input.clear();
         self.rearm();
-        if !self.has_output() && !self.flushing {
+        if !self.out.has_any() && !self.out.is_flushing() {
             self.after_flush();
         }
     }
 
-    /// The request in progress will not be answered: whoever was to do so hears of it.
+    /// The request in progress will not be answered: user code that was to do so hears of it.
     pub(crate) fn abort_exchange(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            let by_file = self.http.claimed || self.http.file_leaves;
-            self.http.reply.coder = None;
+        let connection = self.connection;
+        let Some(request) = self.request_mut() else { return };
+        if let Some(exchange) = request.exchange.take() {
+            let by_file = request.claimed || request.file_leaves;
+            request.reply.coder = None;
             exchange.mark_aborted();
-            exchange.keep_rest(self.http.intake.take_all());
-            Arc::clone(&exchange).give_up(self.connection.seat());
+            exchange.keep_rest(request.intake.take_all());
+            Arc::clone(&exchange).give_up(connection.seat());
             if by_file {
                 // What a handler that passed the request on has left for the next one is let go of.
-                self.connection.server.app.signal(exchange, Signal::Sent);
+                connection.server.app.signal(exchange, Signal::Sent);
             }
         }
     }
 
-    /// The connection is gone: whoever was answering hears of it, and the task ends.
+    /// The connection is gone: user code that was answering hears of it, and the task ends.
     pub(crate) fn abort(&mut self) {
-        if self.phase == Phase::Over {
+        if self.is_over() {
             return;
         }
-        let idle = self.phase == Phase::Head && !self.is_sending();
-        self.phase = Phase::Over;
+        let idle = self.is_head() && !self.out.is_sending();
         self.out.clear();
-        drop(self.http.take_file());
-        self.input = Vec::new();
+        self.input.clear();
         self.abort_exchange();
         self.lose_socket();
         self.log_lost();
+        self.enter_over();
         self.connection.deadline.store(NEVER, Ordering::Relaxed);
         // Between two answers nothing is missing, and the client may know that.
         if idle {
@@ -88,5 +101,18 @@ impl Locked<'_> {
             self.connection.cut();
         }
         self.connection.wake();
+    }
+
+    /// The client of a connection that speaks HTTP/2 has been told that it ends, and only has to go.
+    pub(in crate::server) fn close_multiplexed(&mut self) {
+        if matches!(self.phase(), Phase::Multiplexed(_)) {
+            self.enter_closing(false, true);
+            if self.connection.say_end(Shutdown::Write) {
+                self.out.unblock();
+            } else {
+                self.out.block();
+            }
+            self.rearm();
+        }
     }
 }

@@ -65,7 +65,7 @@ impl Locked<'_> {
 
     /// Leaves what is queued to the handler that holds it together, and sends it now where none does.
     pub(in crate::server) fn flush_unless_corked(self) {
-        if !self.corked {
+        if !self.out.is_corked() {
             self.flush();
         }
     }

@@ -5,9 +5,8 @@ use std::net::Shutdown;
 use std::sync::Arc;
 
 use crate::app::Signal;
-use crate::server::batch;
-use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, HIGH_WATER, Locked, Phase};
-use crate::server::output::{Output, SLICES};
+use crate::server::connection::{CORK_LIMIT, Closing, Connection, DIRECT, HIGH_WATER, Locked, Phase};
+use crate::server::output::{Queue, SLICES};
 use crate::server::pace::Way;
 use crate::server::stream::Writing;
 
@@ -19,9 +18,7 @@ impl Connection {
             return;
         }
         let mut state = self.lock();
-        if state.batch == token {
-            state.batch = batch::NONE;
-        }
+        state.out.leave_batch(token);
         state.flush();
     }
 
@@ -32,14 +29,14 @@ impl Connection {
             return;
         }
         let mut state = self.lock();
-        state.corked = false;
+        state.out.uncork();
         state.flush();
     }
 
     /// True when all of it was taken, false when the kernel has no room. `more` says that a file follows.
     fn write_out(
         &self,
-        output: &mut Output,
+        output: &mut Queue,
         payload: &mut &[u8],
         suffix: &mut &[u8],
         more: bool,
@@ -100,21 +97,21 @@ impl Locked<'_> {
 
     /// The same where more follows under the lock, which is given back meanwhile.
     pub(crate) fn send_on(&mut self, payload: &[u8], suffix: &'static [u8]) {
-        if payload.len() >= DIRECT && !self.flushing && !self.blocked && self.phase != Phase::Over {
+        if payload.len() >= DIRECT && self.out.may_flush() && !self.is_over() {
             self.transmit(payload, suffix);
             return;
         }
         self.queue(payload, suffix);
-        if !self.corked || self.out.len() >= CORK_LIMIT {
+        if !self.out.is_corked() || self.out.len() >= CORK_LIMIT {
             self.flush_on();
         }
     }
 
     /// Queues `payload` and `suffix` behind what waits.
     pub(crate) fn queue(&mut self, payload: &[u8], suffix: &'static [u8]) {
-        let out = self.out.tail();
-        out.extend_from_slice(payload);
-        out.extend_from_slice(suffix);
+        let tail = self.out.tail();
+        tail.extend_from_slice(payload);
+        tail.extend_from_slice(suffix);
     }
 
     /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
@@ -124,56 +121,50 @@ impl Locked<'_> {
 
     /// The same where more follows under the lock, which is given back meanwhile.
     pub(crate) fn flush_on(&mut self) -> bool {
-        let anything = || {
-            self.has_output()
-                || self.http.has_file()
-                || self.phase == Phase::Closing
-                || self.connection.owes()
-        };
-        if !self.flushing && !self.blocked && anything() {
+        let anything =
+            || self.out.has_any() || self.has_file() || self.is_closing() || self.connection.owes();
+        if self.out.may_flush() && anything() {
             return self.transmit(b"", b"");
         }
-        !self.blocked
+        !self.out.is_blocked()
     }
 
     /// Writes what is queued and then `payload` and `suffix`, and queues what the kernel does not take. False when it
     /// has no room.
     pub(crate) fn transmit(&mut self, mut payload: &[u8], mut suffix: &[u8]) -> bool {
         let connection = self.connection;
-        self.flushing = true;
+        self.out.begin_flush();
         loop {
-            let mut output = std::mem::take(&mut self.out);
-            self.leaving = output.len();
-            let mut file = self.http.take_file();
-            let frame = self.frame(output.len() + payload.len() + suffix.len(), file.is_some());
-            let before = output.len() + payload.len() + suffix.len();
+            let mut queue = self.out.take();
+            let mut file = self.request_mut().and_then(|request| request.file.take());
+            let before = queue.len() + payload.len() + suffix.len();
+            let frame = self.frame(before, file.is_some());
             let (result, sealed, progress) = self.unlocked(|| {
                 connection.open_with(frame);
-                let result = connection.write_out(&mut output, &mut payload, &mut suffix, file.is_some());
+                let result = connection.write_out(&mut queue, &mut payload, &mut suffix, file.is_some());
                 let sealed = connection.sealed_of(&result);
                 let file = if matches!(result, Ok(true)) { file.take() } else { None };
                 (result, sealed, file.map(|file| connection.send_file(file)))
             });
-            let taken = before - output.len() - payload.len() - suffix.len();
-            self.leaving = 0;
-            let taken = taken + self.sealed.saturating_sub(sealed);
-            self.count_moved(Way::Room, taken);
-            self.sealed = sealed;
-            if file.is_some() && self.phase == Phase::Busy {
-                self.http.file = file;
+            let taken = before - queue.len() - payload.len() - suffix.len();
+            if let (Some(_), Some(request)) = (&file, self.request_mut()) {
+                request.file = file;
             }
             // What the kernel did not take waits in front of what was queued meanwhile.
             if !payload.is_empty() || !suffix.is_empty() {
-                output.append(payload);
-                output.append(suffix);
+                queue.append(payload);
+                queue.append(suffix);
                 (payload, suffix) = (b"", b"");
             }
-            self.out.put_back(output);
-            if self.phase == Phase::Over {
+            let unsealed = self.out.put_back(queue, sealed);
+            self.count_moved(Way::Room, taken + unsealed);
+            if self.is_over() {
                 self.out.clear();
                 break;
             }
-            self.blocked &= result.is_err();
+            if result.is_ok() {
+                self.out.unblock();
+            }
             if let Some(progress) = progress {
                 self.file_progressed(progress);
                 if self.out.is_empty() {
@@ -183,11 +174,11 @@ impl Locked<'_> {
                 continue;
             }
             match result {
-                Ok(true) if !self.has_output() && !self.http.has_file() && !connection.owes() => break,
+                Ok(true) if !self.out.has_any() && !self.has_file() && !connection.owes() => break,
                 // Others queued while this thread wrote, or the TLS session has to answer: both count on this thread.
                 Ok(true) => {}
                 Ok(false) => {
-                    self.blocked = true;
+                    self.out.block();
                     if let Some(socket) = &mut self.socket {
                         socket.full = true;
                     }
@@ -196,40 +187,39 @@ impl Locked<'_> {
                     break;
                 }
                 Err(_) => {
-                    self.flushing = false;
+                    self.out.end_flush();
                     self.abort();
                     return false;
                 }
             }
         }
-        self.flushing = false;
+        self.out.end_flush();
         self.after_flush();
-        !self.blocked
+        !self.out.is_blocked()
     }
 
     /// Writes as much of `payload` as the kernel takes behind what is queued, and queues none of it; says how much.
     pub(crate) fn write_through(mut self, payload: &[u8]) -> usize {
-        if self.flushing || self.blocked || self.phase == Phase::Over {
+        if !self.out.may_flush() || self.is_over() {
             return 0;
         }
         let connection = self.connection;
-        self.flushing = true;
-        let mut output = std::mem::take(&mut self.out);
-        let frame = self.frame_of_last(output.len(), payload.len());
+        self.out.begin_flush();
+        let mut queue = self.out.take();
+        let frame = self.frame_of_last(queue.len(), payload.len());
         let (mut rest, mut nothing): (&[u8], &[u8]) = (payload, b"");
         let (result, sealed) = self.unlocked(|| {
             connection.open_with(frame);
-            let result = connection.write_out(&mut output, &mut rest, &mut nothing, false);
+            let result = connection.write_out(&mut queue, &mut rest, &mut nothing, false);
             let sealed = connection.sealed_of(&result);
             (result, sealed)
         });
-        self.flushing = false;
-        self.out.put_back(output);
+        self.out.end_flush();
+        self.out.put_back(queue, sealed);
         match result {
             Ok(true) => {}
             Ok(false) => {
-                self.blocked = true;
-                self.sealed = sealed;
+                self.out.block();
                 connection.wake();
             }
             Err(_) => {
@@ -247,63 +237,70 @@ impl Locked<'_> {
 
     /// Something has left, or all of it: tells those who waited for that.
     pub(crate) fn after_flush(&mut self) {
-        if self.out.is_empty() && self.sealed == 0 {
+        let connection = self.connection;
+        if self.out.has_left() {
             self.log_sent();
         }
-        if self.watch_writable && !self.blocked && self.out.len() < HIGH_WATER {
-            self.watch_writable = false;
-            if let Some(exchange) = &self.exchange {
-                self.connection.server.app.signal(Arc::clone(exchange), Signal::Writable);
-            }
+        let has_room = self.out.len() < HIGH_WATER;
+        if has_room
+            && !self.out.is_blocked()
+            && let Some(request) = self.request_mut()
+            && std::mem::take(&mut request.watches_room)
+            && let Some(exchange) = &request.exchange
+        {
+            connection.server.app.signal(Arc::clone(exchange), Signal::Writable);
         }
-        if self.held_up && self.out.len() < HIGH_WATER {
-            self.held_up = false;
-            self.connection.wake();
+        if has_room && self.out.is_held_up() {
+            self.out.set_held_up(false);
+            connection.wake();
         }
-        if self.phase == Phase::Socket && !self.blocked && self.out.is_empty() {
+        if self.is_socket() && !self.out.is_blocked() && self.out.is_empty() {
             self.socket_has_room();
         }
-        if self.phase == Phase::Closing && !self.has_output() && !self.blocked {
+        if !self.out.has_any() && !self.out.is_blocked() {
             self.after_last();
         }
     }
 
-    /// The last answer has left, or since then the farewell.
+    /// All has left. If that was the last answer, or since then the farewell, the connection comes to its end.
     fn after_last(&mut self) {
-        if self.finished {
+        let Phase::Closing(Closing { cut, shut }) = *self.phase() else { return };
+        let connection = self.connection;
+        let gone = self.input.has_ended();
+        if shut {
             // A client that has gone before is not waited for.
-            if self.peer_closed {
-                self.phase = Phase::Over;
-                self.connection.wake();
+            if gone {
+                self.enter_over();
+                connection.wake();
             }
             return;
         }
-        self.finished = true;
-        if self.connection.is_stream() {
-            self.phase = Phase::Over;
+        self.enter_closing(cut, true);
+        if connection.is_stream() {
+            self.enter_over();
             // Neither waits: `h2` queues what it takes.
-            let _ = self.connection.with_socket(|stream| {
-                if self.cut {
+            let _ = connection.with_socket(|stream| {
+                if cut {
                     stream.fail();
                 } else {
                     stream.close(Shutdown::Write);
                 }
                 Ok(())
             });
-        } else if self.cut {
-            self.phase = Phase::Over;
-            self.connection.cut();
+        } else if cut {
+            self.enter_over();
+            connection.cut();
         } else {
             // A client that has sent more than we read would see a reset instead of our answer: shut our side, and read on
             // until it shuts its own (RFC 9112 9.6).
-            let how = if self.peer_closed { Shutdown::Both } else { Shutdown::Write };
-            if !self.connection.say_end(how) {
-                self.blocked = true;
-            } else if self.peer_closed {
-                self.phase = Phase::Over;
+            let how = if gone { Shutdown::Both } else { Shutdown::Write };
+            if !connection.say_end(how) {
+                self.out.block();
+            } else if gone {
+                self.enter_over();
             }
         }
         self.rearm();
-        self.connection.wake();
+        connection.wake();
     }
 }

@@ -1,162 +1,70 @@
-//! Everything about a connection that changes.
-
-use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, LazyLock};
-
-use ::http::Response;
+//! Everything about a connection that changes, and the only places where its phase does.
 
 use crate::http::head::Framing;
 use crate::server::access::Log;
-use crate::server::batch;
-use crate::server::exchange::Exchange;
-use crate::server::files::Body;
-use crate::server::intake::Intake;
+use crate::server::connection::input::Input;
+use crate::server::connection::request::Request;
 use crate::server::output::Output;
 use crate::server::pace::Pace;
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket::Session;
 
-/// Where a connection stands between two requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a connection does, with what it knows only then.
 pub(crate) enum Phase {
-    /// Waiting for a request head, or in the middle of one.
-    Head,
+    /// Waiting for the head of a request, or in the middle of one.
+    Head(Idle),
     /// A request is in progress: its answer or its body is not complete.
-    Busy,
+    Busy(Box<Request>),
     /// The connection speaks WebSocket.
     Socket,
     /// The connection speaks HTTP/2: its requests are on streams, which are connections of their own.
-    Multiplexed,
+    Multiplexed(Multiplexed),
     /// The last answer is on its way out; what still comes in is thrown away.
-    Closing,
+    Closing(Closing),
     /// Over: the task ends.
     Over,
 }
 
-/// The request in progress, as far as it is not its exchange's. A WebSocket has none, and holds no room for it.
-#[derive(Default)]
-pub(crate) struct Http(Option<Box<HttpParts>>);
-
-/// See [`Http`].
-pub(crate) struct HttpParts {
-    pub(crate) reply: Reply,
-    pub(crate) intake: Intake,
-    /// The rest of an answer from a file; not while somebody sends of it, or reads it into memory.
-    pub(crate) file: Option<Box<Body>>,
-    /// User code has left the answer to a file.
-    pub(crate) claimed: bool,
-    /// Such an answer has not left.
-    pub(crate) file_leaves: bool,
+/// Between two requests.
+pub(crate) struct Idle {
+    /// The first request has not begun.
+    fresh: bool,
+    /// The room of the last request, for the next one.
+    spare: Option<Box<Request>>,
 }
 
-impl HttpParts {
-    const fn new(reply: Reply) -> Self {
-        Self { reply, intake: Intake::NONE, file: None, claimed: false, file_leaves: false }
-    }
+/// Of a connection that speaks HTTP/2.
+pub(crate) struct Multiplexed {
+    /// The first stream has not begun.
+    pub(crate) fresh: bool,
+    /// Streams are open.
+    pub(crate) streaming: bool,
+    /// Nobody answers them any more, the client has only to take what is left.
+    pub(crate) answered: bool,
+    /// It has been silent for too long: the client is to learn which stream was the last.
+    pub(crate) expired: bool,
 }
 
-impl Http {
-    /// A request begins. The only place where a body begins, and so the one where it is framed.
-    pub(crate) fn begin(&mut self, framing: Framing, asked: Asked, limit: u64) {
-        let parts = &mut **self;
-        parts.claimed = false;
-        parts.reply = Reply::new(asked);
-        parts.intake = Intake::new(framing, limit);
-    }
-
-    /// HTTP is over on this connection: gives the answer that ends it. The request had no body.
-    pub(crate) fn end(&mut self) -> Reply {
-        self.0.take().map(|parts| parts.reply).unwrap_or_default()
-    }
-
-    /// Whether an answer from a file waits to go on.
-    pub(crate) fn has_file(&self) -> bool {
-        self.0.as_ref().is_some_and(|parts| parts.file.is_some())
-    }
-
-    /// Takes the head of an answer over HTTP/2. A socket has no use for the rest.
-    pub(crate) fn take_opening(&mut self, socket: bool) -> Option<Box<Response<()>>> {
-        let opening = self.0.as_mut()?.reply.opening.take();
-        if socket && opening.is_some() {
-            self.0 = None;
-        }
-        opening
-    }
-
-    /// Whether the head of an answer over HTTP/2 waits to leave.
-    pub(crate) fn has_opening(&self) -> bool {
-        self.0.as_ref().is_some_and(|parts| parts.reply.opening.is_some())
-    }
-
-    /// Takes the file out, without making room where there is none.
-    pub(crate) fn take_file(&mut self) -> Option<Box<Body>> {
-        self.0.as_mut()?.file.take()
-    }
-}
-
-impl Deref for Http {
-    type Target = HttpParts;
-
-    fn deref(&self) -> &HttpParts {
-        static NONE: LazyLock<HttpParts> = LazyLock::new(|| HttpParts::new(Reply::default()));
-        self.0.as_deref().unwrap_or(&NONE)
-    }
-}
-
-impl DerefMut for Http {
-    fn deref_mut(&mut self) -> &mut HttpParts {
-        self.0.get_or_insert_with(|| Box::new(HttpParts::new(Reply::default())))
-    }
+/// Of a connection that ends once its output has left.
+#[derive(Clone, Copy)]
+pub(crate) struct Closing {
+    /// The answer is incomplete and must look so: reset instead of waiting.
+    pub(super) cut: bool,
+    /// Our sending side has been shut.
+    pub(super) shut: bool,
 }
 
 /// Everything about a connection that changes.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own; together they are no state machine"
-)]
 pub(crate) struct State {
-    pub(crate) phase: Phase,
-    /// Received, not parsed: part of a head, or pipelined requests.
-    pub(crate) input: Vec<u8>,
-    /// How much of `input` is known to hold no end of a head.
-    pub(crate) searched: usize,
-    /// The request in progress, until its answer is complete.
-    pub(crate) exchange: Option<Arc<Exchange>>,
-    /// Numbers the exchanges; an [`Exchange`] whose number is not this one is over.
-    pub(crate) current: u64,
-    pub(crate) http: Http,
+    phase: Phase,
+    /// Numbers the requests; an [`Exchange`](crate::server::Exchange) with another number is over.
+    number: u64,
+    pub(crate) input: Input,
     pub(crate) out: Output,
-    /// A thread is writing what it took from `out`.
-    pub(crate) flushing: bool,
-    /// How much it took.
-    pub(crate) leaving: usize,
-    /// How much a TLS session had encrypted when the kernel had no room for it.
-    pub(crate) sealed: usize,
-    /// The kernel's buffer is full; the task waits for room.
-    pub(crate) blocked: bool,
-    /// A handler is running: what it writes leaves together when it returns.
-    pub(crate) corked: bool,
-    /// User code asked to hear when there is room.
-    pub(crate) watch_writable: bool,
-    /// The task goes on when less is queued: another thread is writing that.
-    pub(crate) held_up: bool,
-    /// The client has shut its sending side.
-    pub(crate) peer_closed: bool,
-    /// Once the output has left, reset instead of waiting: the answer is incomplete and must look so.
-    pub(crate) cut: bool,
-    /// Our sending side has been shut.
-    pub(crate) finished: bool,
-    /// The first request has not begun.
-    pub(crate) fresh: bool,
-    /// Of HTTP/2: streams are open.
-    pub(crate) streaming: bool,
-    /// Of HTTP/2: nobody answers them any more, the client has only to take what is left.
-    pub(crate) answered: bool,
     /// What the client moves while it is waited for.
     pub(crate) pace: Pace,
-    /// The batch that will flush, if one has marked this connection.
-    pub(crate) batch: u32,
-    /// What speaks WebSocket here, from the handshake until user code has heard of the end.
+    /// What speaks WebSocket here, from the handshake until user code has heard of the end, which may be after that of the
+    /// connection.
     pub(crate) socket: Option<Box<Session>>,
     /// What goes to the access log, if there is one.
     pub(crate) log: Option<Box<Log>>,
@@ -165,60 +73,193 @@ pub(crate) struct State {
 impl State {
     pub(super) fn new(log: Option<Box<Log>>) -> Self {
         Self {
-            phase: Phase::Head,
-            input: Vec::new(),
-            searched: 0,
-            exchange: None,
-            current: 0,
-            http: Http::default(),
+            phase: Phase::Head(Idle { fresh: true, spare: None }),
+            number: 0,
+            input: Input::default(),
             out: Output::default(),
-            flushing: false,
-            leaving: 0,
-            sealed: 0,
-            blocked: false,
-            corked: false,
-            watch_writable: false,
-            held_up: false,
-            peer_closed: false,
-            cut: false,
-            finished: false,
-            fresh: true,
-            streaming: false,
-            answered: false,
             pace: Pace::default(),
-            batch: batch::NONE,
             socket: None,
             log,
         }
     }
 
-    /// Bytes that the kernel had no room for; what a cork holds, or leaves for the first time, is not among them.
-    pub(crate) fn waiting(&self) -> usize {
-        if self.blocked { self.out.len() + self.leaving + self.sealed } else { 0 }
+    // ---- which phase --------------------------------------------------------------------------------------------
+
+    pub(crate) fn phase(&self) -> &Phase {
+        &self.phase
     }
 
-    /// The request is no longer in progress: its answer is complete.
-    pub(crate) fn end_exchange(&mut self) {
-        if let Some(exchange) = self.exchange.take() {
-            exchange.mark_responded();
-            exchange.leave();
+    pub(crate) fn is_head(&self) -> bool {
+        matches!(self.phase, Phase::Head(_))
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Busy(_))
+    }
+
+    /// Whether the connection speaks WebSocket and neither side has ended that.
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self.phase, Phase::Socket)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_))
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Whether the first request, or stream, has not begun.
+    pub(crate) fn is_fresh(&self) -> bool {
+        match &self.phase {
+            Phase::Head(idle) => idle.fresh,
+            Phase::Multiplexed(multiplexed) => multiplexed.fresh,
+            _ => false,
         }
     }
 
-    /// Whether something is queued.
-    pub(crate) fn has_output(&self) -> bool {
-        !self.out.is_empty() || self.http.has_opening()
+    /// The request in progress.
+    pub(crate) fn request(&self) -> Option<&Request> {
+        match &self.phase {
+            Phase::Busy(request) => Some(request),
+            _ => None,
+        }
     }
 
-    /// Whether there is output that the kernel has not taken.
-    pub(crate) fn is_sending(&self) -> bool {
-        self.flushing || self.blocked || !self.out.is_empty()
+    /// The request in progress.
+    pub(crate) fn request_mut(&mut self) -> Option<&mut Request> {
+        match &mut self.phase {
+            Phase::Busy(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The request in progress, and where its answer goes.
+    pub(crate) fn request_and_out(&mut self) -> Option<(&mut Request, &mut Output)> {
+        match &mut self.phase {
+            Phase::Busy(request) => Some((request, &mut self.out)),
+            _ => None,
+        }
+    }
+
+    /// The request with this number, if it is in progress.
+    pub(crate) fn request_numbered(&mut self, number: u64) -> Option<&mut Request> {
+        if self.number == number { self.request_mut() } else { None }
+    }
+
+    /// Whether the request with this number is in progress.
+    pub(crate) fn serves(&self, number: u64) -> bool {
+        self.number == number && self.is_busy()
+    }
+
+    /// The number of the request in progress.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// What is known of a connection that speaks HTTP/2.
+    pub(crate) fn multiplexed(&mut self) -> Option<&mut Multiplexed> {
+        match &mut self.phase {
+            Phase::Multiplexed(multiplexed) => Some(multiplexed),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing is missing of the last answer, and nothing more comes.
+    pub(crate) fn is_closing_whole(&self) -> bool {
+        matches!(self.phase, Phase::Closing(Closing { cut: false, .. }))
+    }
+
+    /// Whether an answer from a file waits to go on.
+    pub(crate) fn has_file(&self) -> bool {
+        self.request().is_some_and(|request| request.file.is_some())
     }
 
     /// Whether something is queued that nobody is going to send.
     #[cfg(debug_assertions)]
     pub(super) fn is_neglected(&self) -> bool {
-        let attended = self.flushing || self.blocked || self.corked || self.batch != batch::NONE;
-        self.has_output() && !attended && self.phase != Phase::Over
+        self.out.is_neglected() && !self.is_over()
+    }
+
+    // ---- from one to the next -----------------------------------------------------------------------------------
+
+    /// A request begins.
+    pub(crate) fn begin(&mut self, framing: Framing, asked: Asked, limit: u64) {
+        self.number += 1;
+        let mut request = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Head(Idle { spare: Some(request), .. }) | Phase::Busy(request) => request,
+            _ => Box::new(Request::new(Reply::default())),
+        };
+        request.begin(framing, asked, limit);
+        self.phase = Phase::Busy(request);
+    }
+
+    /// The request in progress is over, answer and body: the next one may come.
+    pub(crate) fn end_request(&mut self) {
+        self.phase = match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Busy(request) => Phase::Head(Idle { fresh: false, spare: Some(request) }),
+            phase => phase,
+        };
+    }
+
+    /// Nobody may act on the request in progress any more.
+    pub(crate) fn disown_request(&mut self) {
+        self.number += 1;
+    }
+
+    /// The request in progress has become a WebSocket. Gives it.
+    pub(crate) fn become_socket(&mut self) -> Option<Box<Request>> {
+        match std::mem::replace(&mut self.phase, Phase::Socket) {
+            Phase::Busy(request) => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The connection speaks HTTP/2 from its first byte on, of which none has been read, or all are kept.
+    pub(crate) fn become_multiplexed(&mut self) {
+        self.phase = Phase::Multiplexed(Multiplexed {
+            fresh: true,
+            streaming: false,
+            answered: false,
+            expired: false,
+        });
+        self.input.set_searched(0);
+    }
+
+    /// Nothing more is answered. `cut`: the last answer is not whole. `shut`: our sending side has been shut.
+    pub(super) fn enter_closing(&mut self, cut: bool, shut: bool) {
+        self.phase = Phase::Closing(Closing { cut, shut });
+    }
+
+    /// The connection is over: the task ends.
+    pub(super) fn enter_over(&mut self) {
+        self.phase = Phase::Over;
+    }
+
+    // ---- what is told of it -------------------------------------------------------------------------------------
+
+    /// Tells the access log of the answer, which is complete, or is cut if it is not.
+    pub(super) fn log_answer(&mut self) {
+        if let (Some(log), Phase::Busy(request)) = (&mut self.log, &self.phase) {
+            let left = self.out.is_empty() && !self.out.is_flushing();
+            log.answered(&request.reply, request.file_leaves, left);
+        }
+    }
+
+    /// Tells the access log that everything has left.
+    pub(super) fn log_sent(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.all_left();
+        }
+    }
+
+    /// Tells the access log that the connection is lost.
+    pub(super) fn log_lost(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.lost();
+        }
+        self.log_answer();
+        self.log_sent();
     }
 }

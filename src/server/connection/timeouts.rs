@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::connection::{Closing, Connection, Locked, Multiplexed, Phase};
 use crate::server::deadlines::{NEVER, PARTING};
 use crate::server::pace::Way;
 use crate::server::stream::Writing;
@@ -52,23 +52,29 @@ impl Locked<'_> {
     fn patience(&self) -> Option<Patience> {
         let server = &self.connection.server;
         let config = &server.config;
-        let (kind, limit) = match self.phase {
+        let (kind, limit) = match self.phase() {
             Phase::Over | Phase::Socket => return None,
-            _ if self.blocked => (Waiting::Room, config.write_timeout),
-            Phase::Closing => (Waiting::End, LINGER),
-            Phase::Multiplexed if self.finished => (Waiting::End, LINGER),
-            Phase::Multiplexed if self.streaming && self.answered => (Waiting::Room, config.write_timeout),
-            Phase::Multiplexed if self.streaming => return None,
-            Phase::Head if !self.input.is_empty() => (Waiting::Head, config.header_timeout),
-            Phase::Head if server.is_closing() => (Waiting::Request, PARTING),
-            Phase::Multiplexed if self.fresh && server.is_closing() => (Waiting::Request, PARTING),
-            Phase::Head | Phase::Multiplexed if self.fresh => (Waiting::Request, config.header_timeout),
-            Phase::Head | Phase::Multiplexed => (Waiting::Request, config.keep_alive_timeout),
-            Phase::Busy if self.peer_closed && !self.http.reply.is_started() => {
+            _ if self.out.is_blocked() => (Waiting::Room, config.write_timeout),
+            Phase::Closing(_) => (Waiting::End, LINGER),
+            Phase::Multiplexed(Multiplexed { expired: true, .. }) => (Waiting::End, LINGER),
+            Phase::Multiplexed(Multiplexed { streaming: true, answered: true, .. }) => {
+                (Waiting::Room, config.write_timeout)
+            }
+            Phase::Multiplexed(Multiplexed { streaming: true, .. }) => return None,
+            Phase::Head(_) if !self.input.is_empty() => (Waiting::Head, config.header_timeout),
+            Phase::Head(_) if server.is_closing() => (Waiting::Request, PARTING),
+            Phase::Multiplexed(Multiplexed { fresh: true, .. }) if server.is_closing() => {
+                (Waiting::Request, PARTING)
+            }
+            Phase::Head(_) | Phase::Multiplexed(_) if self.is_fresh() => {
+                (Waiting::Request, config.header_timeout)
+            }
+            Phase::Head(_) | Phase::Multiplexed(_) => (Waiting::Request, config.keep_alive_timeout),
+            Phase::Busy(request) if self.input.has_ended() && !request.reply.is_started() => {
                 (Waiting::Answer, HALF_CLOSED)
             }
-            Phase::Busy if self.http.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
-            Phase::Busy => return None,
+            Phase::Busy(request) if request.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
+            Phase::Busy(_) => return None,
         };
         Some(Patience { kind, limit })
     }
@@ -86,12 +92,15 @@ impl Locked<'_> {
             }
             self.pace.begin(way, rate, deadlines.now());
             // The kernel tells of room when there is much of it, so whoever made that has taken more than we see.
-            if !self.connection.stream && !self.blocked && self.phase != Phase::Multiplexed {
+            if !self.connection.stream
+                && !self.out.is_blocked()
+                && !matches!(self.phase(), Phase::Multiplexed(_))
+            {
                 self.pace.took_all();
             }
         }
         match patience {
-            _ if self.phase == Phase::Socket => {
+            _ if self.is_socket() => {
                 let due = self.socket.as_ref().map_or(NEVER, |session| session.due());
                 deadlines.set(&self.connection.deadline, due);
             }
@@ -135,7 +144,7 @@ impl Locked<'_> {
     fn is_silent(&self) -> bool {
         let connection = self.connection;
         let config = &connection.server.config;
-        let limit = if self.fresh { config.header_timeout } else { config.keep_alive_timeout };
+        let limit = if self.is_fresh() { config.header_timeout } else { config.keep_alive_timeout };
         let milliseconds = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(NEVER);
         let now = connection.server.deadlines.now();
         let deadline = connection.deadline.load(Ordering::SeqCst);
@@ -168,13 +177,15 @@ impl Connection {
         if !self.server.deadlines.is_due(&self.deadline) {
             return;
         }
-        if state.phase == Phase::Socket {
+        if state.is_socket() {
             state.expire_socket();
             state.flush();
             return;
         }
         // What merely waits for a batch is on its way.
-        if state.phase == Phase::Closing && !state.finished && !state.blocked {
+        if let Phase::Closing(Closing { shut: false, .. }) = state.phase()
+            && !state.out.is_blocked()
+        {
             state.flush_on();
             state.rearm();
             return;
@@ -188,14 +199,16 @@ impl Connection {
                 state.refuse(408);
                 state.flush();
             }
-            Some(Waiting::Body) if !state.http.reply.is_started() => {
+            Some(Waiting::Body) if state.request().is_some_and(|request| !request.reply.is_started()) => {
                 state.abort_exchange();
                 state.refuse(408);
                 state.flush();
             }
             // No stream is open: the client learns which was the last (RFC 9113 section 6.8).
-            Some(Waiting::Request) if state.phase == Phase::Multiplexed => {
-                state.finished = true;
+            Some(Waiting::Request) if matches!(state.phase(), Phase::Multiplexed(_)) => {
+                if let Some(multiplexed) = state.multiplexed() {
+                    multiplexed.expired = true;
+                }
                 state.rearm();
                 self.wake();
             }
@@ -207,31 +220,36 @@ impl Connection {
     /// The server is closing: idle connections end now, or soon, busy ones after their answer. `force` ends those too.
     pub(crate) fn retire(self: &Arc<Self>, force: bool) {
         let mut state = self.lock();
-        match state.phase {
+        let unread = !state.input.is_empty();
+        match state.phase() {
             _ if force => state.abort(),
             // Nothing is unread, so nobody sees a reset.
-            Phase::Head if state.input.is_empty() && !state.is_sending() => {
+            Phase::Head(_) if !unread && !state.out.is_sending() => {
                 if state.is_silent() {
                     state.abort();
                 }
             }
             // The answer is leaving at this moment, and does not say that the connection closes.
-            Phase::Head if state.input.is_empty() && state.out.is_empty() => state.rearm(),
-            Phase::Busy if state.peer_closed && !state.http.reply.is_started() => state.abort(),
-            Phase::Busy => state.http.reply.close = true,
+            Phase::Head(_) if !unread && state.out.is_empty() => state.rearm(),
+            Phase::Busy(request) if state.input.has_ended() && !request.reply.is_started() => state.abort(),
+            Phase::Busy(_) => {
+                if let Some(request) = state.request_mut() {
+                    request.reply.close = true;
+                }
+            }
             Phase::Socket => {
                 state.end_socket(websocket::GOING_AWAY, None);
                 state.flush();
             }
             // It says so to the client, and ends with its last stream.
-            Phase::Multiplexed => {
-                if state.fresh {
+            Phase::Multiplexed(multiplexed) => {
+                if multiplexed.fresh {
                     state.rearm();
                 }
                 self.wake();
             }
             // A head that has begun to arrive is answered, and the answer says that the connection closes.
-            Phase::Head | Phase::Closing | Phase::Over => {}
+            Phase::Head(_) | Phase::Closing(_) | Phase::Over => {}
         }
     }
 }

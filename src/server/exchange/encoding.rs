@@ -74,28 +74,30 @@ impl Exchange {
 
     /// `end`, where the application compresses.
     pub(super) fn end_encoded(&self, settings: &Compression, payload: &[u8], close: bool) -> bool {
-        let Some(mut guard) = self.current() else { return false };
-        if let Some(coder) = guard.http.reply.coder.clone() {
-            drop(guard);
+        let Some(mut state) = self.current() else { return false };
+        let Some(request) = state.request_mut() else { return false };
+        if let Some(coder) = request.reply.coder.clone() {
+            drop(state);
             return self.end_pieces(&coder, payload, close);
         }
-        if guard.http.reply.is_started() {
-            return self.end_plain(guard, payload, close);
+        if request.reply.is_started() {
+            return self.end_plain(state, payload, close);
         }
-        let Some((offer, accepted)) = self.decide(&mut guard.http.reply, settings, payload, true) else {
-            return self.end_plain(guard, payload, close);
+        let Some((offer, accepted)) = self.decide(&mut request.reply, settings, payload, true) else {
+            return self.end_plain(state, payload, close);
         };
-        drop(guard);
+        drop(state);
         let coded =
             encode(offer, payload).filter(|coded| coded.len() < payload.len() || accepted.refuses_identity());
-        let Some(mut guard) = self.current() else { return false };
+        let Some(mut state) = self.current() else { return false };
+        let Some(request) = state.request_mut() else { return false };
         match coded {
             // Another thread may have begun the answer meanwhile: what it began with counts.
-            Some(coded) if !guard.http.reply.is_started() => {
-                guard.http.reply.head.encoded(offer.coding.name());
-                self.end_plain(guard, &coded, close)
+            Some(coded) if !request.reply.is_started() => {
+                request.reply.head.encoded(offer.coding.name());
+                self.end_plain(state, &coded, close)
             }
-            _ => self.end_plain(guard, payload, close),
+            _ => self.end_plain(state, payload, close),
         }
     }
 
@@ -103,7 +105,7 @@ impl Exchange {
         let mut slot = coder.lock();
         let Some(encoder) = slot.take() else { return false };
         if let Ok(last) = encoder.finish(payload) {
-            return self.current().is_some_and(|guard| self.end_plain(guard, &last, close));
+            return self.current().is_some_and(|state| self.end_plain(state, &last, close));
         }
         // No memory: the client must not take the part it has for the whole.
         self.cut_if_started();
@@ -112,25 +114,26 @@ impl Exchange {
 
     /// `write`, where the application compresses.
     pub(super) fn write_encoded(&self, settings: &Compression, payload: &[u8]) -> bool {
-        let Some(mut guard) = self.current() else { return false };
+        let Some(mut state) = self.current() else { return false };
         if payload.is_empty() {
             return true;
         }
-        if !guard.http.reply.is_started() {
-            self.begin_pieces(&mut guard.http.reply, settings, payload);
+        let Some(request) = state.request_mut() else { return false };
+        if !request.reply.is_started() {
+            self.begin_pieces(&mut request.reply, settings, payload);
         }
-        let Some(coder) = guard.http.reply.coder.clone() else {
-            return self.write_plain(guard, payload, payload.len());
+        let Some(coder) = request.reply.coder.clone() else {
+            return self.write_plain(state, payload, payload.len());
         };
-        drop(guard);
+        drop(state);
         let mut slot = coder.lock();
         let Some(encoder) = slot.as_mut() else { return false };
         let written = encoder.write(payload);
         match (written, self.current()) {
-            (Ok(bytes), Some(guard)) => self.write_plain(guard, &bytes, payload.len()),
-            (_, guard) => {
+            (Ok(bytes), Some(state)) => self.write_plain(state, &bytes, payload.len()),
+            (_, state) => {
                 *slot = None;
-                drop(guard);
+                drop(state);
                 self.cut_if_started();
                 false
             }

@@ -21,7 +21,7 @@ impl Exchange {
         user: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Option<Arc<WebSocket>>, NotAHandshake> {
         let Some(mut state) = self.current() else { return Ok(None) };
-        if state.http.reply.is_started() || self.is_aborted() {
+        if state.request().is_none_or(|request| request.reply.is_started()) || self.is_aborted() {
             return Ok(None);
         }
         let behavior = self.stop.lock().behavior.clone().ok_or(NotAHandshake)?;

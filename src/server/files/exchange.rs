@@ -32,12 +32,17 @@ impl Exchange {
         kind: Option<Box<str>>,
         coding: Option<Box<str>>,
     ) -> Sending {
-        match self.current() {
+        let begun = self.with_request(None, |request| {
+            let begun = request.reply.is_started();
+            // From here on the answer is the file's, however long the disk takes.
+            request.claimed = !begun;
+            Some(begun)
+        });
+        match begun {
             None if self.is_leaving() => return Sending::UnderWay,
             None => return Sending::Done,
-            Some(state) if state.http.reply.is_started() => return Sending::Begun,
-            // From here on the answer is the file's, however long the disk takes.
-            Some(mut state) => state.http.claimed = true,
+            Some(true) => return Sending::Begun,
+            Some(false) => {}
         }
         match File::open(&path, Disk::Cached) {
             Err(OpenError::Wait) => {
@@ -69,7 +74,8 @@ impl Exchange {
         coding: Option<&str>,
     ) {
         let Some(mut state) = self.claimed() else { return };
-        self.begin_as_is(&mut state.http.reply);
+        let Some(request) = state.request_mut() else { return };
+        self.begin_as_is(&mut request.reply);
         match opened {
             Ok(file) => {
                 let asked = Conditions::read(self.method(), self.header_block());
@@ -91,7 +97,9 @@ impl Exchange {
 
     /// Looks for the file on the disk, and answers with it or passes the request on.
     pub(crate) fn find_file(self: &Arc<Self>, state: &mut Locked<'_>, directory: Arc<Directory>) {
-        state.http.claimed = true;
+        if let Some(request) = state.request_mut() {
+            request.claimed = true;
+        }
         let exchange = Arc::downgrade(self);
         let asked = self.server().on_disk(move || {
             let Some(exchange) = exchange.upgrade() else { return };
@@ -112,7 +120,9 @@ impl Exchange {
                     state.flush_unless_corked();
                 }
                 Tried::Absent | Tried::Wait => {
-                    state.http.claimed = false;
+                    if let Some(request) = state.request_mut() {
+                        request.claimed = false;
+                    }
                     exchange.pass(state);
                 }
             }
@@ -127,10 +137,10 @@ impl Exchange {
         if self.server().is_abandoned() {
             return false;
         }
-        let state = self.connection().lock();
-        self.is_served_by(&state)
-            && state.exchange.is_some()
-            && (state.http.claimed || state.http.file_leaves)
+        let mut state = self.connection().lock();
+        state
+            .request_numbered(self.number())
+            .is_some_and(|request| request.exchange.is_some() && (request.claimed || request.file_leaves))
     }
 
     fn named(&self) -> Target<'_> {

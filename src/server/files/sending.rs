@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::files::{Disk, File};
-use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::connection::{Connection, Locked};
 use crate::server::pace::Way;
 use crate::server::stream::Writing;
 
@@ -146,23 +146,21 @@ impl Locked<'_> {
     /// Does what the progress of a file calls for.
     pub(in crate::server) fn file_progressed(&mut self, progress: Progress) {
         let Progress { body, sent, taken } = progress;
-        if self.phase != Phase::Busy || self.current != body.number {
-            return;
-        }
-        self.http.reply.sent += taken;
+        let Some(request) = self.request_numbered(body.number) else { return };
+        request.reply.sent += taken;
         self.count_moved(Way::Room, usize::try_from(taken).unwrap_or(usize::MAX));
         match sent {
             Sent::All => self.complete_file(),
             Sent::Short => self.abort_file(),
             Sent::Lost => self.abort(),
             Sent::Full => {
-                self.http.file = Some(body);
-                self.blocked = true;
+                self.keep_file(body);
+                self.out.block();
                 self.rearm();
                 self.connection.wake();
             }
             Sent::Share => {
-                self.http.file = Some(body);
+                self.keep_file(body);
                 self.connection.wake();
             }
             Sent::Cold => {
@@ -170,9 +168,7 @@ impl Locked<'_> {
                 let mut body = body;
                 let asked = self.connection.server.on_disk(move || {
                     body.warm();
-                    let mut state = connection.lock();
-                    if state.phase == Phase::Busy && state.current == body.number {
-                        state.http.file = Some(body);
+                    if connection.lock().keep_file(body) {
                         connection.wake();
                     }
                 });
@@ -180,6 +176,17 @@ impl Locked<'_> {
                     self.abort_file();
                 }
             }
+        }
+    }
+
+    /// Keeps the rest of a file until it can go on. False when its request is over.
+    fn keep_file(&mut self, body: Box<Body>) -> bool {
+        match self.request_numbered(body.number) {
+            Some(request) => {
+                request.file = Some(body);
+                true
+            }
+            None => false,
         }
     }
 }

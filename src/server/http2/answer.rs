@@ -2,7 +2,7 @@
 
 use ::http::Response;
 
-use crate::server::connection::{Connection, Locked, Phase};
+use crate::server::connection::{Connection, Locked};
 use crate::server::stream::Writing;
 
 /// What a stream is told before bytes are written to it.
@@ -35,16 +35,16 @@ impl Locked<'_> {
         if !self.connection.is_stream() {
             return None;
         }
-        let ends = self.phase == Phase::Closing && !self.cut && !more;
-        let socket = self.socket.is_some();
-        let head = self.http.take_opening(socket);
+        let ends = self.is_closing_whole() && !more;
+        let head = self.out.take_head();
         Some(Frame { head, left: ends.then_some(length) })
     }
 
     /// The same for `queued` bytes and a `payload` that may be the last of an answer.
     pub(crate) fn frame_of_last(&mut self, queued: usize, payload: usize) -> Option<Frame> {
         let mut frame = self.frame(0, true)?;
-        frame.left = self.http.reply.ends_with(payload as u64).then_some(queued + payload);
+        let last = self.request().is_some_and(|request| request.reply.ends_with(payload as u64));
+        frame.left = last.then_some(queued + payload);
         Some(frame)
     }
 }

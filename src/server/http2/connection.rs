@@ -48,7 +48,7 @@ impl Http2 {
     /// Takes over a connection, with what has been read of it.
     pub(crate) fn new(connection: &Arc<Connection>, reading: &mut Reading) -> Box<Self> {
         let mut state = connection.lock();
-        let early = Bytes::from(std::mem::take(&mut state.input));
+        let early = Bytes::from(state.input.take());
         state.rearm();
         drop(state);
         let reading = Arc::new(Mutex::new(std::mem::replace(reading, Reading::Gone)));
@@ -108,7 +108,7 @@ impl Http2 {
 
     /// Whether the connection has been silent for too long.
     fn is_over(&self) -> bool {
-        self.connection.lock().finished
+        self.connection.lock().multiplexed().is_some_and(|multiplexed| multiplexed.expired)
     }
 
     /// Gives the reading half back.
@@ -161,10 +161,12 @@ impl Http2 {
         if self.streaming != streaming {
             self.streaming = streaming;
             let mut state = self.connection.lock();
-            state.fresh &= !streaming;
-            state.streaming = streaming;
-            // A stream that has begun since the silence was found too long goes before that.
-            state.finished &= !(streaming && self.goodbye != Goodbye::Said);
+            if let Some(multiplexed) = state.multiplexed() {
+                multiplexed.fresh &= !streaming;
+                multiplexed.streaming = streaming;
+                // A stream that has begun since the silence was found too long goes before that.
+                multiplexed.expired &= !(streaming && self.goodbye != Goodbye::Said);
+            }
             state.rearm();
             if !streaming && self.connection.server.is_closing() {
                 // The last answer has left.
@@ -187,7 +189,9 @@ impl Http2 {
         if self.leaving != leaving {
             self.leaving = leaving;
             let mut state = self.connection.lock();
-            state.answered = leaving.is_some();
+            if let Some(multiplexed) = state.multiplexed() {
+                multiplexed.answered = leaving.is_some();
+            }
             state.pace.reached(written);
             state.rearm();
         }
@@ -237,9 +241,11 @@ impl Goodbye {
             return;
         }
         let over = || {
-            let state = connection.lock();
             // One that has just come may have its first stream on the way.
-            state.finished || (closing && !state.fresh)
+            let mut state = connection.lock();
+            state
+                .multiplexed()
+                .is_some_and(|multiplexed| multiplexed.expired || (closing && !multiplexed.fresh))
         };
         if flooded || (idle && over()) {
             *self = Self::Said;

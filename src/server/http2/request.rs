@@ -10,7 +10,7 @@ use h2::ext::Protocol;
 use h2::server::SendResponse;
 
 use crate::http::head::Head;
-use crate::server::connection::{Connection, Phase};
+use crate::server::connection::Connection;
 use crate::server::http2::StreamWriting;
 use crate::server::http2::bounds::Alive;
 use crate::server::stream::Writing;
@@ -31,7 +31,7 @@ impl Young {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.connection.lock().phase == Phase::Over
+        self.connection.lock().is_over()
     }
 
     /// Forgets it: whoever was to answer hears so.

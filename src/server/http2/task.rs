@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use h2::RecvStream;
 
-use crate::server::connection::{Connection, Phase};
+use crate::server::connection::Connection;
 use crate::server::drive::Step;
 use crate::server::http2::bounds::Alive;
 use crate::server::http2::request::Young;
@@ -37,7 +37,7 @@ impl Task {
     /// The client does not want the stream any more. A socket ends so as often as not.
     fn give_up(&self) {
         let mut state = self.connection.lock();
-        if state.phase != Phase::Socket {
+        if !state.is_socket() {
             self.alive.give_up();
         }
         state.abort();
@@ -99,11 +99,11 @@ impl Connection {
     /// The client has sent all of the body: that is no more the end of the stream than of any other request.
     fn end_of_stream(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.phase == Phase::Busy && !state.http.intake.is_complete() {
-            state.http.intake.end();
-            if state.http.intake.wants_signal() {
-                state.announce_body();
-            }
+        if let Some(request) = state.request_mut()
+            && !request.intake.is_complete()
+        {
+            request.intake.end();
+            state.announce_body();
             state.rearm();
             return;
         }

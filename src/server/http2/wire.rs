@@ -67,7 +67,11 @@ impl Wire {
         if self.stalled != stalled {
             self.stalled = stalled;
             let mut state = self.connection.lock();
-            state.blocked = stalled;
+            if stalled {
+                state.out.block();
+            } else {
+                state.out.unblock();
+            }
             state.pace.reached(self.streams.written());
             state.rearm();
         }

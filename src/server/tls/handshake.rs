@@ -98,9 +98,9 @@ async fn meet(
                 server.register(peer, greeting.told, Some(Arc::new(secure)), writing, newcomer.permit);
             {
                 let mut state = connection.lock();
-                state.input = text;
+                state.input.put_back(text);
                 if speaks_http2 {
-                    state.begin_http2();
+                    state.become_multiplexed();
                 }
             }
             drop(newcomer.arriving);

@@ -1,6 +1,6 @@
 //! How a socket comes to its end, from either side, and how both hear of it: once.
 
-use crate::server::connection::Locked;
+use crate::server::connection::{LastAnswer, Locked};
 use crate::server::websocket::event::Event;
 use crate::server::websocket::timers::Timers;
 use crate::server::websocket::{ABNORMAL, NO_STATUS};
@@ -55,7 +55,7 @@ impl Locked<'_> {
         }
         self.write_close_frame(code, reason.unwrap_or_default());
         self.close_socket(code, reason);
-        self.close_after_flush();
+        self.close_after_flush(LastAnswer::Whole);
         true
     }
 
@@ -84,7 +84,7 @@ impl Locked<'_> {
                 self.close_socket(ABNORMAL, told.map(str::as_bytes));
             }
         }
-        self.close_after_flush();
+        self.close_after_flush(LastAnswer::Whole);
     }
 
     fn close_socket_as_told(&mut self, code: Option<u16>, reason: &[u8]) -> bool {

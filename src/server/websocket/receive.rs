@@ -16,25 +16,24 @@ impl Locked<'_> {
         }
         if self.input.is_empty() {
             let used = self.take_frames(bytes);
-            if self.speaks() {
-                self.input.extend_from_slice(&bytes[used..]);
+            if self.is_socket() {
+                self.input.keep(&bytes[used..]);
             }
         } else {
             // The bytes are moved out so that the parser and the state can be borrowed side by side.
-            let mut input = std::mem::take(&mut self.input);
+            let mut input = self.input.take();
             input.extend_from_slice(bytes);
             let used = self.take_frames(&input);
-            if self.speaks() {
+            if self.is_socket() {
                 input.drain(..used);
-                if !input.is_empty() {
-                    self.input = input;
-                }
+                self.input.put_back(input);
             }
         }
-        if self.speaks() {
+        if self.is_socket() {
             let stopped = self.socket.as_ref().is_some_and(|session| !session.wants_more());
             // What was left for lack of bytes waits for more of them, what was left for the bound does not.
-            self.searched = if stopped { 0 } else { self.input.len() };
+            let searched = if stopped { 0 } else { self.input.len() };
+            self.input.set_searched(searched);
             self.rearm();
         }
     }

@@ -231,7 +231,7 @@ impl WebSocket {
         batch::settle();
         let mut guard = self.connection.lock();
         let state = &mut *guard;
-        let outside = state.waiting();
+        let outside = state.out.waiting();
         let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
             return Ok(SendStatus::Dropped);
         };
@@ -273,7 +273,7 @@ impl WebSocket {
             session.write_fragment(&mut state.out, opcode, payload, fin);
         } else if compress && !payload.is_empty() && session.codec.is_some() {
             session.write_compressed(&mut state.out, opcode, payload);
-        } else if payload.len() >= DIRECT && session.held().is_none() && !state.flushing && !state.blocked {
+        } else if payload.len() >= DIRECT && session.held().is_none() && state.out.may_flush() {
             // It goes to the kernel from where it lies.
             state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
             let all = guard.transmit(payload, b"");
@@ -287,7 +287,7 @@ impl WebSocket {
 
     /// Sends what is queued, unless a batch does so soon.
     fn leave(&self, state: Locked<'_>) -> SendStatus {
-        if state.blocked {
+        if state.out.is_blocked() {
             return SendStatus::Backpressure;
         }
         let all = if state.out.len() < CORK_LIMIT { state.flush_with_batch() } else { state.flush() };
@@ -338,7 +338,7 @@ impl Locked<'_> {
         let connection = self.connection;
         let state = &mut **self;
         for message in messages {
-            let outside = state.waiting();
+            let outside = state.out.waiting();
             let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
                 return Followup::Nothing;
             };
@@ -354,6 +354,6 @@ impl Locked<'_> {
             }
             message.queue(session, &mut state.out);
         }
-        if state.blocked { Followup::Nothing } else { Followup::Flush }
+        if state.out.is_blocked() { Followup::Nothing } else { Followup::Flush }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::{Behavior, Lane};
 use crate::config::SocketConfig;
 use crate::pubsub::Topic;
-use crate::server::connection::{Locked, Phase, State};
+use crate::server::connection::Locked;
 use crate::server::overload::Seat;
 use crate::server::websocket::ending::Finish;
 use crate::server::websocket::event::Event;
@@ -289,13 +289,6 @@ impl Session {
             }
         }
         None
-    }
-}
-
-impl State {
-    /// Whether the connection speaks WebSocket and neither side has ended that.
-    pub(super) fn speaks(&self) -> bool {
-        self.phase == Phase::Socket
     }
 }
 

@@ -8,8 +8,8 @@ use crate::http::date;
 use crate::http::head::{self, Head};
 use crate::http::response::{BodyKind, RequestInfo};
 use crate::router::Params;
-use crate::server::connection::{Connection, Locked, Phase};
-use crate::server::exchange::{Exchange, Stop};
+use crate::server::connection::{Connection, Locked};
+use crate::server::exchange::Stop;
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::event::Event;
 use crate::server::websocket::session::Session;
@@ -71,9 +71,7 @@ impl Locked<'_> {
         };
         let stop = Stop::at_upgrade(listener, params.clone(), Arc::clone(behavior), 0);
         let Some(place) = self.admit_request(bytes.len()) else { return false };
-        let exchange =
-            Exchange::new(Arc::clone(self.connection), self.current, head.clone(), bytes, stop, place);
-        self.exchange = Some(Arc::clone(&exchange));
+        let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
         self.dispatch(exchange, listener.lane);
         false
     }
@@ -83,13 +81,16 @@ impl Locked<'_> {
     /// It ends where the handshake had a body. No client sends one, and one who does hopes that it is taken for frames, or for the
     /// next request, by somebody on the way.
     pub(crate) fn refuse_handshake(&mut self, code: u16) {
-        if code == 426 {
-            // Valid as they stand (RFC 9110 15.5.22); over HTTP/2 the first two are left out.
-            let _ = self.http.reply.head.header(b"Upgrade", b"websocket");
-            let _ = self.http.reply.head.header(b"Connection", b"Upgrade");
-            let _ = self.http.reply.head.header(b"Sec-WebSocket-Version", b"13");
+        if let Some(request) = self.request_mut() {
+            if code == 426 {
+                let head = &mut request.reply.head;
+                // Valid as they stand (RFC 9110 15.5.22); over HTTP/2 the first two are left out.
+                let _ = head.header(b"Upgrade", b"websocket");
+                let _ = head.header(b"Connection", b"Upgrade");
+                let _ = head.header(b"Sec-WebSocket-Version", b"13");
+            }
+            request.reply.close |= !request.intake.is_complete();
         }
-        self.http.reply.close |= !self.http.intake.is_complete();
         self.answer_status(code);
         self.complete();
     }
@@ -108,8 +109,15 @@ impl Locked<'_> {
             .as_ref()
             .filter(|_| !handshake::breaks_compression(offer.user_agent))
             .and_then(|wanted| deflate::negotiate(wanted, offer.extensions));
-        debug_assert!(self.http.intake.is_complete(), "a handshake has no body");
-        let mut reply = self.http.end();
+        // HTTP is over on this connection, and so is every exchange.
+        let mut reply = self
+            .become_socket()
+            .map(|mut request| {
+                debug_assert!(request.intake.is_complete(), "a handshake has no body");
+                request.end_exchange();
+                request.reply
+            })
+            .unwrap_or_default();
         let head = &mut reply.head;
         // None of them can fail: they are ours, or have been checked.
         if self.connection.is_stream() {
@@ -133,18 +141,15 @@ impl Locked<'_> {
         if self.connection.is_stream() {
             // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
             let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
-            self.http.reply.opening = Some(Box::new(opening));
+            self.out.set_head(Box::new(opening));
         } else {
             head.write_to(self.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
         }
         if let Some(log) = &mut self.log {
             log.opened();
         }
-        // HTTP is over on this connection, and so is every exchange.
-        self.end_exchange();
-        self.corked = false;
-        self.searched = 0;
-        self.phase = Phase::Socket;
+        self.out.uncork();
+        self.input.set_searched(0);
         let socket = Arc::new(WebSocket {
             connection: Arc::clone(self.connection),
             behavior: Arc::clone(behavior),
@@ -154,7 +159,7 @@ impl Locked<'_> {
         let mut session =
             Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
         // The answer to an earlier request may still wait for the client.
-        session.full = self.blocked;
+        session.full = self.out.is_blocked();
         session.push(Event::Open);
         self.socket = Some(Box::new(session));
         self.rearm();
