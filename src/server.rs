@@ -25,6 +25,7 @@ mod pace;
 mod preface;
 mod reply;
 mod request_body;
+mod requests;
 mod routing;
 mod stack;
 mod stream;

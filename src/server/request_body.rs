@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::app::{Signal, Target};
-use crate::router::Match;
+use crate::app::Signal;
 use crate::server::connection::{LastAnswer, Locked};
 use crate::server::intake::IntakeError;
 use crate::server::pace::Way;
-use crate::server::routing::limit_of;
+use crate::server::routing::{Candidates, Position};
 use crate::server::stream::Writing;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -20,17 +19,17 @@ impl Locked<'_> {
         request.intake.admit(limit).inspect_err(|error| self.fail_body(error)).is_ok()
     }
 
-    /// The same for a route that may pass the request on to those `behind` it, which are asked only where the body may be too large
+    /// The same for a route that at `position` that may pass the request on to those behind it, which are asked only where the body may be too large
     /// for this one: then it is refused if it is for them too, or when it is read here.
-    pub(crate) fn admit_body_on_route<'a>(
+    pub(crate) fn admit_body_on_route(
         &mut self,
         limit: u64,
-        mut behind: impl Iterator<Item = Match<'a, Target>>,
+        candidates: &Candidates<'_>,
+        position: Position,
     ) -> bool {
-        let connection = self.connection;
         let Some(request) = self.request_mut() else { return false };
         if let Some(needed) = request.intake.beyond(limit)
-            && behind.any(|found| limit_of(connection, Some(&found)) >= needed)
+            && candidates.take_behind(position, needed)
         {
             request.intake.defer(limit);
             return true;

@@ -1,184 +1,174 @@
-//! From the head of a request to the code that answers it.
+//! Which route answers a request: a position among the candidates in, the step that is to be taken there out.
+//!
+//! The routes that match a request are tried one after the other, those for handshakes first; a handler may pass the request on,
+//! and a directory may have no such file. What comes next is decided here alone, for a request that begins and for one that is
+//! passed on. Taking the step is up to those who ask.
 
 use std::sync::Arc;
 
-use crate::app::{Job, Lane, Target};
-use crate::files::conditions::Conditions;
-use crate::http::cors::{self, Verdict};
+use crate::app::{Behavior, Constant, HandlerId, Lane, Lease, Target};
+use crate::files::Directory;
 use crate::http::head::Head;
-use crate::router::{Match, Router};
-use crate::server::connection::{Connection, Locked};
-use crate::server::exchange::{Exchange, Stop};
-use crate::server::files::Tried;
-use crate::server::overload::Place;
-use crate::server::reply::Asked;
+use crate::router::{Domains, Params, Router};
+use crate::server::connection::Connection;
 
-impl Locked<'_> {
-    /// A request has come: finds who answers it.
-    pub(crate) fn begin_request(&mut self, head: Head, bytes: &[u8]) {
-        let connection = self.connection;
-        let server = &connection.server;
-        let asked = Asked {
-            head_request: head.method(bytes) == b"HEAD",
-            http10: head.version_minor == 0,
-            keep_alive: head.keep_alive && !server.is_closing(),
-            stream: head.http2,
-            waits: head.expect_continue,
-        };
-        // Before anybody decides who answers.
-        self.pace.begin_body();
-        self.begin(head.framing, asked, server.config.max_body_size);
-        if let Some(log) = &mut self.log {
-            log.begin(&head, bytes, connection.client());
-        }
-        let preflight = match server.config.cors.judge(&head, bytes) {
-            None => None,
-            Some(Verdict::Preflight(answer)) => Some(answer),
-            Some(Verdict::Lines(lines)) => {
-                if let Some(request) = self.request_mut() {
-                    request.reply.lasting.set(cors::NAME, lines);
-                }
-                None
-            }
-        };
-        let domains = server.routes.load();
-        let Some(routes) = self.connection.routes(&domains, || head.authority(bytes)) else {
-            // RFC 9110 15.5.20: a new connection may find who answers.
-            self.refuse(421);
-            return;
-        };
-        if head.upgrade
-            && let Some(found) = routes.find_websocket(head.path(bytes))
-            && let Target::WebSocket(behavior) = found.value
-            && !self.begin_handshake(&head, bytes, behavior, &found.params)
-        {
-            self.rearm();
-            return;
-        }
-        if head.http2 && head.upgrade {
-            // An answer that is a success would open a tunnel (RFC 8441 section 4).
-            self.answer_not_found();
-            return;
-        }
-        if let Some(answer) = preflight {
-            if self.admit_body(server.config.max_body_size) {
-                self.answer_with(answer, b"");
-            }
-            self.rearm();
-            return;
-        }
-        let found = routes.find(head.method(bytes), head.path(bytes));
-        match found {
-            Some(Match { value: Target::Files(_), .. }) => self.begin_at_files(routes, head, bytes),
-            found => self.begin_at_route(routes, found, 0, head, bytes),
-        }
-        self.rearm();
-    }
+/// A place among the routes that match a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Position {
+    /// Among those for handshakes, which come first.
+    Handshake(usize),
+    /// Among the others.
+    Http(usize),
+}
 
-    /// A request comes to the route `found`, behind `skipped` others.
-    fn begin_at_route(
-        &mut self,
-        routes: &Router<Target>,
-        found: Option<Match<'_, Target>>,
-        skipped: usize,
-        head: Head,
-        bytes: &[u8],
-    ) {
-        let limit = limit_of(self.connection, found.as_ref());
-        let behind =
-            (skipped + 1..).map_while(|place| routes.nth(head.method(bytes), head.path(bytes), place));
-        if !self.admit_body_on_route(limit, behind) {
-            return;
-        }
-        match found {
-            None => self.answer_not_found(),
-            Some(found) => match found.value {
-                Target::Constant(constant) => {
-                    self.answer_constant(constant, head.header_block(bytes));
-                }
-                // Such routes are found by handshakes alone, or have been tried.
-                Target::WebSocket(_) | Target::Files(_) => self.answer_not_found(),
-                Target::Handler { id, lane, lease, .. } => {
-                    let Some(place) = self.admit_request(bytes.len()) else { return };
-                    // It leaves at once: the flush that follows every read comes before any handler's cork.
-                    self.ask_for_body();
-                    let stop = Stop::at_handler(*id, *lane, lease.clone(), found.params, skipped);
-                    let exchange = self.begin_exchange(head, bytes, stop, place);
-                    self.dispatch(exchange, *lane);
-                }
-            },
-        }
-    }
+impl Position {
+    /// Where a handshake begins.
+    pub(crate) const HANDSHAKE: Self = Self::Handshake(0);
+    /// Where any other request begins.
+    pub(crate) const HTTP: Self = Self::Http(0);
 
-    /// A request comes to a directory of files first.
-    fn begin_at_files(&mut self, routes: &Router<Target>, head: Head, bytes: &[u8]) {
-        let asked = Conditions::read(head.method(bytes), head.header_block(bytes));
-        let mut skipped = 0;
-        loop {
-            let found = routes.nth(head.method(bytes), head.path(bytes), skipped);
-            let Some(Match { value: Target::Files(directory), .. }) = found else {
-                self.begin_at_route(routes, found, skipped, head, bytes);
-                return;
-            };
-            let target = (head.path(bytes), head.query(bytes));
-            match self.answer_from_directory(directory, target, &asked) {
-                Tried::Answered => return,
-                Tried::Absent => skipped += 1,
-                Tried::Wait => {
-                    let Some(place) = self.admit_request(bytes.len()) else { return };
-                    // Who takes it, and how much, is known when the disk has answered.
-                    let limit = self.connection.server.config.max_body_size;
-                    if let Some(request) = self.request_mut() {
-                        request.intake.defer(limit);
-                    }
-                    let directory = Arc::clone(directory);
-                    let stop = Stop::at_files(skipped, Lane::Turn);
-                    let exchange = self.begin_exchange(head, bytes, stop, place);
-                    exchange.find_file(self, directory);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Makes what user code holds of the request in progress.
-    pub(crate) fn begin_exchange(
-        &mut self,
-        head: Head,
-        bytes: &[u8],
-        stop: Stop,
-        place: Place,
-    ) -> Arc<Exchange> {
-        let exchange = Exchange::new(Arc::clone(self.connection), self.number(), head, bytes, stop, place);
-        if let Some(request) = self.request_mut() {
-            request.exchange = Some(Arc::clone(&exchange));
-        }
-        exchange
-    }
-
-    /// Hands a request to where its handler runs.
-    pub(crate) fn dispatch(&mut self, exchange: Arc<Exchange>, lane: Lane) {
-        match lane {
-            Lane::Turn => {
-                // Nothing is pending but a 100 Continue; what the handler writes leaves together.
-                if self.out.is_empty() {
-                    self.out.cork();
-                } else {
-                    self.out.uncork();
-                }
-                self.connection.server.push(Job::Request(exchange));
-            }
-            Lane::Loop => {
-                self.connection.server.post(Job::Request(exchange));
-            }
+    /// The place behind this one.
+    pub(crate) fn next(self) -> Self {
+        match self {
+            Self::Handshake(place) => Self::Handshake(place + 1),
+            Self::Http(place) => Self::Http(place + 1),
         }
     }
 }
 
-/// How much of a body is taken on the way to `found`.
-pub(super) fn limit_of(connection: &Connection, found: Option<&Match<'_, Target>>) -> u64 {
-    match found.map(|found| found.value) {
-        Some(Target::Handler { max_body_size: Some(own), .. }) => *own,
-        _ => connection.server.config.max_body_size,
+/// The route that a request is on, as its exchange keeps it.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    pub(super) position: Position,
+    pub(super) handler: HandlerId,
+    pub(super) lane: Lane,
+    pub(super) params: Params,
+    /// What the handler may upgrade to, when it is the upgrade handler of a WebSocket route.
+    pub(super) behavior: Option<Arc<Behavior>>,
+    /// What keeps the handler until it is called, where it is not the behavior.
+    pub(super) lease: Option<Lease>,
+}
+
+impl Stop {
+    /// At a route that has no handler.
+    pub(crate) fn without_handler(position: Position, lane: Lane) -> Self {
+        Self { position, handler: 0, lane, params: Params::default(), behavior: None, lease: None }
+    }
+}
+
+/// What a request comes to.
+pub(crate) enum Step<'r> {
+    /// A handler answers, and takes at most `limit` bytes of the body.
+    Handler { stop: Stop, limit: u64 },
+    /// The answer is known.
+    Constant(&'r Constant),
+    /// A file of this directory is the answer, if there is such a file.
+    Files(&'r Arc<Directory>),
+    /// A handler decides on the handshake.
+    Upgrade(Stop),
+    /// Every valid handshake is accepted.
+    Accept(&'r Arc<Behavior>),
+    /// No route is left.
+    NotFound,
+}
+
+/// The routes that may answer one request.
+pub(crate) struct Candidates<'r> {
+    /// None once the server name that the connection was opened for has been removed.
+    routes: Option<&'r Router<Target>>,
+    method: &'r [u8],
+    path: &'r [u8],
+    /// The extended CONNECT of HTTP/2 asks for a tunnel, which no HTTP route opens: a success would (RFC 8441 section 4).
+    tunnel: bool,
+    /// Bytes of a body that a route takes if it does not say otherwise.
+    limit: u64,
+}
+
+impl<'r> Candidates<'r> {
+    /// Those for a request on `connection`.
+    pub(crate) fn new(
+        connection: &Connection,
+        domains: &'r Domains<Target>,
+        head: &Head,
+        bytes: &'r [u8],
+    ) -> Self {
+        Self {
+            routes: connection.routes(domains, || head.authority(bytes)),
+            method: head.method(bytes),
+            path: head.path(bytes),
+            tunnel: head.http2 && head.upgrade,
+            limit: connection.server.config.max_body_size,
+        }
+    }
+
+    /// Whether another connection may find who answers (RFC 9110 15.5.20).
+    pub(crate) fn are_elsewhere(&self) -> bool {
+        self.routes.is_none()
+    }
+
+    /// What a request comes to that has reached `position`, and where that is: behind the last route for handshakes come the
+    /// others.
+    pub(crate) fn step(&self, position: Position) -> (Position, Step<'r>) {
+        let Some(routes) = self.routes else { return (position, Step::NotFound) };
+        let place = match position {
+            Position::Handshake(place) => {
+                if let Some(found) = routes.nth_websocket(self.path, place)
+                    && let Target::WebSocket(behavior) = found.value
+                {
+                    return (position, Self::handshake(position, behavior, found.params));
+                }
+                0
+            }
+            Position::Http(place) => place,
+        };
+        let position = Position::Http(place);
+        let found = if self.tunnel { None } else { routes.nth(self.method, self.path, place) };
+        let Some(found) = found else { return (position, Step::NotFound) };
+        let step = match found.value {
+            Target::Handler { id, lane, lease, max_body_size } => {
+                let (handler, lane, lease) = (*id, *lane, lease.clone());
+                let stop = Stop { position, handler, lane, params: found.params, behavior: None, lease };
+                Step::Handler { stop, limit: max_body_size.unwrap_or(self.limit) }
+            }
+            Target::Constant(constant) => Step::Constant(constant),
+            Target::Files(directory) => Step::Files(directory),
+            // Such routes are found by handshakes alone.
+            Target::WebSocket(_) => Step::NotFound,
+        };
+        (position, step)
+    }
+
+    fn handshake(position: Position, behavior: &'r Arc<Behavior>, params: Params) -> Step<'r> {
+        match behavior.upgrade {
+            None => Step::Accept(behavior),
+            Some(listener) => Step::Upgrade(Stop {
+                position,
+                handler: listener.id,
+                lane: listener.lane,
+                params,
+                behavior: Some(Arc::clone(behavior)),
+                lease: None,
+            }),
+        }
+    }
+
+    /// Whether a route for HTTP has the method.
+    pub(crate) fn has_http(&self) -> bool {
+        !matches!(self.step(Position::HTTP), (_, Step::NotFound))
+    }
+
+    /// Whether a route behind `position` takes a body of `needed` bytes.
+    pub(crate) fn take_behind(&self, mut position: Position, needed: u64) -> bool {
+        loop {
+            let step;
+            (position, step) = self.step(position.next());
+            match step {
+                Step::NotFound => return false,
+                Step::Handler { limit, .. } if limit >= needed => return true,
+                Step::Handler { .. } => {}
+                _ if self.limit >= needed => return true,
+                _ => {}
+            }
+        }
     }
 }

@@ -7,9 +7,8 @@ use crate::app::Behavior;
 use crate::http::date;
 use crate::http::head::{self, Head};
 use crate::http::response::{BodyKind, RequestInfo};
-use crate::router::Params;
-use crate::server::connection::{Connection, Locked};
-use crate::server::exchange::Stop;
+use crate::server::connection::Locked;
+use crate::server::routing::{Candidates, Position, Step};
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::event::Event;
 use crate::server::websocket::session::Session;
@@ -28,52 +27,47 @@ pub(crate) struct Offer<'a> {
     pub(crate) user_agent: &'a [u8],
 }
 
-/// Whether it is no GET, and an HTTP route has its method.
-fn is_http(connection: &Connection, head: &Head, bytes: &[u8]) -> bool {
-    let method = head.method(bytes);
-    let domains = connection.server.routes.load();
-    let routes = connection.routes(&domains, || head.authority(bytes));
-    !head.http2
-        && method != b"GET"
-        && routes.is_some_and(|routes| routes.find(method, head.path(bytes)).is_some())
-}
-
 impl Locked<'_> {
-    /// A request to a WebSocket route. True when it is no handshake at all, and the HTTP routes may have it.
-    pub(crate) fn begin_handshake(
-        &mut self,
-        head: &Head,
-        bytes: &[u8],
-        behavior: &Arc<Behavior>,
-        params: &Params,
-    ) -> bool {
+    /// A request offers to upgrade. False when no WebSocket route matches, or it is no handshake at all: then the HTTP routes
+    /// may have it.
+    pub(crate) fn begin_handshake(&mut self, candidates: &Candidates<'_>, head: &Head, bytes: &[u8]) -> bool {
+        let (_, step) = candidates.step(Position::HANDSHAKE);
+        if !matches!(step, Step::Upgrade(_) | Step::Accept(_)) {
+            return false;
+        }
+        // A request that merely offers to switch may be answered as it is (RFC 9110 7.8).
+        let is_http = || !head.http2 && head.method(bytes) != b"GET" && candidates.has_http();
         match handshake::examine(head, bytes) {
-            Handshake::Absent => return true,
-            // A request that merely offers to switch may be answered as it is (RFC 9110 7.8).
-            Handshake::Refused(_) if is_http(self.connection, head, bytes) => return true,
+            Handshake::Valid => {}
+            Handshake::Absent => return false,
+            Handshake::Refused(_) if is_http() => return false,
             Handshake::Refused(code) => {
                 self.refuse_handshake(code);
-                return false;
+                return true;
             }
-            Handshake::Valid => {}
         }
-        let Some(listener) = behavior.upgrade else {
-            let block = head.header_block(bytes);
-            let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
-            let offer = Offer {
-                key: &value(b"sec-websocket-key"),
-                protocols: &value(b"sec-websocket-protocol"),
-                extensions: &value(b"sec-websocket-extensions"),
-                user_agent: &value(b"user-agent"),
-            };
-            self.open_socket(behavior, &offer, None);
-            return false;
-        };
-        let stop = Stop::at_upgrade(listener, params.clone(), Arc::clone(behavior), 0);
-        let Some(place) = self.admit_request(bytes.len()) else { return false };
-        let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
-        self.dispatch(exchange, listener.lane);
-        false
+        match step {
+            Step::Upgrade(stop) => {
+                let lane = stop.lane;
+                if let Some(place) = self.admit_request(bytes.len()) {
+                    let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
+                    self.dispatch(exchange, lane);
+                }
+            }
+            Step::Accept(behavior) => {
+                let block = head.header_block(bytes);
+                let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
+                let offer = Offer {
+                    key: &value(b"sec-websocket-key"),
+                    protocols: &value(b"sec-websocket-protocol"),
+                    extensions: &value(b"sec-websocket-extensions"),
+                    user_agent: &value(b"user-agent"),
+                };
+                self.open_socket(behavior, &offer, None);
+            }
+            Step::Handler { .. } | Step::Constant(_) | Step::Files(_) | Step::NotFound => {}
+        }
+        true
     }
 
     /// Refuses a handshake (RFC 6455 4.4). The connection goes on: nothing about its framing is in doubt.

@@ -1,0 +1,182 @@
+//! From one route to the next: a handler, or a directory without the file, passes the request on.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::MutexGuard;
+
+use crate::app::{HandlerId, Lane, Lease, Signal};
+use crate::files::conditions::Conditions;
+use crate::server::connection::Locked;
+use crate::server::exchange::Exchange;
+use crate::server::files::Tried;
+use crate::server::routing::{Candidates, Step, Stop};
+
+/// Where a yielded request goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// To this handler, on the lane the caller runs on: call it.
+    Here(HandlerId),
+    /// Elsewhere: nothing to do for the caller.
+    Elsewhere,
+    /// To no handler: the core has answered, or has cut an answer that had begun.
+    Answered,
+}
+
+impl Exchange {
+    /// The handler of the current route.
+    pub fn handler(&self) -> HandlerId {
+        self.stop.lock().handler
+    }
+
+    /// The same for whoever calls it: the number stays the handler's for as long as what comes with it is kept, and no longer.
+    /// Whoever keeps the exchange does not keep the handler.
+    pub fn take_handler(&self) -> (HandlerId, Option<Lease>) {
+        let mut stop = self.stop.lock();
+        (stop.handler, stop.lease.take())
+    }
+
+    /// Asks for the next matching route, or takes that back.
+    pub fn set_yield(&self, yielded: bool) {
+        self.yielded.store(yielded, Ordering::Relaxed);
+    }
+
+    /// Whether the next matching route was asked for.
+    pub fn is_yielded(&self) -> bool {
+        self.yielded.load(Ordering::Relaxed)
+    }
+
+    /// Moves on to the next matching route, if one was asked for and the answer is not complete.
+    pub fn next(self: &Arc<Self>) -> Option<Next> {
+        if !self.yielded.swap(false, Ordering::Relaxed) {
+            return None;
+        }
+        let state = self.current()?;
+        Some(self.proceed(state, true))
+    }
+
+    /// The same, called in `lane`, which may be another than that of the handler: what it returned has been awaited.
+    pub fn next_in(self: &Arc<Self>, lane: Lane) -> Option<Next> {
+        if self.is_yielded() && !self.server().is_abandoned() {
+            self.stop.lock().lane = lane;
+        }
+        self.next()
+    }
+
+    /// Moves on to the next matching route: this one has nothing for the request.
+    pub(in crate::server) fn pass(self: &Arc<Self>, state: Locked<'_>) {
+        self.proceed(state, false);
+    }
+
+    /// `here` is whether the caller runs handlers of the present lane.
+    fn proceed(self: &Arc<Self>, mut state: Locked<'_>, here: bool) -> Next {
+        let server = &self.connection.server;
+        let mut stop = self.stop.lock();
+        let domains = server.routes.load();
+        let candidates = Candidates::new(&self.connection, &domains, &self.head, &self.bytes);
+        loop {
+            let (position, step) = candidates.step(stop.position.next());
+            match step {
+                Step::NotFound => {
+                    drop(stop);
+                    if state.request().is_some_and(|request| request.reply.is_started()) {
+                        drop(state);
+                        self.cut_if_started();
+                    } else {
+                        self.finish_here(state, |state| state.answer_not_found());
+                    }
+                    return self.answered(here);
+                }
+                Step::Constant(constant) => {
+                    drop(stop);
+                    self.finish_here(state, |state| state.answer_constant(constant, self.header_block()));
+                    return self.answered(here);
+                }
+                Step::Files(directory) => {
+                    *stop = Stop::without_handler(position, stop.lane);
+                    let asked = Conditions::read(self.method(), self.header_block());
+                    match state.answer_from_directory(directory, (self.path(), self.query()), &asked) {
+                        Tried::Absent => {}
+                        Tried::Wait => {
+                            drop(stop);
+                            self.find_file(&mut state, Arc::clone(directory));
+                            // It may have been refused. A handler that runs flushes at its end.
+                            state.flush_unless_corked();
+                            return Next::Elsewhere;
+                        }
+                        Tried::Answered => {
+                            drop(stop);
+                            state.flush();
+                            // Once it has left, user code that waits is told. A body that is too large has ended the request
+                            // before.
+                            if self.is_gone() {
+                                server.app.signal(Arc::clone(self), Signal::Sent);
+                            }
+                            return Next::Elsewhere;
+                        }
+                    }
+                }
+                Step::Accept(behavior) => {
+                    drop(stop);
+                    let value = |name: &[u8]| self.header(name).unwrap_or_default();
+                    let key = value(b"sec-websocket-key");
+                    let (protocols, extensions) =
+                        (value(b"sec-websocket-protocol"), value(b"sec-websocket-extensions"));
+                    self.open_socket(&mut state, behavior, &key, &protocols, &extensions, None);
+                    state.flush();
+                    return Next::Answered;
+                }
+                Step::Upgrade(next) => return self.move_on(state, stop, next, here),
+                Step::Handler { stop: next, limit } => {
+                    if !state.admit_body_on_route(limit, &candidates, position) {
+                        drop(stop);
+                        state.flush();
+                        return self.answered(here);
+                    }
+                    return self.move_on(state, stop, next, here);
+                }
+            }
+        }
+    }
+
+    /// The core answers, if it takes the body.
+    fn finish_here(&self, mut state: Locked<'_>, answer: impl FnOnce(&mut Locked<'_>)) {
+        if state.admit_body(self.connection.server.config.max_body_size) {
+            answer(&mut state);
+        }
+        state.flush();
+    }
+
+    /// The core has answered: the caller is told, or if it is the core, whoever holds the exchange.
+    fn answered(self: &Arc<Self>, here: bool) -> Next {
+        if !here {
+            self.connection.server.app.signal(Arc::clone(self), Signal::Sent);
+        }
+        Next::Answered
+    }
+
+    fn move_on(
+        self: &Arc<Self>,
+        mut state: Locked<'_>,
+        mut stop: MutexGuard<'_, Stop>,
+        next: Stop,
+        here: bool,
+    ) -> Next {
+        let (id, lane) = (next.handler, next.lane);
+        let stays = here && lane == stop.lane;
+        *stop = next;
+        drop(stop);
+        state.ask_for_body();
+        let asked = !state.out.is_corked() && state.out.has_any();
+        let next = if stays {
+            Next::Here(id)
+        } else {
+            state.dispatch(Arc::clone(self), lane);
+            Next::Elsewhere
+        };
+        if asked {
+            state.flush();
+        }
+        next
+    }
+}

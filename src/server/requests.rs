@@ -1,0 +1,158 @@
+//! A request begins: it comes to the first route that answers it, or to none.
+
+use std::sync::Arc;
+
+use crate::app::{Job, Lane};
+use crate::files::conditions::Conditions;
+use crate::http::cors::{self, Verdict};
+use crate::http::head::Head;
+use crate::server::connection::Locked;
+use crate::server::exchange::Exchange;
+use crate::server::files::Tried;
+use crate::server::overload::Place;
+use crate::server::reply::Asked;
+use crate::server::routing::{Candidates, Position, Step, Stop};
+
+impl Locked<'_> {
+    /// A request has come: finds what answers it.
+    pub(crate) fn begin_request(&mut self, head: Head, bytes: &[u8]) {
+        let connection = self.connection;
+        let server = &connection.server;
+        let asked = Asked {
+            head_request: head.method(bytes) == b"HEAD",
+            http10: head.version_minor == 0,
+            keep_alive: head.keep_alive && !server.is_closing(),
+            stream: head.http2,
+            waits: head.expect_continue,
+        };
+        // Before it is decided what answers.
+        self.pace.begin_body();
+        self.begin(head.framing, asked, server.config.max_body_size);
+        if let Some(log) = &mut self.log {
+            log.begin(&head, bytes, connection.client());
+        }
+        let preflight = match server.config.cors.judge(&head, bytes) {
+            None => None,
+            Some(Verdict::Preflight(answer)) => Some(answer),
+            Some(Verdict::Lines(lines)) => {
+                if let Some(request) = self.request_mut() {
+                    request.reply.lasting.set(cors::NAME, lines);
+                }
+                None
+            }
+        };
+        let domains = server.routes.load();
+        let candidates = Candidates::new(connection, &domains, &head, bytes);
+        if candidates.are_elsewhere() {
+            self.refuse(421);
+            return;
+        }
+        if head.upgrade && self.begin_handshake(&candidates, &head, bytes) {
+            self.rearm();
+            return;
+        }
+        if let Some(answer) = preflight {
+            if self.admit_body(server.config.max_body_size) {
+                self.answer_with(answer, b"");
+            }
+        } else {
+            self.begin_at_routes(&candidates, &head, bytes);
+        }
+        self.rearm();
+    }
+
+    /// A request that is no handshake comes to the first of its routes.
+    fn begin_at_routes(&mut self, candidates: &Candidates<'_>, head: &Head, bytes: &[u8]) {
+        let mut position = Position::HTTP;
+        let mut conditions = None;
+        loop {
+            let (_, step) = candidates.step(position);
+            let Step::Files(directory) = step else {
+                self.begin_at(candidates, position, step, head, bytes);
+                return;
+            };
+            let asked = conditions
+                .get_or_insert_with(|| Conditions::read(head.method(bytes), head.header_block(bytes)));
+            match self.answer_from_directory(directory, (head.path(bytes), head.query(bytes)), asked) {
+                Tried::Answered => return,
+                Tried::Absent => position = position.next(),
+                Tried::Wait => {
+                    let Some(place) = self.admit_request(bytes.len()) else { return };
+                    // What takes it, and how much, is known when the disk has answered.
+                    let limit = self.connection.server.config.max_body_size;
+                    if let Some(request) = self.request_mut() {
+                        request.intake.defer(limit);
+                    }
+                    let stop = Stop::without_handler(position, Lane::Turn);
+                    let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
+                    exchange.find_file(self, Arc::clone(directory));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A request comes to a step that needs no file.
+    fn begin_at(
+        &mut self,
+        candidates: &Candidates<'_>,
+        position: Position,
+        step: Step<'_>,
+        head: &Head,
+        bytes: &[u8],
+    ) {
+        let limit = match &step {
+            Step::Handler { limit, .. } => *limit,
+            _ => self.connection.server.config.max_body_size,
+        };
+        if !self.admit_body_on_route(limit, candidates, position) {
+            return;
+        }
+        match step {
+            Step::Constant(constant) => self.answer_constant(constant, head.header_block(bytes)),
+            Step::Handler { stop, .. } => {
+                let Some(place) = self.admit_request(bytes.len()) else { return };
+                // It leaves at once: the flush that follows every read comes before any handler's cork.
+                self.ask_for_body();
+                let lane = stop.lane;
+                let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
+                self.dispatch(exchange, lane);
+            }
+            // Handshakes have been tried before, and files too.
+            Step::NotFound | Step::Files(_) | Step::Upgrade(_) | Step::Accept(_) => self.answer_not_found(),
+        }
+    }
+
+    /// Makes what user code holds of the request in progress.
+    pub(crate) fn begin_exchange(
+        &mut self,
+        head: Head,
+        bytes: &[u8],
+        stop: Stop,
+        place: Place,
+    ) -> Arc<Exchange> {
+        let exchange = Exchange::new(Arc::clone(self.connection), self.number(), head, bytes, stop, place);
+        if let Some(request) = self.request_mut() {
+            request.exchange = Some(Arc::clone(&exchange));
+        }
+        exchange
+    }
+
+    /// Hands a request to where its handler runs.
+    pub(crate) fn dispatch(&mut self, exchange: Arc<Exchange>, lane: Lane) {
+        match lane {
+            Lane::Turn => {
+                // Nothing is pending but a 100 Continue; what the handler writes leaves together.
+                if self.out.is_empty() {
+                    self.out.cork();
+                } else {
+                    self.out.uncork();
+                }
+                self.connection.server.push(Job::Request(exchange));
+            }
+            Lane::Loop => {
+                self.connection.server.post(Job::Request(exchange));
+            }
+        }
+    }
+}
