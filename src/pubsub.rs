@@ -66,6 +66,10 @@ use self::members::{Member, Members, Removed};
 /// A topic's name, shared by the hub and its subscribers' own lists.
 pub type Topic = Arc<[u8]>;
 
+/// Where a [`Hub`] looks for a topic. See [`Hub::key`].
+#[derive(Clone, Copy, Debug)]
+pub struct TopicKey(u64);
+
 /// The result of a subscription.
 ///
 /// ```
@@ -274,8 +278,13 @@ impl<S> Hub<S> {
     /// assert_eq!(hub.publish(b"chat", |name| names.push(*name)), 0);
     /// assert_eq!(names, ["ann"]);
     /// ```
-    pub fn publish(&self, topic: &[u8], mut deliver: impl FnMut(&S)) -> usize {
-        self.with_members(topic, |members| {
+    pub fn publish(&self, topic: &[u8], deliver: impl FnMut(&S)) -> usize {
+        self.publish_at(topic, self.key(topic), deliver)
+    }
+
+    /// As [`Hub::publish`], with the key that [`Hub::key`] has made of `topic`.
+    pub fn publish_at(&self, topic: &[u8], key: TopicKey, mut deliver: impl FnMut(&S)) -> usize {
+        self.with_members(topic, key, |members| {
             for member in members {
                 deliver(&member.subscriber);
             }
@@ -293,7 +302,36 @@ impl<S> Hub<S> {
     /// assert_eq!(hub.count(b"news"), 0);
     /// ```
     pub fn count(&self, topic: &[u8]) -> usize {
-        self.with_members(topic, <[_]>::len)
+        self.count_at(topic, self.key(topic))
+    }
+
+    /// As [`Hub::count`], with the key that [`Hub::key`] has made of `topic`.
+    pub fn count_at(&self, topic: &[u8], key: TopicKey) -> usize {
+        self.with_members(topic, key, <[_]>::len)
+    }
+
+    /// The subscribers of `topic`, for a publisher that must not hold the hub's lock while it delivers. `key` is what [`Hub::key`]
+    /// has made of `topic`.
+    ///
+    /// ```
+    /// # use socketify::pubsub::Hub;
+    /// # let hub = Hub::default();
+    /// hub.subscribe(b"news", 1, "ann", |_| true);
+    /// assert_eq!(hub.subscribers_at(b"news", hub.key(b"news")), ["ann"]);
+    /// ```
+    pub fn subscribers_at(&self, topic: &[u8], key: TopicKey) -> Vec<S>
+    where
+        S: Clone,
+    {
+        self.with_members(topic, key, |members| {
+            members.iter().map(|member| member.subscriber.clone()).collect()
+        })
+    }
+
+    /// What finds `topic` here: made once, it serves for all that is asked about the topic. It hashes the name, which costs more
+    /// than the rest of a look-up.
+    pub fn key(&self, topic: &[u8]) -> TopicKey {
+        TopicKey(self.keys.hash_one(topic))
     }
 
     /// How many subscriptions [`unsubscribe_with`](Hub::unsubscribe_with) has removed. A caller that delivers
@@ -325,10 +363,9 @@ impl<S> Hub<S> {
     }
 
     /// Calls `look` with the members of `topic`, none if there is no such topic.
-    fn with_members<R>(&self, topic: &[u8], look: impl FnOnce(&[Member<S>]) -> R) -> R {
-        let hash = self.keys.hash_one(topic);
+    fn with_members<R>(&self, topic: &[u8], key: TopicKey, look: impl FnOnce(&[Member<S>]) -> R) -> R {
         let topics = self.topics.read();
-        let room = topics.find(hash, |room| *room.topic == *topic);
+        let room = topics.find(key.0, |room| *room.topic == *topic);
         look(room.map_or(&[], |room| room.members.as_slice()))
     }
 

@@ -23,6 +23,7 @@ mod output;
 mod overload;
 mod pace;
 mod preface;
+mod publish;
 mod reply;
 mod request_body;
 mod requests;
@@ -259,7 +260,7 @@ impl Server {
         }
         self.stop_accepting.notify_waiters();
         // What was published before goes before the close frames.
-        batch::settle();
+        publish::settle();
         // Here and not only in the drain: what is answered from now on says that the connection closes.
         self.retire(false);
         self.threads.first().spawn(accept::drain(Arc::clone(self), grace));

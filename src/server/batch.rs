@@ -2,10 +2,8 @@
 //! system call.
 //!
 //! The turn opens one around the user code it runs, the event loop one around each of its turns. A batch delays a socket,
-//! never another: whoever sends to the same socket from elsewhere flushes it at once, or at the end of a batch of its own.
-//! What is published in a batch waits in one place, and is given to all subscribers in one pass at its end: each is locked
-//! once, gets all of it in a buffer that is still warm, and is written to at once. Whatever else is done to a socket first
-//! queues what was published before, so nothing overtakes anything.
+//! never another: a thread that sends to the same socket flushes it at once, or at the end of a batch of its own. What is
+//! published in a batch waits with it ([`publish`](super::publish)).
 //!
 //! Tasks that have something to write in the end, those of HTTP/2, are woken when the batch closes too: once for all that
 //! it has for them, and without a system call where the same thread goes on to drive them.
@@ -19,35 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::task::Waker;
 
-use crate::server::Server;
-use crate::server::connection::{CORK_LIMIT, Connection, Locked};
+use crate::server::connection::{Connection, Locked};
 use crate::server::output::NO_BATCH;
-use crate::server::websocket::{Message, follow_up};
-use crate::sync::{AtomicBool, Mutex, Ordering, thread_local};
-
-/// Messages to one topic that have been published one after the other.
-#[derive(Default)]
-struct Published {
-    server: Option<Arc<Server>>,
-    topic: Vec<u8>,
-    messages: Vec<Message>,
-    bytes: usize,
-}
-
-impl Published {
-    fn is_to(&self, server: &Arc<Server>, topic: &[u8]) -> bool {
-        self.topic == topic && self.server.as_ref().is_some_and(|other| Arc::ptr_eq(other, server))
-    }
-}
+use crate::server::publish::Pending;
+use crate::sync::{Mutex, Ordering, thread_local};
 
 /// What the batch of one thread holds back.
 pub(crate) struct Held {
     /// Names the thread in the connections that it has marked.
     token: u32,
     marked: Mutex<Vec<Arc<Connection>>>,
-    published: Mutex<Published>,
-    /// Whether there is any: asked before each message that is sent.
-    has_published: AtomicBool,
+    published: Pending,
     /// Tasks to be woken.
     wakers: Mutex<Vec<Waker>>,
 }
@@ -55,14 +35,14 @@ pub(crate) struct Held {
 impl Held {
     /// Sends it. For the thread whose batch it is.
     pub(crate) fn flush(&self) {
-        self.fan_out();
+        self.published.fan_out();
         self.flush_marked();
         self.wake();
     }
 
     /// Sends it, from another thread.
     pub(crate) fn hurry(&self) {
-        self.settle();
+        self.published.settle();
         self.flush_marked();
         self.wake();
     }
@@ -70,34 +50,6 @@ impl Held {
     fn wake(&self) {
         let wakers = std::mem::take(&mut *self.wakers.lock());
         wakers.into_iter().for_each(Waker::wake);
-    }
-
-    /// Gives subscribers what was published, and writes it.
-    fn fan_out(&self) {
-        if self.has_published.load(Ordering::Relaxed) {
-            let mut published = std::mem::take(&mut *self.published.lock());
-            self.has_published.store(false, Ordering::Release);
-            if let Some(server) = &published.server {
-                server.fan_out(&published.topic, &mut published.messages);
-            }
-        }
-    }
-
-    /// Queues what was published on its subscribers, in front of what is sent to them from now on.
-    fn settle(&self) {
-        if !self.has_published.load(Ordering::Acquire) {
-            return;
-        }
-        // Locked until it is queued, and not denied before: whoever comes meanwhile must find it here or there.
-        let mut guard = self.published.lock();
-        let mut published = std::mem::take(&mut *guard);
-        let rest = match &published.server {
-            Some(server) => server.queue(&published.topic, &mut published.messages),
-            None => Vec::new(),
-        };
-        self.has_published.store(false, Ordering::Release);
-        drop(guard);
-        follow_up(rest);
     }
 
     fn flush_marked(&self) {
@@ -113,9 +65,7 @@ impl Held {
     }
 
     fn is_empty(&self) -> bool {
-        !self.has_published.load(Ordering::Relaxed)
-            && self.marked.lock().is_empty()
-            && self.wakers.lock().is_empty()
+        self.published.is_empty() && self.marked.lock().is_empty() && self.wakers.lock().is_empty()
     }
 }
 
@@ -135,8 +85,7 @@ thread_local! {
         let held = Held {
             token: TOKENS.fetch_add(1, Ordering::Relaxed),
             marked: Mutex::default(),
-            published: Mutex::default(),
-            has_published: AtomicBool::new(false),
+            published: Pending::default(),
             wakers: Mutex::default(),
         };
         Batches { held: Arc::new(held), depth: Cell::new(0), leads: Cell::new(false), prompt: Cell::new(false) }
@@ -158,7 +107,7 @@ impl Drop for Batch {
         BATCHES.with(|batches| {
             batches.depth.set(batches.depth.get() - 1);
             if batches.depth.get() == 0 {
-                batches.held.fan_out();
+                batches.held.published.fan_out();
                 batches.held.flush_marked();
                 if !batches.leads.get() {
                     batches.held.wake();
@@ -213,42 +162,17 @@ pub fn flush() {
 
 /// Gives subscribers what was published in the batch of this thread, and writes it.
 pub(crate) fn fan_out() {
-    BATCHES.with(|batches| batches.held.fan_out());
+    BATCHES.with(|batches| batches.held.published.fan_out());
 }
 
-/// Queues what was published in the batch of this thread. To be called before anything else is done to a socket, and without
-/// any lock.
-pub(crate) fn settle() {
-    BATCHES.with(|batches| batches.held.settle());
+/// Acts on what the batch of this thread has published.
+pub(crate) fn with_pending<T>(act: impl FnOnce(&Pending) -> T) -> T {
+    BATCHES.with(|batches| act(&batches.held.published))
 }
 
-/// Leaves a message to the batch of this thread. None: it has been left; the message, when there is no batch.
-pub(crate) fn publish(server: &Arc<Server>, topic: &[u8], message: Message) -> Option<Message> {
-    BATCHES.with(|batches| {
-        if batches.depth.get() == 0 {
-            return Some(message);
-        }
-        let held = &batches.held;
-        let mut published = held.published.lock();
-        if published.server.is_some() && !published.is_to(server, topic) {
-            drop(published);
-            held.settle();
-            published = held.published.lock();
-        }
-        if published.server.is_none() {
-            published.server = Some(Arc::clone(server));
-            published.topic = topic.to_vec();
-        }
-        published.bytes += message.len();
-        published.messages.push(message);
-        held.has_published.store(true, Ordering::Relaxed);
-        let full = published.bytes >= CORK_LIMIT;
-        drop(published);
-        if full {
-            held.fan_out();
-        }
-        None
-    })
+/// The same if a batch is open on this thread.
+pub(crate) fn with_open<T>(act: impl FnOnce(&Pending) -> T) -> Option<T> {
+    BATCHES.with(|batches| (batches.depth.get() > 0).then(|| act(&batches.held.published)))
 }
 
 impl Locked<'_> {

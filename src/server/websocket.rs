@@ -16,7 +16,7 @@ use std::any::Any;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use self::send::{Followup, Message};
+pub(super) use self::send::{with_scratch, write_frame};
 pub(crate) use self::session::Session;
 pub(crate) use self::upgrade::Offer;
 
@@ -25,9 +25,8 @@ pub use self::send::{SendError, SendStatus};
 
 use crate::app::{Behavior, Job, Lane};
 use crate::pubsub::{Subscribed, Topic};
-use crate::server::connection::{CORK_LIMIT, Connection, Locked, Owed};
-use crate::server::{Secure, Server, batch};
-use crate::websocket::OpCode;
+use crate::server::connection::{Connection, Locked};
+use crate::server::{Secure, Server, publish};
 
 /// The server or the client is going away (RFC 6455 7.4.1).
 pub(crate) const GOING_AWAY: u16 = 1001;
@@ -106,7 +105,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return 0;
         }
-        batch::settle();
+        publish::settle();
         let state = self.connection.lock();
         state
             .socket
@@ -120,7 +119,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return 0;
         }
-        batch::settle();
+        publish::settle();
         self.connection.lock().socket.as_ref().map_or(0, |session| session.dropped)
     }
 
@@ -132,7 +131,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return false;
         }
-        batch::settle();
+        publish::settle();
         let mut state = self.connection.lock();
         let ended = state.end_socket(code, reason);
         if ended {
@@ -160,7 +159,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return Subscribed::Refused;
         }
-        batch::settle();
+        publish::settle();
         let admit = |topic: &Topic| {
             let mut state = self.connection.lock();
             state.socket.as_mut().is_some_and(|session| session.join(topic))
@@ -174,7 +173,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return None;
         }
-        batch::settle();
+        publish::settle();
         let forget = || {
             if let Some(session) = &mut self.connection.lock().socket {
                 session.leave(topic);
@@ -234,7 +233,7 @@ impl WebSocket {
         if state.socket.as_ref().is_some_and(|session| session.is_finishing()) {
             // What a listener has published goes before the end.
             drop(state);
-            batch::settle();
+            publish::settle();
             state = self.connection.lock();
         }
         state.finish_event(weight);
@@ -266,86 +265,6 @@ impl WebSocket {
         match lane {
             Lane::Turn => self.server().push(job),
             Lane::Loop => self.server().post(job),
-        }
-    }
-}
-
-/// Deliveries that something has to follow.
-pub(crate) type Rest = Vec<(Owed, Followup)>;
-
-impl Server {
-    /// Sends a message to every socket that is subscribed to `topic`; says how many there are. Those for which too much
-    /// waits already do not get it. In a batch it leaves at the end of that.
-    pub fn publish(self: &Arc<Self>, topic: &[u8], payload: &[u8], opcode: OpCode, compress: bool) -> usize {
-        let count = self.subscriber_count(topic);
-        if count > 0
-            && let Some(message) = batch::publish(self, topic, Message::new(payload, opcode, compress))
-        {
-            self.fan_out(topic, &mut [message]);
-        }
-        count
-    }
-
-    /// Gives messages to every subscriber, and writes them.
-    pub(crate) fn fan_out(&self, topic: &[u8], messages: &mut [Message]) {
-        if self.is_abandoned() {
-            return;
-        }
-        let departures = self.hub.departures();
-        // Nobody is written to under the hub's lock.
-        let mut members = Vec::with_capacity(self.hub.count(topic));
-        self.hub.publish(topic, |connection| members.push(Arc::clone(connection)));
-        for connection in members {
-            let mut state = connection.lock();
-            // Who has left meanwhile gets nothing more behind what is sent next.
-            if self.hub.departures() != departures
-                && !state.socket.as_ref().is_some_and(|session| session.has_joined(topic))
-            {
-                continue;
-            }
-            match state.deliver(messages) {
-                Followup::Nothing => {}
-                Followup::Flush => {
-                    state.flush();
-                }
-                Followup::Cut => {
-                    drop(state);
-                    connection.abort_for_backpressure();
-                }
-            }
-        }
-    }
-
-    /// Queues messages on every subscriber, to be written at the end of this thread's batch. Gives what has to follow, for
-    /// [`follow_up`].
-    pub(crate) fn queue(&self, topic: &[u8], messages: &mut [Message]) -> Rest {
-        let mut rest = Vec::new();
-        if self.is_abandoned() {
-            return rest;
-        }
-        self.hub.publish(topic, |connection| {
-            let mut state = connection.lock();
-            match state.deliver(messages) {
-                Followup::Nothing => {}
-                Followup::Flush if state.out.len() < CORK_LIMIT && state.join_batch() => {}
-                followup => rest.push((state.owe(), followup)),
-            }
-        });
-        rest
-    }
-
-    /// How many sockets are subscribed to `topic`.
-    pub fn subscriber_count(&self, topic: &[u8]) -> usize {
-        if self.is_abandoned() { 0 } else { self.hub.count(topic) }
-    }
-}
-
-/// Does what [`Server::queue`] has left to do.
-pub(crate) fn follow_up(rest: Rest) {
-    for (owed, followup) in rest {
-        match followup {
-            Followup::Cut => owed.abort(),
-            Followup::Nothing | Followup::Flush => owed.flush(),
         }
     }
 }

@@ -3,18 +3,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::server::batch;
 use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, Locked};
 use crate::server::output::Output;
+use crate::server::publish;
 use crate::server::websocket::session::Session;
 use crate::server::websocket::{ABNORMAL, WebSocket};
-use crate::websocket::deflate::{Agreed, deflate_shared};
 use crate::websocket::{MAX_CONTROL, OpCode, encode_header};
-
-/// A published frame this large is queued as a reference instead of a copy.
-const SHARE: usize = 2 * 1024;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +62,7 @@ thread_local! {
 /// Room that a thread keeps for compressing.
 const KEEP_SCRATCH: usize = 256 * 1024;
 
-fn with_scratch<R>(act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+pub(in crate::server) fn with_scratch<R>(act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     SCRATCH.with_borrow_mut(|scratch| {
         scratch.clear();
         let result = act(scratch);
@@ -80,87 +74,20 @@ fn with_scratch<R>(act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
 }
 
 /// Appends a whole frame.
-fn write_frame(out: &mut Vec<u8>, fin: bool, compressed: bool, opcode: OpCode, payload: &[u8]) {
+pub(in crate::server) fn write_frame(
+    out: &mut Vec<u8>,
+    fin: bool,
+    compressed: bool,
+    opcode: OpCode,
+    payload: &[u8],
+) {
     encode_header(out, fin, compressed, opcode, payload.len());
     out.extend_from_slice(payload);
 }
 
-fn frame(compressed: bool, opcode: OpCode, payload: &[u8]) -> Bytes {
-    let mut frame = Vec::with_capacity(10 + payload.len());
-    write_frame(&mut frame, true, compressed, opcode, payload);
-    frame.into()
-}
-
-/// A message for many sockets, encoded once for all that share its form.
-pub(crate) struct Message {
-    /// As it is sent where it is not compressed.
-    plain: Bytes,
-    /// Where the payload begins in it.
-    start: usize,
-    opcode: OpCode,
-    compress: bool,
-    compressed: Vec<(u8, Bytes)>,
-}
-
-/// What has to follow a delivery, once the hub is free again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Followup {
-    Nothing,
-    /// Nobody else will write it.
-    Flush,
-    /// The message was dropped, and the socket is to end for it.
-    Cut,
-}
-
-impl Message {
-    pub(super) fn new(payload: &[u8], opcode: OpCode, compress: bool) -> Self {
-        let compress = compress && !payload.is_empty() && !opcode.is_control();
-        let plain = frame(false, opcode, payload);
-        Self { start: plain.len() - payload.len(), plain, opcode, compress, compressed: Vec::new() }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.plain.len()
-    }
-
-    /// Queues the message on one socket.
-    fn queue(&mut self, session: &mut Session, out: &mut Output) {
-        let encoded = match &mut session.codec {
-            Some(codec) if self.compress => {
-                let agreed = *codec.agreed();
-                let Some(key) = agreed.shared_key() else {
-                    session.write_compressed(out, self.opcode, &self.plain[self.start..]);
-                    return;
-                };
-                self.shared(key, agreed)
-            }
-            _ => &self.plain,
-        };
-        if encoded.len() < SHARE || session.held().is_some() {
-            session.write(out, |out| out.extend_from_slice(encoded));
-        } else {
-            out.share(encoded.clone());
-        }
-    }
-
-    /// The frame for all sockets of this key.
-    fn shared(&mut self, key: u8, agreed: Agreed) -> &Bytes {
-        let found = self.compressed.iter().position(|(other, _)| *other == key);
-        let place = found.unwrap_or_else(|| {
-            let bytes = with_scratch(|scratch| {
-                deflate_shared(&agreed, &self.plain[self.start..], scratch);
-                frame(true, self.opcode, scratch)
-            });
-            self.compressed.push((key, bytes));
-            self.compressed.len() - 1
-        });
-        &self.compressed[place].1
-    }
-}
-
 impl Session {
     /// Writes a whole data frame: behind a fragmented message that has been begun, for nothing may come between its parts.
-    fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
+    pub(in crate::server) fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
         match self.held() {
             Some(held) => write(held),
             None => out.append_with(write),
@@ -168,11 +95,11 @@ impl Session {
     }
 
     /// Where whole messages wait, while one is on the wire in parts.
-    fn held(&mut self) -> Option<&mut Vec<u8>> {
+    pub(in crate::server) fn held(&mut self) -> Option<&mut Vec<u8>> {
         self.fragments.as_mut().filter(|fragments| !fragments.dropped).map(|fragments| &mut fragments.held)
     }
 
-    fn write_compressed(&mut self, out: &mut Output, opcode: OpCode, payload: &[u8]) {
+    pub(in crate::server) fn write_compressed(&mut self, out: &mut Output, opcode: OpCode, payload: &[u8]) {
         with_scratch(|scratch| {
             if let Some(codec) = &mut self.codec {
                 codec.deflate(payload, scratch);
@@ -182,7 +109,7 @@ impl Session {
     }
 
     /// Whether more waits for the client than may. Counts the message that meets it.
-    fn refuses(&mut self, waiting: usize) -> bool {
+    pub(in crate::server) fn refuses(&mut self, waiting: usize) -> bool {
         let limit = self.config().max_backpressure;
         let refuses = limit > 0 && waiting > limit;
         self.dropped += u64::from(refuses);
@@ -228,7 +155,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return Ok(SendStatus::Dropped);
         }
-        batch::settle();
+        publish::settle();
         let mut guard = self.connection.lock();
         let state = &mut *guard;
         let outside = state.out.waiting();
@@ -306,7 +233,7 @@ impl WebSocket {
 
 impl Connection {
     /// Counts sending against the idle timeout, where that is asked for.
-    fn touch(&self, session: &mut Session) {
+    pub(in crate::server) fn touch(&self, session: &mut Session) {
         if session.config().reset_idle_timeout_on_send {
             session.hear(self.server.deadlines.now());
             self.server.deadlines.set(&self.deadline, session.due());
@@ -329,31 +256,5 @@ fn check_control(opcode: OpCode, length: usize, fin: bool) -> Result<(), SendErr
         _ if length > MAX_CONTROL => Err(SendError::ControlTooLong { length }),
         _ if !fin => Err(SendError::FragmentedControl),
         _ => Ok(()),
-    }
-}
-
-impl Locked<'_> {
-    /// Queues published messages on the socket that this connection is. Writes nothing, so it may run under the hub's lock.
-    pub(super) fn deliver(&mut self, messages: &mut [Message]) -> Followup {
-        let connection = self.connection;
-        let state = &mut **self;
-        for message in messages {
-            let outside = state.out.waiting();
-            let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
-                return Followup::Nothing;
-            };
-            if session.refuses(session.waiting(outside)) {
-                if session.config().close_on_backpressure_limit {
-                    return Followup::Cut;
-                }
-                continue;
-            }
-            connection.touch(session);
-            if let Some(log) = &mut state.log {
-                log.sent(message.plain.len() - message.start, true);
-            }
-            message.queue(session, &mut state.out);
-        }
-        if state.out.is_blocked() { Followup::Nothing } else { Followup::Flush }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Session {
     pub(super) handle: Option<Arc<WebSocket>>,
     /// A message that has come in part.
     pub(super) receiver: Option<Box<Receiver>>,
-    pub(super) codec: Option<Box<Codec>>,
+    pub(in crate::server) codec: Option<Box<Codec>>,
     /// Made when it first subscribes: most sockets that are idle hold little more than this struct.
     topics: Option<Box<Topics>>,
     pub(super) events: VecDeque<Event>,
@@ -88,7 +88,7 @@ impl Session {
         }
     }
 
-    pub(super) fn config(&self) -> &SocketConfig {
+    pub(in crate::server) fn config(&self) -> &SocketConfig {
         &self.behavior.config
     }
 
@@ -166,7 +166,7 @@ impl Session {
     }
 
     /// Bytes that wait for the client, `outside` of them beyond what the kernel has taken.
-    pub(super) fn waiting(&self, outside: usize) -> usize {
+    pub(in crate::server) fn waiting(&self, outside: usize) -> usize {
         outside + self.fragments.as_ref().map_or(0, |fragments| fragments.held.len())
     }
 
@@ -186,7 +186,7 @@ impl Session {
         self.topics.take_if(|topics| topics.0.is_empty());
     }
 
-    pub(super) fn has_joined(&self, topic: &[u8]) -> bool {
+    pub(in crate::server) fn has_joined(&self, topic: &[u8]) -> bool {
         self.is_open() && self.topics.as_ref().is_some_and(|topics| topics.0.contains(topic))
     }
 
