@@ -5,6 +5,7 @@
 
 mod accept;
 mod access;
+mod backlog;
 mod batch;
 mod builtin;
 mod connection;
@@ -47,6 +48,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use self::access::{Entry, Queue as AccessQueue, Traffic, What};
+pub use self::backlog::Backlog;
 pub use self::batch::{
     Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch,
     set_prompt as set_batch_prompt,
@@ -54,7 +56,6 @@ pub use self::batch::{
 pub use self::exchange::{Attempt, Demand, Exchange, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
 pub use self::notes::Note;
-pub use self::overload::Backlog;
 pub use self::stack::stack_size;
 pub use self::tls::{Secure, ServerName};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
@@ -250,6 +251,15 @@ impl Server {
     /// Whether the server has been asked to close.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Ends when the server has been closing for so long.
+    async fn parted(&self, limit: Duration) {
+        let closing = self.stop_accepting.notified();
+        if !self.is_closing() {
+            closing.await;
+        }
+        tokio::time::sleep(limit).await;
     }
 
     /// Stops accepting and lets requests in progress finish for up to `grace`; then [`App::drained`] is called.

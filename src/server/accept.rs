@@ -107,15 +107,6 @@ fn take_waiting(server: &Arc<Server>, acceptor: Acceptor) {
     }
 }
 
-/// Ends when the server has been closing for so long.
-pub(super) async fn parted(server: &Server, limit: Duration) {
-    let closing = server.stop_accepting.notified();
-    if !server.is_closing() {
-        closing.await;
-    }
-    sleep(limit).await;
-}
-
 /// Gives a new connection to a shard.
 fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     let newcomer = Newcomer { permit, arriving: Arriving::new(server) };

@@ -5,6 +5,7 @@
 //! calls. [`Locked`] is that lock and what can be done under it. What a thread cannot do itself (wait for the socket) it leaves to
 //! the task, by waking it.
 
+mod attention;
 mod ends;
 mod input;
 mod locked;
@@ -22,18 +23,21 @@ use std::task::{Context, Poll, Waker};
 use atomic_waker::AtomicWaker;
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use self::attention::Todo;
 pub(crate) use self::ends::LastAnswer;
 pub(crate) use self::locked::{Locked, Owed};
 pub(crate) use self::request::Request;
 pub(crate) use self::state::{Closing, Multiplexed, Phase, State};
 
 use crate::app::Target;
+use crate::http::head::Head;
 use crate::router::{Domains, Router};
 use crate::server::Server;
 use crate::server::access::Log;
 use crate::server::deadlines::NEVER;
 use crate::server::overload::Seat;
 use crate::server::preface::Told;
+use crate::server::routing::Candidates;
 use crate::server::stream::{Peer, Writing};
 use crate::server::tls::Secure;
 
@@ -94,13 +98,24 @@ impl Connection {
         self.writing.read().as_ref().map_or(-1, |(writing, _)| writing.descriptor())
     }
 
+    /// The routes that may answer a request; `domains` are those of the server.
+    pub(crate) fn candidates<'a>(
+        &self,
+        domains: &'a Domains<Target>,
+        head: &Head,
+        bytes: &'a [u8],
+    ) -> Candidates<'a> {
+        let routes = self.routes(domains, || head.authority(bytes));
+        Candidates::new(routes, head, bytes, self.server.config.max_body_size)
+    }
+
     /// The router for a request with this authority. A connection that was opened under a server name with a router of its own
     /// is routed there alone; none when that name has been removed since, whether or not it was registered anew: who may come in
     /// under the new one has not been asked of this client.
     ///
     /// None also for a stream of HTTP/2 whose authority would have come to other routes by a handshake of its own. Clients send
     /// requests for all hosts that a certificate covers over one connection (RFC 9113 9.1.1), and open another when told to.
-    pub(crate) fn routes<'a, 'b>(
+    fn routes<'a, 'b>(
         &self,
         domains: &'a Domains<Target>,
         authority: impl FnOnce() -> Option<&'b [u8]>,

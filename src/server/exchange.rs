@@ -10,8 +10,6 @@ mod passing;
 mod response_head;
 mod upgrade;
 
-pub(crate) use self::encoding::Coder;
-
 use std::any::Any;
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -5,6 +5,7 @@
 //! instead, and the answer goes on when it is in memory. While a file leaves, its exchange is over for user code, and
 //! the connection stays busy: the next request begins when the last byte is out.
 
+mod body;
 mod description;
 mod exchange;
 mod sending;
@@ -12,11 +13,11 @@ mod sending;
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 
+pub(crate) use self::body::Body;
 pub use self::exchange::Sending;
-pub(crate) use self::sending::Body;
 
+use self::body::Part;
 use self::description::{Description, content_range, describe, in_parts, validators};
-use self::sending::Part;
 
 use crate::app::Signal;
 use crate::files::conditions::{Conditions, Decision, decide};

@@ -5,7 +5,7 @@
 //! | connections | `max_connections`, by [`Seat`]s | nobody is accepted: clients wait in the kernel |
 //! | requests in progress, queued ones included | `max_requests`, and `max_header_memory` for their heads, by [`Place`]s | 503 with `Retry-After`, closed |
 //! | requests of one connection whose clients have given them up and whose handlers still run | `max_concurrent_streams` | 503 |
-//! | jobs for the turn and for the loop | what they are of: requests, sockets, handshakes (a [`Backlog`] each) | |
+//! | jobs for the turn and for the loop | what they are of: requests, sockets, handshakes (a [`Backlog`](super::Backlog) each) | |
 //! | messages of a socket | `inbound_buffer` | its socket is not read |
 //! | questions for server names | the connections in their handshake | |
 //! | frames of HTTP/2 that bring nothing | `http2/meter.rs` | GOAWAY |
@@ -13,28 +13,22 @@
 //! | files that the disk has to be asked for | [`DISK`] | 503 |
 //!
 //! What is dropped first is the work of clients that have gone. A request that waits is held by its connection alone, and a
-//! queue knows it by a [`Weak`]: when the client goes, the request goes at once, with its head, and whoever comes to its turn
+//! queue knows it by a weak reference: when the client goes, the request goes at once, with its head, and whoever comes to its turn
 //! finds nothing. What has begun runs on, as `on_aborted` has it, and keeps its seat until its handler has ended: a client
 //! cannot have more work done by leaving than by staying.
 
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::app::Job;
 use crate::config::Config;
 use crate::server::Server;
-use crate::server::connection::Locked;
-use crate::server::exchange::Exchange;
 
 /// Where the count of requests begins in the word that counts them and their bytes.
 const COUNT: u32 = 40;
 const BYTES: u64 = (1 << COUNT) - 1;
-/// Entries of a queue, below which nobody looks for those that have come to nothing.
-const SWEEP: usize = 1024;
 /// Pieces of work that wait for the disk.
 const DISK: usize = 4096;
 /// Seconds after which a client that was turned away may come again.
@@ -102,8 +96,8 @@ impl Load {
         }
     }
 
-    /// Counts a request; none when there are too many.
-    fn enter(&self, head: usize) -> Option<u64> {
+    /// A place for a request with a head of `head` bytes; None when it is one too many.
+    pub(crate) fn enter(&self, head: usize) -> Option<Place> {
         let weight = (1 << COUNT) | (head as u64).min(u64::from(u32::MAX));
         let after = self.requests.fetch_add(weight, Ordering::Relaxed) + weight;
         // One at least is let in, however large: its size has a limit of its own.
@@ -111,7 +105,7 @@ impl Load {
             self.requests.fetch_sub(weight, Ordering::Relaxed);
             return None;
         }
-        Some(weight)
+        Some(Place { weight, state: AtomicU32::new(0), seat: Mutex::new(None) })
     }
 
     /// Requests in progress.
@@ -180,84 +174,6 @@ impl Place {
     }
 }
 
-// ---- queues -------------------------------------------------------------------------------------------------------------
-
-/// A queue of jobs, which lets go of what has come to nothing.
-#[derive(Default)]
-pub struct Backlog {
-    queue: VecDeque<Waiting>,
-    /// How many there were when all were last looked at.
-    swept: usize,
-}
-
-impl std::fmt::Debug for Backlog {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Backlog").field("length", &self.queue.len()).finish_non_exhaustive()
-    }
-}
-
-enum Waiting {
-    /// Its connection holds it, as long as there is a client.
-    Request(Weak<Exchange>),
-    Job(Job),
-}
-
-impl Waiting {
-    fn is_moot(&self) -> bool {
-        match self {
-            Self::Request(exchange) => exchange.strong_count() == 0,
-            Self::Job(Job::ServerName(asked)) => asked.is_moot(),
-            Self::Job(_) => false,
-        }
-    }
-}
-
-impl Backlog {
-    /// Queues a job.
-    pub fn push(&mut self, job: Job) {
-        if self.queue.len() >= SWEEP.max(2 * self.swept) {
-            self.queue.retain(|waiting| !waiting.is_moot());
-            self.swept = self.queue.len();
-        }
-        self.queue.push_back(match job {
-            Job::Request(exchange) => Waiting::Request(Arc::downgrade(&exchange)),
-            job => Waiting::Job(job),
-        });
-    }
-
-    /// Takes the first job that somebody still wants.
-    pub fn pop(&mut self) -> Option<Job> {
-        loop {
-            let Some(waiting) = self.queue.pop_front() else {
-                // A burst is over: its room is given back.
-                if self.queue.capacity() > SWEEP {
-                    *self = Self::default();
-                }
-                return None;
-            };
-            match waiting {
-                Waiting::Request(exchange) => {
-                    if let Some(exchange) = exchange.upgrade() {
-                        return Some(Job::Request(exchange));
-                    }
-                }
-                Waiting::Job(job) if matches!(&job, Job::ServerName(asked) if asked.is_moot()) => {}
-                Waiting::Job(job) => return Some(job),
-            }
-        }
-    }
-
-    /// Whether nothing is queued.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
-    /// Takes all jobs that somebody still wants.
-    pub fn take(&mut self) -> Vec<Job> {
-        std::iter::from_fn(|| self.pop()).collect()
-    }
-}
-
 // ---- the disk -----------------------------------------------------------------------------------------------------------
 
 /// One piece of work that waits for the disk, or is done there.
@@ -285,19 +201,5 @@ impl Server {
         // The pool panics when the system gives it no first thread.
         let spawn = || drop(self.threads.first().spawn_blocking(work));
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(spawn)).is_ok()
-    }
-}
-
-impl Locked<'_> {
-    /// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
-    pub(crate) fn admit_request(&mut self, head: usize) -> Option<Place> {
-        let server = &self.connection.server;
-        if self.connection.abandoned() < server.config.max_concurrent_streams as usize
-            && let Some(weight) = server.load.enter(head)
-        {
-            return Some(Place { weight, state: AtomicU32::new(0), seat: Mutex::new(None) });
-        }
-        self.refuse(503);
-        None
     }
 }

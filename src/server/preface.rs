@@ -12,7 +12,6 @@ use crate::config::ProxyProtocol;
 use crate::net::Accepted;
 use crate::net::proxy::{self, Addresses, Preface};
 use crate::server::Server;
-use crate::server::accept::parted;
 use crate::server::deadlines::PARTING;
 
 /// Bytes asked of the kernel in one read. What is behind a preface is handed on.
@@ -118,7 +117,7 @@ pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: Failure) {
 pub(crate) async fn read(server: &Server, stream: &Accepted, wanted: Wanted) -> Result<Greeting, Failure> {
     let mut bytes = Vec::new();
     let told = tokio::select! {
-        () = parted(server, PARTING) => Err(Failure::None),
+        () = server.parted(PARTING) => Err(Failure::None),
         told = timeout(server.config.header_timeout, receive(stream, wanted, &mut bytes)) => told.unwrap_or(Err(Failure::Late)),
     };
     match told {

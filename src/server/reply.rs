@@ -3,11 +3,18 @@
 //! Pure: it appends to a buffer and knows nothing of sockets. A payload itself is never copied here; callers place it
 //! between the prefix this writes and the suffix it returns, so a large one can go to the kernel from where it lies.
 
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
 use crate::http::chunked::encode_chunk_header;
 use crate::http::date;
+use crate::http::encoding::Encoder;
 use crate::http::response::{BodyKind, Lasting, RequestInfo, ResponseHead};
-use crate::server::exchange::Coder;
 use crate::server::output::Output;
+
+/// The encoder of a body in pieces; None once that has ended.
+pub(crate) type Coder = Arc<Mutex<Option<Encoder>>>;
 
 /// How far the answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

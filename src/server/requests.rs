@@ -42,7 +42,7 @@ impl Locked<'_> {
             }
         };
         let domains = server.routes.load();
-        let candidates = Candidates::new(connection, &domains, &head, bytes);
+        let candidates = connection.candidates(&domains, &head, bytes);
         if candidates.are_elsewhere() {
             self.refuse(421);
             return;
@@ -154,5 +154,16 @@ impl Locked<'_> {
                 self.connection.server.post(Job::Request(exchange));
             }
         }
+    }
+
+    /// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
+    pub(crate) fn admit_request(&mut self, head: usize) -> Option<Place> {
+        let server = &self.connection.server;
+        let has_room = self.connection.abandoned() < server.config.max_concurrent_streams as usize;
+        let place = if has_room { server.load.enter(head) } else { None };
+        if place.is_none() {
+            self.refuse(503);
+        }
+        place
     }
 }

@@ -9,8 +9,7 @@ use std::sync::Arc;
 use crate::app::{Behavior, Constant, HandlerId, Lane, Lease, Target};
 use crate::files::Directory;
 use crate::http::head::Head;
-use crate::router::{Domains, Params, Router};
-use crate::server::connection::Connection;
+use crate::router::{Params, Router};
 
 /// A place among the routes that match a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,19 +84,14 @@ pub(crate) struct Candidates<'r> {
 }
 
 impl<'r> Candidates<'r> {
-    /// Those for a request on `connection`.
-    pub(crate) fn new(
-        connection: &Connection,
-        domains: &'r Domains<Target>,
-        head: &Head,
-        bytes: &'r [u8],
-    ) -> Self {
+    /// Those of `routes` for a request. A route takes `limit` bytes of a body if it does not say otherwise.
+    pub(crate) fn new(routes: Option<&'r Router<Target>>, head: &Head, bytes: &'r [u8], limit: u64) -> Self {
         Self {
-            routes: connection.routes(domains, || head.authority(bytes)),
+            routes,
             method: head.method(bytes),
             path: head.path(bytes),
             tunnel: head.http2 && head.upgrade,
-            limit: connection.server.config.max_body_size,
+            limit,
         }
     }
 

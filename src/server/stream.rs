@@ -3,6 +3,7 @@
 //! The halves are tokio's, under TLS with a session between them and us: reading through [`AsyncRead`] spares the second `recv` that would only say "nothing more",
 //! and `try_write` costs no wake-up and works on every thread.
 
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,6 +23,16 @@ use crate::server::tls::{TlsReading, TlsWriting};
 
 /// Bytes asked of the kernel in one read; under TLS, of records and text together.
 pub(crate) const READ_SIZE: usize = 128 * 1024;
+
+thread_local! {
+    /// One read buffer a thread: an idle connection holds none.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
+}
+
+/// Room to read into, for as long as `read` runs.
+pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| read(scratch))
+}
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]

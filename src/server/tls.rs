@@ -4,10 +4,12 @@ use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
 use tokio::sync::oneshot;
 
+pub(crate) use self::halves::{TlsReading, TlsWriting};
 pub(super) use self::handshake::shake;
-pub(crate) use self::session::{TlsReading, TlsWriting};
 
+mod halves;
 mod handshake;
+mod records;
 mod session;
 
 /// What a TLS handshake agreed on.

@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::app::{App, Job};
+use crate::server::backlog::Backlog;
 use crate::server::batch::{self, Held};
 use crate::server::leading::Leaders;
-use crate::server::overload::Backlog;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
 /// Jobs run before the holder looks at its sockets again.

@@ -12,10 +12,7 @@ use crate::files::conditions::any_tag;
 use crate::http::encoding::{Accepted, Compression, Encoder, Offer, encode};
 use crate::http::response::{Known, ResponseHead};
 use crate::server::exchange::Exchange;
-use crate::server::reply::Reply;
-
-/// The encoder of a body in pieces; none once that has ended.
-pub(crate) type Coder = Arc<Mutex<Option<Encoder>>>;
+use crate::server::reply::{Coder, Reply};
 
 impl Exchange {
     /// Whether answers may be compressed.

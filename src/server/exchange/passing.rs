@@ -10,7 +10,7 @@ use crate::files::conditions::Conditions;
 use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
 use crate::server::files::Tried;
-use crate::server::routing::{Candidates, Step, Stop};
+use crate::server::routing::{Step, Stop};
 
 /// Where a yielded request goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Exchange {
         let server = &self.connection.server;
         let mut stop = self.stop.lock();
         let domains = server.routes.load();
-        let candidates = Candidates::new(&self.connection, &domains, &self.head, &self.bytes);
+        let candidates = self.connection.candidates(&domains, &self.head, &self.bytes);
         loop {
             let (position, step) = candidates.step(stop.position.next());
             match step {

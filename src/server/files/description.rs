@@ -10,7 +10,7 @@ use crate::files::conditions::{self, Validators};
 use crate::files::types::Told;
 use crate::http::encoding::Coding;
 use crate::http::response::{Known, ResponseHead};
-use crate::server::files::sending::Part;
+use crate::server::files::body::Part;
 
 /// How a file is to be described.
 #[derive(Clone, Copy, Debug, Default)]

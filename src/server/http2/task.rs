@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 
 use h2::RecvStream;
 
-use crate::server::connection::Connection;
-use crate::server::drive::Step;
+use crate::server::connection::{Connection, Todo};
 use crate::server::http2::bounds::Alive;
 use crate::server::http2::request::Young;
 
@@ -61,9 +60,9 @@ impl Future for Task {
                 return Poll::Ready(());
             }
             match connection.attend(&wants, context) {
-                Step::Again => continue,
-                Step::Read if !*ended => {}
-                Step::Read | Step::Wait => return Poll::Pending,
+                Todo::Again => continue,
+                Todo::Read if !*ended => {}
+                Todo::Read | Todo::Wait => return Poll::Pending,
             }
             match body.poll_data(context) {
                 Poll::Pending => return Poll::Pending,

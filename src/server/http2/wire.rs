@@ -11,10 +11,9 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::server::connection::Connection;
-use crate::server::drive::with_scratch;
 use crate::server::http2::bounds::Streams;
 use crate::server::http2::meter::Meter;
-use crate::server::stream::{Reading, Writing};
+use crate::server::stream::{Reading, Writing, with_scratch};
 
 /// Both halves of a connection, and what was read before.
 pub(super) struct Wire {

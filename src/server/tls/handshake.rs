@@ -17,11 +17,12 @@ use tokio::time::timeout;
 use crate::app::{Job, Lane};
 use crate::net::Accepted;
 use crate::server::Server;
-use crate::server::accept::{self, Newcomer};
-use crate::server::drive::{Drive, with_scratch};
+use crate::server::accept::Newcomer;
+use crate::server::drive::Drive;
 use crate::server::preface::Greeting;
-use crate::server::stream::{Peer, Reading, Writing, split};
-use crate::server::tls::session::{Records, decrypt, halves};
+use crate::server::stream::{Peer, Reading, Writing, split, with_scratch};
+use crate::server::tls::halves::halves;
+use crate::server::tls::records::{Records, decrypt};
 use crate::server::tls::{Secure, ServerName};
 use crate::tls::{Certificates, Selected};
 
@@ -73,7 +74,7 @@ pub(in crate::server) async fn shake(
     newcomer: Newcomer,
 ) {
     tokio::select! {
-        () = accept::parted(&server, ARRIVAL) => {}
+        () = server.parted(ARRIVAL) => {}
         () = meet(&server, &certificates, stream, greeting, newcomer) => {}
     }
 }

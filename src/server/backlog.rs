@@ -1,0 +1,86 @@
+//! A queue of jobs for user code, which lets go of what has come to nothing.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use crate::app::Job;
+use crate::server::exchange::Exchange;
+
+/// Entries of a queue, below which nobody looks for those that have come to nothing.
+const SWEEP: usize = 1024;
+
+/// A queue of jobs, which lets go of what has come to nothing.
+#[derive(Default)]
+pub struct Backlog {
+    queue: VecDeque<Waiting>,
+    /// How many there were when all were last looked at.
+    swept: usize,
+}
+
+impl std::fmt::Debug for Backlog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Backlog").field("length", &self.queue.len()).finish_non_exhaustive()
+    }
+}
+
+enum Waiting {
+    /// Its connection holds it, as long as there is a client.
+    Request(Weak<Exchange>),
+    Job(Job),
+}
+
+impl Waiting {
+    fn is_moot(&self) -> bool {
+        match self {
+            Self::Request(exchange) => exchange.strong_count() == 0,
+            Self::Job(Job::ServerName(asked)) => asked.is_moot(),
+            Self::Job(_) => false,
+        }
+    }
+}
+
+impl Backlog {
+    /// Queues a job.
+    pub fn push(&mut self, job: Job) {
+        if self.queue.len() >= SWEEP.max(2 * self.swept) {
+            self.queue.retain(|waiting| !waiting.is_moot());
+            self.swept = self.queue.len();
+        }
+        self.queue.push_back(match job {
+            Job::Request(exchange) => Waiting::Request(Arc::downgrade(&exchange)),
+            job => Waiting::Job(job),
+        });
+    }
+
+    /// Takes the first job that somebody still wants.
+    pub fn pop(&mut self) -> Option<Job> {
+        loop {
+            let Some(waiting) = self.queue.pop_front() else {
+                // A burst is over: its room is given back.
+                if self.queue.capacity() > SWEEP {
+                    *self = Self::default();
+                }
+                return None;
+            };
+            match waiting {
+                Waiting::Request(exchange) => {
+                    if let Some(exchange) = exchange.upgrade() {
+                        return Some(Job::Request(exchange));
+                    }
+                }
+                Waiting::Job(job) if matches!(&job, Job::ServerName(asked) if asked.is_moot()) => {}
+                Waiting::Job(job) => return Some(job),
+            }
+        }
+    }
+
+    /// Whether nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Takes all jobs that somebody still wants.
+    pub fn take(&mut self) -> Vec<Job> {
+        std::iter::from_fn(|| self.pop()).collect()
+    }
+}
