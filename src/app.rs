@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::config::SocketConfig;
 use crate::files::Directory;
-use crate::http::encoding::{Accepted, Compression, Offer, encode};
+use crate::http::encoding::{Accepted, CodingLevel, Compression, encode};
 use crate::http::head;
 use crate::http::response::ResponseHead;
 use crate::server::{AccessQueue, Exchange, Note, ServerName, WebSocket};
@@ -33,7 +33,7 @@ pub type Lease = Arc<dyn Any + Send + Sync>;
 
 /// The target of a route.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum Responder {
     /// User code.
     Handler {
         /// Its number.
@@ -56,7 +56,7 @@ pub enum Target {
 
 /// A callback, and where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub struct Callback {
     /// Its number.
     pub id: HandlerId,
     /// Where it runs.
@@ -70,21 +70,21 @@ pub struct Behavior {
     pub config: SocketConfig,
     /// Accepts or refuses handshakes. Without it every valid one is accepted, with the first subprotocol
     /// offered.
-    pub upgrade: Option<Listener>,
+    pub upgrade: Option<Callback>,
     /// Called when a socket has been opened.
-    pub open: Option<Listener>,
+    pub open: Option<Callback>,
     /// Called for messages.
-    pub message: Option<Listener>,
+    pub message: Option<Callback>,
     /// Called when all buffered output has been sent.
-    pub drain: Option<Listener>,
+    pub drain: Option<Callback>,
     /// Called for pings, after the pong.
-    pub ping: Option<Listener>,
+    pub ping: Option<Callback>,
     /// Called for pongs.
-    pub pong: Option<Listener>,
+    pub pong: Option<Callback>,
     /// Called at the end; exactly once for each open.
-    pub close: Option<Listener>,
+    pub close: Option<Callback>,
     /// Called when a socket joins or leaves a topic.
-    pub subscription: Option<Listener>,
+    pub subscription: Option<Callback>,
     /// Kept while one of these may still be called.
     pub lease: Option<Lease>,
 }
@@ -95,7 +95,7 @@ pub struct Constant {
     head: ResponseHead,
     body: Box<[u8]>,
     /// The same in other content codings, made once.
-    coded: Vec<(Offer, ResponseHead, Box<[u8]>)>,
+    coded: Vec<(CodingLevel, ResponseHead, Box<[u8]>)>,
 }
 
 impl Constant {
@@ -123,7 +123,7 @@ impl Constant {
     pub(crate) fn answer_to(&self, headers: &[u8]) -> (&ResponseHead, &[u8]) {
         if !self.coded.is_empty() {
             let accepted = Accepted::parse(head::joined(headers, b"accept-encoding").as_deref());
-            let offers: SmallVec<[Offer; 3]> = self.coded.iter().map(|(offer, ..)| *offer).collect();
+            let offers: SmallVec<[CodingLevel; 3]> = self.coded.iter().map(|(offer, ..)| *offer).collect();
             let chosen = accepted.choose(&offers);
             if let Some((_, head, body)) = self.coded.iter().find(|(offer, ..)| Some(*offer) == chosen) {
                 return (head, body);

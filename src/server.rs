@@ -47,7 +47,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-pub use self::access::{Entry, Queue as AccessQueue, Traffic, What};
+pub use self::access::{AccessQueue, Entry, Traffic, What};
 pub use self::backlog::Backlog;
 pub use self::batch::{
     Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch,
@@ -60,7 +60,7 @@ pub use self::stack::stack_size;
 pub use self::tls::{Secure, ServerName};
 pub use self::websocket::{Event, SendError, SendStatus, WebSocket};
 
-use crate::app::{App, Job, Signal, Target};
+use crate::app::{App, Job, Responder, Signal};
 use crate::config::Config;
 use crate::net::Listener;
 use crate::pubsub::Hub;
@@ -68,7 +68,7 @@ use crate::router::{Domains, Live};
 use crate::server::overload::Seat;
 
 /// The routes of a server, which may change while it runs.
-pub type Routes = Arc<Live<Domains<Target>>>;
+pub type Routes = Arc<Live<Domains<Responder>>>;
 
 /// One server, from binding to the last closed connection.
 pub struct Server {
@@ -270,7 +270,7 @@ impl Server {
         }
         self.stop_accepting.notify_waiters();
         // What was published before goes before the close frames.
-        publish::settle();
+        publish::queue_pending();
         // Here and not only in the drain: what is answered from now on says that the connection closes.
         self.retire(false);
         self.threads.first().spawn(accept::drain(Arc::clone(self), grace));
@@ -326,7 +326,7 @@ impl Server {
     fn register(
         self: &Arc<Self>,
         peer: stream::Peer,
-        told: preface::Told,
+        told: preface::ProxiedFor,
         secure: Option<Arc<Secure>>,
         writing: stream::Writing,
         permit: OwnedSemaphorePermit,

@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use socketify::files::conditions::{Conditions, Decision, Validators, decide};
 use socketify::http::cors::{Policy, Verdict, Wildcard};
-use socketify::http::encoding::{Accepted, Coding, Offer};
+use socketify::http::encoding::{Accepted, Coding, CodingLevel};
 use socketify::http::head::{Head, HeadLimits, find, joined, parse};
 
 #[derive(Arbitrary, Debug)]
@@ -74,7 +74,7 @@ fn file(input: &Input<'_>, block: &[u8]) {
 fn codings(block: &[u8]) {
     let value = joined(block, b"accept-encoding");
     let accepted = Accepted::parse(value.as_deref());
-    let offers = [Coding::Brotli, Coding::Zstd, Coding::Gzip].map(|coding| Offer { coding, level: 1 });
+    let offers = [Coding::Brotli, Coding::Zstd, Coding::Gzip].map(|coding| CodingLevel { coding, level: 1 });
     let Some(chosen) = accepted.choose(&offers) else { return };
     let text = value.expect("nothing is chosen without the header").to_ascii_lowercase();
     let named = |name: &[u8]| text.windows(name.len()).any(|window| window == name);

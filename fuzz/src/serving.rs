@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use socketify::app::{App, Behavior, Constant, HandlerId, Job, Lane, Signal, Target};
+use socketify::app::{App, Behavior, Constant, HandlerId, Job, Lane, Responder, Signal};
 use socketify::config::Config;
 use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
@@ -146,21 +146,21 @@ fn files() -> PathBuf {
     directory
 }
 
-fn routes() -> Router<Target> {
+fn routes() -> Router<Responder> {
     let mut router = Router::default();
     let mut add =
         |kind, pattern: &str, target| router.insert(kind, pattern, target).expect("it is a pattern");
     for (id, (pattern, _, lane, max_body_size)) in ROUTES.into_iter().enumerate() {
         let id = HandlerId::try_from(id).expect("they are few");
-        add(Kind::any(), pattern, Target::Handler { id, lane, max_body_size, lease: None });
+        add(Kind::any(), pattern, Responder::Handler { id, lane, max_body_size, lease: None });
     }
     let mut head = ResponseHead::default();
     head.set_status(200).expect("it is a status");
     let constant = Constant::new(head, b"constant"[..].into(), None);
-    add(Kind::any(), "/constant", Target::Constant(Arc::new(constant)));
+    add(Kind::any(), "/constant", Responder::Constant(Arc::new(constant)));
     let directory = Directory::new(&files(), 1, Options::default(), Types::default());
-    add(Kind::Files, "/files/*", Target::Files(Arc::new(directory.expect("it is a path"))));
-    add(Kind::WebSocket, "/socket", Target::WebSocket(Arc::new(Behavior::default())));
+    add(Kind::Files, "/files/*", Responder::Files(Arc::new(directory.expect("it is a path"))));
+    add(Kind::WebSocket, "/socket", Responder::WebSocket(Arc::new(Behavior::default())));
     router
 }
 

@@ -14,7 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::file::{Disk, FLAGS, File, OpenError};
 use super::name::{self, Name};
 use super::types::Types;
-use crate::http::encoding::{Accepted, Coding, Offer};
+use crate::http::encoding::{Accepted, Coding, CodingLevel};
 
 /// How a directory is served.
 #[derive(Clone, Debug, Default)]
@@ -126,8 +126,8 @@ impl Directory {
         accepted: &Accepted,
         disk: Disk,
     ) -> Result<Option<(File, Coding)>, OpenError> {
-        let mut offers = SIBLINGS.map(|(coding, _)| Offer { coding, level: 0 }).to_vec();
-        while let Some(Offer { coding, .. }) = accepted.choose(&offers) {
+        let mut offers = SIBLINGS.map(|(coding, _)| CodingLevel { coding, level: 0 }).to_vec();
+        while let Some(CodingLevel { coding, .. }) = accepted.choose(&offers) {
             let suffix = SIBLINGS.iter().find(|(other, _)| *other == coding).map_or("", |(_, suffix)| suffix);
             let mut other = name.as_os_str().to_owned();
             other.push(suffix);

@@ -59,7 +59,7 @@ impl Coding {
 
 /// A coding to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct CodingLevel {
     /// The coding.
     pub coding: Coding,
     /// Its level, one of [`Coding::levels`].
@@ -70,7 +70,7 @@ pub struct Offer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compression {
     /// The offers: among those that the client weighs alike, the first is chosen.
-    pub offers: Vec<Offer>,
+    pub offers: Vec<CodingLevel>,
     /// Smaller bodies are not compressed.
     pub minimum_size: usize,
     /// The media types that are compressed.

@@ -173,7 +173,7 @@ impl PyApp {
     /// What a failed handler had half said is cut or forgotten.
     fn clear(exchange: &Exchange) {
         exchange.set_yield(false);
-        if !exchange.cut_if_started() {
+        if !exchange.abort_if_started() {
             exchange.reset_head();
         }
     }

@@ -4,7 +4,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::http::encoding::{Coding, Compression, Offer, TypePattern};
+use crate::http::encoding::{Coding, CodingLevel, Compression, TypePattern};
 use crate::py::options::option;
 
 /// The checks of `socketify.Compression` are repeated: this module is reachable without it.
@@ -25,7 +25,7 @@ pub(super) fn compression(options: &Bound<'_, PyDict>) -> PyResult<Option<Compre
                 levels.end()
             )));
         }
-        Ok(Offer { coding, level })
+        Ok(CodingLevel { coding, level })
     };
     let pattern = |text: String| {
         TypePattern::parse(&text).ok_or_else(|| {

@@ -140,7 +140,7 @@ impl Response {
         if let Some(app) = PyApp::of(&self.exchange) {
             app.cork(py, &self.exchange);
         }
-        if !self.exchange.cut_if_started() {
+        if !self.exchange.abort_if_started() {
             self.exchange.reset_head();
             // Both are valid; were they not, the answer would be a 200 with the same text.
             let _ = self.exchange.set_status(500);
@@ -151,7 +151,7 @@ impl Response {
 
     /// Forgets status and headers that have not gone out, and cuts an answer that has begun.
     fn _reset(&self) {
-        if !self.exchange.cut_if_started() {
+        if !self.exchange.abort_if_started() {
             self.exchange.reset_head();
         }
     }

@@ -11,7 +11,7 @@ use crate::net::{Accepted, Acceptor, BACKLOG};
 use crate::server::Server;
 use crate::server::deadlines::NEVER;
 use crate::server::drive::Drive;
-use crate::server::preface::{self, Failure, Greeting, Wanted};
+use crate::server::preface::{self, Greeting, PrefaceFailure, Wanted};
 use crate::server::stream::{Loose, split};
 use crate::server::tls;
 
@@ -112,7 +112,7 @@ fn admit(server: &Arc<Server>, stream: Accepted, permit: OwnedSemaphorePermit) {
     let newcomer = Newcomer { permit, arriving: Arriving::new(server) };
     let wanted = preface::wanted(server, stream.peer());
     if wanted == Wanted::Refused {
-        preface::note(server, stream.peer(), Failure::Untrusted);
+        preface::note(server, stream.peer(), PrefaceFailure::Untrusted);
         return;
     }
     let (runtime, same) = server.threads.pick();

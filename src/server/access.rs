@@ -1,7 +1,7 @@
 //! The access log: what was answered, told to whoever writes it down.
 //!
 //! A connection has a [`Log`] only if somebody listens, so all others pay one branch. The end of an answer is told when the
-//! kernel has taken its last byte. Entries go through one bounded [`Queue`]: if its reader cannot keep up they are dropped
+//! kernel has taken its last byte. Entries go through one bounded [`AccessQueue`]: if its reader cannot keep up they are dropped
 //! and counted, for neither a client nor memory must pay for a slow disk.
 
 use std::collections::VecDeque;
@@ -138,7 +138,7 @@ impl Entry {
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueuedEntries {
     entries: Vec<Entry>,
     bytes: usize,
     dropped: u64,
@@ -149,21 +149,21 @@ struct Waiting {
 
 /// From connections to the one reader.
 #[derive(Default)]
-pub struct Queue {
-    waiting: Mutex<Waiting>,
+pub struct AccessQueue {
+    waiting: Mutex<QueuedEntries>,
     ready: Condvar,
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for AccessQueue {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
-            .debug_struct("Queue")
+            .debug_struct("AccessQueue")
             .field("entries", &self.waiting.lock().entries.len())
             .finish_non_exhaustive()
     }
 }
 
-impl Queue {
+impl AccessQueue {
     fn push(&self, entry: Entry) {
         let weight = entry.weight();
         let mut waiting = self.waiting.lock();
@@ -210,7 +210,7 @@ impl Queue {
 
 /// What a connection has to tell.
 pub(crate) struct Log {
-    queue: Arc<Queue>,
+    queue: Arc<AccessQueue>,
     /// The request in progress, or the WebSocket.
     current: Option<Entry>,
     /// Answers that are complete and have not left.
@@ -218,7 +218,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(queue: &Arc<Queue>) -> Box<Self> {
+    pub(crate) fn new(queue: &Arc<AccessQueue>) -> Box<Self> {
         Box::new(Self { queue: Arc::clone(queue), current: None, unsent: VecDeque::new() })
     }
 

@@ -12,7 +12,7 @@ const SWEEP: usize = 1024;
 /// A queue of jobs, which lets go of what has come to nothing.
 #[derive(Default)]
 pub struct Backlog {
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<QueuedJob>,
     /// How many there were when all were last looked at.
     swept: usize,
 }
@@ -23,13 +23,13 @@ impl std::fmt::Debug for Backlog {
     }
 }
 
-enum Waiting {
+enum QueuedJob {
     /// Its connection holds it, as long as there is a client.
     Request(Weak<Exchange>),
     Job(Job),
 }
 
-impl Waiting {
+impl QueuedJob {
     fn is_moot(&self) -> bool {
         match self {
             Self::Request(exchange) => exchange.strong_count() == 0,
@@ -47,8 +47,8 @@ impl Backlog {
             self.swept = self.queue.len();
         }
         self.queue.push_back(match job {
-            Job::Request(exchange) => Waiting::Request(Arc::downgrade(&exchange)),
-            job => Waiting::Job(job),
+            Job::Request(exchange) => QueuedJob::Request(Arc::downgrade(&exchange)),
+            job => QueuedJob::Job(job),
         });
     }
 
@@ -63,13 +63,13 @@ impl Backlog {
                 return None;
             };
             match waiting {
-                Waiting::Request(exchange) => {
+                QueuedJob::Request(exchange) => {
                     if let Some(exchange) = exchange.upgrade() {
                         return Some(Job::Request(exchange));
                     }
                 }
-                Waiting::Job(job) if matches!(&job, Job::ServerName(asked) if asked.is_moot()) => {}
-                Waiting::Job(job) => return Some(job),
+                QueuedJob::Job(job) if matches!(&job, Job::ServerName(asked) if asked.is_moot()) => {}
+                QueuedJob::Job(job) => return Some(job),
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::server::publish::Pending;
 use crate::sync::{Mutex, Ordering, thread_local};
 
 /// What the batch of one thread holds back.
-pub(crate) struct Held {
+pub(crate) struct Withheld {
     /// Names the thread in the connections that it has marked.
     token: u32,
     marked: Mutex<Vec<Arc<Connection>>>,
@@ -32,7 +32,7 @@ pub(crate) struct Held {
     wakers: Mutex<Vec<Waker>>,
 }
 
-impl Held {
+impl Withheld {
     /// Sends it. For the thread whose batch it is.
     pub(crate) fn flush(&self) {
         self.published.fan_out();
@@ -42,7 +42,7 @@ impl Held {
 
     /// Sends it, from another thread.
     pub(crate) fn hurry(&self) {
-        self.published.settle();
+        self.published.queue();
         self.flush_marked();
         self.wake();
     }
@@ -70,7 +70,7 @@ impl Held {
 }
 
 struct Batches {
-    held: Arc<Held>,
+    held: Arc<Withheld>,
     /// How many are open, one within the other.
     depth: Cell<u32>,
     /// This thread drives sockets when its batch is over, and wakes their tasks then.
@@ -82,7 +82,7 @@ struct Batches {
 thread_local! {
     static BATCHES: Batches = {
         static TOKENS: AtomicU32 = AtomicU32::new(NO_BATCH + 1);
-        let held = Held {
+        let held = Withheld {
             token: TOKENS.fetch_add(1, Ordering::Relaxed),
             marked: Mutex::default(),
             published: Pending::default(),
@@ -118,7 +118,7 @@ impl Drop for Batch {
 }
 
 /// What the batch of this thread holds back, for others to flush.
-pub(crate) fn held() -> Arc<Held> {
+pub(crate) fn held() -> Arc<Withheld> {
     BATCHES.with(|batches| Arc::clone(&batches.held))
 }
 

@@ -26,17 +26,17 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use self::attention::Todo;
 pub(crate) use self::ends::LastAnswer;
 pub(crate) use self::locked::{Locked, Owed};
-pub(crate) use self::request::Request;
+pub(crate) use self::request::ActiveRequest;
 pub(crate) use self::state::{Closing, Multiplexed, Phase, State};
 
-use crate::app::Target;
+use crate::app::Responder;
 use crate::http::head::Head;
 use crate::router::{Domains, Router};
 use crate::server::Server;
 use crate::server::access::Log;
 use crate::server::deadlines::NEVER;
 use crate::server::overload::Seat;
-use crate::server::preface::Told;
+use crate::server::preface::ProxiedFor;
 use crate::server::routing::Candidates;
 use crate::server::stream::{Peer, Writing};
 use crate::server::tls::Secure;
@@ -54,7 +54,7 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) peer: Peer,
     /// Whom the peer speaks for, as its PROXY preface has it.
-    pub(crate) told: Told,
+    pub(crate) told: ProxiedFor,
     /// What was agreed on in the TLS handshake; none: plain text.
     pub(crate) secure: Option<Arc<Secure>>,
     /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
@@ -73,7 +73,7 @@ impl Connection {
         server: Arc<Server>,
         id: u64,
         peer: Peer,
-        told: Told,
+        told: ProxiedFor,
         secure: Option<Arc<Secure>>,
         writing: Writing,
         seat: Option<Arc<Seat>>,
@@ -101,7 +101,7 @@ impl Connection {
     /// The routes that may answer a request; `domains` are those of the server.
     pub(crate) fn candidates<'a>(
         &self,
-        domains: &'a Domains<Target>,
+        domains: &'a Domains<Responder>,
         head: &Head,
         bytes: &'a [u8],
     ) -> Candidates<'a> {
@@ -117,9 +117,9 @@ impl Connection {
     /// requests for all hosts that a certificate covers over one connection (RFC 9113 9.1.1), and open another when told to.
     fn routes<'a, 'b>(
         &self,
-        domains: &'a Domains<Target>,
+        domains: &'a Domains<Responder>,
         authority: impl FnOnce() -> Option<&'b [u8]>,
-    ) -> Option<&'a Router<Target>> {
+    ) -> Option<&'a Router<Responder>> {
         let Some(secure) = &self.secure else { return Some(domains.select(authority)) };
         let Some(name) = &secure.server_name else {
             if !self.stream {
@@ -185,7 +185,7 @@ impl Connection {
     }
 
     /// Ends the connection at once: what the client has got may be less than was promised.
-    fn cut(&self) {
+    fn shut_down(&self) {
         if let Some((writing, _)) = &*self.writing.read() {
             writing.shutdown(Shutdown::Both);
         }
@@ -208,8 +208,8 @@ impl Connection {
         if let Some((writing, seat)) = writing {
             let _ = writing.try_flush();
             let mut state = self.lock();
-            if let Some(session) = &mut state.socket {
-                session.keep_seat(seat);
+            if let Some(socket) = &mut state.socket {
+                socket.keep_seat(seat);
             }
         }
     }

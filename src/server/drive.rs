@@ -61,7 +61,7 @@ impl Future for Drive {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => connection.end_of_input(),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => connection.vanish(),
+                Poll::Ready(Err(_)) => connection.abort_unheard(),
             }
         }
     }

@@ -25,8 +25,8 @@ use crate::app::Signal;
 use crate::http::forwarded::{self, Origin};
 use crate::http::head::{self, Head, HeaderLines};
 use crate::server::connection::Connection;
-use crate::server::overload::{Place, Seat};
-use crate::server::preface::Told;
+use crate::server::overload::{Seat, Slot};
+use crate::server::preface::ProxiedFor;
 use crate::server::routing::Stop;
 use crate::server::tls::Secure;
 
@@ -45,7 +45,7 @@ pub struct Exchange {
     bytes: Box<[u8]>,
     stop: Mutex<Stop>,
     /// Its place among the requests in progress.
-    place: Place,
+    slot: Slot,
     /// What had arrived of the body when the client went away.
     rest: Mutex<Vec<u8>>,
     /// User code asked for the next matching route.
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.leave();
+        self.release();
     }
 }
 
@@ -89,7 +89,7 @@ impl Exchange {
         head: Head,
         bytes: &[u8],
         stop: Stop,
-        place: Place,
+        slot: Slot,
     ) -> Arc<Self> {
         Arc::new(Self {
             connection,
@@ -97,7 +97,7 @@ impl Exchange {
             head,
             bytes: bytes.into(),
             stop: Mutex::new(stop),
-            place,
+            slot,
             rest: Mutex::default(),
             yielded: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -112,7 +112,7 @@ impl Exchange {
     /// Somebody works on the request from now on, until [`Exchange::end_work`]; both count. False when its client has gone
     /// before anybody began: then nobody should.
     pub fn begin_work(&self) -> bool {
-        self.place.begin()
+        self.slot.begin()
     }
 
     /// Somebody who has called [`Exchange::begin_work`] has ended.
@@ -120,29 +120,29 @@ impl Exchange {
         if self.server().is_abandoned() {
             return;
         }
-        self.place.end(&self.server().load);
+        self.slot.end(&self.server().load);
     }
 
     /// Whether the client has gone, for good.
     pub fn is_gone(&self) -> bool {
-        self.place.is_gone()
+        self.slot.is_gone()
     }
 
     /// The client has gone: whoever works on the request hears so, and keeps the seat of the connection as long as that takes.
     pub(crate) fn give_up(self: Arc<Self>, seat: Option<Arc<Seat>>) {
         // What is queued to tell of it counts too.
-        self.place.begin();
-        self.place.give_up(&self.server().load, seat);
+        self.slot.begin();
+        self.slot.give_up(&self.server().load, seat);
         self.server().signal(&self, Signal::Aborted);
         self.end_work();
     }
 
     /// The answer is complete.
-    pub(crate) fn leave(&self) {
+    pub(crate) fn release(&self) {
         if self.server().is_abandoned() {
             return;
         }
-        self.place.leave(&self.server().load);
+        self.slot.release(&self.server().load);
     }
 
     // ---- the request --------------------------------------------------------------------------------------------
@@ -176,11 +176,6 @@ impl Exchange {
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub fn version_minor(&self) -> u8 {
         self.head.version_minor
-    }
-
-    /// Whether the request came over HTTP/2.
-    pub fn is_http2(&self) -> bool {
-        self.head.http2
     }
 
     /// The header lines in wire order.
@@ -225,11 +220,11 @@ impl Exchange {
         let Connection { server, peer, told, .. } = &*self.connection;
         match told {
             // It speaks for somebody else, whose headers these are.
-            Told::Nobody => Origin::default(),
-            Told::Nothing => {
+            ProxiedFor::Nobody => Origin::default(),
+            ProxiedFor::Nothing => {
                 forwarded::origin(self.header_block(), peer.ip(), &server.config.trusted_proxies)
             }
-            Told::Addresses(told) => {
+            ProxiedFor::Addresses(told) => {
                 let source = Some(told.source.ip());
                 forwarded::origin(self.header_block(), source, &server.config.trusted_proxies)
             }

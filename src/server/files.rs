@@ -31,7 +31,7 @@ use crate::server::connection::{LastAnswer, Locked};
 const COPIED: u64 = 32 * 1024;
 
 /// Path and query of a request.
-pub(crate) type Target<'a> = (&'a [u8], Option<&'a [u8]>);
+pub(crate) type PathAndQuery<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// What a directory has for a request.
 pub(crate) enum Tried {
@@ -48,7 +48,7 @@ impl Locked<'_> {
     pub(crate) fn answer_from_directory(
         &mut self,
         directory: &Directory,
-        target: Target<'_>,
+        target: PathAndQuery<'_>,
         asked: &Conditions<'_>,
     ) -> Tried {
         // A handler that has begun to answer cannot leave the rest to a file.
@@ -65,7 +65,7 @@ impl Locked<'_> {
     pub(in crate::server) fn answer_found(
         &mut self,
         directory: &Directory,
-        target: Target<'_>,
+        target: PathAndQuery<'_>,
         asked: &Conditions<'_>,
         found: Result<Named, OpenError>,
     ) -> Tried {
@@ -262,7 +262,7 @@ impl Locked<'_> {
         let connection = self.connection;
         if let Some(exchange) = self.request_mut().and_then(|request| request.exchange.take()) {
             exchange.mark_responded();
-            exchange.leave();
+            exchange.release();
             connection.server.app.signal(exchange, Signal::Sent);
         }
     }

@@ -8,7 +8,7 @@ mod queue;
 use ::http::Response;
 use bytes::Bytes;
 
-pub(crate) use self::queue::{Queue, SLICES};
+pub(crate) use self::queue::{ByteQueue, SLICES};
 
 /// No batch holds the connection.
 pub(crate) const NO_BATCH: u32 = 0;
@@ -20,7 +20,7 @@ pub(crate) const NO_BATCH: u32 = 0;
     reason = "each is a fact of its own; together they are no state machine"
 )]
 pub(crate) struct Output {
-    queue: Queue,
+    queue: ByteQueue,
     /// The head of an answer over HTTP/2, which goes to the stream as fields and before the bytes.
     head: Option<Box<Response<()>>>,
     /// A thread is writing what it took.
@@ -135,7 +135,7 @@ impl Output {
     }
 
     /// Gives the writer what is queued.
-    pub(crate) fn take(&mut self) -> Queue {
+    pub(crate) fn take(&mut self) -> ByteQueue {
         let queue = std::mem::take(&mut self.queue);
         self.leaving = queue.len();
         queue
@@ -143,7 +143,7 @@ impl Output {
 
     /// Takes back what the kernel had no room for, which goes before what was queued meanwhile. `sealed` bytes wait in a TLS
     /// session; says how many of those that waited there before have left.
-    pub(crate) fn put_back(&mut self, queue: Queue, sealed: usize) -> usize {
+    pub(crate) fn put_back(&mut self, queue: ByteQueue, sealed: usize) -> usize {
         self.queue.put_back(queue);
         self.leaving = 0;
         std::mem::replace(&mut self.sealed, sealed).saturating_sub(sealed)

@@ -3,7 +3,7 @@
 //! | what waits | bound | at the bound |
 //! |---|---|---|
 //! | connections | `max_connections`, by [`Seat`]s | nobody is accepted: clients wait in the kernel |
-//! | requests in progress, queued ones included | `max_requests`, and `max_header_memory` for their heads, by [`Place`]s | 503 with `Retry-After`, closed |
+//! | requests in progress, queued ones included | `max_requests`, and `max_header_memory` for their heads, by [`Slot`]s | 503 with `Retry-After`, closed |
 //! | requests of one connection whose clients have given them up and whose handlers still run | `max_concurrent_streams` | 503 |
 //! | jobs for the turn and for the loop | what they are of: requests, sockets, handshakes (a [`Backlog`](super::Backlog) each) | |
 //! | messages of a socket | `inbound_buffer` | its socket is not read |
@@ -97,7 +97,7 @@ impl Load {
     }
 
     /// A place for a request with a head of `head` bytes; None when it is one too many.
-    pub(crate) fn enter(&self, head: usize) -> Option<Place> {
+    pub(crate) fn enter(&self, head: usize) -> Option<Slot> {
         let weight = (1 << COUNT) | (head as u64).min(u64::from(u32::MAX));
         let after = self.requests.fetch_add(weight, Ordering::Relaxed) + weight;
         // One at least is let in, however large: its size has a limit of its own.
@@ -105,7 +105,7 @@ impl Load {
             self.requests.fetch_sub(weight, Ordering::Relaxed);
             return None;
         }
-        Some(Place { weight, state: AtomicU32::new(0), seat: Mutex::new(None) })
+        Some(Slot { weight, state: AtomicU32::new(0), seat: Mutex::new(None) })
     }
 
     /// Requests in progress.
@@ -121,14 +121,14 @@ const LEFT: u32 = 1 << 31;
 
 /// The place of a request among those in progress: from its head until its answer is complete, or, when its client goes before,
 /// until nobody works on it any more.
-pub(crate) struct Place {
+pub(crate) struct Slot {
     weight: u64,
     /// How many work on it (a handler that runs, an event that is queued), and the two flags above.
     state: AtomicU32,
     seat: Mutex<Option<Kept>>,
 }
 
-impl Place {
+impl Slot {
     /// Somebody works on the request from now on. False when its client has gone, and nobody has begun.
     pub(crate) fn begin(&self) -> bool {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
@@ -148,7 +148,7 @@ impl Place {
             return;
         };
         if before & GONE != 0 && before & !(GONE | LEFT) == 1 {
-            self.leave(load);
+            self.release(load);
             drop(self.seat.lock().take());
         }
     }
@@ -161,13 +161,13 @@ impl Place {
         }
         let before = self.state.fetch_or(GONE, Ordering::AcqRel);
         if before & !(GONE | LEFT) == 0 {
-            self.leave(load);
+            self.release(load);
             drop(self.seat.lock().take());
         }
     }
 
     /// The answer is complete, or nobody is left who could want one.
-    pub(crate) fn leave(&self, load: &Load) {
+    pub(crate) fn release(&self, load: &Load) {
         if self.state.fetch_or(LEFT, Ordering::AcqRel) & LEFT == 0 {
             load.requests.fetch_sub(self.weight, Ordering::Relaxed);
         }
@@ -177,9 +177,9 @@ impl Place {
 // ---- the disk -----------------------------------------------------------------------------------------------------------
 
 /// One piece of work that waits for the disk, or is done there.
-struct Disk(Arc<Server>);
+struct DiskWork(Arc<Server>);
 
-impl Drop for Disk {
+impl Drop for DiskWork {
     fn drop(&mut self) {
         self.0.load.disk.fetch_sub(1, Ordering::Relaxed);
     }
@@ -193,7 +193,7 @@ impl Server {
             self.load.disk.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
-        let counted = Disk(Arc::clone(self));
+        let counted = DiskWork(Arc::clone(self));
         let work = move || {
             let _counted = counted;
             work();

@@ -32,7 +32,7 @@ pub(crate) enum Wanted {
 
 /// Whom a peer speaks for.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Told {
+pub(crate) enum ProxiedFor {
     /// It has not said that it speaks for anybody: it is the client, or a proxy that says so in headers.
     #[default]
     Nothing,
@@ -42,7 +42,7 @@ pub(crate) enum Told {
     Addresses(Box<Addresses>),
 }
 
-impl Told {
+impl ProxiedFor {
     /// The client's address.
     pub(crate) fn source(&self) -> Option<IpAddr> {
         match self {
@@ -55,7 +55,7 @@ impl Told {
 /// What the start of a connection has brought.
 #[derive(Debug, Default)]
 pub(crate) struct Greeting {
-    pub(crate) told: Told,
+    pub(crate) told: ProxiedFor,
     /// Bytes that were read and are not of the preface: the first of whatever protocol follows.
     pub(crate) rest: Vec<u8>,
 }
@@ -73,7 +73,7 @@ pub(crate) fn wanted(server: &Server, peer: Option<IpAddr>) -> Wanted {
 
 /// Why there is no greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+pub(crate) enum PrefaceFailure {
     /// The peer is not one that may send a preface, and there has to be one.
     Untrusted,
     /// It has sent something else.
@@ -88,7 +88,7 @@ pub(crate) enum Failure {
     None,
 }
 
-impl Failure {
+impl PrefaceFailure {
     /// What there is to tell of it, if anything.
     fn reason(self) -> Option<&'static str> {
         Some(match self {
@@ -103,7 +103,7 @@ impl Failure {
 }
 
 /// Tells why a connection is not let in.
-pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: Failure) {
+pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: PrefaceFailure) {
     let Some(reason) = failure.reason() else { return };
     server.note(|| {
         let peer =
@@ -114,40 +114,51 @@ pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: Failure) {
 
 /// Reads the preface, if there is one. At any failure the connection is to be closed without a word, since nobody knows what the
 /// peer speaks.
-pub(crate) async fn read(server: &Server, stream: &Accepted, wanted: Wanted) -> Result<Greeting, Failure> {
+pub(crate) async fn read(
+    server: &Server,
+    stream: &Accepted,
+    wanted: Wanted,
+) -> Result<Greeting, PrefaceFailure> {
     let mut bytes = Vec::new();
     let told = tokio::select! {
-        () = server.parted(PARTING) => Err(Failure::None),
-        told = timeout(server.config.header_timeout, receive(stream, wanted, &mut bytes)) => told.unwrap_or(Err(Failure::Late)),
+        () = server.parted(PARTING) => Err(PrefaceFailure::None),
+        told = timeout(server.config.header_timeout, receive(stream, wanted, &mut bytes)) => told.unwrap_or(Err(PrefaceFailure::Late)),
     };
     match told {
         Ok(told) => Ok(Greeting { told, rest: bytes }),
         // There need not be one, so its going is the protocol's business.
-        Err(Failure::Gone) if bytes.is_empty() && wanted == Wanted::Optional => Ok(Greeting::default()),
-        Err(_) if bytes.is_empty() && wanted == Wanted::Optional => Err(Failure::None),
+        Err(PrefaceFailure::Gone) if bytes.is_empty() && wanted == Wanted::Optional => {
+            Ok(Greeting::default())
+        }
+        Err(_) if bytes.is_empty() && wanted == Wanted::Optional => Err(PrefaceFailure::None),
         Err(failure) => Err(failure),
     }
 }
 
 /// Reads until it is known whom the peer speaks for. Leaves in `bytes` what is not of the preface.
-async fn receive(stream: &Accepted, wanted: Wanted, bytes: &mut Vec<u8>) -> Result<Told, Failure> {
+async fn receive(
+    stream: &Accepted,
+    wanted: Wanted,
+    bytes: &mut Vec<u8>,
+) -> Result<ProxiedFor, PrefaceFailure> {
     loop {
-        stream.readable().await.map_err(|_| Failure::Gone)?;
+        stream.readable().await.map_err(|_| PrefaceFailure::Gone)?;
         match take(stream, bytes) {
-            Ok(0) => return Err(Failure::Gone),
+            Ok(0) => return Err(PrefaceFailure::Gone),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return Err(Failure::Gone),
+            Err(_) => return Err(PrefaceFailure::Gone),
         }
         match proxy::parse(bytes) {
             Preface::Partial => {}
             Preface::Present(length, addresses) => {
                 bytes.drain(..length);
-                return Ok(addresses.map_or(Told::Nobody, |addresses| Told::Addresses(Box::new(addresses))));
+                return Ok(addresses
+                    .map_or(ProxiedFor::Nobody, |addresses| ProxiedFor::Addresses(Box::new(addresses))));
             }
-            Preface::Absent if wanted == Wanted::Optional => return Ok(Told::Nothing),
-            Preface::Absent => return Err(Failure::Missing),
-            Preface::Invalid => return Err(Failure::Malformed),
+            Preface::Absent if wanted == Wanted::Optional => return Ok(ProxiedFor::Nothing),
+            Preface::Absent => return Err(PrefaceFailure::Missing),
+            Preface::Invalid => return Err(PrefaceFailure::Malformed),
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! What is published in a batch waits in one place, and is given to all subscribers in one pass at the end of the batch: each is
 //! locked once, gets all of it in a buffer that is still warm, and is written to at once. Before anything else is done to a socket,
-//! what was published before is queued ([`settle`]), so nothing overtakes anything.
+//! what was published before is queued ([`queue_pending`]), so nothing overtakes anything.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::pubsub::TopicKey;
 use crate::server::connection::{CORK_LIMIT, Connection, Locked, Owed};
 use crate::server::output::Output;
-use crate::server::websocket::{Session, with_scratch, write_frame};
+use crate::server::websocket::{SocketState, with_scratch, write_frame};
 use crate::server::{Server, batch};
 use crate::sync::{AtomicBool, Mutex, Ordering};
 use crate::websocket::OpCode;
@@ -51,20 +51,20 @@ impl Message {
     }
 
     /// Queues the message on one socket.
-    fn queue(&mut self, session: &mut Session, out: &mut Output) {
-        let encoded = match &mut session.codec {
+    fn queue(&mut self, socket: &mut SocketState, out: &mut Output) {
+        let encoded = match &mut socket.codec {
             Some(codec) if self.compress => {
                 let agreed = *codec.agreed();
                 let Some(key) = agreed.shared_key() else {
-                    session.write_compressed(out, self.opcode, &self.plain[self.start..]);
+                    socket.write_compressed(out, self.opcode, &self.plain[self.start..]);
                     return;
                 };
                 self.shared(key, agreed)
             }
             _ => &self.plain,
         };
-        if encoded.len() < SHARE || session.held().is_some() {
-            session.write(out, |out| out.extend_from_slice(encoded));
+        if encoded.len() < SHARE || socket.held().is_some() {
+            socket.write(out, |out| out.extend_from_slice(encoded));
         } else {
             out.share(encoded.clone());
         }
@@ -111,7 +111,7 @@ impl Pending {
         let is_same = |(other, _): &(Arc<Server>, TopicKey)| Arc::ptr_eq(other, server);
         if published.to.as_ref().is_some_and(|to| published.topic != topic || !is_same(to)) {
             drop(published);
-            self.settle();
+            self.queue();
             published = self.published.lock();
         }
         if published.to.is_none() {
@@ -140,7 +140,7 @@ impl Pending {
     }
 
     /// Queues what was published on its subscribers, in front of what is sent to them from now on.
-    pub(super) fn settle(&self) {
+    pub(super) fn queue(&self) {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
@@ -164,8 +164,8 @@ impl Pending {
 
 /// Queues what was published in the batch of this thread. To be called before anything else is done to a socket, and without
 /// any lock.
-pub(super) fn settle() {
-    batch::with_pending(Pending::settle);
+pub(super) fn queue_pending() {
+    batch::with_pending(Pending::queue);
 }
 
 // ---- delivery -----------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ impl Server {
             let mut state = connection.lock();
             // Who has left meanwhile gets nothing more behind what is sent next.
             if self.hub.departures() != departures
-                && !state.socket.as_ref().is_some_and(|session| session.has_joined(topic))
+                && !state.socket.as_ref().is_some_and(|socket| socket.has_joined(topic))
             {
                 continue;
             }
@@ -289,20 +289,20 @@ impl Locked<'_> {
         let state = &mut **self;
         for message in messages {
             let outside = state.out.waiting();
-            let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
+            let Some(socket) = state.socket.as_mut().filter(|socket| socket.is_open()) else {
                 return Followup::Nothing;
             };
-            if session.refuses(session.waiting(outside)) {
-                if session.config().close_on_backpressure_limit {
+            if socket.refuses(socket.waiting(outside)) {
+                if socket.config().close_on_backpressure_limit {
                     return Followup::Abort;
                 }
                 continue;
             }
-            connection.touch(session);
+            connection.touch(socket);
             if let Some(log) = &mut state.log {
                 log.sent(message.plain.len() - message.start, true);
             }
-            message.queue(session, &mut state.out);
+            message.queue(socket, &mut state.out);
         }
         if state.out.is_blocked() { Followup::Nothing } else { Followup::Flush }
     }

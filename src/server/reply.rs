@@ -47,14 +47,14 @@ pub(crate) struct Asked {
 
 /// What to do with the payload of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Framed {
     /// How many bytes of the payload belong on the wire.
     pub(crate) take: usize,
     /// What follows them.
     pub(crate) suffix: &'static [u8],
 }
 
-const NOTHING: Place = Place { take: 0, suffix: b"" };
+const NOTHING: Framed = Framed { take: 0, suffix: b"" };
 
 /// State of one answer.
 #[derive(Debug, Default)]
@@ -128,7 +128,7 @@ impl Reply {
     }
 
     /// `end`: the whole body, or the last of it.
-    pub(crate) fn end(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Place {
+    pub(crate) fn end(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Framed {
         if self.stage == Stage::Open {
             // Whatever the user declared: this is the body, or would be that of GET.
             self.begin(out, BodyKind::Sized(length as u64), server);
@@ -142,11 +142,11 @@ impl Reply {
         self.stage = Stage::Done;
         // It is large, and the connection may be idle for long.
         self.coder = None;
-        Place { take: place.take, suffix }
+        Framed { take: place.take, suffix }
     }
 
     /// `end_without_body`: nothing more, and no length that was not given.
-    pub(crate) fn end_empty(&mut self, out: &mut Output, server: &[u8]) -> Place {
+    pub(crate) fn end_empty(&mut self, out: &mut Output, server: &[u8]) -> Framed {
         if self.stage == Stage::Open {
             self.begin(out, BodyKind::Empty, server);
             self.stage = Stage::Done;
@@ -157,7 +157,7 @@ impl Reply {
 
     /// The answer to a HEAD request of which only GET's would show how long it is: its head alone. `pieces`: GET would have
     /// the body in pieces.
-    pub(crate) fn end_unseen(&mut self, out: &mut Output, pieces: bool, server: &[u8]) -> Place {
+    pub(crate) fn end_unseen(&mut self, out: &mut Output, pieces: bool, server: &[u8]) -> Framed {
         if self.stage == Stage::Open {
             let body = if pieces { self.kind_of_pieces() } else { BodyKind::UntilClose };
             self.begin(out, body, server);
@@ -166,7 +166,7 @@ impl Reply {
     }
 
     /// `write`: a piece of the body.
-    pub(crate) fn write(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Place {
+    pub(crate) fn write(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Framed {
         if length == 0 || self.is_done() {
             return NOTHING;
         }
@@ -221,7 +221,7 @@ impl Reply {
         self.mute
     }
 
-    fn put(&mut self, out: &mut Output, length: usize) -> Place {
+    fn put(&mut self, out: &mut Output, length: usize) -> Framed {
         let take = match self.stage {
             // More than was declared would be read as the next answer.
             Stage::Sized => usize::try_from(self.room()).unwrap_or(usize::MAX).min(length),
@@ -233,8 +233,8 @@ impl Reply {
         }
         if self.stage == Stage::Chunked {
             encode_chunk_header(take, out.tail());
-            return Place { take, suffix: b"\r\n" };
+            return Framed { take, suffix: b"\r\n" };
         }
-        Place { take, suffix: b"" }
+        Framed { take, suffix: b"" }
     }
 }

@@ -9,7 +9,7 @@ use crate::http::head::Head;
 use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
 use crate::server::files::Tried;
-use crate::server::overload::Place;
+use crate::server::overload::Slot;
 use crate::server::reply::Asked;
 use crate::server::routing::{Candidates, Position, Step, Stop};
 
@@ -77,14 +77,14 @@ impl Locked<'_> {
                 Tried::Answered => return,
                 Tried::Absent => position = position.next(),
                 Tried::Wait => {
-                    let Some(place) = self.admit_request(bytes.len()) else { return };
+                    let Some(slot) = self.admit_request(bytes.len()) else { return };
                     // What takes it, and how much, is known when the disk has answered.
                     let limit = self.connection.server.config.max_body_size;
                     if let Some(request) = self.request_mut() {
                         request.intake.defer(limit);
                     }
                     let stop = Stop::without_handler(position, Lane::Turn);
-                    let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
+                    let exchange = self.begin_exchange(head.clone(), bytes, stop, slot);
                     exchange.find_file(self, Arc::clone(directory));
                     return;
                 }
@@ -111,11 +111,11 @@ impl Locked<'_> {
         match step {
             Step::Constant(constant) => self.answer_constant(constant, head.header_block(bytes)),
             Step::Handler { stop, .. } => {
-                let Some(place) = self.admit_request(bytes.len()) else { return };
+                let Some(slot) = self.admit_request(bytes.len()) else { return };
                 // It leaves at once: the flush that follows every read comes before any handler's cork.
                 self.ask_for_body();
                 let lane = stop.lane;
-                let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
+                let exchange = self.begin_exchange(head.clone(), bytes, stop, slot);
                 self.dispatch(exchange, lane);
             }
             // Handshakes have been tried before, and files too.
@@ -129,9 +129,9 @@ impl Locked<'_> {
         head: Head,
         bytes: &[u8],
         stop: Stop,
-        place: Place,
+        slot: Slot,
     ) -> Arc<Exchange> {
-        let exchange = Exchange::new(Arc::clone(self.connection), self.number(), head, bytes, stop, place);
+        let exchange = Exchange::new(Arc::clone(self.connection), self.number(), head, bytes, stop, slot);
         if let Some(request) = self.request_mut() {
             request.exchange = Some(Arc::clone(&exchange));
         }
@@ -157,13 +157,13 @@ impl Locked<'_> {
     }
 
     /// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
-    pub(crate) fn admit_request(&mut self, head: usize) -> Option<Place> {
+    pub(crate) fn admit_request(&mut self, head: usize) -> Option<Slot> {
         let server = &self.connection.server;
         let has_room = self.connection.abandoned() < server.config.max_concurrent_streams as usize;
-        let place = if has_room { server.load.enter(head) } else { None };
-        if place.is_none() {
+        let slot = if has_room { server.load.enter(head) } else { None };
+        if slot.is_none() {
             self.refuse(503);
         }
-        place
+        slot
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::app::{Behavior, Constant, HandlerId, Lane, Lease, Target};
+use crate::app::{Behavior, Constant, HandlerId, Lane, Lease, Responder};
 use crate::files::Directory;
 use crate::http::head::Head;
 use crate::router::{Params, Router};
@@ -74,7 +74,7 @@ pub(crate) enum Step<'r> {
 /// The routes that may answer one request.
 pub(crate) struct Candidates<'r> {
     /// None once the server name that the connection was opened for has been removed.
-    routes: Option<&'r Router<Target>>,
+    routes: Option<&'r Router<Responder>>,
     method: &'r [u8],
     path: &'r [u8],
     /// The extended CONNECT of HTTP/2 asks for a tunnel, which no HTTP route opens: a success would (RFC 8441 section 4).
@@ -85,7 +85,12 @@ pub(crate) struct Candidates<'r> {
 
 impl<'r> Candidates<'r> {
     /// Those of `routes` for a request. A route takes `limit` bytes of a body if it does not say otherwise.
-    pub(crate) fn new(routes: Option<&'r Router<Target>>, head: &Head, bytes: &'r [u8], limit: u64) -> Self {
+    pub(crate) fn new(
+        routes: Option<&'r Router<Responder>>,
+        head: &Head,
+        bytes: &'r [u8],
+        limit: u64,
+    ) -> Self {
         Self {
             routes,
             method: head.method(bytes),
@@ -107,7 +112,7 @@ impl<'r> Candidates<'r> {
         let place = match position {
             Position::Handshake(place) => {
                 if let Some(found) = routes.nth_websocket(self.path, place)
-                    && let Target::WebSocket(behavior) = found.value
+                    && let Responder::WebSocket(behavior) = found.value
                 {
                     return (position, Self::handshake(position, behavior, found.params));
                 }
@@ -119,15 +124,15 @@ impl<'r> Candidates<'r> {
         let found = if self.tunnel { None } else { routes.nth(self.method, self.path, place) };
         let Some(found) = found else { return (position, Step::NotFound) };
         let step = match found.value {
-            Target::Handler { id, lane, lease, max_body_size } => {
+            Responder::Handler { id, lane, lease, max_body_size } => {
                 let (handler, lane, lease) = (*id, *lane, lease.clone());
                 let stop = Stop { position, handler, lane, params: found.params, behavior: None, lease };
                 Step::Handler { stop, limit: max_body_size.unwrap_or(self.limit) }
             }
-            Target::Constant(constant) => Step::Constant(constant),
-            Target::Files(directory) => Step::Files(directory),
+            Responder::Constant(constant) => Step::Constant(constant),
+            Responder::Files(directory) => Step::Files(directory),
             // Such routes are found by handshakes alone.
-            Target::WebSocket(_) => Step::NotFound,
+            Responder::WebSocket(_) => Step::NotFound,
         };
         (position, step)
     }

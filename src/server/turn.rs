@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::app::{App, Job};
 use crate::server::backlog::Backlog;
-use crate::server::batch::{self, Held};
+use crate::server::batch::{self, Withheld};
 use crate::server::leading::Leaders;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
@@ -20,7 +20,7 @@ pub(crate) struct Turn {
     queue: Mutex<Backlog>,
     held: AtomicBool,
     /// What user code has sent in the present run.
-    sent: Mutex<Option<Arc<Held>>>,
+    sent: Mutex<Option<Arc<Withheld>>>,
 }
 
 impl Turn {

@@ -65,4 +65,4 @@
 //! | the drain | the last connection, or the deadline | `forget`, whose permit is kept if nobody waits yet |
 //! | a preface, a handshake of TLS | the client | the kernel; their own deadline |
 //! | a handshake of TLS | user code that is asked for a server name | the question, when it is dropped; its own deadline |
-//! | the writer of the access log | entries | `Queue::push` if it sleeps, `Queue::close` |
+//! | the writer of the access log | entries | `AccessQueue::push` if it sleeps, `AccessQueue::close` |

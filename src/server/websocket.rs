@@ -8,7 +8,7 @@ mod ending;
 mod event;
 mod receive;
 mod send;
-mod session;
+mod state;
 mod timers;
 mod upgrade;
 
@@ -17,8 +17,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 pub(super) use self::send::{with_scratch, write_frame};
-pub(crate) use self::session::Session;
-pub(crate) use self::upgrade::Offer;
+pub(crate) use self::state::SocketState;
+pub(crate) use self::upgrade::HandshakeFields;
 
 pub use self::event::Event;
 pub use self::send::{SendError, SendStatus};
@@ -77,7 +77,7 @@ impl WebSocket {
 
     /// Whether neither side has ended it.
     pub fn is_open(&self) -> bool {
-        self.lock().is_some_and(|state| state.socket.as_ref().is_some_and(|session| session.is_open()))
+        self.lock().is_some_and(|state| state.socket.as_ref().is_some_and(|socket| socket.is_open()))
     }
 
     /// The client's address; none on a Unix socket and after the end.
@@ -105,13 +105,13 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return 0;
         }
-        publish::settle();
+        publish::queue_pending();
         let state = self.connection.lock();
         state
             .socket
             .as_ref()
-            .filter(|session| session.is_open())
-            .map_or(0, |session| session.waiting(state.out.waiting()))
+            .filter(|socket| socket.is_open())
+            .map_or(0, |socket| socket.waiting(state.out.waiting()))
     }
 
     /// Messages that were dropped because too much waited for the client.
@@ -119,8 +119,8 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return 0;
         }
-        publish::settle();
-        self.connection.lock().socket.as_ref().map_or(0, |session| session.dropped)
+        publish::queue_pending();
+        self.connection.lock().socket.as_ref().map_or(0, |socket| socket.dropped)
     }
 
     // ---- ending -------------------------------------------------------------------------------------------------
@@ -131,7 +131,7 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return false;
         }
-        publish::settle();
+        publish::queue_pending();
         let mut state = self.connection.lock();
         let ended = state.end_socket(code, reason);
         if ended {
@@ -144,7 +144,7 @@ impl WebSocket {
     /// Drops the connection without a close frame. False when the socket had ended before.
     pub fn close(&self) -> bool {
         let Some(mut state) = self.lock() else { return false };
-        let open = state.socket.as_mut().is_some_and(|session| session.cut());
+        let open = state.socket.as_mut().is_some_and(|socket| socket.abort());
         if open {
             state.abort();
         }
@@ -159,10 +159,10 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return Subscribed::Refused;
         }
-        publish::settle();
+        publish::queue_pending();
         let admit = |topic: &Topic| {
             let mut state = self.connection.lock();
-            state.socket.as_mut().is_some_and(|session| session.join(topic))
+            state.socket.as_mut().is_some_and(|socket| socket.join(topic))
         };
         self.server().hub.subscribe(topic, self.id(), Arc::clone(&self.connection), admit)
     }
@@ -173,10 +173,10 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return None;
         }
-        publish::settle();
+        publish::queue_pending();
         let forget = || {
-            if let Some(session) = &mut self.connection.lock().socket {
-                session.leave(topic);
+            if let Some(socket) = &mut self.connection.lock().socket {
+                socket.leave(topic);
             }
         };
         self.server().hub.unsubscribe_with(topic, self.id(), forget)
@@ -184,15 +184,12 @@ impl WebSocket {
 
     /// Whether it is subscribed to a topic.
     pub fn is_subscribed(&self, topic: &[u8]) -> bool {
-        self.lock()
-            .is_some_and(|state| state.socket.as_ref().is_some_and(|session| session.has_joined(topic)))
+        self.lock().is_some_and(|state| state.socket.as_ref().is_some_and(|socket| socket.has_joined(topic)))
     }
 
     /// The topics it is subscribed to.
     pub fn topics(&self) -> Vec<Topic> {
-        self.lock()
-            .and_then(|state| state.socket.as_ref().map(|session| session.topics()))
-            .unwrap_or_default()
+        self.lock().and_then(|state| state.socket.as_ref().map(|socket| socket.topics())).unwrap_or_default()
     }
 
     // ---- events -------------------------------------------------------------------------------------------------
@@ -201,8 +198,8 @@ impl WebSocket {
     /// is what [`WebSocket::finished`] would be told of the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
         let mut guard = self.finish_event(done)?;
-        let session = guard.socket.as_mut()?;
-        let Some((topics, end)) = session.take_topics_at_end() else { return session.next_event(self, lane) };
+        let socket = guard.socket.as_mut()?;
+        let Some((topics, end)) = socket.take_topics_at_end() else { return socket.next_event(self, lane) };
         drop(guard);
         // The hub is never asked under the lock of a socket: it locks sockets itself.
         let mut left = Vec::with_capacity(topics.0.len());
@@ -210,15 +207,15 @@ impl WebSocket {
             .hub
             .remove_all(topics.0.into_iter(), self.id(), |topic, count| left.push((topic, count)));
         let mut guard = self.connection.lock();
-        let session = guard.socket.as_mut()?;
-        session.announce_leaving(left, end);
-        session.next_event(self, lane)
+        let socket = guard.socket.as_mut()?;
+        socket.announce_leaving(left, end);
+        socket.next_event(self, lane)
     }
 
     /// In place of [`WebSocket::next`]: has the socket queue behind the others for its next event.
     pub fn put_off(self: &Arc<Self>, done: usize) {
-        if let Some(session) = self.finish_event(done).as_mut().and_then(|state| state.socket.as_mut()) {
-            session.requeue(self);
+        if let Some(socket) = self.finish_event(done).as_mut().and_then(|state| state.socket.as_mut()) {
+            socket.requeue(self);
         }
     }
 
@@ -230,10 +227,10 @@ impl WebSocket {
     /// The connection, locked, after an event has been counted as dealt with.
     fn finish_event(&self, weight: usize) -> Option<Locked<'_>> {
         let mut state = self.lock()?;
-        if state.socket.as_ref().is_some_and(|session| session.is_finishing()) {
+        if state.socket.as_ref().is_some_and(|socket| socket.is_finishing()) {
             // What a listener has published goes before the end.
             drop(state);
-            publish::settle();
+            publish::queue_pending();
             state = self.connection.lock();
         }
         state.finish_event(weight);
@@ -242,8 +239,8 @@ impl WebSocket {
 
     /// Queues an event that did not come from the client.
     pub fn push(&self, event: Event) {
-        if let Some(session) = self.lock().as_mut().and_then(|state| state.socket.as_mut()) {
-            session.push(event);
+        if let Some(socket) = self.lock().as_mut().and_then(|state| state.socket.as_mut()) {
+            socket.push(event);
         }
     }
 
@@ -252,8 +249,8 @@ impl WebSocket {
         let Some(mut state) = self.lock() else { return false };
         let outside = state.out.waiting();
         match &mut state.socket {
-            Some(session) if session.is_open() && session.waiting(outside) > 0 => {
-                session.awaited = true;
+            Some(socket) if socket.is_open() && socket.waiting(outside) > 0 => {
+                socket.awaited = true;
                 true
             }
             _ => false,

@@ -210,11 +210,6 @@ impl Settings {
         Ok(Loaded { config: Arc::new(config), sessions, remarks })
     }
 
-    /// Whether there is a certificate.
-    pub fn has_certificate(&self) -> bool {
-        self.cert_file_name.is_some()
-    }
-
     /// The files that [`Self::load`] reads.
     fn read(role: Role, path: &Path) -> Result<Vec<Section>, Error> {
         let text = std::fs::read(path)

@@ -6,18 +6,18 @@
 use std::io::{Read, Write};
 
 use proptest::prelude::*;
-use socketify::http::encoding::{Accepted, Coding, Compression, Encoder, Offer, TypePattern, encode};
+use socketify::http::encoding::{Accepted, Coding, CodingLevel, Compression, Encoder, TypePattern, encode};
 use socketify::http::response::ResponseHead;
 
-fn offer(coding: Coding) -> Offer {
+fn offer(coding: Coding) -> CodingLevel {
     let level = match coding {
         Coding::Zstd => 3,
         Coding::Brotli | Coding::Gzip => 4,
     };
-    Offer { coding, level }
+    CodingLevel { coding, level }
 }
 
-fn offers() -> [Offer; 3] {
+fn offers() -> [CodingLevel; 3] {
     [Coding::Zstd, Coding::Brotli, Coding::Gzip].map(offer)
 }
 
@@ -273,7 +273,7 @@ proptest! {
             let levels = coding.levels();
             // The slowest would take minutes.
             let level = level.clamp(*levels.start(), (*levels.end()).min(9));
-            let coded = encode(Offer { coding, level }, &body).unwrap();
+            let coded = encode(CodingLevel { coding, level }, &body).unwrap();
             prop_assert!(decode(coding, &coded) == body, "{:?} at level {}", coding, level);
         }
     }

@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use socketify::app::{App, Behavior, Constant, HandlerId, Job, Lane, Signal, Target};
+use socketify::app::{App, Behavior, Constant, HandlerId, Job, Lane, Responder, Signal};
 use socketify::config::Config;
 use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
@@ -108,7 +108,7 @@ impl App for Code {
 /// Routes and handlers of a future server.
 #[derive(Default)]
 struct Site {
-    router: Router<Target>,
+    router: Router<Responder>,
     handlers: Vec<Handler>,
     on_signal: Option<OnSignal>,
 }
@@ -123,7 +123,7 @@ impl Site {
         let id = HandlerId::try_from(self.handlers.len()).unwrap();
         self.handlers.push(Box::new(handler));
         self.router
-            .insert(Kind::any(), pattern, Target::Handler { id, lane, max_body_size: None, lease: None })
+            .insert(Kind::any(), pattern, Responder::Handler { id, lane, max_body_size: None, lease: None })
             .unwrap();
         self
     }
@@ -132,20 +132,22 @@ impl Site {
         let mut head = ResponseHead::default();
         head.set_status(200).unwrap();
         let constant = Arc::new(Constant::new(head, body.into(), None));
-        self.router.insert(Kind::any(), pattern, Target::Constant(constant)).unwrap();
+        self.router.insert(Kind::any(), pattern, Responder::Constant(constant)).unwrap();
         self
     }
 
     fn files(mut self, route: &str, directory: &Path) -> Self {
         let depth = route.matches('/').count();
         let directory = Directory::new(directory, depth, Options::default(), Types::default()).unwrap();
-        self.router.insert(Kind::Files, &format!("{route}/*"), Target::Files(Arc::new(directory))).unwrap();
+        self.router
+            .insert(Kind::Files, &format!("{route}/*"), Responder::Files(Arc::new(directory)))
+            .unwrap();
         self
     }
 
     fn websocket(mut self, pattern: &str) -> Self {
         self.router
-            .insert(Kind::WebSocket, pattern, Target::WebSocket(Arc::new(Behavior::default())))
+            .insert(Kind::WebSocket, pattern, Responder::WebSocket(Arc::new(Behavior::default())))
             .unwrap();
         self
     }

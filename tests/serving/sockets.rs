@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use socket2::SockRef;
-use socketify::app::{App, Behavior, HandlerId, Job, Lane, Listener as To, Signal, Target};
+use socketify::app::{App, Behavior, Callback as To, HandlerId, Job, Lane, Responder, Signal};
 use socketify::config::{Config, SocketConfig};
 use socketify::router::{Kind, Router};
 use socketify::server::{self, Event, Exchange, SendStatus, Server, WebSocket};
@@ -273,10 +273,14 @@ impl Site {
             rooms: AtomicUsize::new(0),
         });
         let mut paths = Router::default();
-        paths.insert(Kind::WebSocket, "/*", Target::WebSocket(Arc::new(self.behavior))).unwrap();
+        paths.insert(Kind::WebSocket, "/*", Responder::WebSocket(Arc::new(self.behavior))).unwrap();
         if let Some(To { id, lane }) = self.http {
             paths
-                .insert(Kind::any(), "/http", Target::Handler { id, lane, max_body_size: None, lease: None })
+                .insert(
+                    Kind::any(),
+                    "/http",
+                    Responder::Handler { id, lane, max_body_size: None, lease: None },
+                )
                 .unwrap();
         }
         let event_loop = {

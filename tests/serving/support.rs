@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use socketify::app::{App, Target};
+use socketify::app::{App, Responder};
 use socketify::config::Config;
 use socketify::net::{Endpoint, Listener};
 use socketify::router::{Domains, Live, Router};
@@ -62,7 +62,7 @@ pub(crate) fn with_threads(io_threads: usize) -> Config {
 }
 
 /// Starts a server on a free port of this machine; returns the port too.
-pub(crate) fn start(config: Config, app: Arc<dyn App>, routes: Router<Target>) -> (Arc<Server>, u16) {
+pub(crate) fn start(config: Config, app: Arc<dyn App>, routes: Router<Responder>) -> (Arc<Server>, u16) {
     let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: false };
     let listener = Listener::bind(&endpoint).unwrap();
     let port = listener.port();

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned, version};
-use socketify::app::{App, Job, Lane, Signal, Target};
+use socketify::app::{App, Job, Lane, Responder, Signal};
 use socketify::config::Config;
 use socketify::files::types::Types;
 use socketify::files::{Directory, Options};
@@ -129,12 +129,12 @@ fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Ser
     site.insert(
         Kind::any(),
         "/*",
-        Target::Handler { id: 0, lane: Lane::Turn, max_body_size: None, lease: None },
+        Responder::Handler { id: 0, lane: Lane::Turn, max_body_size: None, lease: None },
     )
     .unwrap();
     if let Some(directory) = directory {
         let files = Directory::new(directory, 1, Options::default(), Types::default()).unwrap();
-        site.insert(Kind::Files, "/files/*", Target::Files(Arc::new(files))).unwrap();
+        site.insert(Kind::Files, "/files/*", Responder::Files(Arc::new(files))).unwrap();
     }
     let code = Arc::new(code);
     let config = Config { certificates: Some(certificates), ..config };

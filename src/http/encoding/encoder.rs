@@ -26,7 +26,7 @@ use flate2::write::GzEncoder;
 use flate2::{Compress, FlushCompress, Status};
 use zstd::stream::raw::CParameter;
 
-use super::{Coding, Offer};
+use super::{Coding, CodingLevel};
 
 /// The window of br and zstd for a body in pieces, as a power of two.
 const STREAM_WINDOW: u8 = 16;
@@ -50,7 +50,7 @@ thread_local! {
 }
 
 /// Compresses a whole body. `None` if the library refuses, for lack of memory.
-pub fn encode(offer: Offer, body: &[u8]) -> Option<Vec<u8>> {
+pub fn encode(offer: CodingLevel, body: &[u8]) -> Option<Vec<u8>> {
     match offer.coding {
         Coding::Gzip => gzip(offer.level, body),
         Coding::Brotli => {
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Encoder {
 
 impl Encoder {
     /// Begins a body.
-    pub fn new(offer: Offer) -> io::Result<Self> {
+    pub fn new(offer: CodingLevel) -> io::Result<Self> {
         Ok(Self(match offer.coding {
             Coding::Gzip => {
                 let level = flate2::Compression::new(offer.level);

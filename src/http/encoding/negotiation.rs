@@ -1,6 +1,6 @@
 //! `Accept-Encoding` (RFC 9110 section 12.5.3).
 
-use super::{Coding, Offer};
+use super::{Coding, CodingLevel};
 use crate::http::{is_token_byte, list_members, trim_blanks};
 
 /// A weight in thousandths (RFC 9110 section 12.4.2).
@@ -9,9 +9,9 @@ type Weight = u16;
 /// The codings that a client accepts. None of them without the header, or if it is malformed.
 ///
 /// ```
-/// use socketify::http::encoding::{Accepted, Coding, Offer};
+/// use socketify::http::encoding::{Accepted, Coding, CodingLevel};
 ///
-/// let offers = [Offer { coding: Coding::Brotli, level: 4 }, Offer { coding: Coding::Gzip, level: 4 }];
+/// let offers = [CodingLevel { coding: Coding::Brotli, level: 4 }, CodingLevel { coding: Coding::Gzip, level: 4 }];
 /// let choose = |value: &[u8]| Accepted::parse(Some(value)).choose(&offers).map(|offer| offer.coding);
 /// assert_eq!(choose(b"gzip, br"), Some(Coding::Brotli));
 /// assert_eq!(choose(b"gzip, br;q=0.5"), Some(Coding::Gzip));
@@ -70,8 +70,8 @@ impl Accepted {
 
     /// The offer with the client's highest weight, and the first of several. `None` sends the body
     /// uncompressed: the client prefers that, or accepts no offer (RFC 9110 section 12.5.3).
-    pub fn choose(&self, offers: &[Offer]) -> Option<Offer> {
-        let mut best: Option<(Weight, Offer)> = None;
+    pub fn choose(&self, offers: &[CodingLevel]) -> Option<CodingLevel> {
+        let mut best: Option<(Weight, CodingLevel)> = None;
         for offer in offers {
             let weight = self.weight(offer.coding);
             if weight > best.map_or(0, |(weight, _)| weight) {

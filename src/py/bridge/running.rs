@@ -271,7 +271,7 @@ fn flush_if_late(py: Python<'_>, since: &mut Instant) {
 
 /// Keeps a panic from Python and from the thread: the hook has reported it, and the client gets a 500.
 fn guarded(exchange: &Exchange, act: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(act)).is_err() && !exchange.cut_if_started() {
+    if catch_unwind(AssertUnwindSafe(act)).is_err() && !exchange.abort_if_started() {
         exchange.reset_head();
         let _ = exchange.set_status(500);
         exchange.end(b"Internal Error", false);

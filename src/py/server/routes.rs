@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt};
 
-use crate::app::{Behavior, Constant, Lease, Listener, Target};
+use crate::app::{Behavior, Callback, Constant, Lease, Responder};
 use crate::files::types::Types;
 use crate::files::{Directory, Options};
 use crate::http::response::ResponseHead;
@@ -42,7 +42,7 @@ impl Server {
         let handler = Handler { callable: handler, coroutine, context: None };
         let (id, lane) = self.app.add_handler(handler, &mut held)?;
         let lease: Lease = Arc::new(held);
-        let target = Target::Handler { id, lane, max_body_size, lease: Some(lease) };
+        let target = Responder::Handler { id, lane, max_body_size, lease: Some(lease) };
         self.put(domain, &kind(method), pattern, target)
     }
 
@@ -69,7 +69,7 @@ impl Server {
         }
         let body = message::payload(&self.app, body)?.0.as_bytes()?.into();
         let constant = Constant::new(head, body, self.config.compression.as_deref());
-        self.put(domain, &kind(method), pattern, Target::Constant(Arc::new(constant)))
+        self.put(domain, &kind(method), pattern, Responder::Constant(Arc::new(constant)))
     }
 
     /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
@@ -100,7 +100,7 @@ impl Server {
             dotfiles,
         };
         let directory = Directory::new(&directory.extract::<PathBuf>()?, depth, options, types)?;
-        self.put(domain, &Kind::Files, pattern, Target::Files(Arc::new(directory)))
+        self.put(domain, &Kind::Files, pattern, Responder::Files(Arc::new(directory)))
     }
 
     /// Sets which pages of other origins may read what is answered below a pattern.
@@ -127,7 +127,7 @@ impl Server {
             Some(pair) => {
                 let (callable, coroutine) = pair.extract()?;
                 let (id, lane) = self.app.add_handler(Handler { callable, coroutine, context }, &mut held)?;
-                Ok(Some(Listener { id, lane }))
+                Ok(Some(Callback { id, lane }))
             }
         };
         let mut behavior = Behavior {
@@ -143,7 +143,7 @@ impl Server {
             lease: None,
         };
         behavior.lease = Some(Arc::new(held));
-        self.put(domain, &Kind::WebSocket, pattern, Target::WebSocket(Arc::new(behavior)))
+        self.put(domain, &Kind::WebSocket, pattern, Responder::WebSocket(Arc::new(behavior)))
     }
 }
 
@@ -153,7 +153,7 @@ impl Server {
         domain: Option<&str>,
         kind: &Kind,
         pattern: &str,
-        target: Target,
+        target: Responder,
     ) -> PyResult<bool> {
         let parsed = Pattern::parse(pattern).map_err(invalid)?;
         let replaced = self.routes.change(|routes| {

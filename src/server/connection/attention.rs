@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::app::Signal;
-use crate::server::connection::{Connection, HIGH_WATER, LastAnswer, Phase, Request};
+use crate::server::connection::{ActiveRequest, Connection, HIGH_WATER, LastAnswer, Phase};
 
 /// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
 const PIPELINE_BOUND: usize = 64 * 1024;
@@ -81,7 +81,7 @@ impl Connection {
             }
             Phase::Busy(request) => (false, request.intake.wants_more(self.server.config.body_buffer)),
             Phase::Socket => {
-                let wants_more = state.socket.as_ref().is_some_and(|session| session.wants_more());
+                let wants_more = state.socket.as_ref().is_some_and(|socket| socket.wants_more());
                 (wants_more, wants_more)
             }
             Phase::Closing(_) => (false, true),
@@ -89,7 +89,7 @@ impl Connection {
         };
         let has_ended = state.input.has_ended();
         // What would be thrown away of a body that has been answered does not come any more.
-        let drained = has_ended && state.request().is_some_and(Request::is_draining);
+        let drained = has_ended && state.request().is_some_and(ActiveRequest::is_draining);
         let parse = idle && state.input.has_unsearched();
         Wants {
             over: state.is_over(),
@@ -123,10 +123,10 @@ impl Connection {
     }
 
     /// The client has reset the connection.
-    pub(in crate::server) fn vanish(self: &Arc<Self>) {
+    pub(in crate::server) fn abort_unheard(self: &Arc<Self>) {
         let mut state = self.lock();
-        if let Some(session) = &mut state.socket {
-            session.forget_unheard();
+        if let Some(socket) = &mut state.socket {
+            socket.forget_unheard();
         }
         state.abort();
     }

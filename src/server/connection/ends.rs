@@ -90,7 +90,7 @@ impl Locked<'_> {
         self.out.clear();
         self.input.clear();
         self.abort_exchange();
-        self.lose_socket();
+        self.abort_socket();
         self.log_lost();
         self.enter_over();
         self.connection.deadline.store(NEVER, Ordering::Relaxed);
@@ -98,7 +98,7 @@ impl Locked<'_> {
         if idle {
             self.connection.say_end(Shutdown::Both);
         } else {
-            self.connection.cut();
+            self.connection.shut_down();
         }
         self.connection.wake();
     }

@@ -9,7 +9,7 @@ use crate::server::intake::Intake;
 use crate::server::reply::{Asked, Reply};
 
 /// A request in progress. A connection keeps the room for the next one; a WebSocket has none.
-pub(crate) struct Request {
+pub(crate) struct ActiveRequest {
     /// What user code holds, until the answer is complete.
     pub(crate) exchange: Option<Arc<Exchange>>,
     pub(crate) reply: Reply,
@@ -24,7 +24,7 @@ pub(crate) struct Request {
     pub(crate) watches_room: bool,
 }
 
-impl Request {
+impl ActiveRequest {
     pub(super) const fn new(reply: Reply) -> Self {
         Self {
             exchange: None,
@@ -48,7 +48,7 @@ impl Request {
     pub(crate) fn end_exchange(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             exchange.mark_responded();
-            exchange.leave();
+            exchange.release();
         }
         self.watches_room = false;
     }

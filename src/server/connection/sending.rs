@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::app::Signal;
 use crate::server::connection::{CORK_LIMIT, Closing, Connection, DIRECT, HIGH_WATER, Locked, Phase};
-use crate::server::output::{Queue, SLICES};
+use crate::server::output::{ByteQueue, SLICES};
 use crate::server::pace::Way;
 use crate::server::stream::Writing;
 
@@ -36,7 +36,7 @@ impl Connection {
     /// True when all of it was taken, false when the kernel has no room. `more` says that a file follows.
     fn write_out(
         &self,
-        output: &mut Queue,
+        output: &mut ByteQueue,
         payload: &mut &[u8],
         suffix: &mut &[u8],
         more: bool,
@@ -289,7 +289,7 @@ impl Locked<'_> {
             });
         } else if cut {
             self.enter_over();
-            connection.cut();
+            connection.shut_down();
         } else {
             // A client that has sent more than we read would see a reset instead of our answer: shut our side, and read on
             // until it shuts its own (RFC 9112 9.6).

@@ -3,18 +3,18 @@
 use crate::http::head::Framing;
 use crate::server::access::Log;
 use crate::server::connection::input::Input;
-use crate::server::connection::request::Request;
+use crate::server::connection::request::ActiveRequest;
 use crate::server::output::Output;
 use crate::server::pace::Pace;
 use crate::server::reply::{Asked, Reply};
-use crate::server::websocket::Session;
+use crate::server::websocket::SocketState;
 
 /// What a connection does, with what it knows only then.
 pub(crate) enum Phase {
     /// Waiting for the head of a request, or in the middle of one.
     Head(Idle),
     /// A request is in progress: its answer or its body is not complete.
-    Busy(Box<Request>),
+    Busy(Box<ActiveRequest>),
     /// The connection speaks WebSocket.
     Socket,
     /// The connection speaks HTTP/2: its requests are on streams, which are connections of their own.
@@ -30,7 +30,7 @@ pub(crate) struct Idle {
     /// The first request has not begun.
     fresh: bool,
     /// The room of the last request, for the next one.
-    spare: Option<Box<Request>>,
+    spare: Option<Box<ActiveRequest>>,
 }
 
 /// Of a connection that speaks HTTP/2.
@@ -65,7 +65,7 @@ pub(crate) struct State {
     pub(crate) pace: Pace,
     /// What speaks WebSocket here, from the handshake until user code has heard of the end, which may be after that of the
     /// connection.
-    pub(crate) socket: Option<Box<Session>>,
+    pub(crate) socket: Option<Box<SocketState>>,
     /// What goes to the access log, if there is one.
     pub(crate) log: Option<Box<Log>>,
 }
@@ -120,7 +120,7 @@ impl State {
     }
 
     /// The request in progress.
-    pub(crate) fn request(&self) -> Option<&Request> {
+    pub(crate) fn request(&self) -> Option<&ActiveRequest> {
         match &self.phase {
             Phase::Busy(request) => Some(request),
             _ => None,
@@ -128,7 +128,7 @@ impl State {
     }
 
     /// The request in progress.
-    pub(crate) fn request_mut(&mut self) -> Option<&mut Request> {
+    pub(crate) fn request_mut(&mut self) -> Option<&mut ActiveRequest> {
         match &mut self.phase {
             Phase::Busy(request) => Some(request),
             _ => None,
@@ -136,7 +136,7 @@ impl State {
     }
 
     /// The request in progress, and where its answer goes.
-    pub(crate) fn request_and_out(&mut self) -> Option<(&mut Request, &mut Output)> {
+    pub(crate) fn request_and_out(&mut self) -> Option<(&mut ActiveRequest, &mut Output)> {
         match &mut self.phase {
             Phase::Busy(request) => Some((request, &mut self.out)),
             _ => None,
@@ -144,7 +144,7 @@ impl State {
     }
 
     /// The request with this number, if it is in progress.
-    pub(crate) fn request_numbered(&mut self, number: u64) -> Option<&mut Request> {
+    pub(crate) fn request_numbered(&mut self, number: u64) -> Option<&mut ActiveRequest> {
         if self.number == number { self.request_mut() } else { None }
     }
 
@@ -189,7 +189,7 @@ impl State {
         self.number += 1;
         let mut request = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Head(Idle { spare: Some(request), .. }) | Phase::Busy(request) => request,
-            _ => Box::new(Request::new(Reply::default())),
+            _ => Box::new(ActiveRequest::new(Reply::default())),
         };
         request.begin(framing, asked, limit);
         self.phase = Phase::Busy(request);
@@ -209,7 +209,7 @@ impl State {
     }
 
     /// The request in progress has become a WebSocket. Gives it.
-    pub(crate) fn become_socket(&mut self) -> Option<Box<Request>> {
+    pub(crate) fn become_socket(&mut self) -> Option<Box<ActiveRequest>> {
         match std::mem::replace(&mut self.phase, Phase::Socket) {
             Phase::Busy(request) => Some(request),
             _ => None,

@@ -101,7 +101,7 @@ impl Locked<'_> {
         }
         match patience {
             _ if self.is_socket() => {
-                let due = self.socket.as_ref().map_or(NEVER, |session| session.due());
+                let due = self.socket.as_ref().map_or(NEVER, |socket| socket.due());
                 deadlines.set(&self.connection.deadline, due);
             }
             Some(patience) if rate > 0 && way.is_some() => {

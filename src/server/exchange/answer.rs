@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::server::connection::{DIRECT, HIGH_WATER, LastAnswer, Locked, Request};
+use crate::server::connection::{ActiveRequest, DIRECT, HIGH_WATER, LastAnswer, Locked};
 use crate::server::exchange::{Attempt, Exchange};
 
 impl Exchange {
@@ -28,7 +28,7 @@ impl Exchange {
     }
 
     /// What `act` gives of the request, if this exchange is still the one that the connection serves; `over` otherwise.
-    pub(in crate::server) fn with_request<T>(&self, over: T, act: impl FnOnce(&mut Request) -> T) -> T {
+    pub(in crate::server) fn with_request<T>(&self, over: T, act: impl FnOnce(&mut ActiveRequest) -> T) -> T {
         match self.current().as_mut().and_then(|state| state.request_mut()) {
             Some(request) => act(request),
             None => over,
@@ -269,7 +269,7 @@ impl Exchange {
 
     /// If part of the answer is out, ends the connection so that the client does not take that part for the whole.
     /// True when it did.
-    pub fn cut_if_started(&self) -> bool {
+    pub fn abort_if_started(&self) -> bool {
         let Some(mut state) = self.current() else { return false };
         if !state.request().is_some_and(|request| request.reply.is_started()) {
             return false;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::files::conditions::any_tag;
-use crate::http::encoding::{Accepted, Compression, Encoder, Offer, encode};
+use crate::http::encoding::{Accepted, CodingLevel, Compression, Encoder, encode};
 use crate::http::response::{Known, ResponseHead};
 use crate::server::exchange::Exchange;
 use crate::server::reply::{Coder, Reply};
@@ -31,7 +31,7 @@ impl Exchange {
         settings: &Compression,
         body: &[u8],
         whole: bool,
-    ) -> Option<(Offer, Accepted)> {
+    ) -> Option<(CodingLevel, Accepted)> {
         let head = &mut reply.head;
         if head.take_identity() || !head.may_encode(settings, body) {
             return None;
@@ -105,7 +105,7 @@ impl Exchange {
             return self.current().is_some_and(|state| self.end_plain(state, &last, close));
         }
         // No memory: the client must not take the part it has for the whole.
-        self.cut_if_started();
+        self.abort_if_started();
         false
     }
 
@@ -131,7 +131,7 @@ impl Exchange {
             (_, state) => {
                 *slot = None;
                 drop(state);
-                self.cut_if_started();
+                self.abort_if_started();
                 false
             }
         }

@@ -81,7 +81,7 @@ impl Exchange {
                     drop(stop);
                     if state.request().is_some_and(|request| request.reply.is_started()) {
                         drop(state);
-                        self.cut_if_started();
+                        self.abort_if_started();
                     } else {
                         self.finish_here(state, |state| state.answer_not_found());
                     }

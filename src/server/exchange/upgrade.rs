@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::app::Behavior;
 use crate::server::connection::Locked;
 use crate::server::exchange::{Exchange, NotAHandshake};
-use crate::server::websocket::{Offer, WebSocket};
+use crate::server::websocket::{HandshakeFields, WebSocket};
 use crate::websocket::handshake;
 
 impl Exchange {
@@ -45,7 +45,7 @@ impl Exchange {
         user: Option<Box<dyn Any + Send + Sync>>,
     ) -> Arc<WebSocket> {
         let user_agent = self.header(b"user-agent").unwrap_or_default();
-        let offer = Offer { key, protocols, extensions, user_agent: &user_agent };
+        let offer = HandshakeFields { key, protocols, extensions, user_agent: &user_agent };
         state.open_socket(behavior, &offer, user)
     }
 }

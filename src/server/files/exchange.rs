@@ -10,7 +10,7 @@ use crate::files::{Directory, Disk, File, Named, OpenError};
 use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
 use crate::server::files::description::Description;
-use crate::server::files::{COPIED, Target, Tried};
+use crate::server::files::{COPIED, PathAndQuery, Tried};
 
 /// What became of [`Exchange::send_file`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ impl Exchange {
             .is_some_and(|request| request.exchange.is_some() && (request.claimed || request.file_leaves))
     }
 
-    fn named(&self) -> Target<'_> {
+    fn named(&self) -> PathAndQuery<'_> {
         (self.path(), self.query())
     }
 }

@@ -6,7 +6,7 @@ use crate::server::connection::{Connection, Locked};
 use crate::server::stream::Writing;
 
 /// What a stream is told before bytes are written to it.
-pub(crate) struct Frame {
+pub(crate) struct StreamNotice {
     head: Option<Box<Response<()>>>,
     /// So many bytes are left, where that is known: the last of them says that it is.
     left: Option<usize>,
@@ -14,8 +14,8 @@ pub(crate) struct Frame {
 
 impl Connection {
     /// Tells the stream. Nothing that could wait, but not for under the lock.
-    pub(crate) fn open_with(&self, frame: Option<Frame>) {
-        if let Some(Frame { head, left }) = frame
+    pub(crate) fn open_with(&self, frame: Option<StreamNotice>) {
+        if let Some(StreamNotice { head, left }) = frame
             && (head.is_some() || left.is_some())
         {
             // It fails only when the stream is over: whoever writes next is told.
@@ -31,17 +31,17 @@ impl Connection {
 
 impl Locked<'_> {
     /// What goes with the `length` bytes that are about to be written. `more`: a file follows them.
-    pub(crate) fn frame(&mut self, length: usize, more: bool) -> Option<Frame> {
+    pub(crate) fn frame(&mut self, length: usize, more: bool) -> Option<StreamNotice> {
         if !self.connection.is_stream() {
             return None;
         }
         let ends = self.is_closing_whole() && !more;
         let head = self.out.take_head();
-        Some(Frame { head, left: ends.then_some(length) })
+        Some(StreamNotice { head, left: ends.then_some(length) })
     }
 
     /// The same for `queued` bytes and a `payload` that may be the last of an answer.
-    pub(crate) fn frame_of_last(&mut self, queued: usize, payload: usize) -> Option<Frame> {
+    pub(crate) fn frame_of_last(&mut self, queued: usize, payload: usize) -> Option<StreamNotice> {
         let mut frame = self.frame(0, true)?;
         let last = self.request().is_some_and(|request| request.reply.ends_with(payload as u64));
         frame.left = last.then_some(queued + payload);

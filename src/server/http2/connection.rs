@@ -23,7 +23,7 @@ use crate::server::stream::Reading;
 pub(crate) struct Http2 {
     connection: Arc<Connection>,
     reading: Arc<Mutex<Reading>>,
-    stage: Stage,
+    speaking: Speaking,
     /// Streams that began when this was last polled.
     young: Vec<Young>,
     streams: Arc<Streams>,
@@ -39,7 +39,7 @@ pub(crate) struct Http2 {
     leaving: Option<u64>,
 }
 
-enum Stage {
+enum Speaking {
     Preface(Box<Handshake<Wire, Bytes>>),
     Frames(Box<Frames<Wire, Bytes>>),
 }
@@ -58,7 +58,7 @@ impl Http2 {
         Box::new(Self {
             connection: Arc::clone(connection),
             reading,
-            stage: Stage::Preface(Box::new(handshake)),
+            speaking: Speaking::Preface(Box::new(handshake)),
             young: Vec::new(),
             streams,
             watch: Watch::new(&connection.server.config),
@@ -75,16 +75,16 @@ impl Http2 {
         let waker = self.waker_for(context.waker());
         let context = &mut Context::from_waker(&waker);
         self.grow_up();
-        if let Stage::Preface(handshake) = &mut self.stage {
+        if let Speaking::Preface(handshake) = &mut self.speaking {
             match Pin::new(&mut **handshake).poll(context) {
-                Poll::Ready(Ok(frames)) => self.stage = Stage::Frames(Box::new(frames)),
+                Poll::Ready(Ok(frames)) => self.speaking = Speaking::Frames(Box::new(frames)),
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 // Nothing has begun that would have to be answered.
                 Poll::Pending if self.is_over() => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
         }
-        let Stage::Frames(frames) = &mut self.stage else { return Poll::Ready(()) };
+        let Speaking::Frames(frames) = &mut self.speaking else { return Poll::Ready(()) };
         let flooded = self.watch.is_flooded(&self.streams);
         self.goodbye.say(&self.connection, frames, flooded);
         // All of them before the first is begun: what is answered at once leaves in one piece when this is polled again.

@@ -31,12 +31,12 @@ pub(crate) struct StreamWriting {
 }
 
 struct Half {
-    stage: Stage,
+    state: StreamState,
     /// So many bytes are left of the answer, where that is known.
     left: Option<usize>,
 }
 
-enum Stage {
+enum StreamState {
     /// The head has not been sent.
     Open(SendResponse<Bytes>),
     /// Data may be sent.
@@ -47,7 +47,7 @@ enum Stage {
 
 impl StreamWriting {
     pub(super) fn new(respond: SendResponse<Bytes>, descriptor: i64, moved: Arc<AtomicU64>) -> Self {
-        Self { half: Mutex::new(Half { stage: Stage::Open(respond), left: None }), descriptor, moved }
+        Self { half: Mutex::new(Half { state: StreamState::Open(respond), left: None }), descriptor, moved }
     }
 
     pub(crate) fn moved(&self) -> u64 {
@@ -64,14 +64,14 @@ impl StreamWriting {
     pub(crate) fn open(&self, head: Option<Response<()>>, left: Option<usize>) {
         let mut half = self.half.lock();
         half.left = left;
-        if let (Stage::Open(respond), Some(head)) = (&mut half.stage, head) {
-            half.stage = match respond.send_response(head, left == Some(0)) {
-                Ok(stream) if left != Some(0) => Stage::Sending(stream),
-                Ok(_) => Stage::Over,
+        if let (StreamState::Open(respond), Some(head)) = (&mut half.state, head) {
+            half.state = match respond.send_response(head, left == Some(0)) {
+                Ok(stream) if left != Some(0) => StreamState::Sending(stream),
+                Ok(_) => StreamState::Over,
                 // The stream has been reset, which whoever writes next is told; or the head cannot be sent, which the client is.
                 Err(_) => {
                     respond.send_reset(Reason::INTERNAL_ERROR);
-                    Stage::Over
+                    StreamState::Over
                 }
             };
         }
@@ -79,7 +79,7 @@ impl StreamWriting {
 
     /// An interim `100 Continue`.
     pub(crate) fn invite(&self) {
-        if let Stage::Open(respond) = &mut self.half.lock().stage {
+        if let StreamState::Open(respond) = &mut self.half.lock().state {
             let mut interim = Response::new(());
             *interim.status_mut() = StatusCode::CONTINUE;
             // It fails when the stream has been reset, of which the task will tell.
@@ -114,8 +114,8 @@ impl StreamWriting {
 
     /// Waits for flow control to allow more.
     pub(crate) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.half.lock().stage {
-            Stage::Sending(stream) => match stream.poll_capacity(context) {
+        match &mut self.half.lock().state {
+            StreamState::Sending(stream) => match stream.poll_capacity(context) {
                 Poll::Ready(Some(Ok(_))) => Poll::Ready(Ok(())),
                 Poll::Ready(_) => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Poll::Pending => Poll::Pending,
@@ -126,31 +126,31 @@ impl StreamWriting {
 
     /// Waits for the client to reset the stream, or for the end of the connection.
     pub(crate) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
-        match &mut self.half.lock().stage {
-            Stage::Open(respond) => respond.poll_reset(context).map(drop),
-            Stage::Sending(stream) => stream.poll_reset(context).map(drop),
-            Stage::Over => Poll::Pending,
+        match &mut self.half.lock().state {
+            StreamState::Open(respond) => respond.poll_reset(context).map(drop),
+            StreamState::Sending(stream) => stream.poll_reset(context).map(drop),
+            StreamState::Over => Poll::Pending,
         }
     }
 
     /// Ends the stream: nothing more comes.
     pub(crate) fn end(&self) {
         let mut half = self.half.lock();
-        match std::mem::replace(&mut half.stage, Stage::Over) {
+        match std::mem::replace(&mut half.state, StreamState::Over) {
             // It fails when the stream has been reset.
-            Stage::Sending(mut stream) => drop(stream.send_data(Bytes::new(), true)),
+            StreamState::Sending(mut stream) => drop(stream.send_data(Bytes::new(), true)),
             // No answer has been begun.
-            Stage::Open(mut respond) => respond.send_reset(Reason::CANCEL),
-            Stage::Over => {}
+            StreamState::Open(mut respond) => respond.send_reset(Reason::CANCEL),
+            StreamState::Over => {}
         }
     }
 
     /// Ends the stream so that the client sees it is not whole.
     pub(crate) fn reset(&self, reason: Reason) {
-        match std::mem::replace(&mut self.half.lock().stage, Stage::Over) {
-            Stage::Sending(mut stream) => stream.send_reset(reason),
-            Stage::Open(mut respond) => respond.send_reset(reason),
-            Stage::Over => {}
+        match std::mem::replace(&mut self.half.lock().state, StreamState::Over) {
+            StreamState::Sending(mut stream) => stream.send_reset(reason),
+            StreamState::Open(mut respond) => respond.send_reset(reason),
+            StreamState::Over => {}
         }
     }
 }
@@ -158,7 +158,9 @@ impl StreamWriting {
 impl Half {
     /// How much of `wanted` bytes may be queued: at least one.
     fn room(&mut self, wanted: usize) -> io::Result<usize> {
-        let Stage::Sending(stream) = &mut self.stage else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let StreamState::Sending(stream) = &mut self.state else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         // `h2` counts in 32 bits, and would take 4 GiB for nothing.
         let wanted = wanted.min(MOST);
         stream.reserve_capacity(wanted);
@@ -169,13 +171,15 @@ impl Half {
     }
 
     fn send(&mut self, bytes: Bytes) -> io::Result<usize> {
-        let Stage::Sending(stream) = &mut self.stage else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let StreamState::Sending(stream) = &mut self.state else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         let count = bytes.len();
         let last = self.left == Some(count);
         self.left = self.left.map(|left| left.saturating_sub(count));
         let sent = stream.send_data(bytes, last);
         if last || sent.is_err() {
-            self.stage = Stage::Over;
+            self.state = StreamState::Over;
         }
         match sent {
             Ok(()) => Ok(count),

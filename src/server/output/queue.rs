@@ -41,7 +41,7 @@ impl Piece {
 
 /// A byte queue: pushed at the end, taken from the front.
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
+pub(crate) struct ByteQueue {
     bytes: Vec<u8>,
     sent: usize,
     behind: VecDeque<Piece>,
@@ -49,7 +49,7 @@ pub(crate) struct Queue {
     more: usize,
 }
 
-impl Queue {
+impl ByteQueue {
     pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.sent + self.more
     }
@@ -244,7 +244,7 @@ mod tests {
 
     /// The queue, and what it stands for.
     struct Both {
-        queue: Queue,
+        queue: ByteQueue,
         model: Vec<u8>,
         /// All that is ever written, as far as it does not repeat itself.
         pattern: Vec<u8>,
@@ -336,7 +336,7 @@ mod tests {
         #[test]
         fn it_is_a_queue_of_bytes(acts in vec(act(), 1..40)) {
             let pattern = (0..=250).cycle().take(LONGEST + 251).collect();
-            let mut both = Both { queue: Queue::default(), model: Vec::new(), pattern, written: 0 };
+            let mut both = Both { queue: ByteQueue::default(), model: Vec::new(), pattern, written: 0 };
             for act in &acts {
                 both.act(act);
                 both.check();

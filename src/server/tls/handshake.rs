@@ -49,14 +49,14 @@ struct Shaking {
 }
 
 /// Why there is no session, for whoever looks for the cause.
-enum Failure {
+enum HandshakeFailure {
     /// The client has gone, or has sent nothing that could be answered.
     Gone(Cow<'static, str>),
     /// What is in `out` tells the client.
     Told(Cow<'static, str>),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for HandshakeFailure {
     fn from(error: io::Error) -> Self {
         Self::Gone(error.to_string().into())
     }
@@ -91,7 +91,7 @@ async fn meet(
     let limit = server.config.handshake_timeout;
     match timeout(limit, agree(server, certificates, &mut shaking)).await {
         Ok(Ok(agreed)) => {
-            let Agreed { tls, secure, text, closed } = agreed;
+            let Established { tls, secure, text, closed } = agreed;
             let Shaking { reading, writing, input, .. } = shaking;
             let speaks_http2 = server.config.http2 && tls.alpn_protocol() == Some(b"h2");
             let (reading, writing) = halves((reading, writing), tls, input, closed);
@@ -107,12 +107,12 @@ async fn meet(
             drop(newcomer.arriving);
             tokio::spawn(Drive::new(connection, reading));
         }
-        Ok(Err(Failure::Told(why))) => {
+        Ok(Err(HandshakeFailure::Told(why))) => {
             note(server, peer, &why);
             // An error ends it as well.
             let _ = timeout(LINGER, shaking.part()).await;
         }
-        Ok(Err(Failure::Gone(why))) => note(server, peer, &why),
+        Ok(Err(HandshakeFailure::Gone(why))) => note(server, peer, &why),
         Err(_) => note(server, peer, &format!("not done within {limit:?}")),
     }
 }
@@ -125,7 +125,7 @@ fn note(server: &Server, peer: Peer, why: &str) {
 }
 
 /// What a handshake has come to.
-struct Agreed {
+struct Established {
     tls: UnbufferedServerConnection,
     secure: Secure,
     /// What the client has sent behind it.
@@ -138,7 +138,7 @@ async fn agree(
     server: &Arc<Server>,
     certificates: &Certificates,
     shaking: &mut Shaking,
-) -> Result<Agreed, Failure> {
+) -> Result<Established, HandshakeFailure> {
     if shaking.input.is_empty() {
         shaking.receive().await?;
     }
@@ -146,13 +146,14 @@ async fn agree(
         return Err(shaking.refuse());
     }
     let Selected { config, name } = select(server, certificates, shaking).await?;
-    let mut tls = UnbufferedServerConnection::new(config).map_err(|error| Failure::Gone(reason(&error)))?;
+    let mut tls =
+        UnbufferedServerConnection::new(config).map_err(|error| HandshakeFailure::Gone(reason(&error)))?;
     let mut text = Vec::new();
     loop {
         let take = |piece: &[u8], _| text.extend_from_slice(piece);
         let read = decrypt(&mut tls, &mut shaking.input, &mut shaking.out, take);
         // An alert leaves with the farewell.
-        let read = read.map_err(|error| Failure::Told(reason(&error)))?;
+        let read = read.map_err(|error| HandshakeFailure::Told(reason(&error)))?;
         shaking.input.drain(..read.used);
         shaking.send().await?;
         if !tls.is_handshaking() {
@@ -162,10 +163,10 @@ async fn agree(
                 cipher: tls.negotiated_cipher_suite().map(|suite| suite.suite()),
                 peer_certificates: tls.peer_certificates().unwrap_or_default().to_vec().into(),
             };
-            return Ok(Agreed { tls, secure, text, closed: read.closed });
+            return Ok(Established { tls, secure, text, closed: read.closed });
         }
         if read.closed {
-            return Err(Failure::Gone("the client ended it".into()));
+            return Err(HandshakeFailure::Gone("the client ended it".into()));
         }
         shaking.receive().await?;
     }
@@ -176,7 +177,7 @@ async fn select(
     server: &Arc<Server>,
     certificates: &Certificates,
     shaking: &mut Shaking,
-) -> Result<Selected, Failure> {
+) -> Result<Selected, HandshakeFailure> {
     let asks = server.app.missing_server_name();
     if asks.is_none() && !certificates.has_names() {
         return Ok(certificates.select(None));
@@ -187,7 +188,7 @@ async fn select(
     let name = loop {
         while seen < shaking.input.len() {
             match acceptor.read_tls(&mut &shaking.input[seen..])? {
-                0 => return Err(Failure::Gone("its hello goes on behind its end".into())),
+                0 => return Err(HandshakeFailure::Gone("its hello goes on behind its end".into())),
                 count => seen += count,
             }
         }
@@ -198,7 +199,7 @@ async fn select(
             Ok(None) => shaking.receive().await?,
             Err((error, mut alert)) => {
                 alert.write_all(shaking.out.tail())?;
-                return Err(Failure::Told(reason(&error)));
+                return Err(HandshakeFailure::Told(reason(&error)));
             }
         }
     };
@@ -229,10 +230,10 @@ fn reason(error: &rustls::Error) -> Cow<'static, str> {
 
 impl Shaking {
     /// Waits for more of what the client sends.
-    async fn receive(&mut self) -> Result<(), Failure> {
+    async fn receive(&mut self) -> Result<(), HandshakeFailure> {
         let held = self.input.len();
         if held >= MOST {
-            return Err(Failure::Gone("its messages are too large".into()));
+            return Err(HandshakeFailure::Gone("its messages are too large".into()));
         }
         let Self { reading, input, .. } = self;
         let read = poll_fn(|context| {
@@ -245,7 +246,7 @@ impl Shaking {
             })
         });
         match read.await? {
-            0 => Err(Failure::Gone("the client has gone".into())),
+            0 => Err(HandshakeFailure::Gone("the client has gone".into())),
             _ => Ok(()),
         }
     }
@@ -267,12 +268,12 @@ impl Shaking {
     }
 
     /// Answers what is no TLS: HTTP in its own words, anything else not at all.
-    fn refuse(&mut self) -> Failure {
+    fn refuse(&mut self) -> HandshakeFailure {
         if self.input[0].is_ascii_uppercase() {
             self.out.tail().extend_from_slice(NOT_TLS);
-            Failure::Told("it began with HTTP in plain text".into())
+            HandshakeFailure::Told("it began with HTTP in plain text".into())
         } else {
-            Failure::Gone(
+            HandshakeFailure::Gone(
                 format!("it began with the byte {}, which no TLS begins with", self.input[0]).into(),
             )
         }

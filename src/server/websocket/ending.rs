@@ -24,23 +24,23 @@ impl Locked<'_> {
     /// over before.
     pub(crate) fn close_socket(&mut self, code: u16, reason: Option<&[u8]>) -> bool {
         let state = &mut **self;
-        let Some(session) = &mut state.socket else { return false };
-        if !session.is_open() {
+        let Some(socket) = &mut state.socket else { return false };
+        if !socket.is_open() {
             return false;
         }
         if let Some(log) = &mut state.log {
             log.closed(code);
         }
-        if std::mem::take(&mut session.awaited) {
-            session.keep(Event::Room);
+        if std::mem::take(&mut socket.awaited) {
+            socket.keep(Event::Room);
         }
-        session.keep(Event::Close { code, reason: reason.map(Into::into) });
-        session.schedule();
-        session.receiver = None;
-        session.codec = None;
-        session.fragments = None;
-        let handle = session.handle.take();
-        if session.events.is_empty() && !session.scheduled {
+        socket.keep(Event::Close { code, reason: reason.map(Into::into) });
+        socket.schedule();
+        socket.receiver = None;
+        socket.codec = None;
+        socket.fragments = None;
+        let handle = socket.handle.take();
+        if socket.events.is_empty() && !socket.scheduled {
             self.socket = None;
         }
         // Whoever has yet to hear of it holds it too, so nothing is dropped here but a count.
@@ -50,7 +50,7 @@ impl Locked<'_> {
 
     /// This side ends the socket: a close frame leaves, what had come and was not dealt with is dropped.
     pub(crate) fn end_socket(&mut self, code: u16, reason: Option<&[u8]>) -> bool {
-        if !self.socket.as_mut().is_some_and(|session| session.cut()) {
+        if !self.socket.as_mut().is_some_and(|socket| socket.abort()) {
             return false;
         }
         self.write_close_frame(code, reason.unwrap_or_default());
@@ -63,13 +63,13 @@ impl Locked<'_> {
     /// still reach it; but within seconds.
     pub(super) fn finish_socket(&mut self, finish: Finish) {
         let now = self.connection.server.deadlines.now();
-        let Some(session) = &mut self.socket else { return };
-        if session.is_settled() && !session.scheduled {
+        let Some(socket) = &mut self.socket else { return };
+        if socket.is_caught_up() && !socket.scheduled {
             self.perform_finish(finish);
             return;
         }
-        session.finish = Some(Box::new(finish));
-        session.timers = Timers::of_an_end(now);
+        socket.finish = Some(Box::new(finish));
+        socket.timers = Timers::of_an_end(now);
         self.rearm();
     }
 
@@ -95,8 +95,8 @@ impl Locked<'_> {
     }
 
     /// The connection is lost. A client that has said goodbye is believed.
-    pub(crate) fn lose_socket(&mut self) {
-        match self.socket.as_mut().and_then(|session| session.finish.take()).map(|finish| *finish) {
+    pub(crate) fn abort_socket(&mut self) {
+        match self.socket.as_mut().and_then(|socket| socket.finish.take()).map(|finish| *finish) {
             Some(Finish::Closed { code, reason }) => self.close_socket_as_told(code, &reason),
             Some(Finish::Failed { told, .. }) => self.close_socket(ABNORMAL, told.map(str::as_bytes)),
             None => self.close_socket(ABNORMAL, None),

@@ -1,6 +1,6 @@
 //! What happens on a socket, as user code hears of it.
 
-use crate::app::{Behavior, Lane, Listener};
+use crate::app::{Behavior, Callback, Lane};
 use crate::pubsub::Topic;
 
 /// What an event counts for, besides its bytes, against the bound of what was received and not dealt with.
@@ -43,7 +43,7 @@ pub enum Event {
 
 impl Event {
     /// Who listens.
-    pub fn listener(&self, behavior: &Behavior) -> Option<Listener> {
+    pub fn listener(&self, behavior: &Behavior) -> Option<Callback> {
         match self {
             Self::Open => behavior.open,
             Self::Text(_) | Self::Binary(_) => behavior.message,

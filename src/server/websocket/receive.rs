@@ -9,10 +9,10 @@ impl Locked<'_> {
     /// Takes what the socket gave, as far as the bound on what is not dealt with allows, and keeps the rest.
     pub(crate) fn receive_frames(&mut self, bytes: &[u8]) {
         let connection = self.connection;
-        if let Some(session) = &mut self.socket
+        if let Some(socket) = &mut self.socket
             && !bytes.is_empty()
         {
-            session.hear(connection.server.deadlines.now());
+            socket.hear(connection.server.deadlines.now());
         }
         if self.input.is_empty() {
             let used = self.take_frames(bytes);
@@ -30,7 +30,7 @@ impl Locked<'_> {
             }
         }
         if self.is_socket() {
-            let stopped = self.socket.as_ref().is_some_and(|session| !session.wants_more());
+            let stopped = self.socket.as_ref().is_some_and(|socket| !socket.wants_more());
             // What was left for lack of bytes waits for more of them, what was left for the bound does not.
             let searched = if stopped { 0 } else { self.input.len() };
             self.input.set_searched(searched);
@@ -41,38 +41,38 @@ impl Locked<'_> {
     /// Says how many of `bytes` were used.
     fn take_frames(&mut self, bytes: &[u8]) -> usize {
         let State { socket, out, log, .. } = &mut **self;
-        let Some(session) = socket else { return bytes.len() };
-        let mut receiver = session.receiver.take().map_or_else(Receiver::default, |receiver| *receiver);
-        let mut codec = session.codec.take();
+        let Some(socket) = socket else { return bytes.len() };
+        let mut receiver = socket.receiver.take().map_or_else(Receiver::default, |receiver| *receiver);
+        let mut codec = socket.codec.take();
         let mut close = None;
-        let limit = session.config().max_payload_length;
+        let limit = socket.config().max_payload_length;
         let inflate = codec.as_deref_mut().map(|codec| codec as &mut dyn Inflate);
         let used = receiver.feed(bytes, limit, inflate, &mut |received| {
             if let (Some(log), Received::Text(payload) | Received::Binary(payload)) = (&mut *log, &received) {
                 log.received(payload.len());
             }
             match received {
-                Received::Text(payload) => session.keep(Event::Text(payload)),
-                Received::Binary(payload) => session.keep(Event::Binary(payload)),
-                Received::Pong(payload) => session.keep(Event::Pong(payload)),
+                Received::Text(payload) => socket.keep(Event::Text(payload)),
+                Received::Binary(payload) => socket.keep(Event::Binary(payload)),
+                Received::Pong(payload) => socket.keep(Event::Pong(payload)),
                 Received::Ping(payload) => {
                     out.append_with(|out| {
                         encode_header(out, true, false, OpCode::Pong, payload.len());
                         out.extend_from_slice(&payload);
                     });
-                    session.count_pong(2 + payload.len());
-                    session.keep(Event::Ping(payload));
+                    socket.count_pong(2 + payload.len());
+                    socket.keep(Event::Ping(payload));
                 }
                 Received::Close { code, reason } => {
                     close = Some((code, reason));
                     return false;
                 }
             }
-            session.wants_more()
+            socket.wants_more()
         });
-        session.receiver = (!receiver.is_idle()).then(|| Box::new(receiver));
-        session.codec = codec;
-        session.schedule();
+        socket.receiver = (!receiver.is_idle()).then(|| Box::new(receiver));
+        socket.codec = codec;
+        socket.schedule();
         match used {
             Err(violation) => {
                 let (code, text) = (violation.close_code(), violation.to_string());

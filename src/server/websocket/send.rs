@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::server::connection::{CORK_LIMIT, Connection, DIRECT, Locked};
 use crate::server::output::Output;
 use crate::server::publish;
-use crate::server::websocket::session::Session;
+use crate::server::websocket::state::SocketState;
 use crate::server::websocket::{ABNORMAL, WebSocket};
 use crate::websocket::{MAX_CONTROL, OpCode, encode_header};
 
@@ -85,7 +85,7 @@ pub(in crate::server) fn write_frame(
     out.extend_from_slice(payload);
 }
 
-impl Session {
+impl SocketState {
     /// Writes a whole data frame: behind a fragmented message that has been begun, for nothing may come between its parts.
     pub(in crate::server) fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
         match self.held() {
@@ -155,59 +155,59 @@ impl WebSocket {
         if self.server().is_abandoned() {
             return Ok(SendStatus::Dropped);
         }
-        publish::settle();
+        publish::queue_pending();
         let mut guard = self.connection.lock();
         let state = &mut *guard;
         let outside = state.out.waiting();
-        let Some(session) = state.socket.as_mut().filter(|session| session.is_open()) else {
+        let Some(socket) = state.socket.as_mut().filter(|socket| socket.is_open()) else {
             return Ok(SendStatus::Dropped);
         };
         if opcode.is_control() {
             check_control(opcode, payload.len(), fin)?;
-            self.connection.touch(session);
+            self.connection.touch(socket);
             // Not counted against the limit: without its pong a client that is merely slow takes the server for dead.
             state.out.append_with(|out| write_frame(out, true, false, opcode, payload));
             return Ok(self.leave(guard));
         }
         let continues = opcode == OpCode::Continuation;
-        match &session.fragments {
+        match &socket.fragments {
             None if continues => return Err(SendError::NothingBegun),
             Some(begun) if !continues && !fin && !begun.dropped => return Err(SendError::NotEnded),
             _ => {}
         }
-        if continues && session.drop_fragment(&mut state.out, fin) {
+        if continues && socket.drop_fragment(&mut state.out, fin) {
             return Ok(SendStatus::Dropped);
         }
         // What is held waits for the very parts that continue a message, and not for the client.
-        let waiting = if continues { outside } else { session.waiting(outside) };
-        if session.refuses(waiting) {
+        let waiting = if continues { outside } else { socket.waiting(outside) };
+        if socket.refuses(waiting) {
             if !continues && !fin {
-                session.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
+                socket.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
             }
             // When half of a message is out, the client could only wait for the rest for ever.
-            let cut = continues || session.config().close_on_backpressure_limit;
+            let cut = continues || socket.config().close_on_backpressure_limit;
             drop(guard);
             if cut {
                 self.connection.abort_for_backpressure();
             }
             return Ok(SendStatus::Dropped);
         }
-        self.connection.touch(session);
+        self.connection.touch(socket);
         if let Some(log) = &mut state.log {
             log.sent(payload.len(), fin);
         }
         if continues || !fin {
-            session.write_fragment(&mut state.out, opcode, payload, fin);
-        } else if compress && !payload.is_empty() && session.codec.is_some() {
-            session.write_compressed(&mut state.out, opcode, payload);
-        } else if payload.len() >= DIRECT && session.held().is_none() && state.out.may_flush() {
+            socket.write_fragment(&mut state.out, opcode, payload, fin);
+        } else if compress && !payload.is_empty() && socket.codec.is_some() {
+            socket.write_compressed(&mut state.out, opcode, payload);
+        } else if payload.len() >= DIRECT && socket.held().is_none() && state.out.may_flush() {
             // It goes to the kernel from where it lies.
             state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
             let all = guard.transmit(payload, b"");
             drop(guard);
             return Ok(self.status(all));
         } else {
-            session.write(&mut state.out, |out| write_frame(out, true, false, opcode, payload));
+            socket.write(&mut state.out, |out| write_frame(out, true, false, opcode, payload));
         }
         Ok(self.leave(guard))
     }
@@ -233,17 +233,17 @@ impl WebSocket {
 
 impl Connection {
     /// Counts sending against the idle timeout, where that is asked for.
-    pub(in crate::server) fn touch(&self, session: &mut Session) {
-        if session.config().reset_idle_timeout_on_send {
-            session.hear(self.server.deadlines.now());
-            self.server.deadlines.set(&self.deadline, session.due());
+    pub(in crate::server) fn touch(&self, socket: &mut SocketState) {
+        if socket.config().reset_idle_timeout_on_send {
+            socket.hear(self.server.deadlines.now());
+            self.server.deadlines.set(&self.deadline, socket.due());
         }
     }
 
     /// Ends a socket that a message was dropped for (C-K-04).
     pub(in crate::server) fn abort_for_backpressure(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.socket.as_mut().is_some_and(|session| session.cut()) {
+        if state.socket.as_mut().is_some_and(|socket| socket.abort()) {
             state.close_socket(ABNORMAL, Some(b"Backpressure limit reached"));
             state.abort();
         }

@@ -11,12 +11,12 @@ use crate::server::connection::Locked;
 use crate::server::routing::{Candidates, Position, Step};
 use crate::server::websocket::WebSocket;
 use crate::server::websocket::event::Event;
-use crate::server::websocket::session::Session;
+use crate::server::websocket::state::SocketState;
 use crate::websocket::deflate::{self, Codec};
 use crate::websocket::handshake::{self, Handshake};
 
 /// What a client offers in its handshake.
-pub(crate) struct Offer<'a> {
+pub(crate) struct HandshakeFields<'a> {
     /// `Sec-WebSocket-Key`, valid; HTTP/2 has none.
     pub(crate) key: &'a [u8],
     /// `Sec-WebSocket-Protocol`: the first is chosen.
@@ -57,7 +57,7 @@ impl Locked<'_> {
             Step::Accept(behavior) => {
                 let block = head.header_block(bytes);
                 let value = |name: &[u8]| head::joined(block, name).unwrap_or_default();
-                let offer = Offer {
+                let offer = HandshakeFields {
                     key: &value(b"sec-websocket-key"),
                     protocols: &value(b"sec-websocket-protocol"),
                     extensions: &value(b"sec-websocket-extensions"),
@@ -93,7 +93,7 @@ impl Locked<'_> {
     pub(crate) fn open_socket(
         &mut self,
         behavior: &Arc<Behavior>,
-        offer: &Offer<'_>,
+        offer: &HandshakeFields<'_>,
         user: Option<Box<dyn Any + Send + Sync>>,
     ) -> Arc<WebSocket> {
         let server = &self.connection.server;
@@ -150,12 +150,12 @@ impl Locked<'_> {
             user: user.map_or_else(OnceLock::new, OnceLock::from),
         });
         let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
-        let mut session =
-            Session::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
+        let mut state =
+            SocketState::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
         // The answer to an earlier request may still wait for the client.
-        session.full = self.out.is_blocked();
-        session.push(Event::Open);
-        self.socket = Some(Box::new(session));
+        state.full = self.out.is_blocked();
+        state.push(Event::Open);
+        self.socket = Some(Box::new(state));
         self.rearm();
         if server.is_closing() {
             self.end_socket(super::GOING_AWAY, None);

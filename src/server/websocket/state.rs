@@ -27,7 +27,7 @@ pub(super) struct Topics(pub(super) HashSet<Topic>);
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own; together they are no state machine"
 )]
-pub(crate) struct Session {
+pub(crate) struct SocketState {
     behavior: Arc<Behavior>,
     /// The socket itself, until it ends.
     pub(super) handle: Option<Arc<WebSocket>>,
@@ -60,7 +60,7 @@ pub(crate) struct Session {
     seat: Option<Arc<Seat>>,
 }
 
-impl Session {
+impl SocketState {
     pub(super) fn new(
         behavior: Arc<Behavior>,
         handle: Arc<WebSocket>,
@@ -120,7 +120,7 @@ impl Session {
     }
 
     /// Whether everything that came has been dealt with.
-    pub(super) fn is_settled(&self) -> bool {
+    pub(super) fn is_caught_up(&self) -> bool {
         self.events.is_empty() && self.load == 0
     }
 
@@ -135,7 +135,7 @@ impl Session {
     }
 
     /// Whatever is sent from now on and whatever has come is pointless; false when it had ended before.
-    pub(super) fn cut(&mut self) -> bool {
+    pub(super) fn abort(&mut self) -> bool {
         self.finish = None;
         let load = &mut self.load;
         self.events.retain(|event| {
@@ -149,7 +149,7 @@ impl Session {
     /// The client has reset its connection: nobody waits for what it sent last. Whoever has said goodbye before is believed.
     pub(crate) fn forget_unheard(&mut self) {
         if self.finish.is_none() {
-            self.cut();
+            self.abort();
         }
     }
 
@@ -160,7 +160,7 @@ impl Session {
     }
 
     fn give_seat_back(&mut self) {
-        if self.seat.is_some() && self.is_settled() && !self.is_open() {
+        if self.seat.is_some() && self.is_caught_up() && !self.is_open() {
             self.seat = None;
         }
     }
@@ -296,18 +296,18 @@ impl Locked<'_> {
     /// The client has taken everything.
     pub(crate) fn socket_has_room(&mut self) {
         let connection = self.connection;
-        let Some(session) = &mut self.socket else { return };
-        let held_back = !session.wants_more();
-        session.pongs = 0;
-        if held_back && session.wants_more() {
+        let Some(socket) = &mut self.socket else { return };
+        let held_back = !socket.wants_more();
+        socket.pongs = 0;
+        if held_back && socket.wants_more() {
             connection.wake();
         }
-        if std::mem::take(&mut session.awaited) {
-            session.push(Event::Room);
+        if std::mem::take(&mut socket.awaited) {
+            socket.push(Event::Room);
         }
-        if std::mem::take(&mut session.full) {
-            session.hear(connection.server.deadlines.now());
-            session.push(Event::Drain);
+        if std::mem::take(&mut socket.full) {
+            socket.hear(connection.server.deadlines.now());
+            socket.push(Event::Drain);
             self.rearm();
         }
     }
@@ -315,17 +315,17 @@ impl Locked<'_> {
     /// A deadline has passed.
     pub(crate) fn expire_socket(&mut self) {
         let now = self.connection.server.deadlines.now();
-        let Some(session) = &mut self.socket else { return };
-        if let Some(finish) = session.finish.take() {
+        let Some(socket) = &mut self.socket else { return };
+        if let Some(finish) = socket.finish.take() {
             self.perform_finish(*finish);
-        } else if session.timers.life <= now {
+        } else if socket.timers.life <= now {
             self.end_socket(1000, Some(b"please reconnect"));
-        } else if session.timers.idle <= now && session.paused {
+        } else if socket.timers.idle <= now && socket.paused {
             // It is we who do not listen.
-            session.hear(now);
-        } else if session.timers.idle <= now {
-            if session.config().send_pings_automatically && !session.timers.pinged {
-                session.timers.ping(&session.behavior.config, now);
+            socket.hear(now);
+        } else if socket.timers.idle <= now {
+            if socket.config().send_pings_automatically && !socket.timers.pinged {
+                socket.timers.ping(&socket.behavior.config, now);
                 self.out.append_with(|out| encode_header(out, true, false, OpCode::Ping, 0));
             } else {
                 let text = "WebSocket timed out from inactivity";
@@ -338,13 +338,13 @@ impl Locked<'_> {
     /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now.
     pub(super) fn finish_event(&mut self, weight: usize) {
         let connection = self.connection;
-        let Some(session) = &mut self.socket else { return };
-        if session.finish(weight) {
+        let Some(socket) = &mut self.socket else { return };
+        if socket.finish(weight) {
             // While reading was paused the client could not be heard.
-            session.hear(connection.server.deadlines.now());
+            socket.hear(connection.server.deadlines.now());
             connection.wake();
         }
-        if let Some(finish) = session.take_finish() {
+        if let Some(finish) = socket.take_finish() {
             self.perform_finish(*finish);
             self.flush_on();
         }
