@@ -18,8 +18,8 @@
 //!
 //! # Life of a request
 //!
-//! `server::accept` takes a socket and gives it to a shard. `server::connection` reads it there, and
-//! `server::session` parses the head and asks the router. The server itself answers requests without a route,
+//! `server::accept` takes a socket and gives it to a shard, where `server::drive` reads it. `server::http1`
+//! parses the head, and `server::routing` says which route answers. The server itself answers requests without a route,
 //! constant routes and refused requests. A `def` handler's request goes to the turn (the right to run plain
 //! handlers), an `async def` handler's to the event loop. Both get an [`server::Exchange`], which any thread
 //! may answer. The thread that makes the response writes it to the socket; the connection's task waits only

@@ -2,6 +2,18 @@
 //!
 //! Knows nothing of Python. It owns the I/O threads, the connections and the order of a shutdown: stop accepting, let
 //! what is in flight finish, end what is left, tell the [`App`], and only then stop the threads.
+//!
+//! | what | where |
+//! |---|---|
+//! | from a listening socket to a connection | `accept`, `preface`, `tls` |
+//! | a connection, its lock and its ends | `connection`, `output`, `intake`, `reply`, `pace`, `deadlines` |
+//! | the task of a connection | `drive`, `stream`; `waits` lists what each part waits for |
+//! | protocols: bytes in, requests and messages out | `http1`, `http2`, `websocket` |
+//! | from a request to what answers it | `requests`, `request_body`, `routing`, `builtin`, `files` |
+//! | a request and a socket, as user code holds them | `exchange`, `websocket` |
+//! | messages to many sockets, and what leaves together | `publish`, `batch` |
+//! | threads, and the right to run user code | `threads`, `turn`, `backlog`, `stack` |
+//! | what is bounded, what is told | `overload`, `access`, `notes` |
 
 mod accept;
 mod access;
@@ -75,7 +87,7 @@ pub struct Server {
     pub(crate) config: Config,
     pub(crate) app: Arc<dyn App>,
     pub(crate) routes: Routes,
-    /// Where answers are told of, if anybody wants to hear.
+    /// The queue of the access log, if there is one.
     pub(crate) access: Option<Arc<AccessQueue>>,
     pub(crate) turn: turn::Turn,
     /// What is in progress.
@@ -123,7 +135,7 @@ impl Server {
         Ok(server)
     }
 
-    /// A server that does not serve yet, for whoever has to know it before its first thread does. Call it after any fork.
+    /// A server that does not serve yet, for callers that have to know it before its first thread does. Call it after any fork.
     pub fn new(config: Config, app: Arc<dyn App>, routes: Routes) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self {
             threads: threads::Threads::new(config.io_threads)?,
@@ -187,7 +199,7 @@ impl Server {
         }
     }
 
-    /// Tells of something that went wrong on a connection, if anybody wants to hear.
+    /// Tells of something that went wrong on a connection, if notes are taken.
     pub(crate) fn note(&self, write: impl FnOnce() -> String) {
         if !self.is_abandoned()
             && self.app.takes_notes()

@@ -92,7 +92,7 @@ async fn accept(server: Arc<Server>, acceptor: Arc<Acceptor>) {
 }
 
 /// Takes the clients that wait in the kernel's backlog: to them they are connected, and with the socket they would be cut. Those
-/// for whom there is no room are left, to whoever shares the socket.
+/// for whom there is no room are left to the processes that share the socket.
 fn take_waiting(server: &Arc<Server>, acceptor: Acceptor) {
     let Ok(listener) = acceptor.into_listener() else { return };
     // Others may come as fast as they are taken.
@@ -198,7 +198,7 @@ pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
         }
     }
     server.retire(true);
-    // Whoever was cut hears of it before the application does; unless user code keeps the turn to itself.
+    // User code hears of what was aborted before the application does; unless user code keeps the turn to itself.
     let patience = Instant::now() + Duration::from_secs(1);
     while !server.turn.is_idle() && Instant::now() < patience {
         sleep(Duration::from_millis(1)).await;

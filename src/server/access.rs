@@ -1,4 +1,4 @@
-//! The access log: what was answered, told to whoever writes it down.
+//! The access log: what was answered, told to the code that writes it down.
 //!
 //! A connection has a [`Log`] only if somebody listens, so all others pay one branch. The end of an answer is told when the
 //! kernel has taken its last byte. Entries go through one bounded [`AccessQueue`]: if its reader cannot keep up they are dropped

@@ -55,9 +55,9 @@ pub(crate) struct Connection {
     pub(crate) peer: Peer,
     /// Whom the peer speaks for, as its PROXY preface has it.
     pub(crate) told: ProxiedFor,
-    /// What was agreed on in the TLS handshake; none: plain text.
+    /// What was agreed on in the TLS handshake. None for plain text.
     pub(crate) secure: Option<Arc<Secure>>,
-    /// The writing half, until the task ends: whoever keeps an exchange keeps no socket open. Held for reading while one
+    /// The writing half, until the task ends: an exchange that is kept keeps no socket open. Held for reading while one
     /// call that cannot block writes. With it goes the right to have a socket open, unless somebody still works for it.
     writing: RwLock<Option<(Writing, Option<Arc<Seat>>)>>,
     /// It is a stream of HTTP/2, with one request.

@@ -128,7 +128,7 @@ impl Exchange {
         self.slot.is_gone()
     }
 
-    /// The client has gone: whoever works on the request hears so, and keeps the seat of the connection as long as that takes.
+    /// The client has gone: code that works on the request hears so, and keeps the seat of the connection as long as that takes.
     pub(crate) fn give_up(self: Arc<Self>, seat: Option<Arc<Seat>>) {
         // What is queued to tell of it counts too.
         self.slot.begin();
@@ -236,7 +236,7 @@ impl Exchange {
         self.head.authority(&self.bytes)
     }
 
-    /// What was agreed on in the TLS handshake; none: the request came in plain text.
+    /// What was agreed on in the TLS handshake. None if the request came in plain text.
     pub fn secure(&self) -> Option<&Secure> {
         self.connection.secure.as_deref()
     }

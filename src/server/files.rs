@@ -201,7 +201,7 @@ impl Locked<'_> {
         self.send_parts(file, parts);
     }
 
-    /// Queues the head and a small file; a larger one goes with whoever flushes.
+    /// Queues the head and a small file; a larger one goes with the flush.
     fn send_parts(&mut self, file: File, mut parts: VecDeque<Part>) {
         let total = parts.iter().map(|part| match part {
             Part::Bytes(bytes) => bytes.len() as u64,

@@ -20,7 +20,7 @@ pub(crate) use self::writing::StreamWriting;
 /// What a client that speaks HTTP/2 sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Whether `bytes`, the first of a connection, begin HTTP/2; none: more of them will tell.
+/// Whether `bytes`, the first of a connection, begin HTTP/2. None if more of them will tell.
 pub(crate) fn begins(bytes: &[u8]) -> Option<bool> {
     if bytes.starts_with(PREFACE) {
         return Some(true);

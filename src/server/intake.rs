@@ -50,7 +50,7 @@ pub(crate) struct Intake {
     received: u64,
     /// The length that the client has given.
     declared: Option<u64>,
-    /// The most that whoever answers takes.
+    /// The most that what answers takes.
     limit: u64,
     /// That is not looked at yet: the request may go on to somebody who takes more.
     deferred: bool,
@@ -89,7 +89,7 @@ impl Intake {
         Self { rest, declared, limit, ..Self::NONE }
     }
 
-    /// Whoever answers takes `limit` bytes of it.
+    /// What answers takes `limit` bytes of it.
     pub(crate) fn admit(&mut self, limit: u64) -> Result<(), IntakeError> {
         (self.limit, self.deferred) = (limit, false);
         let known = self.declared.unwrap_or_default().max(self.received);
@@ -187,7 +187,7 @@ impl Intake {
     pub(crate) fn wants_more(&self, bound: usize) -> bool {
         match self.reader {
             Reader::Discard => true,
-            // Whoever wants it whole is bounded by the body limit, which `feed` enforces.
+            // A reader of the whole body is bounded by the body limit, which `feed` enforces.
             Reader::Whole => !self.paused,
             Reader::None | Reader::Pieces => !self.paused && self.buffer.len() < bound,
         }
@@ -215,7 +215,7 @@ impl Intake {
         (std::mem::take(&mut self.buffer), self.end_taken)
     }
 
-    /// Hands over what has arrived as the whole body; whoever reads pieces is still owed the end.
+    /// Hands over what has arrived as the whole body; a reader of pieces is still owed the end.
     pub(crate) fn take_all(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.buffer)
     }

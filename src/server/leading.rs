@@ -129,7 +129,8 @@ impl Leaders {
             turn.run(app);
             if post.led.swap(true, Ordering::SeqCst) {
                 self.returns.fetch_add(1, Ordering::SeqCst);
-                // Whoever leads now slept through what was queued while we held the turn: only we know that it is free again.
+                // The present leader slept through what was queued while this thread held the turn, and only this thread knows that
+                // the turn is free again.
                 if turn.is_due() {
                     self.wake();
                 }

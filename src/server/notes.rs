@@ -1,4 +1,4 @@
-//! Notes of what went wrong on connections before there was a request, for whoever looks for the cause.
+//! Notes of what went wrong on connections before there was a request, for those who look for the cause.
 //!
 //! Clients cause them, and user code that is slow keeps them waiting, so only so many wait; the next one says how many do not.
 

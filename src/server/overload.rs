@@ -13,7 +13,7 @@
 //! | files that the disk has to be asked for | [`DISK`] | 503 |
 //!
 //! What is dropped first is the work of clients that have gone. A request that waits is held by its connection alone, and a
-//! queue knows it by a weak reference: when the client goes, the request goes at once, with its head, and whoever comes to its turn
+//! queue knows it by a weak reference: when the client goes, the request goes at once, with its head, and the thread that comes to its turn
 //! finds nothing. What has begun runs on, as `on_aborted` has it, and keeps its seat until its handler has ended: a client
 //! cannot have more work done by leaving than by staying.
 
@@ -156,7 +156,7 @@ impl Slot {
     /// The client goes. `seat` is kept as long as somebody works on the request.
     pub(crate) fn give_up(&self, load: &Load, seat: Option<Arc<Seat>>) {
         if self.state.load(Ordering::Acquire) & !(GONE | LEFT) > 0 {
-            // First kept and then told, so that whoever ends now finds it.
+            // First kept and then told, so that work that ends now finds it.
             *self.seat.lock() = seat.map(Kept::new);
         }
         let before = self.state.fetch_or(GONE, Ordering::AcqRel);
@@ -187,7 +187,7 @@ impl Drop for DiskWork {
 
 impl Server {
     /// Has `work` done where it may wait for the disk. False when too much waits there, or no thread can be made: it may not
-    /// be done then, and whoever wants it has to say so to the client.
+    /// be done then, and the caller has to say so to the client.
     pub(crate) fn on_disk(self: &Arc<Self>, work: impl FnOnce() + Send + 'static) -> bool {
         if self.load.disk.fetch_add(1, Ordering::Relaxed) >= DISK {
             self.load.disk.fetch_sub(1, Ordering::Relaxed);

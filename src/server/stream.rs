@@ -91,7 +91,7 @@ pub(crate) fn split(accepted: Accepted) -> (Reading, Writing, Peer) {
 pub(crate) enum Reading {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
-    /// It has been taken by whoever reads the frames of HTTP/2.
+    /// It has been taken by what reads the frames of HTTP/2.
     Gone,
     /// Either of them, under TLS.
     Tls(Box<TlsReading>),

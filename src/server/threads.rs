@@ -39,7 +39,7 @@ pub(crate) struct Threads {
     handles: Mutex<Vec<JoinHandle<()>>>,
     /// Threads that have not come to their end.
     alive: Mutex<usize>,
-    /// Wakes whoever joins when one has.
+    /// Wakes `join` when one has.
     ended: Condvar,
     /// Which shard gets the next connection.
     next: AtomicUsize,

@@ -1,6 +1,6 @@
 //! The turn: the right to run user code on an I/O thread, held by one thread at a time.
 //!
-//! Whoever holds it runs what any thread has queued, so the others never wait for the interpreter; they go on with
+//! Its holder runs what any thread has queued, so the others never wait for the interpreter; they go on with
 //! sockets.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -90,7 +90,7 @@ impl WebSocket {
         self.connection.proxied().filter(|_| self.is_open())
     }
 
-    /// What was agreed on in the TLS handshake; none: the socket speaks in plain text.
+    /// What was agreed on in the TLS handshake. None if the socket speaks in plain text.
     pub fn secure(&self) -> Option<&Secure> {
         self.connection.secure.as_deref()
     }

@@ -1,4 +1,4 @@
-//! A locked connection, and what comes with the lock: whoever queues output under it has to say who sends that.
+//! A locked connection, and what comes with the lock: code that queues output under it has to say who sends that.
 //!
 //! All that changes a connection is a method of [`Locked`], each in the file of its subject. A method queues and never sends,
 //! unless it takes the lock with it: [`Locked::flush`], [`Locked::send`] and the others that are named for who sends. In debug
@@ -82,7 +82,7 @@ impl Locked<'_> {
     }
 }
 
-/// A connection whose output waits to be sent by whoever holds this.
+/// A connection whose output waits to be sent by the holder of this.
 #[must_use = "nobody else sends it"]
 pub(crate) struct Owed(Arc<Connection>);
 

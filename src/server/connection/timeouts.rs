@@ -91,7 +91,7 @@ impl Locked<'_> {
                 self.pace.reached(total);
             }
             self.pace.begin(way, rate, deadlines.now());
-            // The kernel tells of room when there is much of it, so whoever made that has taken more than we see.
+            // The kernel tells of room when there is much of it, so a client that made some has taken more than we see.
             if !self.connection.stream
                 && !self.out.is_blocked()
                 && !matches!(self.phase(), Phase::Multiplexed(_))

@@ -29,8 +29,8 @@ impl Exchange {
         self.stop.lock().handler
     }
 
-    /// The same for whoever calls it: the number stays the handler's for as long as what comes with it is kept, and no longer.
-    /// Whoever keeps the exchange does not keep the handler.
+    /// The same for a call: the number stays the handler's for as long as what comes with it is kept, and no longer.
+    /// The exchange alone does not keep the handler.
     pub fn take_handler(&self) -> (HandlerId, Option<Lease>) {
         let mut stop = self.stop.lock();
         (stop.handler, stop.lease.take())
@@ -147,7 +147,7 @@ impl Exchange {
         state.flush();
     }
 
-    /// The core has answered: the caller is told, or if it is the core, whoever holds the exchange.
+    /// The core has answered: the caller is told, or if that is the core, user code that holds the exchange.
     fn answered(self: &Arc<Self>, here: bool) -> Next {
         if !here {
             self.connection.server.app.signal(Arc::clone(self), Signal::Sent);

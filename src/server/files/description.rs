@@ -52,7 +52,7 @@ pub(super) fn describe(head: &mut ResponseHead, description: &Description<'_>) {
     }
 }
 
-/// Several ranges as one body (RFC 9110 section 14.6). Its type is the answer's; that of the file, whoever has given it, is
+/// Several ranges as one body (RFC 9110 section 14.6). Its type is the answer's; that of the file, from wherever it is known, is
 /// said of each part.
 pub(super) fn in_parts(head: &mut ResponseHead, ranges: Vec<Range<u64>>, size: u64) -> VecDeque<Part> {
     let boundary = boundary();

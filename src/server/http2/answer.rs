@@ -18,7 +18,7 @@ impl Connection {
         if let Some(StreamNotice { head, left }) = frame
             && (head.is_some() || left.is_some())
         {
-            // It fails only when the stream is over: whoever writes next is told.
+            // It fails only when the stream is over, which the next write tells.
             let _ = self.with_socket(|writing| {
                 if let Writing::Stream(stream) = writing {
                     stream.open(head.map(|head| *head), left);

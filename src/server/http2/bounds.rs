@@ -13,7 +13,7 @@ use h2::server::Builder;
 use crate::config::Config;
 use crate::server::connection::Connection;
 
-/// Bytes of a request body that a stream may send ahead of whoever reads it, beside `body_buffer`.
+/// Bytes of a request body that a stream may send ahead of its reader, beside `body_buffer`.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// The same for all streams of a connection: as much as they may send together, so that those which nobody reads hold up no
 /// other. With more streams than usual it is shared.

@@ -34,7 +34,7 @@ impl Young {
         self.connection.lock().is_over()
     }
 
-    /// Forgets it: whoever was to answer hears so.
+    /// Aborts it: user code that was to answer hears so.
     pub(super) fn end(self) {
         self.connection.lock().abort();
         self.connection.release();

@@ -68,7 +68,7 @@ impl StreamWriting {
             half.state = match respond.send_response(head, left == Some(0)) {
                 Ok(stream) if left != Some(0) => StreamState::Sending(stream),
                 Ok(_) => StreamState::Over,
-                // The stream has been reset, which whoever writes next is told; or the head cannot be sent, which the client is.
+                // The stream has been reset, which the next write tells; or the head cannot be sent, which the client is told.
                 Err(_) => {
                     respond.send_reset(Reason::INTERNAL_ERROR);
                     StreamState::Over
@@ -106,7 +106,7 @@ impl StreamWriting {
     pub(crate) fn send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
         let count = self.half.lock().room(count.min(SHARE))?;
         let mut bytes = Vec::with_capacity(count);
-        // Whoever sends files has looked whether it is in memory. Should it wait all the same, nobody else does: there is one
+        // The sender of a file has looked whether it is in memory. Should it wait all the same, nobody else does: there is one
         // writer at a time, and what it has reserved stays.
         file.read(&mut bytes, offset, count, Disk::Wait);
         if bytes.is_empty() { Ok(0) } else { self.send(&mut self.half.lock(), bytes.into()) }

@@ -48,7 +48,7 @@ struct Shaking {
     out: Records,
 }
 
-/// Why there is no session, for whoever looks for the cause.
+/// Why there is no session, for those who look for the cause.
 enum HandshakeFailure {
     /// The client has gone, or has sent nothing that could be answered.
     Gone(Cow<'static, str>),

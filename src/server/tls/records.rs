@@ -58,8 +58,8 @@ impl Records {
         &mut self.bytes
     }
 
-    /// Has `write` fill `room` bytes behind what is there. It says how many it has used, or how many it needs; none: that it
-    /// cannot. False then.
+    /// Has `write` fill `room` bytes behind what is there. It says how many it has used, or how many it needs, or by
+    /// None that it cannot. False then.
     fn append(
         &mut self,
         room: usize,

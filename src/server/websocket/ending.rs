@@ -43,7 +43,7 @@ impl Locked<'_> {
         if socket.events.is_empty() && !socket.scheduled {
             self.socket = None;
         }
-        // Whoever has yet to hear of it holds it too, so nothing is dropped here but a count.
+        // A queue that has yet to tell of it holds it too, so nothing is dropped here but a count.
         drop(handle);
         true
     }

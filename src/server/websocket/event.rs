@@ -34,7 +34,7 @@ pub enum Event {
     },
     /// The end: nothing follows.
     Close {
-        /// The code, from the client or from whoever ended the socket here; 1005 without one, 1006 without a close frame.
+        /// The code, from the client or from the code that ended the socket here; 1005 without one, 1006 without a close frame.
         code: u16,
         /// The reason.
         reason: Option<Box<[u8]>>,

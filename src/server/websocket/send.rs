@@ -1,4 +1,4 @@
-//! What is sent on a socket: one order for what is sent to it alone and what is published, whoever sends.
+//! What is sent on a socket: one order for what is sent to it alone and what is published, from any thread.
 
 use std::cell::RefCell;
 use std::sync::Arc;

@@ -146,7 +146,7 @@ impl SocketState {
         self.is_open()
     }
 
-    /// The client has reset its connection: nobody waits for what it sent last. Whoever has said goodbye before is believed.
+    /// The client has reset its connection: nobody waits for what it sent last. A client that has said goodbye before is believed.
     pub(crate) fn forget_unheard(&mut self) {
         if self.finish.is_none() {
             self.abort();
