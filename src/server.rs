@@ -12,6 +12,7 @@
 //! | from a request to what answers it | `requests`, `request_body`, `routing`, `builtin`, `files` |
 //! | a request and a socket, as user code holds them | `exchange`, `websocket` |
 //! | messages to many sockets, and what leaves together | `publish`, `batch` |
+//! | the connections of the server | `roster` |
 //! | threads, and the right to run user code | `threads`, `turn`, `backlog`, `stack` |
 //! | what is bounded, what is told | `overload`, `access`, `notes` |
 
@@ -40,6 +41,7 @@ mod publish;
 mod reply;
 mod request_body;
 mod requests;
+mod roster;
 mod routing;
 mod stack;
 mod stream;
@@ -57,7 +59,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 
 pub use self::access::{AccessQueue, Entry, Traffic, What};
 pub use self::backlog::Backlog;
@@ -77,7 +79,6 @@ use crate::config::Config;
 use crate::net::Listener;
 use crate::pubsub::Hub;
 use crate::router::{Domains, Live};
-use crate::server::overload::Seat;
 
 /// The routes of a server, which may change while it runs.
 pub type Routes = Arc<Live<Domains<Responder>>>;
@@ -301,91 +302,5 @@ impl Server {
         let ended = self.threads.join(patience);
         let jobs = self.turn.take_all();
         ended.then_some(jobs)
-    }
-
-    /// How many connections are open. A stream of HTTP/2 is none.
-    pub fn connection_count(&self) -> usize {
-        let connections = self.connections.lock();
-        connections.len() - self.streams.load(Ordering::Relaxed)
-    }
-
-    /// How many requests are in progress, those that wait for their handler included.
-    pub fn request_count(&self) -> u64 {
-        self.load.requests()
-    }
-
-    /// How many streams of HTTP/2 are open that could not be answered at once.
-    pub fn stream_count(&self) -> usize {
-        let _counted = self.connections.lock();
-        self.streams.load(Ordering::Relaxed)
-    }
-
-    /// Whether neither is open.
-    fn is_empty(&self) -> bool {
-        self.connections.lock().is_empty()
-    }
-
-    fn snapshot(&self) -> Vec<Arc<connection::Connection>> {
-        self.connections.lock().values().cloned().collect()
-    }
-
-    fn retire(&self, force: bool) {
-        for connection in self.snapshot() {
-            connection.retire(force);
-        }
-    }
-
-    fn register(
-        self: &Arc<Self>,
-        peer: stream::Peer,
-        told: preface::ProxiedFor,
-        secure: Option<Arc<Secure>>,
-        writing: stream::Writing,
-        permit: OwnedSemaphorePermit,
-    ) -> Arc<connection::Connection> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let seat = Some(Seat::new(permit));
-        let connection =
-            connection::Connection::new(Arc::clone(self), number, peer, told, secure, writing, seat);
-        self.connections.lock().insert(number, Arc::clone(&connection));
-        connection
-    }
-
-    /// A connection for a stream of `parent`, which takes part in nothing before [`Server::enrol`].
-    fn adopt(
-        self: &Arc<Self>,
-        parent: &connection::Connection,
-        writing: stream::Writing,
-    ) -> Arc<connection::Connection> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        connection::Connection::new(
-            Arc::clone(self),
-            number,
-            parent.peer,
-            parent.told.clone(),
-            parent.secure.clone(),
-            writing,
-            parent.seat(),
-        )
-    }
-
-    /// Has timeouts and the end of the server reach a stream.
-    fn enrol(&self, connection: &Arc<connection::Connection>) {
-        let mut connections = self.connections.lock();
-        connections.insert(connection.id, Arc::clone(connection));
-        self.streams.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn forget(&self, number: u64) {
-        let mut connections = self.connections.lock();
-        let connection = connections.remove(&number);
-        if connection.as_ref().is_some_and(|connection| connection.is_stream()) {
-            self.streams.fetch_sub(1, Ordering::Relaxed);
-        }
-        drop(connections);
-        drop(connection);
-        if self.is_closing() {
-            self.ended.notify_one();
-        }
     }
 }
