@@ -68,8 +68,8 @@ impl Body {
         Ok(future)
     }
 
-    /// The next piece of the body: `(bytes, is_end)`, None when there will never be one, or a future: when it is done, ask
-    /// again. What somebody has read whole is one piece.
+    /// The next piece of the body: `(bytes, is_end)`, None if there will never be one, or a future: call
+    /// again when it is done. A body that was read whole is one piece.
     fn piece<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let none = || py.None().into_bound(py);
         let Some(listeners) = Listeners::of(&self.exchange) else { return Ok(none()) };
@@ -106,7 +106,7 @@ impl Body {
 
     /// Whether there is no body any more because the request has been answered.
     fn is_answered(&self) -> bool {
-        // A client that shut its sending side counts as gone, and still gets what it asked for.
+        // A client that shut its sending side counts as gone, and still gets its response.
         self.exchange.has_responded() && !self.exchange.is_aborted()
     }
 }

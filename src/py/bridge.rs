@@ -1,7 +1,7 @@
 //! The seam's Python side: requests and events in, handler calls out, on the turn or on the event loop.
 //!
-//! What goes to the loop goes through one queue, emptied by the loop's own thread before it blocks. The loop is woken
-//! only if it said that it was about to block, so a burst costs one wake-up.
+//! Jobs for the event loop go through one queue, which the loop's own thread empties before it blocks. The
+//! loop is woken only if it has announced that it is about to block, so a burst costs one wake-up.
 
 mod forks;
 mod readers;
@@ -40,35 +40,36 @@ pub(crate) struct PyApp {
     returned: Arc<Returned>,
     serializer: RwLock<Py<PyAny>>,
     event_loop: RwLock<Option<Py<PyAny>>>,
-    /// The context that the application was started in. User code starts in a copy of it, and never in what other left behind.
+    /// The context in which the application was started. User code starts in a copy of it, never in a context
+    /// that other code has used.
     context: ArcSwapOption<Py<PyAny>>,
-    /// What extensions have replaced.
+    /// The classes that extensions have replaced.
     pub(super) classes: Classes,
-    /// Has the loop flush soon, where it does not ask before each sleep.
+    /// Makes the loop flush soon, if it does not poll before each sleep.
     flusher: RwLock<Option<Py<PyAny>>>,
-    /// Whether there is one: nobody else pays for the question.
+    /// Whether there is one: others pay nothing for the check.
     has_flusher: AtomicBool,
     /// `def` handlers run on the loop's thread too.
     handlers_on_loop: bool,
-    /// This process was forked from the one that serves.
+    /// This process was forked from the serving one.
     abandoned: AtomicBool,
     queue: Mutex<Backlog>,
-    /// The server has drained: told behind what is queued.
+    /// The server has drained: reported after the queued jobs.
     drained: AtomicBool,
     /// The loop is about to block, or blocks: a byte must be sent to wake it.
     sleeping: AtomicBool,
     wake_write: UnixStream,
     wake_read: UnixStream,
-    /// Answers begun in this turn of the loop, to be sent when it ends.
+    /// Responses begun in this iteration of the loop, to be sent at its end.
     corked: Mutex<Vec<Arc<Exchange>>>,
     pub(super) warned_silent: AtomicBool,
-    /// The I/O threads, as Python numbers them.
+    /// The I/O threads, by their Python numbers.
     threads: Mutex<Vec<u64>>,
-    /// Where the next server tells of its answers.
+    /// The access log of the next server.
     access: Mutex<Option<Arc<AccessQueue>>>,
-    /// Who is asked for TLS server names that are not known.
+    /// The handler of unknown TLS server names.
     pub(super) missing_server_name: RwLock<Option<Handler>>,
-    /// Who reads what goes wrong on connections.
+    /// Whether a logger reads the faults of connections.
     pub(crate) readers: Readers,
 }
 
@@ -124,7 +125,7 @@ impl PyApp {
         for hook in self.hooks.each() {
             visit.call(hook)?;
         }
-        // A lock that is taken is taken by a thread that uses what it guards, so nothing there is garbage.
+        // A taken lock belongs to a thread that uses the guarded objects, so they are not garbage.
         if let Some(handlers) = self.handlers.try_read() {
             for handler in handlers.iter() {
                 visit.call(&handler.callable)?;
@@ -147,7 +148,7 @@ impl PyApp {
         self.classes.visit(&visit)
     }
 
-    /// Drops the handlers, which are what closes circles.
+    /// Drops the handlers, which close the reference cycles.
     pub(crate) fn forget(&self) {
         let handlers = std::mem::take(&mut *self.handlers.write());
         let slots = [&self.event_loop, &self.flusher];
@@ -167,12 +168,12 @@ impl PyApp {
         added.map(|id| (id, lane)).ok_or_else(|| PyTypeError::new_err("too many handlers"))
     }
 
-    /// What a route holds its handlers with.
+    /// The lease with which a route holds its handlers.
     pub(super) fn hold(&self) -> Held {
         self.handlers.read().hold()
     }
 
-    /// Drops the handlers that nobody can come to any more.
+    /// Drops the handlers that can no longer be called.
     pub(super) fn sweep_handlers(&self) {
         if !self.returned.any() {
             return;
@@ -205,7 +206,7 @@ impl PyApp {
         drop(old);
     }
 
-    /// Remembers the context that the application is started in.
+    /// Stores the context in which the application is started.
     pub(crate) fn remember_context(&self, context: Py<PyAny>) {
         let old = self.context.swap(Some(Arc::new(context)));
         drop(old);
@@ -259,7 +260,7 @@ impl PyApp {
         })
     }
 
-    /// Logs an exception of a callback that has nobody else to tell.
+    /// Logs an exception of a callback that has no other receiver.
     pub(crate) fn log_callback(py: Python<'_>, what: &str, error: &PyErr, callable: &Bound<'_, PyAny>) {
         let value = error.clone_ref(py).into_value(py);
         let logged = call_with(door(py).log_callback.bind(py), (what, value, callable));
@@ -276,7 +277,7 @@ impl PyApp {
         call(class.bind(py), [body.bind(py)]).map(Bound::unbind)
     }
 
-    /// Completes a future, on the loop's thread. One that was cancelled meanwhile is left alone.
+    /// Completes a future, on the loop's thread. A cancelled one is not touched.
     pub(crate) fn resolve(py: Python<'_>, future: &Py<PyAny>, value: &Py<PyAny>) {
         let future = future.bind(py);
         let done = method(future, intern!(py, "done"), []).and_then(|done| truth(&done));

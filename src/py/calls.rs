@@ -1,4 +1,4 @@
-//! Handlers are called here, on whichever thread the seam chose, and what they return or raise is dealt with.
+//! Calls handlers, on the thread that the seam chose, and handles their return values and exceptions.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,9 +20,9 @@ use crate::py::response::Response;
 use crate::server::{Exchange, Next};
 
 impl PyApp {
-    /// Runs the handlers of a request on this thread, all in one context, which nobody else sees.
+    /// Runs the handlers of a request on this thread, all in one context of their own.
     pub(super) fn serve(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
-        // Cut by the end of the server before it was its turn: working it off would hold up the end for nobody.
+        // Cut by the end of the server before it could run: running it would delay the end without a client.
         let carried = Listeners::take_carried(exchange);
         if exchange.is_aborted() && exchange.server().is_closing() {
             if carried.is_some() {
@@ -31,7 +31,7 @@ impl PyApp {
             }
             return;
         }
-        // Whoever has passed it on has not ended.
+        // A handler that passed it on has not ended its work.
         let wanted = if carried.is_some() { !exchange.is_gone() } else { exchange.begin_work() };
         if !wanted {
             drop(carried);
@@ -46,7 +46,7 @@ impl PyApp {
         };
         let (response, request, _scope) = match begun {
             Ok(begun) => begun,
-            // No memory: there is nobody to answer, and the client sees the connection end.
+            // No memory: a response is impossible, and the client sees the connection end.
             Err(error) => {
                 report(py, error, None);
                 exchange.close();
@@ -57,10 +57,10 @@ impl PyApp {
         loop {
             let before = request.get().handed_over();
             if self.call_handler(py, exchange, &response, &request) {
-                // On the loop: the task goes on with the request, and says itself if it yields.
+                // On the loop: the task goes on with the request, and reports itself if it yields.
                 return;
             }
-            // The same, beside this thread: what has been set meanwhile is the task's.
+            // The same, beside this thread: the task owns the flags that were set meanwhile.
             if request.get().handed_over() != before {
                 break;
             }
@@ -73,7 +73,7 @@ impl PyApp {
             if next == Some(Next::Elsewhere) {
                 return;
             }
-            // They hold what carries them: taken back, or they would live for ever.
+            // They refer to their carrier: removed here, or they would live for ever.
             drop(Listeners::take_carried(exchange));
             match next {
                 Some(Next::Here(_)) => {}
@@ -90,7 +90,8 @@ impl PyApp {
         }
     }
 
-    /// The coroutine of a request, or what a plain handler returned, has ended on the loop, and yielded: the next handler is called.
+    /// The coroutine of a request, or a plain handler's awaitable, has ended on the loop, and yielded: the
+    /// next handler is called.
     pub(crate) fn go_on(&self, py: Python<'_>, response: Py<Response>, request: Py<Request>) {
         let exchange = Arc::clone(request.get().exchange());
         if !exchange.is_yielded() {
@@ -114,7 +115,7 @@ impl PyApp {
         }
     }
 
-    /// What the handlers of a request are given, and the context that they run in.
+    /// The arguments of a request's handlers, and their context.
     fn begin<'py>(
         &self,
         py: Python<'py>,
@@ -125,7 +126,7 @@ impl PyApp {
         Ok((response, request, self.scope(py)?))
     }
 
-    /// Calls the handler of the route that the request is on. True when a task has taken over.
+    /// Calls the handler of the request's present route. True if a task has taken over.
     fn call_handler(
         &self,
         py: Python<'_>,
@@ -158,7 +159,7 @@ impl PyApp {
         match result {
             Ok(_) if coroutine => true,
             Ok(value) => {
-                // What the handler itself has asked for is done here, without waiting for what it returned.
+                // The handler's own yield is obeyed here, without waiting for its return value.
                 let request = (!exchange.is_yielded()).then_some(request);
                 self.take_returned(py, exchange, &value, response.as_unbound(), request);
                 false
@@ -170,7 +171,7 @@ impl PyApp {
         }
     }
 
-    /// What a failed handler had half said is cut or forgotten.
+    /// Cuts or forgets the partial response of a failed handler.
     fn clear(exchange: &Exchange) {
         exchange.set_yield(false);
         if !exchange.abort_if_started() {
@@ -178,8 +179,8 @@ impl PyApp {
         }
     }
 
-    /// A plain function may return something to await (A-CALL-02). A handler's may yield, as the handler itself may: `request` is
-    /// what goes on then.
+    /// A plain function may return an awaitable (A-CALL-02). A handler's may yield, as the handler itself
+    /// may: then `request` goes on.
     fn take_returned(
         &self,
         py: Python<'_>,
@@ -204,7 +205,8 @@ impl PyApp {
         }
     }
 
-    /// Calls a callback of an exchange, in a copy of the context that it was registered in; its failure is the handler's.
+    /// Calls a callback of an exchange, in a copy of the context that it was registered in; its exception
+    /// counts as the handler's.
     pub(crate) fn call_back<'py>(
         &self,
         py: Python<'py>,
@@ -220,7 +222,7 @@ impl PyApp {
         let result = called.and_then(|_| call_with(callable, arguments?));
         self.end_child(py, result.as_ref().err());
         match result {
-            // Nobody is left to answer, so what fails there is only logged (A-RES-27).
+            // There is no client any more, so an exception there is only logged (A-RES-27).
             Ok(value) if what == "on_aborted" => {
                 let logged = call_with(door(py).logged.bind(py), (value, what, callable));
                 match logged {
@@ -256,8 +258,8 @@ impl PyApp {
         }
     }
 
-    /// A handler failed: what it had half said is cut, and the application's error handler speaks. Whatever becomes of that, the
-    /// client gets an answer.
+    /// A handler failed: its partial response is cut, and the application's error handler is called. In any
+    /// case the client gets a response.
     pub(crate) fn fail(
         &self,
         py: Python<'_>,
@@ -283,9 +285,9 @@ impl PyApp {
         }
     }
 
-    /// A handler returned without an answer, and nobody is left who could give one (A-CALL-05).
+    /// A handler returned without a response, and nothing is left that could give one (A-CALL-05).
     fn warn_if_silent(&self, py: Python<'_>, exchange: &Exchange, response: &Py<Response>) {
-        // One reference is the caller's.
+        // One reference belongs to the caller.
         let kept = refcount(response) > 1 || Listeners::any(exchange);
         if kept || exchange.is_over() || self.warned_silent.swap(true, Ordering::Relaxed) {
             return;
@@ -303,7 +305,7 @@ fn context(py: Python<'_>, handler: &Handler) -> Option<Py<PyAny>> {
     handler.context.as_ref().map(|context| context.clone_ref(py))
 }
 
-/// How many references an object has.
+/// The reference count of an object.
 fn refcount(object: &Py<Response>) -> isize {
     #[expect(unsafe_code, reason = "PyO3 has no safe way to ask")]
     // SAFETY: the object is alive, since `object` is a reference to it, and the caller is attached.

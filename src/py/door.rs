@@ -15,7 +15,7 @@ use crate::py::calling::call;
 pub(crate) struct Hooks {
     /// `(handler, response, request)`: starts a task for a coroutine function.
     pub(crate) start: Py<PyAny>,
-    /// `(awaitable, response)`: starts a task for what a handler returned.
+    /// `(awaitable, response)`: starts a task for a handler's return value.
     pub(crate) spawn: Py<PyAny>,
     /// `(handler, response, chunk, is_end, body)`: starts a task for one piece of a body.
     pub(crate) feed: Py<PyAny>,
@@ -25,7 +25,7 @@ pub(crate) struct Hooks {
     pub(crate) fail: Py<PyAny>,
     /// `()`: the server has drained.
     pub(crate) drained: Py<PyAny>,
-    /// `(text)`: something went wrong on a connection; whether anybody reads that.
+    /// `(text)`: reports the fault of a connection; returns whether a logger reads it.
     pub(crate) note: Py<PyAny>,
     /// `(callable)`: whether it is a coroutine function.
     pub(crate) is_coroutine: Py<PyAny>,

@@ -1,7 +1,7 @@
-//! What a handler asked to hear of an exchange: callbacks, and futures that wait for bytes or for room.
+//! The callbacks that a handler registered on an exchange, and its futures that wait for bytes or for room.
 //!
-//! They hold the response that holds the exchange that holds them. The circle is cut when the answer is complete or the
-//! client is gone, one of which always comes.
+//! They hold the response, which holds the exchange, which holds them. The cycle is cut when the response is
+//! complete or the client is gone; one of the two always comes.
 
 mod delivery;
 mod waits;
@@ -23,7 +23,7 @@ use crate::server::Exchange;
 pub(crate) struct Callback {
     pub(crate) callable: Py<PyAny>,
     pub(crate) lane: Lane,
-    /// The context that it was registered in.
+    /// The context in which it was registered.
     pub(crate) context: Py<PyAny>,
 }
 
@@ -32,13 +32,14 @@ impl Callback {
         Self { callable: self.callable.clone_ref(py), lane: self.lane, context: self.context.clone_ref(py) }
     }
 
-    /// What it is called in: a copy each time, since two threads cannot be in one context.
+    /// The context of a call: a copy each time, since two threads cannot be in one context.
     pub(crate) fn scope<'py>(&self, py: Python<'py>) -> PyResult<Scope<'py>> {
         Scope::of(py, Some(&self.context))
     }
 }
 
-/// The objects of a request that moves to a handler of the other lane, and a copy of the context that its handlers run in.
+/// The objects of a request that moves to a handler of the other lane, and a copy of the context of its
+/// handlers.
 pub(crate) struct Carried {
     pub(crate) response: Py<Response>,
     pub(crate) request: Py<Request>,
@@ -53,19 +54,19 @@ struct Inner {
     writable: Option<Callback>,
     /// Futures of `get_data`.
     whole: Vec<Py<PyAny>>,
-    /// Futures of `send_chunk` and `drain`, with what they give when there is room, and when there never will be.
+    /// Futures of `send_chunk` and `drain`, with their results if there is room, and if there never will be.
     room: Crowd<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>,
     /// Futures of `send_file`.
     sent: Vec<Py<PyAny>>,
     /// The body, once it has been read whole.
     body: Option<Py<PyBytes>>,
-    /// `body` is what had arrived when the client left.
+    /// `body` is the part that had arrived when the client left.
     partial: bool,
-    /// The future of whoever waits for the next piece of the body.
+    /// The future that waits for the next piece of the body.
     piece: Option<Py<PyAny>>,
-    /// Pieces of the body have been handed out, so it cannot be had whole any more.
+    /// Pieces of the body have been handed out, so the whole is not available any more.
     in_pieces: bool,
-    /// Futures that are done when the answer is complete or the client has gone.
+    /// Futures that are done when the response is complete or the client has gone.
     ends: Crowd<Py<PyAny>>,
     /// The abort has been signalled: `aborted` is about to be called.
     aborting: bool,
@@ -102,7 +103,7 @@ impl Lanes {
 }
 
 impl Listeners {
-    /// Those of `exchange`, made on first need.
+    /// Those of `exchange`, made at the first use.
     pub(crate) fn of(exchange: &Exchange) -> Option<&Self> {
         exchange.user().get_or_init(|| Box::<Self>::default()).downcast_ref()
     }
@@ -115,12 +116,13 @@ impl Listeners {
         exchange.user().get()?.downcast_ref()
     }
 
-    // Each registration first lets go of the lock, then drops what it replaced: a finaliser may run user code.
+    // Each registration first releases the lock, then drops the replaced callback: a finaliser may run user
+    // code.
     pub(crate) fn on_aborted(&self, response: Py<Response>, callback: Callback) {
         let old = {
             let mut inner = self.inner.lock();
             if inner.aborting {
-                // Too late: nobody would call it.
+                // Too late: it would never be called.
                 (Some(response), Some(callback))
             } else {
                 (inner.response.replace(response), inner.aborted.replace(callback))
@@ -150,7 +152,7 @@ impl Listeners {
         self.inner.lock().in_pieces
     }
 
-    /// Whether the body that was kept is only what had arrived when the client left.
+    /// Whether the kept body is only the part that had arrived when the client left.
     pub(crate) fn is_partial(&self) -> bool {
         self.inner.lock().partial
     }
@@ -175,12 +177,12 @@ impl Listeners {
         Self::existing(exchange)?.inner.lock().carried.take()
     }
 
-    /// Whether somebody waits for something, so that an answer may still come after the handler has returned.
+    /// Whether anything waits, so that a response may still come after the handler has returned.
     pub(crate) fn any(exchange: &Exchange) -> bool {
         Self::existing(exchange).is_some_and(|listeners| listeners.inner.lock().response.is_some())
     }
 
-    /// Where `signal` has to go.
+    /// The lanes for `signal`.
     pub(crate) fn lanes(exchange: &Exchange, signal: Signal) -> Lanes {
         let mut lanes = Lanes::default();
         let Some(listeners) = Self::existing(exchange) else { return lanes };
@@ -194,7 +196,7 @@ impl Listeners {
                 ([&inner.data, &None, &None], !inner.whole.is_empty() || inner.piece.is_some())
             }
             Signal::Writable => ([&inner.writable, &None, &None], !inner.room.is_empty()),
-            // Whether anybody waits or not, what is kept here is let go of.
+            // In any case the references kept here are released.
             Signal::Sent => ([&None, &None, &None], true),
         };
         for callback in callbacks.into_iter().flatten() {
@@ -202,17 +204,17 @@ impl Listeners {
         }
         lanes.event_loop |= futures;
         if signal == Signal::Readable && futures {
-            // Whoever waits for the whole body goes first; then this is signalled again.
+            // Futures for the whole body go first; then this is signalled again.
             lanes.turn = false;
         }
         lanes
     }
 
-    /// The answer is complete, or can never be: nothing more will be called but what hears of the abort, if that was
-    /// signalled before, and whoever still waits is released.
+    /// The response is complete, or can never be: nothing more is called except the abort callback, if the
+    /// abort was signalled before, and all waits are released.
     pub(crate) fn finish(exchange: &Arc<Exchange>) {
         let Some(listeners) = Self::existing(exchange) else { return };
-        // A file leaves, or is looked for: its client may still be lost.
+        // A file is being sent or opened: its client may still be lost.
         if exchange.is_leaving() {
             return;
         }

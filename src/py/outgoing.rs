@@ -1,4 +1,4 @@
-//! What users send and publish on sockets: messages, opcodes, topics and close codes, checked before the core sees them.
+//! Users' input to sockets (messages, opcodes, topics and close codes), checked before the core gets it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::server::{self, SendError, SendStatus};
 use crate::websocket::OpCode;
 use crate::websocket::frame::is_valid_close_code;
 
-/// A message shorter than this is published to no more than [`FEW`] without giving the interpreter away.
+/// A message shorter than this is published to at most [`FEW`] subscribers without releasing the GIL.
 const QUICK: usize = 2 * 1024;
 /// See [`QUICK`].
 const FEW: usize = 128;
@@ -40,7 +40,7 @@ pub(crate) fn status(py: Python<'_>, status: SendStatus) -> Py<PyAny> {
     member.clone_ref(py)
 }
 
-/// An `OpCode` or its number; BINARY when none is given.
+/// An `OpCode` or its number; BINARY by default.
 pub(crate) fn opcode(value: Option<&Bound<'_, PyAny>>) -> PyResult<OpCode> {
     let Some(value) = value else { return Ok(OpCode::Binary) };
     whole(value).ok().and_then(|bits| bits.extract().ok()).and_then(OpCode::from_bits).ok_or_else(|| {
@@ -82,8 +82,8 @@ impl<'py> Outgoing<'py> {
     }
 }
 
-/// A code to end a socket with: 0 for none, else one that RFC 6455 7.4 knows or leaves to applications. Those that are
-/// never sent count as none on the wire.
+/// The code of a close frame: 0 for none, else one that RFC 6455 7.4 defines or leaves to applications. Codes
+/// that are never sent count as none on the wire.
 pub(crate) fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
     let known = |code: &u16| matches!(code, 0 | 1005 | 1006 | 1015) || is_valid_close_code(*code);
     whole(value).ok().and_then(|code| code.extract().ok()).filter(known).ok_or_else(|| {
@@ -94,7 +94,7 @@ pub(crate) fn close_code(value: &Bound<'_, PyAny>) -> PyResult<u16> {
     })
 }
 
-/// A topic: none for what is neither `str` nor bytes-like.
+/// A topic: `None` for a value that is neither `str` nor bytes-like.
 pub(crate) fn topic<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Cow<'a, [u8]>>> {
     if let Ok(text) = value.cast::<PyString>() {
         return Ok(Some(Cow::Borrowed(text.to_str()?.as_bytes())));
@@ -105,7 +105,7 @@ pub(crate) fn topic<'a>(value: &'a Bound<'_, PyAny>) -> PyResult<Option<Cow<'a, 
     }
 }
 
-/// Publishes a message; whether anybody was subscribed.
+/// Publishes a message; returns whether there was a subscriber.
 pub(crate) fn publish(
     py: Python<'_>,
     app: &PyApp,
@@ -122,7 +122,7 @@ pub(crate) fn publish(
     }
     let Some(server) = server else { return Ok(false) };
     let bytes = outgoing.as_bytes()?;
-    // In a batch a small message to few is only queued here, which is faster than giving the interpreter away.
+    // In a batch a small message to few is only queued here, which is faster than releasing the GIL.
     let quick = !compress && bytes.len() < QUICK && server.subscriber_count(&name) <= FEW;
     let count = if quick && app.current_lane().is_some() {
         server.publish(&name, bytes, outgoing.opcode, compress)
@@ -133,7 +133,7 @@ pub(crate) fn publish(
     Ok(count > 0)
 }
 
-/// How many sockets are subscribed to a topic.
+/// The number of subscribers of a topic.
 pub(crate) fn subscribers(server: Option<&Arc<server::Server>>, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
     let Some(name) = self::topic(topic)? else {
         let name = type_name(topic);

@@ -1,4 +1,4 @@
-//! `Request`: the request as handlers see it. It owns its data and stays valid for as long as anybody keeps it.
+//! `Request`: the request, for handlers. It owns its data and stays valid while it is referenced.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ use crate::py::response::Response;
 use crate::py::tls;
 use crate::server::Exchange;
 
-/// One HTTP request. Its data is copied out of the connection, so every method works for as long as the object lives,
-/// also after an `await` and after the answer.
+/// One HTTP request. Its data is copied out of the connection, so every method works while the object lives,
+/// also after an `await` and after the response.
 #[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct Request {
     exchange: Arc<Exchange>,
-    /// How often a task has taken over what goes on with the request.
+    /// How often a task has taken over the request.
     handed_over: AtomicU32,
 }
 
@@ -35,7 +35,7 @@ impl Request {
         Self { exchange, handed_over: AtomicU32::new(0) }
     }
 
-    /// How often a task has taken over: who called a handler compares.
+    /// How often a task has taken over: the caller of a handler compares it.
     pub(crate) fn handed_over(&self) -> u32 {
         self.handed_over.load(Ordering::Relaxed)
     }
@@ -50,7 +50,7 @@ impl Request {
     }
 }
 
-/// A parameter is named by its place or by its name.
+/// A parameter, by its index or by its name.
 #[derive(FromPyObject)]
 enum Place<'py> {
     Index(isize),
@@ -251,7 +251,7 @@ impl Request {
         self.exchange.is_yielded()
     }
 
-    /// A task is about to take over from the handler that runs: it says whether the request yields.
+    /// A task is about to take over from the running handler: it decides whether the request yields.
     fn _hand_over(&self) {
         self.handed_over.fetch_add(1, Ordering::Relaxed);
     }

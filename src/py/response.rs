@@ -1,5 +1,5 @@
-//! `Response`: the answer as handlers see it. Every method may be called from any thread at any time; once the answer is
-//! complete or the client is gone it does nothing and gives its neutral value.
+//! `Response`: the response, for handlers. Every method may be called from any thread at any time; once the
+//! response is complete or the client is gone, it does nothing and returns its neutral value.
 //!
 //! Its rooms have the methods, each those of one subject; here is what the response is.
 
@@ -27,7 +27,7 @@ use crate::py::convert::{address_bytes, address_text};
 use crate::py::listeners::Listeners;
 use crate::server::Exchange;
 
-/// The answer to one HTTP request.
+/// The response to one HTTP request.
 #[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct Response {
     exchange: Arc<Exchange>,
@@ -72,7 +72,7 @@ impl Response {
         Self::take_next()
     }
 
-    /// The application that answers.
+    /// The application of this response.
     #[getter]
     fn app(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         PyApp::of(&self.exchange).map(|app| app.application(py))
@@ -89,7 +89,7 @@ impl Response {
     }
 
     fn has_responded(&self) -> bool {
-        // A client that shut its sending side counts as gone, and still gets what it asked for.
+        // A client that shut its sending side counts as gone, and still gets its response.
         self.exchange.has_responded() && !self.exchange.is_aborted()
     }
 
@@ -123,7 +123,7 @@ impl Response {
         self.exchange.descriptor()
     }
 
-    /// Something works on the answer that runs on when the handler has returned.
+    /// Work on the response begins that goes on after the handler has returned.
     fn _begin_work(&self) {
         self.exchange.begin_work();
     }
@@ -133,8 +133,8 @@ impl Response {
         self.exchange.end_work();
     }
 
-    /// An error answer in place of what was not said yet. On the loop it leaves at the end of the turn, whatever user code, such
-    /// as what logs, does until then.
+    /// An error response in place of one that has not begun. On the loop it leaves at the end of the
+    /// iteration, regardless of user code, such as logging, until then.
     #[pyo3(name = "_fail")]
     pub(crate) fn fail(&self, py: Python<'_>) {
         if let Some(app) = PyApp::of(&self.exchange) {
@@ -142,14 +142,14 @@ impl Response {
         }
         if !self.exchange.abort_if_started() {
             self.exchange.reset_head();
-            // Both are valid; were they not, the answer would be a 200 with the same text.
+            // Both are valid; if they were not, the response would be a 200 with the same text.
             let _ = self.exchange.set_status(500);
             let _ = self.exchange.add_header(b"Content-Type", b"text/plain");
             self.finish(b"Internal Error", false);
         }
     }
 
-    /// Forgets status and headers that have not gone out, and cuts an answer that has begun.
+    /// Forgets status and headers that were not sent, and cuts a response that has begun.
     fn _reset(&self) {
         if !self.exchange.abort_if_started() {
             self.exchange.reset_head();
@@ -165,8 +165,9 @@ impl Response {
         format!("<Response {state} to {}>", String::from_utf8_lossy(self.exchange.target()))
     }
 
-    // The instance dictionary may hold cycles; PyO3 visits it once a class takes part in collection. What waits for the
-    // exchange is not ours to visit: the connection holds it too, until it cuts the circle itself.
+    // The instance dictionary may hold cycles; PyO3 visits it once a class takes part in collection. Futures
+    // and callbacks of the exchange are not visited: the connection holds them too, until it cuts the cycle
+    // itself.
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the signature is the protocol's")]
     fn __traverse__(&self, _visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         Ok(())

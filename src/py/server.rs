@@ -33,9 +33,9 @@ pub(crate) struct Server {
     routes: Routes,
     /// Bound, waiting for the start.
     bound: Mutex<Vec<Listener>>,
-    /// Never held while the interpreter is waited for: whoever calls `close` waits for it with the interpreter in hand.
+    /// Never held while waiting for the GIL: a caller of `close` waits for this lock with the GIL.
     life: Mutex<Life>,
-    /// `(entries, dropped)`: writes the access log; None when there is none.
+    /// `(entries, dropped)`: writes the access log; `None` without one.
     access: Mutex<Option<Py<PyAny>>>,
     writer: Mutex<Option<Writer>>,
 }
@@ -69,7 +69,7 @@ impl Server {
         })
     }
 
-    /// Publishes a message; whether anybody was subscribed.
+    /// Publishes a message; returns whether there was a subscriber.
     #[pyo3(signature = (topic, message, opcode = None, compress = false))]
     fn publish(
         &self,
@@ -83,25 +83,25 @@ impl Server {
         outgoing::publish(py, &self.app, server.as_ref(), topic, message, opcode, compress)
     }
 
-    /// How many sockets are subscribed to a topic.
+    /// The number of subscribers of a topic.
     fn num_subscribers(&self, topic: &Bound<'_, PyAny>) -> PyResult<usize> {
         let server = self.life.lock().serving().cloned();
         outgoing::subscribers(server.as_ref(), topic)
     }
 
-    /// Sets what JSON goes through.
+    /// Sets the JSON serializer.
     fn set_serializer(&self, serializer: Py<PyAny>) {
         self.app.set_serializer(serializer);
     }
 
-    /// Makes requests, responses or sockets of a subclass of theirs from now on. Each can be replaced once.
+    /// Makes requests, responses or sockets from a subclass from now on. Each can be replaced once.
     #[pyo3(signature = (class_))]
     fn replace_class(&self, class_: &Bound<'_, PyType>) -> PyResult<()> {
         self.app.replace_class(class_)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // While the server runs its threads hold the application too: then nothing of it is garbage.
+        // While the server runs, its threads hold the application too: then nothing of it is garbage.
         match self.life.try_lock() {
             Some(life) if matches!(*life, Life::Stopped) => {
                 if let Some(access) = self.access.try_lock() {

@@ -1,4 +1,4 @@
-//! Events of sockets become calls here, and what user code keeps with a socket is kept.
+//! Events of sockets become calls here. This file also keeps user code's data of a socket.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::py::futures::{Crowd, is_done};
 use crate::py::websocket::WebSocket;
 use crate::server::{self, Event};
 
-/// Events of a socket told before others have their turn.
+/// Events of a socket that are delivered before others.
 const EVENTS: u32 = 64;
 
-/// What belongs to a socket until user code has heard of its end: its object, made when a callback first needs it, and what
-/// the upgrade handler gave it.
+/// The data of a socket until its close listener has run: its object, made when a callback first needs it,
+/// and the user data of the upgrade handler.
 #[derive(Default)]
 pub(crate) struct Attached {
     inner: Mutex<Inner>,
@@ -32,9 +32,9 @@ struct Inner {
     object: Option<Py<WebSocket>>,
     user_data: Option<Py<PyAny>>,
     uuid: Option<Py<PyAny>>,
-    /// Futures of `drain`. Rarely are there any, so their room is made when there are.
+    /// Futures of `drain`. They are rare, so their storage is made on demand.
     rooms: Option<Box<Rooms>>,
-    /// The end has been told: nothing is kept any more.
+    /// The close listener has run: nothing is kept any more.
     released: bool,
 }
 
@@ -45,7 +45,7 @@ impl Attached {
         Self { inner: Mutex::new(Inner { user_data: Some(user_data), ..Inner::default() }) }
     }
 
-    /// Those of `socket`, made on first need.
+    /// Those of `socket`, made at the first use.
     pub(crate) fn of(socket: &server::WebSocket) -> Option<&Self> {
         socket.user().get_or_init(|| Box::<Self>::default()).downcast_ref()
     }
@@ -67,7 +67,7 @@ impl Attached {
         // Made without the lock: making an object may collect garbage, which runs user code.
         let made = make(py, &app.classes.websocket, WebSocket::new(Arc::clone(socket), user_data))?;
         let mut inner = self.inner.lock();
-        // Another thread may have been faster; what is dropped then is dropped without the lock.
+        // Another thread may have been faster; the extra object is dropped without the lock.
         match &inner.object {
             Some(object) => Ok(object.clone_ref(py)),
             None if inner.released => Ok(made),
@@ -109,7 +109,7 @@ impl Attached {
         }
     }
 
-    /// Lets go of everything: the socket's object holds the socket that holds the object.
+    /// Releases everything: the socket's object holds the socket, which holds the object.
     fn release(&self) {
         let old = {
             let mut inner = self.inner.lock();
@@ -127,23 +127,24 @@ fn opcode(py: Python<'_>, is_text: bool) -> &Bound<'_, PyAny> {
 }
 
 impl PyApp {
-    /// Tells user code what happened on a socket, as far as that runs in `lane`.
+    /// Calls the listeners of a socket's events, as far as they run in `lane`.
     pub(crate) fn converse(&self, py: Python<'_>, socket: &Arc<server::WebSocket>, lane: Lane) {
         let mut done = 0;
         for told in 0_u32.. {
-            // One client that never stops must not keep the others, or the loop, waiting. The end is told in one go.
+            // One busy client must not keep the others, or the loop, waiting. The last events are delivered
+            // together.
             if told >= EVENTS && socket.is_open() {
                 socket.put_off(done);
                 return;
             }
             let Some(event) = socket.next(lane, done) else { return };
             let weight = event.weight();
-            // A task says itself when it is done.
+            // A task reports its own end.
             done = if self.tell(py, socket, event, weight) { 0 } else { weight };
         }
     }
 
-    /// Tells of one event. True when a task has taken over.
+    /// Delivers one event. True if a task has taken over.
     pub(crate) fn tell(
         &self,
         py: Python<'_>,
@@ -184,9 +185,9 @@ impl PyApp {
         taken
     }
 
-    /// A plain function may return something to await (A-CALL-02).
+    /// A plain function may return an awaitable (A-CALL-02).
     fn follow(&self, py: Python<'_>, value: &Bound<'_, PyAny>) -> PyResult<()> {
-        // What most callbacks return, or hand on from `send`, costs no look-up.
+        // The usual return values, such as that of `send`, cost no look-up.
         if value.is_none() || value.is_instance_of::<pyo3::types::PyInt>() {
             return Ok(());
         }
@@ -211,7 +212,7 @@ fn tell_plain<'py>(
     socket: &Py<WebSocket>,
     event: Event,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // The two that come all the time go without a tuple in between.
+    // The two frequent events need no tuple.
     match event {
         Event::Text(bytes) => call(callable, [socket.bind(py), &message(py, &bytes), opcode(py, true)]),
         Event::Binary(bytes) => {
@@ -221,7 +222,7 @@ fn tell_plain<'py>(
     }
 }
 
-/// A text message. It was found to be UTF-8 when it came.
+/// A text message. Its UTF-8 was checked on arrival.
 fn message<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyString> {
     text(py, bytes)
 }

@@ -1,4 +1,4 @@
-//! TLS as Python sees it: its options in, what a handshake agreed on out, and who is asked for names that are not known.
+//! TLS for Python: its options in, the result of a handshake out, and the handler of unknown names.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ use crate::py::handlers::Handler;
 use crate::server::{Secure, ServerName};
 use crate::tls::{Certificates, Error, Settings, ciphers, subject};
 
-/// What an `AppOptions` says. `http2`: whether it is offered; `failed`: what to raise.
+/// The settings of an `AppOptions`. `http2`: whether it is offered; `failed`: the exception to raise.
 fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> PyErr) -> PyResult<Settings> {
     let text = |name: &str| -> PyResult<Option<String>> {
         attribute(options, &PyString::new(options.py(), name))?.extract()
@@ -46,7 +46,7 @@ fn settings(options: &Bound<'_, PyAny>, http2: bool, failed: impl Fn(Error) -> P
     })
 }
 
-/// Those of an application's options, if it is to speak TLS.
+/// The certificates of an application's options, if it uses TLS.
 pub(super) fn certificates(options: &Bound<'_, PyDict>, http2: bool) -> PyResult<Option<Arc<Certificates>>> {
     let Some(given) = options.get_item("tls")?.filter(|given| !given.is_none()) else { return Ok(None) };
     let py = options.py();
@@ -58,7 +58,7 @@ pub(super) fn certificates(options: &Bound<'_, PyDict>, http2: bool) -> PyResult
     Ok(Some(Arc::new(made)))
 }
 
-/// Registers a name; false when it was there before. `route` is called when it is about to be known.
+/// Registers a name; false if it was there before. `route` is called right before the registration.
 pub(super) fn add(
     py: Python<'_>,
     certificates: &Certificates,
@@ -76,7 +76,7 @@ pub(super) fn add(
     py.detach(|| certificates.commit(prepared, route)).map_err(failed)
 }
 
-/// Reads all files anew; gives what the administrator should know of them.
+/// Reads all files anew; returns warnings for the administrator.
 pub(super) fn reload(py: Python<'_>, certificates: &Certificates) -> PyResult<Vec<String>> {
     py.detach(|| certificates.reload()).map_err(|error| {
         PyRuntimeError::new_err(format!(
@@ -86,7 +86,8 @@ pub(super) fn reload(py: Python<'_>, certificates: &Certificates) -> PyResult<Ve
     Ok(certificates.take_remarks())
 }
 
-/// Passes on what the administrator should know. `level`: how many frames of the package there are, with that of the user.
+/// Passes warnings for the administrator on. `level`: the number of frames of the package, with that of the
+/// user.
 fn warn(py: Python<'_>, remarks: Vec<String>, level: i32) -> PyResult<()> {
     for remark in remarks {
         let remark = std::ffi::CString::new(remark).unwrap_or_default();
@@ -124,18 +125,18 @@ pub(super) fn cipher(secure: Option<&Secure>) -> Option<&'static str> {
 // ---- names that are not known -------------------------------------------------------------------------------------------
 
 impl PyApp {
-    /// Sets who is asked; None: nobody.
+    /// Sets the handler; `None` removes it.
     pub(super) fn set_missing_server_name(&self, handler: Option<Handler>) {
         let old = std::mem::replace(&mut *self.missing_server_name.write(), handler);
         drop(old);
     }
 
-    /// Where that is.
+    /// Its lane.
     pub(super) fn missing_lane(&self) -> Option<Lane> {
         self.missing_server_name.read().as_ref().map(|handler| self.lane(handler.coroutine))
     }
 
-    /// Asks for a name. The handshake goes on when this returns: a coroutine goes on beside it.
+    /// Calls the handler for a name. The handshake goes on when this returns: a coroutine runs on beside it.
     pub(super) fn ask_server_name(&self, py: Python<'_>, asked: &ServerName) {
         let found = self.missing_server_name.read().as_ref().map(|handler| handler.callable.clone_ref(py));
         let Some(callable) = found else { return };
@@ -150,7 +151,7 @@ impl PyApp {
             }
             Ok(())
         };
-        // A panic has been reported by the hook.
+        // The hook has reported a panic.
         if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(ask)) {
             Self::log_callback(py, "missing_server_name", &error, callable);
         }

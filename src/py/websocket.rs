@@ -1,5 +1,5 @@
-//! `WebSocket`: a socket as callbacks see it. Every method may be called from any thread at any time; after the end it does
-//! nothing and gives its neutral value.
+//! `WebSocket`: a socket, for callbacks. Every method may be called from any thread at any time; after the
+//! end it does nothing and returns its neutral value.
 //!
 //! Its rooms have what it sends and its topics; here is what the socket is, and how it ends.
 
@@ -30,7 +30,7 @@ use crate::server;
 #[pyclass(frozen, dict, weakref, subclass, module = "socketify")]
 pub(crate) struct WebSocket {
     socket: Arc<server::WebSocket>,
-    /// What the upgrade handler gave; stays after the end.
+    /// The user data of the upgrade handler; stays after the end.
     user_data: Mutex<Option<Py<PyAny>>>,
 }
 
@@ -46,7 +46,7 @@ impl WebSocket {
         app.ok_or_else(|| PyRuntimeError::new_err("the socket belongs to no application"))
     }
 
-    /// Runs what waits to be told, when that may happen on this thread now.
+    /// Runs the waiting events, if this thread may do so now.
     fn tell_now(&self, py: Python<'_>) -> PyResult<()> {
         let app = self.python()?;
         app.flush_soon(py);
@@ -104,7 +104,7 @@ impl WebSocket {
         !self.socket.is_open()
     }
 
-    /// Messages that were dropped because too much waited for the client.
+    /// Messages that were dropped because too much output was buffered.
     #[getter]
     fn dropped(&self) -> u64 {
         self.socket.dropped()
@@ -209,7 +209,7 @@ impl WebSocket {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        // A lock that is taken is taken by a thread that uses what it guards, so it is no garbage.
+        // A taken lock belongs to a thread that uses the guarded object, so it is not garbage.
         match self.user_data.try_lock() {
             Some(data) => visit.call(data.as_ref()),
             None => Ok(()),

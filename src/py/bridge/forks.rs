@@ -1,5 +1,5 @@
-//! A process that was forked from the one that serves, by user code or by what it calls. Nothing of the server acts in it: see
-//! [`Server::abandon`](crate::server::Server::abandon).
+//! A process that user code, or a library that it calls, has forked from the serving one. The server does
+//! nothing in it: see [`Server::abandon`](crate::server::Server::abandon).
 
 use std::sync::atomic::Ordering;
 
@@ -10,18 +10,18 @@ use crate::py::calling::{call, report};
 use crate::py::door::door;
 
 impl PyApp {
-    /// The child is told so before it runs anything else.
+    /// The child calls this before it runs anything else.
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the server is another process's.
+    /// Whether the server belongs to another process.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    /// A plain function has come to its end. Where it has forked, and this is the child, the process ends with it: behind this
-    /// call there is only the server, which is not the child's.
+    /// A plain function has ended. If it has forked, and this is the child, the process ends with it: after
+    /// this call there is only the server, which is not the child's.
     pub(crate) fn end_child(&self, py: Python<'_>, error: Option<&PyErr>) {
         if !self.is_abandoned() {
             return;

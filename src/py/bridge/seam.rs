@@ -16,7 +16,7 @@ use crate::server::{AccessQueue, Exchange};
 
 impl App for PyApp {
     fn run(&self, jobs: &mut dyn Iterator<Item = Job>) {
-        // None where the interpreter has ended, while a handler kept this thread: there is nothing left to run them.
+        // `None` if the interpreter has ended while a handler kept this thread: then nothing can run them.
         let _ = Python::try_attach(|py| self.run_jobs(py, jobs));
     }
 
@@ -61,8 +61,8 @@ impl App for PyApp {
         self.readers.may_be_there()
     }
 
-    /// Keeps this thread's Python state for the life of the thread: making one anew at each call costs twenty times what
-    /// the call does. The loop is set as the running one, so that handlers find it (design.md, threads).
+    /// Keeps this thread's Python state for the life of the thread: a new one at each call costs twenty times
+    /// the call itself. The loop is set as the running one, so that handlers find it (design.md, threads).
     fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
         let act = |py: Python<'_>| {
             let set = |event_loop: Option<&Py<PyAny>>| {

@@ -12,7 +12,7 @@ use crate::py::listeners::{Callback, Listeners};
 use crate::server::Exchange;
 
 impl Listeners {
-    /// Tells those of `lane` of `signal`.
+    /// Passes `signal` to those of `lane`.
     pub(crate) fn deliver(py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, signal: Signal, lane: Lane) {
         let Some(listeners) = Self::existing(exchange) else { return };
         match signal {
@@ -24,7 +24,7 @@ impl Listeners {
                     let mut inner = listeners.inner.lock();
                     (std::mem::take(&mut inner.sent), inner.carried.take())
                 };
-                // Kept for a handler that will not be called: whoever passed the request on has ended with it.
+                // Kept for a handler that will not be called: the one that passed the request on has ended.
                 if carried.is_some() {
                     drop(carried);
                     exchange.end_work();
@@ -38,8 +38,8 @@ impl Listeners {
     }
 
     fn aborted(&self, py: Python<'_>, app: &PyApp, exchange: &Arc<Exchange>, lane: Lane) {
-        // A client that has only shut its side may be answered still: whoever reads what it had sent, or writes at its pace, goes
-        // on. Asked before the lock is taken, which comes behind the connection's.
+        // A client that has only shut its side may still get its response: readers of its body and writers at
+        // its pace go on. Checked before the lock is taken, since this lock comes after the connection's.
         let over = exchange.is_over();
         let leaving = exchange.is_leaving();
         let (callback, response, old, whole, pieces, room, others) = {
@@ -55,7 +55,7 @@ impl Listeners {
                 Lane::Loop => {
                     let mut others = inner.ends.take();
                     others.extend(inner.piece.take());
-                    // Others than those who wait for a file may be released while it leaves.
+                    // All waits except those for a file may be released while it is sent.
                     if !leaving {
                         others.append(&mut inner.sent);
                     }
@@ -71,8 +71,8 @@ impl Listeners {
             app.call_back(py, exchange, response, &callback, arguments.into_pyobject(py), "on_aborted");
         }
         if !whole.is_empty() {
-            // A client that has shut its side may have sent all of the body before. Nobody has been told of that while somebody
-            // is busy with a piece, who says when it is done.
+            // A client that has shut its side may have sent the whole body before. That is not reported while
+            // a callback is busy with a piece; the callback reports its end.
             let body = self.body(py).or_else(|| {
                 let bytes = exchange.take_whole(pieces)?;
                 Some(PyBytes::new(py, &bytes).unbind())
@@ -104,7 +104,7 @@ impl Listeners {
         if waits {
             let taken = if lane == Lane::Loop { exchange.take_whole(pieces) } else { None };
             let Some(bytes) = taken else {
-                // A signal for pieces, from before the whole was asked for.
+                // A signal for pieces, from before the call for the whole body.
                 exchange.resume_body();
                 return;
             };
@@ -121,7 +121,7 @@ impl Listeners {
             return;
         }
         let (Some(callback), Some(response)) = (callback, response) else {
-            // Whoever it was for has given up: the next to ask is told anew.
+            // Its future was abandoned: the next reader gets a new signal.
             exchange.resume_body();
             return;
         };
@@ -132,12 +132,13 @@ impl Listeners {
             inner.data.take_if(|_| last)
         };
         drop(old);
-        // What somebody has read whole is one piece to whoever reads pieces.
+        // A body that was read whole is one piece for a reader of pieces.
         let chunk = kept.map_or_else(|| PyBytes::new(py, &bytes), |body| body.into_bound(py));
         drop(bytes);
         match lane {
             Lane::Loop if app.is_coroutine(py, &callback.callable) => {
-                // The next piece comes when the coroutine has ended: pieces never overlap, and a slow reader slows the client.
+                // The next piece comes after the coroutine has ended: pieces never overlap, and a slow reader
+                // slows the client down.
                 app.feed(py, exchange, &response, &callback, &chunk, last);
             }
             _ => {
@@ -169,8 +170,9 @@ impl Listeners {
         if let Err(error) = &accepted {
             PyApp::log_callback(py, "on_writable", error, callable);
         }
-        // Not everything was taken: once there is room again the callback is called again. A callback that wrote nothing
-        // is not, or it would be called for ever. There may be room again by now, with nobody left to say so.
+        // Not everything was taken: once there is room again, the callback is called again. A callback that
+        // wrote nothing is not, or it would be called for ever. There may already be room again, without
+        // another signal.
         if !exchange.watch_writable() && exchange.take_refused() && !exchange.is_over() {
             exchange.server().signal(exchange, Signal::Writable);
         }

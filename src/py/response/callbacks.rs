@@ -10,7 +10,8 @@ use crate::py::listeners::{Callback, Listeners};
 use crate::py::response::{Response, Slf};
 
 impl Response {
-    /// Whether `handler` can be called; what cannot is ignored, as in the original, when the exchange is over.
+    /// `handler`, if it can be called; otherwise it is ignored, as in the original, when the exchange is
+    /// over.
     pub(super) fn callback(&self, py: Python<'_>, handler: &Bound<'_, PyAny>) -> PyResult<Option<Callback>> {
         if !handler.is_callable() || self.exchange.is_over() {
             return Ok(None);
@@ -34,7 +35,7 @@ impl Response {
             (this.callback(slf.py(), handler)?, Listeners::of(&this.exchange))
         {
             listeners.on_aborted(slf.clone().unbind(), callback);
-            // It may have gone between the check and the registration: then nobody will say so any more.
+            // It may have gone between the check and the registration: then no signal comes any more.
             this.release_if_over();
         }
         Ok(slf)

@@ -13,7 +13,8 @@ use crate::py::message;
 use crate::py::response::{Response, Slf};
 
 impl From<HeadError> for PyErr {
-    /// The one place where a head's errors become Python's: what the original raised for a status is a `RuntimeError`.
+    /// The one place where a head's errors become Python's: as in the original, a bad status is a
+    /// `RuntimeError`.
     fn from(error: HeadError) -> Self {
         match error {
             HeadError::StatusCode { .. } | HeadError::StatusText { .. } => {
@@ -40,7 +41,7 @@ impl Response {
         let text = message::field(self.python()?, value)?;
         let text = text.as_bytes()?;
         if text.starts_with(b"1") && !text.starts_with(b"101") {
-            // The client would take it for an interim answer, and wait for another.
+            // The client would take it for an interim response, and wait for another.
             return Err(PyRuntimeError::new_err(format!(
                 "{} is not the status of an answer: expected a code from 200 (write_continue() writes a 100)",
                 shown(value)
@@ -70,7 +71,7 @@ impl Response {
         Ok(())
     }
 
-    /// Nothing is wrong any more with what is written into an answer that is over (A-CALL-10).
+    /// A finished response accepts any input (A-CALL-10).
     pub(super) fn unless_over(&self, result: PyResult<()>) -> PyResult<()> {
         if result.is_err() && self.exchange.is_over() { Ok(()) } else { result }
     }
@@ -121,14 +122,14 @@ impl Response {
         slf
     }
 
-    /// Sets a header that goes with whatever the answer is, an error included.
+    /// Sets a header for every kind of response, including errors.
     fn _keep_header(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let app = self.python()?;
         let (name, value) = (message::field(app, key)?, message::field(app, value)?);
         self.unless_over(self.exchange.keep_header(name.as_bytes()?, value.as_bytes()?).map_err(PyErr::from))
     }
 
-    /// Says which pages of other origins may read this answer.
+    /// Sets which pages of other origins may read this response.
     fn _apply_cors(&self, policy: &CorsPolicy) {
         self.exchange.apply_cors(&policy.policy);
     }

@@ -130,7 +130,8 @@ impl Response {
         if outermost {
             this.exchange.uncork();
         }
-        // Only logged, it would leave the client without an answer: it is the handler's failure (I-C-24).
+        // If it were only logged, the client would get no response: it counts as the handler's exception
+        // (I-C-24).
         result?;
         Ok(slf)
     }

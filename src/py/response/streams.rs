@@ -11,7 +11,7 @@ use crate::py::listeners::Listeners;
 use crate::py::response::{Response, Slf};
 
 impl Response {
-    /// Whether the answer is to have no body (RFC 9110 section 9.3.2).
+    /// Whether the response must have no body (RFC 9110 section 9.3.2).
     pub(super) fn is_head(&self) -> bool {
         self.exchange.method() == b"HEAD"
     }
@@ -31,8 +31,8 @@ impl Response {
         call_with(door(slf.py()).streams.get(slf.py())?.stream.bind(slf.py()), arguments)
     }
 
-    /// Sets what the head of a stream says; a type that was written before, or is among the headers, is the only one.
-    /// None for the type leaves it open.
+    /// Sets the head of a stream; a type that was written before, or is among the headers, is the only one.
+    /// None for the type sets no type.
     #[pyo3(signature = (content_type, status, headers))]
     fn _begin_stream(
         &self,
@@ -54,7 +54,7 @@ impl Response {
         Ok(())
     }
 
-    /// Ends the answer to a HEAD request where GET would get a stream.
+    /// Ends the response to a HEAD request whose GET would get a stream.
     fn _end_stream_unseen(&self) {
         self.exchange.end_pieces_unseen();
         Listeners::finish(&self.exchange);
@@ -85,7 +85,7 @@ impl Response {
         call_with(door(slf.py()).events.get(slf.py())?.send_all.bind(slf.py()), (events, iterable))
     }
 
-    /// A future that is done when the answer is complete or the client has gone.
+    /// A future that is done when the response is complete or the client has gone.
     fn _ended<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.python()?.create_future(py)?;
         if let Some(listeners) = Listeners::of(&self.exchange) {

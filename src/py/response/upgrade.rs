@@ -26,7 +26,7 @@ impl Response {
     ) -> PyResult<bool> {
         let _ = socket_context;
         let app = self.python()?;
-        // Anything that is not text stands for a header that is not there (A-RES-30).
+        // Anything that is not text means a missing header (A-RES-30).
         let bytes = |value: &Bound<'_, PyAny>| match message::raw(value)? {
             Some(text) => Ok::<_, PyErr>(text.as_bytes()?.to_vec()),
             None => Ok(Vec::new()),
@@ -44,7 +44,7 @@ impl Response {
         };
         Listeners::finish(&self.exchange);
         app.flush_soon(py);
-        // The open callback runs inside this call, where it may.
+        // The open callback runs inside this call, if it may.
         if let Some(lane) = app.current_lane() {
             app.converse(py, &socket, lane);
         }

@@ -17,7 +17,7 @@ use crate::py::message::{self, Payload};
 use crate::py::response::{Response, SLOW_TO_ENCODE, Slf};
 use crate::server::Sending;
 
-/// Bytes that are copied to the kernel without holding the interpreter.
+/// Payloads of at least so many bytes are copied to the kernel without the GIL.
 const SLOW_TO_SEND: usize = 256 * 1024;
 impl Response {
     /// A message as bytes; one that went through JSON sets its Content-Type.
@@ -39,7 +39,7 @@ impl Response {
         Listeners::finish(&self.exchange);
     }
 
-    /// A large payload is written without holding the interpreter: copying megabytes to the kernel takes its time.
+    /// A large payload is written without the GIL: copying megabytes to the kernel takes time.
     pub(super) fn finish_with(&self, py: Python<'_>, payload: &Payload<'_>, close: bool) -> PyResult<()> {
         let bytes = payload.as_bytes()?;
         if bytes.len() > if self.exchange.compresses() { SLOW_TO_ENCODE } else { SLOW_TO_SEND } {
@@ -94,7 +94,7 @@ impl Response {
             return Ok(slf);
         }
         let message = message.filter(|message| !message.is_none());
-        // JSON first: whatever fails here leaves nothing half said.
+        // JSON first: a failure here leaves no partial response.
         let body = match message {
             Some(message) => Some(message::payload(this.python()?, message)?),
             None => None,
@@ -199,7 +199,7 @@ impl Response {
             Sending::UnderWay => {
                 if let Some(listeners) = Listeners::of(&self.exchange) {
                     listeners.await_sent(future.clone().unbind());
-                    // It may have left while we came here.
+                    // It may have been sent meanwhile.
                     if !self.exchange.is_leaving() {
                         self.exchange.server().signal(&self.exchange, Signal::Sent);
                     }

@@ -6,12 +6,13 @@ use crate::py::server::Server;
 
 #[pymethods]
 impl Server {
-    /// Sets what has the loop call `flush` soon, for a loop that does not poll before it blocks.
+    /// Sets the function that makes the loop call `flush` soon, for a loop that does not poll before it
+    /// blocks.
     fn set_flusher(&self, flusher: Option<Py<PyAny>>) {
         self.app.set_flusher(flusher);
     }
 
-    /// Sends what the loop's turn has held back.
+    /// Sends the output that the loop's iteration has held back.
     fn flush(&self, py: Python<'_>) {
         self.app.flush_sent(py);
     }
@@ -21,17 +22,17 @@ impl Server {
         self.app.leave_loop(py);
     }
 
-    /// Sets the loop that futures belong to, before the server starts.
+    /// Sets the loop of the futures, before the server starts.
     fn set_event_loop(&self, event_loop: Option<Py<PyAny>>) {
         self.app.set_event_loop(event_loop);
     }
 
-    /// Runs what was posted to the loop's thread; true when there was something.
+    /// Runs the jobs posted to the loop's thread; true if there were any.
     fn poll(&self, py: Python<'_>) -> bool {
         self.app.poll(py)
     }
 
-    /// Announces that the loop will block; false when it must not.
+    /// Announces that the loop will block; false if it must not.
     fn arm(&self, py: Python<'_>) -> bool {
         self.app.arm(py)
     }
@@ -46,7 +47,7 @@ impl Server {
         self.app.wake_descriptor()
     }
 
-    /// Empties what `wake_descriptor` gives.
+    /// Empties the wake-up pipe.
     fn clear_wake(&self) {
         self.app.clear_wake();
     }

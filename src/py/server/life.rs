@@ -13,10 +13,11 @@ use crate::py::door::door;
 use crate::py::server::Server;
 use crate::server::{self, AccessQueue};
 
-/// How far the server is.
+/// The state of the server.
 pub(super) enum Life {
     Stopped,
-    /// Threads are being made, and those that are there serve already; whoever closes meanwhile leaves the grace that it gives.
+    /// Threads are being made, and the existing ones already serve; a `close` meanwhile stores its grace
+    /// here.
     Starting(Arc<server::Server>, Option<Duration>),
     Running(Arc<server::Server>),
 }
@@ -29,7 +30,7 @@ impl Life {
         }
     }
 
-    /// The server as handlers see it, which may run before its last thread has been made.
+    /// The server for handlers, which may run before its last thread has been made.
     pub(super) fn serving(&self) -> Option<&Arc<server::Server>> {
         match self {
             Self::Running(server) | Self::Starting(server, _) => Some(server),
@@ -40,8 +41,8 @@ impl Life {
 
 #[pymethods]
 impl Server {
-    /// Starts the threads. `event_loop` is where `async` handlers run; `notes` says whether anybody reads what goes wrong on
-    /// connections; that is asked again later.
+    /// Starts the threads. `event_loop` runs `async` handlers; `notes` tells whether a logger reads the
+    /// faults of connections, which is checked again later.
     #[pyo3(signature = (event_loop, notes = false))]
     fn start(&self, py: Python<'_>, event_loop: Py<PyAny>, notes: bool) -> PyResult<()> {
         if self.app.is_abandoned() {
@@ -82,13 +83,13 @@ impl Server {
                     server.close(grace);
                 }
                 *life = Life::Running(Arc::clone(&server));
-                // Those that were bound before, and while the threads were being made.
+                // The sockets bound before, and while the threads were being made.
                 for listener in std::mem::take(&mut *self.bound.lock()) {
                     server.listen(listener)?;
                 }
                 Ok(())
             }
-            // What is bound stays so: whoever calls this again serves it.
+            // Bound sockets stay bound: the next call serves them.
             Err(error) => {
                 *life = Life::Stopped;
                 drop(life);
@@ -98,7 +99,7 @@ impl Server {
         }
     }
 
-    /// Stops accepting; what is in flight may finish for `grace` seconds.
+    /// Stops accepting; requests in progress may finish for `grace` seconds.
     fn close(&self, py: Python<'_>, grace: f64) {
         self.bound.lock().clear();
         let grace = Duration::try_from_secs_f64(grace).unwrap_or_default();
@@ -110,12 +111,12 @@ impl Server {
             }
             Life::Running(server) => Arc::clone(server),
         };
-        // Every socket is sent a close frame.
+        // Every socket gets a close frame.
         py.detach(|| server.close(grace));
     }
 
-    /// Ends the threads. Call it on the loop's thread, once the loop has stopped. False when a `def` handler has not returned
-    /// after `patience` seconds: then its thread is left behind.
+    /// Ends the threads. Call it on the loop's thread, once the loop has stopped. False if a `def` handler
+    /// has not returned after `patience` seconds: then its thread is abandoned.
     fn join(&self, py: Python<'_>, patience: f64) -> bool {
         let server = {
             let mut life = self.life.lock();
@@ -126,7 +127,7 @@ impl Server {
         let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
         let jobs = py.detach(|| server.join(patience));
         let ended = jobs.is_some();
-        // While a handler still runs none may run beside it: what waited for its turn is dropped.
+        // While a handler still runs none may run beside it: queued jobs are dropped.
         self.app.finish(py, jobs.unwrap_or_default(), || {
             if ended { py.detach(|| server.join(Duration::ZERO)).unwrap_or_default() } else { Vec::new() }
         });
@@ -134,10 +135,10 @@ impl Server {
         ended
     }
 
-    /// This process was forked from the one that serves: nothing of the server acts here.
+    /// This process was forked from the serving one: the server does nothing here.
     fn abandon(&self) {
         self.app.abandon();
-        // Dropped they would take what they stand for from the other process: a socket's path, what a runtime watches.
+        // A drop would take resources from the other process: a socket's path, a runtime's descriptors.
         std::mem::forget(std::mem::take(&mut *self.bound.lock()));
         std::mem::forget(self.writer.lock().take());
         let life = std::mem::replace(&mut *self.life.lock(), Life::Stopped);
@@ -157,24 +158,24 @@ impl Server {
         !matches!(*self.life.lock(), Life::Stopped)
     }
 
-    /// How many connections are open. A stream of HTTP/2 is none.
+    /// The number of open connections. A stream of HTTP/2 is none.
     fn connection_count(&self) -> usize {
         self.life.lock().serving().map_or(0, |server| server.connection_count())
     }
 
-    /// How many streams of HTTP/2 are open, without those that were answered at once.
+    /// The number of open HTTP/2 streams, without those that got their response at once.
     fn stream_count(&self) -> usize {
         self.life.lock().serving().map_or(0, |server| server.stream_count())
     }
 
-    /// How many requests are in progress, those that wait for their handler included.
+    /// The number of requests in progress, including those that wait for their handler.
     fn request_count(&self) -> u64 {
         self.life.lock().serving().map_or(0, |server| server.request_count())
     }
 }
 
 impl Server {
-    /// Starts the thread of the access log, if there is to be one.
+    /// Starts the thread of the access log, if it is enabled.
     pub(super) fn begin_log(&self, py: Python<'_>) -> std::io::Result<()> {
         let write = self.access.lock().as_ref().map(|write| write.clone_ref(py));
         let Some(write) = write else { return Ok(()) };
@@ -185,7 +186,7 @@ impl Server {
         Ok(())
     }
 
-    /// Has the log written to its end.
+    /// Writes the log to its end.
     pub(super) fn end_log(&self, py: Python<'_>) {
         self.app.set_access_log(None);
         let writer = self.writer.lock().take();

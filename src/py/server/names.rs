@@ -9,16 +9,16 @@ use crate::router::Hosts;
 
 #[pymethods]
 impl Server {
-    /// Checks the name of a domain; gives it as requests to it are compared with.
+    /// Checks the name of a domain; returns the form in which requests are compared.
     #[staticmethod]
     fn domain_name(name: &str) -> PyResult<String> {
         let name = Hosts::<()>::normalise(name).map_err(invalid)?;
         Ok(String::from_utf8_lossy(&name).into_owned())
     }
 
-    /// Registers a TLS server name, with a router of its own and, with `options`, a configuration of its own. False when it was
-    /// there before, and where no TLS is spoken. What the administrator should know is said before: should a warning be an error,
-    /// nothing is registered.
+    /// Registers a TLS server name, with a router of its own and, with `options`, a configuration of its own.
+    /// False if it was there before, and without TLS. Warnings for the administrator come first: if a warning
+    /// is an error, nothing is registered.
     #[pyo3(signature = (name, options = None))]
     fn add_server_name(
         &self,
@@ -27,14 +27,15 @@ impl Server {
         options: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<bool> {
         let Some(certificates) = &self.config.certificates else { return Ok(false) };
-        // There is a router before anybody can come in under the name. The name has been checked: a certificate is known for it.
+        // The router exists before a client can connect under the name. The name has been checked: there is a
+        // certificate for it.
         let route = || drop(self.routes.change(|routes| routes.router_mut(Some(name)).map(drop)));
         let added = tls::add(py, certificates, name, options, self.config.http2, route)?;
         self.app.sweep_handlers();
         Ok(added)
     }
 
-    /// Removes a TLS server name and its routes; whether it was there.
+    /// Removes a TLS server name and its routes; returns whether it was there.
     fn remove_server_name(&self, py: Python<'_>, name: &str) -> bool {
         let Some(certificates) = &self.config.certificates else { return false };
         let removed = py.detach(|| {
@@ -46,13 +47,13 @@ impl Server {
         removed
     }
 
-    /// Sets who is asked for TLS server names that are not known; None: nobody.
+    /// Sets the handler of unknown TLS server names; None removes it.
     fn set_missing_server_name(&self, handler: Option<Py<PyAny>>, coroutine: bool) {
         let handler = handler.map(|callable| Handler { callable, coroutine, context: None });
         self.app.set_missing_server_name(handler);
     }
 
-    /// Reads the files of all certificates anew; gives what the administrator should know of them.
+    /// Reads the files of all certificates anew; returns warnings for the administrator.
     fn reload_certificates(&self, py: Python<'_>) -> PyResult<Vec<String>> {
         let certificates = self.config.certificates.as_ref();
         certificates.map_or_else(|| Ok(Vec::new()), |certificates| tls::reload(py, certificates))

@@ -46,7 +46,7 @@ impl Server {
         self.put(domain, &kind(method), pattern, target)
     }
 
-    /// Registers an answer that never changes, which is given without Python.
+    /// Registers a constant response, which is sent without Python.
     #[pyo3(signature = (method, pattern, status, headers, body, domain = None))]
     fn add_constant<'py>(
         &self,
@@ -72,8 +72,8 @@ impl Server {
         self.put(domain, &kind(method), pattern, Responder::Constant(Arc::new(constant)))
     }
 
-    /// Registers a directory of files, whose names begin behind `depth` segments. `types` is three parts of what `mimetypes`
-    /// knows: types by extension, suffixes, encodings. True when the pattern can match.
+    /// Registers a directory of files, whose names begin after `depth` segments. `types` is three tables of
+    /// `mimetypes`: types by extension, suffixes, encodings. True when the pattern can match.
     #[expect(clippy::too_many_arguments, reason = "each is an option of its own")]
     #[pyo3(signature = (pattern, directory, depth, index, cache_control, precompressed, dotfiles, types, domain = None))]
     fn add_files(
@@ -103,7 +103,7 @@ impl Server {
         self.put(domain, &Kind::Files, pattern, Responder::Files(Arc::new(directory)))
     }
 
-    /// Sets which pages of other origins may read what is answered below a pattern.
+    /// Sets which pages of other origins may read the responses below a pattern.
     fn add_cors(&self, pattern: &str, policy: &CorsPolicy) -> PyResult<()> {
         let added = self.config.cors.insert(pattern, &policy.policy);
         added.map_err(|error| PyValueError::new_err(error.to_string()))

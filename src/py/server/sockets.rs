@@ -11,8 +11,8 @@ use crate::py::server::Server;
 
 #[pymethods]
 impl Server {
-    /// Binds a TCP port; gives it. The server listens on it from the next start, or at once while it runs. `sharing` is with
-    /// whom: nobody, the processes of this one's group, or all.
+    /// Binds a TCP port; returns it. The server listens on it from the next start, or at once while it runs.
+    /// `sharing`: with no process, with those of this one's group, or with all.
     fn bind_tcp(
         &self,
         py: Python<'_>,
@@ -36,12 +36,12 @@ impl Server {
     #[pyo3(signature = (path, mode, backlog))]
     fn bind_unix(&self, py: Python<'_>, path: PathBuf, mode: Option<u32>, backlog: i32) -> PyResult<u16> {
         let endpoint = Endpoint::Unix { path, mode: mode.unwrap_or(UNIX_MODE) };
-        // Others that bind there are waited for.
+        // This waits for others that bind there.
         let listener = py.detach(|| Listener::bind_with(&endpoint, backlog))?;
         self.listen(listener)
     }
 
-    /// Listens on a Unix socket that no server has yet; gives its descriptor, which is the caller's.
+    /// Listens on a Unix socket outside of any server; returns its descriptor, which belongs to the caller.
     #[staticmethod]
     fn open_unix(py: Python<'_>, path: PathBuf, mode: u32, backlog: i32) -> PyResult<RawFd> {
         let endpoint = Endpoint::Unix { path, mode };
@@ -49,20 +49,20 @@ impl Server {
         Ok(OwnedFd::from(listener).into_raw_fd())
     }
 
-    /// Takes a listening socket and owns its descriptor from now on; gives its port.
+    /// Takes a listening socket and owns its descriptor from now on; returns its port.
     fn adopt(&self, descriptor: RawFd) -> PyResult<u16> {
         if descriptor < 0 {
             return Err(PyValueError::new_err(format!("{descriptor} is no file descriptor")));
         }
         #[expect(unsafe_code, reason = "a descriptor comes from Python as a number")]
-        // SAFETY: the caller has made this descriptor for us, and does not use it any more.
+        // SAFETY: the caller has made this descriptor for us, and no longer uses it.
         let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
         self.listen(Listener::adopt(descriptor)?)
     }
 }
 
 impl Server {
-    /// Serves `listener` from the next start, or at once while the server runs; gives its port.
+    /// Serves `listener` from the next start, or at once while the server runs; returns its port.
     pub(super) fn listen(&self, listener: Listener) -> PyResult<u16> {
         let port = listener.port();
         match self.life.lock().server() {

@@ -11,7 +11,7 @@ use crate::py::websocket::{Slf, WebSocket};
 use crate::server::{SendStatus, open_batch};
 use crate::websocket::OpCode;
 
-/// A payload from this size on is written without holding the interpreter.
+/// A payload from this size on is written without the GIL.
 const LARGE: usize = 256 * 1024;
 
 impl WebSocket {
@@ -34,7 +34,7 @@ impl WebSocket {
                 })
             });
         match sent {
-            // Nothing is wrong any more with what is sent to a socket that has ended (A-CALL-10).
+            // A socket that has ended accepts any message (A-CALL-10).
             Err(_) if !self.socket.is_open() => Ok(SendStatus::Dropped),
             Err(error) => Err(error),
             Ok(status) => {
@@ -120,7 +120,7 @@ impl WebSocket {
     fn drain<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let future = self.python()?.create_future(py)?;
         if let Some(attached) = Attached::of(&self.socket) {
-            // Registered first: what happens in between finds it.
+            // Registered first: an event in between finds it.
             attached.await_room(py, future.clone().unbind());
             if !self.socket.await_room() {
                 attached.resolve_rooms(py);

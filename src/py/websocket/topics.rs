@@ -30,7 +30,7 @@ impl WebSocket {
 impl WebSocket {
     fn subscribe(&self, py: Python<'_>, topic: &Bound<'_, PyAny>) -> PyResult<bool> {
         let Some(name) = outgoing::topic(topic)? else { return Ok(false) };
-        // Whoever leaves a topic at the end is found by what is kept here.
+        // A socket that leaves a topic at its end is found by this data.
         let _ = Attached::of(&self.socket);
         match self.socket.subscribe(&name) {
             Subscribed::New { count } => {
