@@ -1,7 +1,8 @@
 //! A running server: sockets in, [`App`] calls out.
 //!
-//! Knows nothing of Python. It owns the I/O threads, the connections and the order of a shutdown: stop accepting, let
-//! what is in flight finish, end what is left, tell the [`App`], and only then stop the threads.
+//! Knows nothing of Python. It owns the I/O threads, the connections and the order of a shutdown: stop
+//! accepting, let requests in progress finish, end the rest, tell the [`App`], and only then stop the
+//! threads.
 //!
 //! | what | where |
 //! |---|---|
@@ -91,7 +92,7 @@ pub struct Server {
     /// The queue of the access log, if there is one.
     pub(crate) access: Option<Arc<AccessQueue>>,
     pub(crate) turn: turn::Turn,
-    /// What is in progress.
+    /// The requests in progress.
     pub(crate) load: overload::Load,
     pub(crate) threads: threads::Threads,
     pub(crate) deadlines: deadlines::Deadlines,
@@ -99,15 +100,15 @@ pub struct Server {
     pub(crate) hub: Hub<Arc<connection::Connection>>,
     notes: Arc<notes::Notes>,
     connections: Mutex<HashMap<u64, Arc<connection::Connection>>>,
-    /// How many of those are streams of HTTP/2.
+    /// The number of those that are streams of HTTP/2.
     streams: AtomicUsize,
     numbers: AtomicU64,
     /// One permit an open socket.
     permits: Arc<Semaphore>,
-    /// Sockets that are accepted on, and clients that have been accepted and have no connection yet.
+    /// Listening sockets, and accepted clients without a connection.
     arriving: AtomicUsize,
     closing: AtomicBool,
-    /// This process was forked from the one whose server it is.
+    /// This process was forked from the one that owns the server.
     abandoned: AtomicBool,
     /// A task that will wake the event loop is queued.
     announced: AtomicBool,
@@ -216,9 +217,9 @@ impl Server {
         self.announce_posts();
     }
 
-    /// Has the event loop woken once the sockets that are readable now have been read.
+    /// Wakes the event loop after all readable sockets have been read.
     ///
-    /// Waking it for the first request of a burst would have it run, and sleep again, for each of the others.
+    /// If the first request of a burst woke it, it would run, and sleep again, for each of the others.
     pub(crate) fn announce_posts(self: &Arc<Self>) {
         if self.announced.swap(true, Ordering::SeqCst) {
             return;
@@ -227,8 +228,9 @@ impl Server {
         let announce = move || {
             server.announced.store(false, Ordering::SeqCst);
             server.app.posted();
-            // Where this thread and the loop's share a core, the loop runs its batch now instead of being interrupted for
-            // each request that its answers bring in: a fifth of the context switches. With a core free it costs nothing.
+            // If this thread and the loop's share a core, the loop runs its batch now, and is not interrupted
+            // for each request that its responses bring in: a fifth of the context switches. With a free core
+            // it costs nothing.
             std::thread::yield_now();
         };
         match Handle::try_current() {
@@ -238,7 +240,7 @@ impl Server {
         }
     }
 
-    /// The user code that is served.
+    /// The user code of this server.
     pub fn app(&self) -> &dyn App {
         &*self.app
     }
@@ -248,15 +250,16 @@ impl Server {
         self.app.signal(Arc::clone(exchange), signal);
     }
 
-    /// For a process that was forked from the one that serves: its threads are not here, its sockets are the other's, and a lock
-    /// may be held for ever. From now on nothing of it acts, or waits for a lock. It is never dropped: that would take what it
-    /// has registered with the system from the other process as well.
+    /// For a process that was forked from the serving one: its threads are not here, its sockets belong to
+    /// the other, and a lock may be held for ever. From now on the server does nothing here, and waits for no
+    /// lock. It is never dropped: a drop would remove its registrations with the kernel from the other
+    /// process as well.
     pub fn abandon(self: &Arc<Self>) {
         self.abandoned.store(true, Ordering::Relaxed);
         std::mem::forget(Arc::clone(self));
     }
 
-    /// Whether it is another process's.
+    /// Whether it belongs to another process.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
@@ -266,7 +269,7 @@ impl Server {
         self.closing.load(Ordering::SeqCst)
     }
 
-    /// Ends when the server has been closing for so long.
+    /// Returns when the server has been closing for so long.
     async fn parted(&self, limit: Duration) {
         let closing = self.stop_accepting.notified();
         if !self.is_closing() {
@@ -282,18 +285,19 @@ impl Server {
             return;
         }
         self.stop_accepting.notify_waiters();
-        // What was published before goes before the close frames.
+        // Earlier messages go before the close frames.
         publish::queue_pending();
-        // Here and not only in the drain: what is answered from now on says that the connection closes.
+        // Here and not only in the drain: responses from now on announce that the connection closes.
         self.retire(false);
         self.threads.first().spawn(accept::drain(Arc::clone(self), grace));
     }
 
-    /// Ends the threads and waits up to `patience` for them. Whatever connection is left is cut. Gives the jobs that were
-    /// not run; none when user code did not return in time: its thread is left behind, and ends when it does. Running them
-    /// may queue others, since a socket has listeners in both lanes: called again, it gives those.
+    /// Ends the threads and waits up to `patience` for them. Remaining connections are cut. Returns the jobs
+    /// that were not run; `None` if user code did not return in time: its thread is abandoned, and ends when
+    /// the code returns. Running them may queue others, since a socket has listeners in both lanes: another
+    /// call returns those.
     ///
-    /// Must not be called while attached to Python: a thread may be waiting for the interpreter.
+    /// Must not be called with the GIL: a thread may be waiting for it.
     pub fn join(&self, patience: Duration) -> Option<Vec<Job>> {
         self.closing.store(true, Ordering::SeqCst);
         self.stop_accepting.notify_waiters();

@@ -15,10 +15,12 @@ use crate::server::preface::{self, Greeting, PrefaceFailure, Wanted};
 use crate::server::stream::{Loose, split};
 use crate::server::tls;
 
-/// How long a task that has panicked rests before it begins anew, so that one that always does spins nowhere.
+/// How long a task that has panicked rests before it begins anew, so that one that always panics does not
+/// spin.
 const REST: Duration = Duration::from_millis(100);
 
-/// Runs a task that the server cannot do without, and begins it anew when it panics; the hook has told of that.
+/// Runs a task that the server cannot do without, and begins it anew when it panics; the hook has reported
+/// that.
 pub(super) async fn keep_up<T>(mut begin: impl FnMut() -> T)
 where
     T: Future<Output = ()> + Send + 'static,
@@ -28,7 +30,7 @@ where
     }
 }
 
-/// A client that has been accepted and has no connection yet: the server does not end before it has, or is gone.
+/// An accepted client without a connection: the server does not end before it has one, or is gone.
 pub(super) struct Arriving(Arc<Server>);
 
 impl Arriving {
@@ -47,13 +49,13 @@ impl Drop for Arriving {
     }
 }
 
-/// The right of a new client to have a socket open, and what has the server wait for it.
+/// The right of a new client to have a socket open, and the count that makes the server wait for it.
 pub(super) struct Newcomer {
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) arriving: Arriving,
 }
 
-/// Accepts until the server closes, and then takes what waits already.
+/// Accepts until the server closes, and then takes the backlog.
 pub(super) async fn serve(server: Arc<Server>, acceptor: Acceptor) {
     let arriving = Arriving::new(&server);
     let acceptor = Arc::new(acceptor);
@@ -77,15 +79,15 @@ async fn accept(server: Arc<Server>, acceptor: Arc<Acceptor>) {
             accepted = acceptor.accept() => accepted,
         };
         let Ok(stream) = accepted else {
-            // Out of file descriptors, or the client was gone before we came: wait a little, at most a second, rather
-            // than spin.
+            // Out of file descriptors, or the client has already gone: wait a little, at most a second,
+            // instead of spinning.
             sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(1));
             continue;
         };
         pause = Duration::from_millis(1);
-        // At the limit this client waits unread, and those behind it in the kernel's backlog, not in our memory. When the server
-        // closes meanwhile, others end and make room.
+        // At the limit this client waits unread, and later ones in the kernel's backlog, not in our memory.
+        // If the server closes meanwhile, others end and make room.
         let Ok(permit) = Arc::clone(&server.permits).acquire_owned().await else { return };
         admit(&server, stream, permit);
     }
@@ -95,13 +97,13 @@ async fn accept(server: Arc<Server>, acceptor: Arc<Acceptor>) {
 /// for whom there is no room are left to the processes that share the socket.
 fn take_waiting(server: &Arc<Server>, acceptor: Acceptor) {
     let Ok(listener) = acceptor.into_listener() else { return };
-    // Others may come as fast as they are taken.
+    // Others may come as fast as they are accepted.
     for _ in 0..BACKLOG {
         let Ok(permit) = Arc::clone(&server.permits).try_acquire_owned() else { return };
         match listener.take() {
             Ok(Some(stream)) => admit(server, stream, permit),
             Ok(None) => return,
-            // It was gone before we came. Or there is no descriptor left, and soon neither a turn of this loop.
+            // It has already gone. Or no descriptor is left, and the loop ends soon.
             Err(_) => {}
         }
     }
@@ -137,7 +139,7 @@ fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, newcomer: Newco
         return;
     }
     let server = Arc::clone(server);
-    // A task of its own, which ends with the preface: that of the connection is no larger for it.
+    // A task of its own, which ends with the preface, so that the connection's task is no larger.
     tokio::spawn(async move {
         match preface::read(&server, &stream, wanted).await {
             Ok(greeting) => go_on(&server, stream, greeting, newcomer),
@@ -146,7 +148,7 @@ fn begin(server: &Arc<Server>, stream: Accepted, wanted: Wanted, newcomer: Newco
     });
 }
 
-/// Starts what follows the preface.
+/// Starts the protocol after the preface.
 fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: Newcomer) {
     match &server.config.certificates {
         Some(certificates) => {
@@ -157,7 +159,7 @@ fn go_on(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: N
     }
 }
 
-/// The task of a new connection: nothing but the connection, since there are many that are idle.
+/// The task of a new connection: nothing but the connection, since there are many idle ones.
 fn converse(server: &Arc<Server>, stream: Accepted, greeting: Greeting, newcomer: Newcomer) -> Drive {
     let (reading, writing, peer) = split(stream);
     let connection = server.register(peer, greeting.told, None, writing, newcomer.permit);
@@ -188,7 +190,7 @@ pub(super) async fn sweep(server: Weak<Server>) {
     }
 }
 
-/// Lets requests in progress finish, then ends the rest and says so.
+/// Lets requests in progress finish, then ends the rest and reports it.
 pub(super) async fn drain(server: Arc<Server>, grace: Duration) {
     server.retire(false);
     let deadline = Instant::now() + grace;

@@ -1,8 +1,9 @@
 //! The access log: what was answered, told to the code that writes it down.
 //!
-//! A connection has a [`Log`] only if somebody listens, so all others pay one branch. The end of an answer is told when the
-//! kernel has taken its last byte. Entries go through one bounded [`AccessQueue`]: if its reader cannot keep up they are dropped
-//! and counted, for neither a client nor memory must pay for a slow disk.
+//! A connection has a [`Log`] only if the log is enabled; all others pay one branch. The end of a response is
+//! recorded when the kernel has taken its last byte. Entries go through one bounded [`AccessQueue`]: if its
+//! reader cannot keep up, they are dropped and counted, since neither a client nor memory must pay for a slow
+//! disk.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -18,17 +19,18 @@ use crate::server::reply::Reply;
 const LIMIT: usize = 16 * 1024 * 1024;
 /// Bytes of entries from which the reader is woken at once.
 const EAGER: usize = 256 * 1024;
-/// How long entries are gathered before: a wake-up for each would cost more than the entry.
+/// How long entries are gathered: a wake-up for each would cost more than the entry.
 const GATHER: Duration = Duration::from_millis(50);
-/// Answers of one connection that may wait for their last byte to leave; beyond that the first counts as sent.
+/// Responses of one connection that may wait for their last byte to leave; beyond that the first counts as
+/// sent.
 const UNSENT: usize = 64;
-/// The status of a request whose connection ended before an answer had begun. It is nginx's: no RFC has one.
+/// The status of a request whose connection ended before the response began. It is nginx's: no RFC has one.
 const NO_ANSWER: u16 = 499;
 
-/// What an entry tells of.
+/// The kind of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// A request and its answer.
+    /// A request and its response.
     Request,
     /// A handshake that has become a WebSocket.
     Opened,
@@ -36,10 +38,10 @@ pub enum What {
     Closed,
 }
 
-/// What went over a WebSocket: messages, and bytes of them before compression.
+/// The traffic of a WebSocket: messages, and their bytes before compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// The close code; 1005 and 1006 as user code hears them.
+    /// The close code; 1005 and 1006 as for user code.
     pub code: u16,
     /// Messages from the client.
     pub messages_in: u64,
@@ -54,14 +56,14 @@ pub struct Traffic {
 /// One line of the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What it tells of.
+    /// Its kind.
     pub what: What,
-    /// When that ended.
+    /// The time of its end.
     pub at: SystemTime,
-    /// From the end of the request head to the last byte of the answer that the kernel has taken; of a WebSocket, from its
-    /// opening to its end.
+    /// From the end of the request head until the kernel has taken the last byte of the response; for a
+    /// WebSocket, from its opening to its end.
     pub duration: Duration,
-    /// The client, as the PROXY preface gives it where there is one; none on a Unix socket.
+    /// The client, from the PROXY preface if there is one; `None` on a Unix socket.
     pub peer: Option<IpAddr>,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub version_minor: u8,
@@ -78,7 +80,7 @@ pub struct Entry {
     started: Instant,
     /// Method, path with query, referer and user agent, one after the other.
     text: Box<[u8]>,
-    /// Where each of those ends; a header that is not there has none.
+    /// The end of each of those; `None` for a missing header.
     ends: [Option<u32>; 4],
 }
 
@@ -112,12 +114,12 @@ impl Entry {
         self.text.get(start..end)
     }
 
-    /// The method; none when no head could be read.
+    /// The method; `None` without a readable head.
     pub fn method(&self) -> Option<&[u8]> {
         self.part(0)
     }
 
-    /// The path with its query; none when no head could be read.
+    /// The path with its query; `None` without a readable head.
     pub fn path(&self) -> Option<&[u8]> {
         self.part(1)
     }
@@ -142,7 +144,7 @@ struct QueuedEntries {
     entries: Vec<Entry>,
     bytes: usize,
     dropped: u64,
-    /// The reader sleeps until there is something.
+    /// The reader sleeps until there is an entry.
     idle: bool,
     closed: bool,
 }
@@ -184,8 +186,8 @@ impl AccessQueue {
         }
     }
 
-    /// Waits for entries, and gives them in the order in which they ended, with how many were dropped behind them. None
-    /// when the queue is closed and empty.
+    /// Waits for entries, and returns them in the order in which they ended, with the number of later dropped
+    /// ones. `None` when the queue is closed and empty.
     pub fn take(&self) -> Option<(Vec<Entry>, u64)> {
         let mut waiting = self.waiting.lock();
         while waiting.entries.is_empty() && !waiting.closed {
@@ -201,19 +203,19 @@ impl AccessQueue {
         (!taken.0.is_empty()).then_some(taken)
     }
 
-    /// Nothing more is taken in; the reader ends when it has had the rest.
+    /// No more entries are accepted; the reader ends after the rest.
     pub fn close(&self) {
         self.waiting.lock().closed = true;
         self.ready.notify_one();
     }
 }
 
-/// What a connection has to tell.
+/// The log of a connection.
 pub(crate) struct Log {
     queue: Arc<AccessQueue>,
     /// The request in progress, or the WebSocket.
     current: Option<Entry>,
-    /// Answers that are complete and have not left.
+    /// Responses that are complete and not sent.
     unsent: VecDeque<Entry>,
 }
 
@@ -238,7 +240,7 @@ impl Log {
         self.current = Some(Entry::new(parts, head.version_minor, head.http2, peer));
     }
 
-    /// Something has come that is no request.
+    /// Bytes that are no request have arrived.
     pub(crate) fn begin_unread(&mut self, http2: bool, peer: Option<IpAddr>) {
         self.current = Some(Entry::new([None; 4], 1, http2, peer));
     }
@@ -286,8 +288,8 @@ impl Log {
         }
     }
 
-    /// The answer is complete, or is cut if it is not; `partly` says that not all of it has been given. `left`: nothing of it
-    /// waits for the kernel.
+    /// The response is complete, or is cut if it is not; `partly`: not all of it was written. `left`: the
+    /// kernel has taken all of it.
     pub(crate) fn answered(&mut self, reply: &Reply, partly: bool, left: bool) {
         let Some(mut entry) = self.current.take_if(|entry| entry.traffic.is_none()) else { return };
         if reply.is_started() {
@@ -303,14 +305,14 @@ impl Log {
         }
     }
 
-    /// Everything has left.
+    /// Everything has been sent.
     pub(crate) fn all_left(&mut self) {
         while let Some(entry) = self.unsent.pop_front() {
             self.tell(entry);
         }
     }
 
-    /// What has not left is lost with the connection.
+    /// Unsent responses are lost with the connection.
     pub(crate) fn lost(&mut self) {
         for entry in &mut self.unsent {
             entry.aborted = true;

@@ -1,4 +1,4 @@
-//! A queue of jobs for user code, which lets go of what has come to nothing.
+//! A queue of jobs for user code, which drops obsolete jobs.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -6,14 +6,14 @@ use std::sync::{Arc, Weak};
 use crate::app::Job;
 use crate::server::exchange::Exchange;
 
-/// Entries of a queue, below which nobody looks for those that have come to nothing.
+/// Entries of a queue below which obsolete ones are not searched.
 const SWEEP: usize = 1024;
 
-/// A queue of jobs, which lets go of what has come to nothing.
+/// A queue of jobs, which drops obsolete ones.
 #[derive(Default)]
 pub struct Backlog {
     queue: VecDeque<QueuedJob>,
-    /// How many there were when all were last looked at.
+    /// The number of jobs at the last search.
     swept: usize,
 }
 
@@ -24,7 +24,7 @@ impl std::fmt::Debug for Backlog {
 }
 
 enum QueuedJob {
-    /// Its connection holds it, as long as there is a client.
+    /// Its connection holds it, while there is a client.
     Request(Weak<Exchange>),
     Job(Job),
 }
@@ -52,11 +52,11 @@ impl Backlog {
         });
     }
 
-    /// Takes the first job that somebody still wants.
+    /// Takes the first job that is not obsolete.
     pub fn pop(&mut self) -> Option<Job> {
         loop {
             let Some(waiting) = self.queue.pop_front() else {
-                // A burst is over: its room is given back.
+                // A burst is over: its memory is freed.
                 if self.queue.capacity() > SWEEP {
                     *self = Self::default();
                 }
@@ -79,7 +79,7 @@ impl Backlog {
         self.queue.is_empty()
     }
 
-    /// Takes all jobs that somebody still wants.
+    /// Takes all jobs that are not obsolete.
     pub fn take(&mut self) -> Vec<Job> {
         std::iter::from_fn(|| self.pop()).collect()
     }

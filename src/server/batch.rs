@@ -1,15 +1,15 @@
-//! Corking: what is sent to sockets while a batch is open on this thread leaves when it closes, each socket's share in one
-//! system call.
+//! Corking: messages to sockets while a batch is open on this thread leave when it closes, each socket's
+//! share in one system call.
 //!
-//! The turn opens one around the user code it runs, the event loop one around each of its turns. A batch delays a socket,
-//! never another: a thread that sends to the same socket flushes it at once, or at the end of a batch of its own. What is
-//! published in a batch waits with it ([`publish`](super::publish)).
+//! The turn opens one around the user code that it runs, the event loop one around each of its iterations. A
+//! batch delays a socket, never another: a thread that sends to the same socket flushes it at once, or at the
+//! end of a batch of its own. Messages published in a batch wait with it ([`publish`](super::publish)).
 //!
-//! Tasks that have something to write in the end, those of HTTP/2, are woken when the batch closes too: once for all that
-//! it has for them, and without a system call where the same thread goes on to drive them.
+//! HTTP/2 tasks that have to write are also woken when the batch closes: once for all its output, and without
+//! a system call if the same thread goes on to drive them.
 //!
-//! And it delays it by little: between two jobs what has been held for a millisecond is sent, and a job that takes longer
-//! has its batch flushed from outside.
+//! And it delays it by little: between two jobs output that is a millisecond old is sent, and another thread
+//! flushes the batch of a longer job.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -22,9 +22,9 @@ use crate::server::output::NO_BATCH;
 use crate::server::publish::Pending;
 use crate::sync::{Mutex, Ordering, thread_local};
 
-/// What the batch of one thread holds back.
+/// The output that the batch of one thread holds back.
 pub(crate) struct Withheld {
-    /// Names the thread in the connections that it has marked.
+    /// Identifies the thread in the connections that it has marked.
     token: u32,
     marked: Mutex<Vec<Arc<Connection>>>,
     published: Pending,
@@ -33,7 +33,7 @@ pub(crate) struct Withheld {
 }
 
 impl Withheld {
-    /// Sends it. For the thread whose batch it is.
+    /// Sends it. For the thread of the batch.
     pub(crate) fn flush(&self) {
         self.published.fan_out();
         self.flush_marked();
@@ -59,7 +59,7 @@ impl Withheld {
         }
         let mut next = self.marked.lock();
         if next.is_empty() {
-            // The room is kept for the next batch.
+            // The memory is kept for the next batch.
             *next = marked;
         }
     }
@@ -71,11 +71,11 @@ impl Withheld {
 
 struct Batches {
     held: Arc<Withheld>,
-    /// How many are open, one within the other.
+    /// The number of nested open ones.
     depth: Cell<u32>,
-    /// This thread drives sockets when its batch is over, and wakes their tasks then.
+    /// This thread drives sockets after its batch, and wakes their tasks then.
     leads: Cell<bool>,
-    /// Nobody says when the batch is over: see [`set_prompt`].
+    /// Nothing reports the end of the batch: see [`set_prompt`].
     prompt: Cell<bool>,
 }
 
@@ -117,12 +117,12 @@ impl Drop for Batch {
     }
 }
 
-/// What the batch of this thread holds back, for others to flush.
+/// The output held back by this thread's batch, for others to flush.
 pub(crate) fn held() -> Arc<Withheld> {
     BATCHES.with(|batches| Arc::clone(&batches.held))
 }
 
-/// Leaves a task to be woken at the end of this thread's batch. False when there is none: wake it now.
+/// Schedules a task to be woken at the end of this thread's batch. False if there is none: wake it now.
 pub(crate) fn wake_later(waker: &Waker) -> bool {
     BATCHES.with(|batches| {
         let later = batches.depth.get() > 0 && !batches.prompt.get();
@@ -133,39 +133,41 @@ pub(crate) fn wake_later(waker: &Waker) -> bool {
     })
 }
 
-/// Whether tasks are woken at once on this thread, although a batch is open. For the thread of a loop that does not ask before
-/// it sleeps: it is told of what is sent to sockets, but not of each answer that wakes a task.
+/// Whether tasks are woken at once on this thread, although a batch is open. For the thread of a loop that
+/// does not poll before it sleeps: it is notified of messages to sockets, but not of each response that wakes
+/// a task.
 pub fn set_prompt(prompt: bool) {
     BATCHES.with(|batches| batches.prompt.set(prompt));
 }
 
-/// This thread drives sockets from now on, or no more: it wakes with [`wake_left`] what a batch has left to be woken.
+/// This thread drives sockets from now on, or no more: [`wake_left`] wakes the tasks that a batch has
+/// scheduled.
 pub(crate) fn set_leading(leads: bool) {
     BATCHES.with(|batches| batches.leads.set(leads));
     wake_left();
 }
 
-/// Wakes the tasks that the last batch of this thread has left.
+/// Wakes the tasks that the last batch of this thread has scheduled.
 pub(crate) fn wake_left() {
     BATCHES.with(|batches| batches.held.wake());
 }
 
-/// Whether something waits for the batch of this thread to end.
+/// Whether output waits for the end of this thread's batch.
 pub fn is_pending() -> bool {
     BATCHES.with(|batches| !batches.held.is_empty())
 }
 
-/// Sends what was held back on this thread; a batch that is open stays open.
+/// Sends the output held back on this thread; an open batch stays open.
 pub fn flush() {
     BATCHES.with(|batches| batches.held.flush());
 }
 
-/// Gives subscribers what was published in the batch of this thread, and writes it.
+/// Delivers the messages published in this thread's batch, and writes them.
 pub(crate) fn fan_out() {
     BATCHES.with(|batches| batches.held.published.fan_out());
 }
 
-/// Acts on what the batch of this thread has published.
+/// Calls `act` with the messages published in this thread's batch.
 pub(crate) fn with_pending<T>(act: impl FnOnce(&Pending) -> T) -> T {
     BATCHES.with(|batches| act(&batches.held.published))
 }
@@ -176,7 +178,8 @@ pub(crate) fn with_open<T>(act: impl FnOnce(&Pending) -> T) -> Option<T> {
 }
 
 impl Locked<'_> {
-    /// Has the connection flushed at the end of this thread's batch. False when there is none: flush it now.
+    /// Schedules a flush of the connection at the end of this thread's batch. False if there is none: flush
+    /// it now.
     pub(crate) fn join_batch(&mut self) -> bool {
         BATCHES.with(|batches| {
             if batches.depth.get() == 0 {

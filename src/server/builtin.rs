@@ -1,4 +1,4 @@
-//! Responses that no user code makes: refusals, constant routes, and what is said where no route answers.
+//! Responses without user code: refusals, constant routes, and the 404 without a route.
 
 use crate::app::Constant;
 use crate::http::head::Framing;
@@ -9,7 +9,7 @@ use crate::server::overload;
 use crate::server::reply::Asked;
 
 impl Locked<'_> {
-    /// Answers with an error that ends the connection: what follows on it cannot be trusted to be a request.
+    /// Sends an error that ends the connection: the next bytes cannot be trusted to be a request.
     pub(crate) fn refuse(&mut self, code: u16) {
         let connection = self.connection;
         if self.is_head() {
@@ -31,7 +31,7 @@ impl Locked<'_> {
         self.close_after_flush(LastAnswer::Whole);
     }
 
-    /// No route is left that would answer.
+    /// No route is left.
     pub(crate) fn answer_not_found(&mut self) {
         if let Some(request) = self.request_mut() {
             request.reply.head.clear();
@@ -40,11 +40,11 @@ impl Locked<'_> {
         self.complete();
     }
 
-    /// A short answer of our own, whose body is the reason phrase.
+    /// A short response of our own, whose body is the reason phrase.
     pub(crate) fn answer_status(&mut self, code: u16) {
         let Some(request) = self.request_mut() else { return };
         let head = &mut request.reply.head;
-        // Neither can fail: both are ours and valid. Were they not, the answer would still be well-formed.
+        // Neither can fail: both are ours and valid. Even otherwise the response would be well-formed.
         let _ = head.set_status(code);
         let _ = head.header(b"Content-Type", b"text/plain");
         if code == 503 {
@@ -53,13 +53,13 @@ impl Locked<'_> {
         self.write_answer(status::reason(code).unwrap_or("Error").as_bytes());
     }
 
-    /// A constant route answers a request with these header lines.
+    /// Sends the response of a constant route to a request with these header lines.
     pub(crate) fn answer_constant(&mut self, constant: &Constant, headers: &[u8]) {
         let (head, body) = constant.answer_to(headers);
         self.answer_with(head.clone(), body);
     }
 
-    /// Answers with a head and a whole body.
+    /// Sends a head and a whole body.
     pub(crate) fn answer_with(&mut self, head: ResponseHead, body: &[u8]) {
         if let Some(request) = self.request_mut() {
             request.reply.head = head;

@@ -1,9 +1,9 @@
-//! One client connection: the socket, who works for it, and the lock before everything that changes.
+//! One client connection: the socket, its workers, and the lock of its state.
 //!
-//! Any thread may act on a connection. Its [`State`] is behind one lock, which is never held across a system call: the thread that
-//! flushes takes the output out first and marks the connection as being flushed, so that the order on the wire is the order of the
-//! calls. [`Locked`] is that lock and what can be done under it. What a thread cannot do itself (wait for the socket) it leaves to
-//! the task, by waking it.
+//! Any thread may act on a connection. Its [`State`] is behind one lock, which is never held across a system
+//! call: the thread that flushes takes the output out first and marks the connection as being flushed, so
+//! that the order on the wire is the order of the calls. [`Locked`] is that lock and what can be done under
+//! it. A thread leaves waiting for the socket to the task, by waking it.
 
 mod attention;
 mod ends;
@@ -41,9 +41,9 @@ use crate::server::routing::Candidates;
 use crate::server::stream::{Peer, Writing};
 use crate::server::tls::Secure;
 
-/// A payload this large goes to the kernel from where it lies instead of through the output buffer.
+/// A payload this large goes to the kernel in place, not through the output buffer.
 pub(crate) const DIRECT: usize = 16 * 1024;
-/// A corked connection writes through once this much has gathered: an answer of many pieces does not grow in memory.
+/// A corked connection writes once this much has gathered: a response of many pieces does not grow in memory.
 pub(crate) const CORK_LIMIT: usize = 16 * 1024;
 /// Beyond this much unsent output no further pipelined request is started and `Writable` waits.
 pub(crate) const HIGH_WATER: usize = 64 * 1024;
@@ -53,7 +53,7 @@ pub(crate) struct Connection {
     pub(crate) server: Arc<Server>,
     pub(crate) id: u64,
     pub(crate) peer: Peer,
-    /// Whom the peer speaks for, as its PROXY preface has it.
+    /// The client that the peer's PROXY preface names.
     pub(crate) told: ProxiedFor,
     /// What was agreed on in the TLS handshake. None for plain text.
     pub(crate) secure: Option<Arc<Secure>>,
@@ -64,7 +64,7 @@ pub(crate) struct Connection {
     stream: bool,
     waker: AtomicWaker,
     state: Mutex<State>,
-    /// When the sweeper acts, in milliseconds of the server's clock.
+    /// The time of the sweeper's next action, in milliseconds of the server's clock.
     pub(crate) deadline: AtomicU64,
 }
 
@@ -93,12 +93,12 @@ impl Connection {
         })
     }
 
-    /// Number that names the socket to the system.
+    /// The socket's descriptor number.
     pub(crate) fn descriptor(&self) -> i64 {
         self.writing.read().as_ref().map_or(-1, |(writing, _)| writing.descriptor())
     }
 
-    /// The routes that may answer a request; `domains` are those of the server.
+    /// The candidate routes of a request; `domains` are those of the server.
     pub(crate) fn candidates<'a>(
         &self,
         domains: &'a Domains<Responder>,
@@ -109,12 +109,13 @@ impl Connection {
         Candidates::new(routes, head, bytes, self.server.config.max_body_size)
     }
 
-    /// The router for a request with this authority. A connection that was opened under a server name with a router of its own
-    /// is routed there alone; none when that name has been removed since, whether or not it was registered anew: who may come in
-    /// under the new one has not been asked of this client.
+    /// The router for a request with this authority. A connection that was opened under a server name with a
+    /// router of its own is routed there alone; `None` if that name has been removed since, even if it was
+    /// registered anew: this client has not been checked against the new rules for certificates.
     ///
-    /// None also for a stream of HTTP/2 whose authority would have come to other routes by a handshake of its own. Clients send
-    /// requests for all hosts that a certificate covers over one connection (RFC 9113 9.1.1), and open another when told to.
+    /// `None` also for a stream of HTTP/2 whose authority would have selected other routes in a handshake of
+    /// its own. Clients send requests for all hosts that a certificate covers over one connection (RFC 9113
+    /// 9.1.1), and open another on 421.
     fn routes<'a, 'b>(
         &self,
         domains: &'a Domains<Responder>,
@@ -134,18 +135,18 @@ impl Connection {
         if certificates.stands_for(name, host) { domains.named(name) } else { None }
     }
 
-    /// The client's address as a PROXY preface gave it.
+    /// The client's address from a PROXY preface.
     pub(crate) fn proxied(&self) -> Option<IpAddr> {
         self.told.source()
     }
 
-    /// The client's address as far as the connection knows; none on a Unix socket.
+    /// The client's address as far as the connection knows it; `None` on a Unix socket.
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.proxied().or(self.peer.ip())
     }
 
-    /// Whether a host is only for clients that have named it in their handshake, and this one has not: it may have a certificate
-    /// for others to trust, and ask for one of theirs, which this client has never been asked for.
+    /// Whether a host is only for clients that have named it in their handshake, and this one has not: the
+    /// host may require a client certificate, for which this client was never asked.
     fn is_guarded(&self, host: &[u8]) -> bool {
         let names = self.server.config.certificates.as_ref().filter(|names| names.has_names());
         names.is_some_and(|names| std::str::from_utf8(host).is_ok_and(|host| names.knows(host)))
@@ -156,7 +157,7 @@ impl Connection {
         self.stream
     }
 
-    /// Waits for the client to give up a stream.
+    /// Waits for the client to cancel a stream.
     pub(crate) fn poll_reset(&self, context: &mut Context<'_>) -> Poll<()> {
         match &*self.writing.read() {
             Some((Writing::Stream(stream), _)) => stream.poll_reset(context),
@@ -164,7 +165,7 @@ impl Connection {
         }
     }
 
-    /// Whom to wake: the task, as it was last polled.
+    /// Stores the waker of the task's last poll.
     pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
@@ -184,27 +185,27 @@ impl Connection {
             .map_or_else(|| Err(io::ErrorKind::NotConnected.into()), |(writing, _)| act(writing))
     }
 
-    /// Ends the connection at once: what the client has got may be less than was promised.
+    /// Ends the connection at once: the client may have less than the promised length.
     fn shut_down(&self) {
         if let Some((writing, _)) = &*self.writing.read() {
             writing.shutdown(Shutdown::Both);
         }
     }
 
-    /// Whether the session under HTTP has something to send that nobody sends at the moment.
+    /// Whether the session under HTTP has output that no thread is sending.
     pub(super) fn owes(&self) -> bool {
         self.secure.is_some() && self.writing.read().as_ref().is_some_and(|(writing, _)| writing.owes())
     }
 
-    /// Says that no more comes, then shuts the socket. False when that is left to the task, as room is.
+    /// Announces the end, then shuts the socket. False if that is left to the task, like waiting for room.
     pub(super) fn say_end(&self, how: Shutdown) -> bool {
         self.writing.read().as_ref().is_none_or(|(writing, _)| writing.close(how))
     }
 
-    /// Gives the socket back to the system. The task has ended.
+    /// Closes the socket. The task has ended.
     pub(crate) fn release(self: &Arc<Self>) {
         let writing = self.writing.write().take();
-        // A farewell that still waits leaves now or never.
+        // A waiting `close_notify` leaves now or never.
         if let Some((writing, seat)) = writing {
             let _ = writing.try_flush();
             let mut state = self.lock();
@@ -214,14 +215,15 @@ impl Connection {
         }
     }
 
-    /// The right to have a socket open, as long as there is one.
+    /// The right to have a socket open, while there is one.
     pub(crate) fn seat(&self) -> Option<Arc<Seat>> {
         self.writing.read().as_ref().and_then(|(_, seat)| seat.clone())
     }
 
-    /// How many requests run for nobody that the client of this stream has given up, on whichever stream.
+    /// The number of handlers that still run for cancelled requests of this stream's client, on all its
+    /// streams.
     pub(crate) fn abandoned(&self) -> usize {
-        // Any other connection ends with the request that is given up.
+        // Any other connection ends with the cancelled request.
         if !self.stream {
             return 0;
         }
@@ -229,7 +231,7 @@ impl Connection {
         writing.as_ref().and_then(|(_, seat)| seat.as_ref()).map_or(0, |seat| seat.abandoned())
     }
 
-    /// Has the task look at the state again.
+    /// Makes the task look at the state again.
     pub(crate) fn wake(&self) {
         self.waker.wake();
     }

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 
 /// No deadline.
 pub(crate) const NEVER: u64 = u64::MAX;
-/// How long a client that has just been accepted, or answered, may take for its next request when the server closes: it does not
-/// know of that yet. The answer then says that the connection closes.
+/// How long a client that was just accepted, or got its response, may take for its next request when the
+/// server closes: it does not know of that yet. The response then has `Connection: close`.
 pub(crate) const PARTING: Duration = Duration::from_millis(500);
 /// Deadlines closer together than this are met in one sweep.
 const GRAIN: u64 = 100;
@@ -20,7 +20,7 @@ const GRAIN: u64 = 100;
 #[derive(Debug)]
 pub(crate) struct Deadlines {
     start: Instant,
-    /// When the sweeper will look next.
+    /// The time of the sweeper's next look.
     planned: AtomicU64,
     earlier: Notify,
 }
@@ -65,7 +65,7 @@ impl Deadlines {
         let _ = tokio::time::timeout(pause, self.earlier.notified()).await;
     }
 
-    /// The sweeper is about to look: whatever is set from now on is for its next plan.
+    /// The sweeper is about to look: deadlines set from now on are for its next plan.
     pub(crate) fn begin_sweep(&self) {
         self.planned.store(NEVER, Ordering::SeqCst);
     }

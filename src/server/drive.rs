@@ -1,4 +1,4 @@
-//! The task of a connection: it waits for the socket, takes what arrives, and does what needs waiting.
+//! The task of a connection: it waits for the socket, reads from it, and does all waiting.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use crate::server::connection::{Connection, Todo};
 use crate::server::http2::Http2;
 use crate::server::stream::{Reading, with_scratch};
 
-/// The task of a connection: it waits for the socket, and does what needs waiting.
+/// The task of a connection: it waits for the socket, and does all other waiting.
 pub(crate) struct Drive {
     connection: Arc<Connection>,
     reading: Reading,
-    /// What reads instead, once the client speaks HTTP/2.
+    /// The reader of HTTP/2, once the client speaks it.
     http2: Option<Box<Http2>>,
 }
 
@@ -68,7 +68,7 @@ impl Future for Drive {
 }
 
 impl Drop for Drive {
-    /// However the task ends, a panic included, nobody waits for this connection any longer.
+    /// For every end of the task, also a panic, nothing waits for this connection any longer.
     fn drop(&mut self) {
         self.connection.lock().abort();
         self.connection.release();

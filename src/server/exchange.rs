@@ -1,7 +1,8 @@
-//! One request and its answer, as user code holds it: valid for as long as anybody keeps it.
+//! One request and its response, for user code: valid while it is referenced.
 //!
-//! Reading the request never fails. Acting on the answer is allowed from any thread and at any time; once the exchange
-//! is over (answered, aborted, or replaced by the next request) every act is a no-op that says so.
+//! Reading the request never fails. The response may be used from any thread and at any time; once the
+//! exchange is over (answered, aborted, or replaced by the next request) every call is a no-op that reports
+//! it.
 
 mod answer;
 mod body;
@@ -35,28 +36,28 @@ use crate::server::tls::Secure;
 #[error("only the upgrade handler of a WebSocket route can upgrade")]
 pub struct NotAHandshake;
 
-/// One request and its answer.
+/// One request and its response.
 pub struct Exchange {
     connection: Arc<Connection>,
     /// This exchange's number on its connection.
     number: u64,
     head: Head,
-    /// The request head as it came.
+    /// The request head, as received.
     bytes: Box<[u8]>,
     stop: Mutex<Stop>,
     /// Its place among the requests in progress.
     slot: Slot,
-    /// What had arrived of the body when the client went away.
+    /// The part of the body that had arrived when the client went away.
     rest: Mutex<Vec<u8>>,
     /// User code asked for the next matching route.
     yielded: AtomicBool,
-    /// The client went away, or user code says so.
+    /// The client went away, or user code has set this.
     aborted: AtomicBool,
-    /// There was no room for all of the last piece that was not to be queued.
+    /// There was no room for all of the last unqueued piece.
     refused: AtomicBool,
-    /// The answer is complete.
+    /// The response is complete.
     responded: AtomicBool,
-    /// Whatever user code keeps with the exchange; made on first need.
+    /// User code's data of the exchange; made at the first use.
     user: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -73,12 +74,12 @@ impl Drop for Exchange {
     }
 }
 
-/// What became of an attempt to write without queueing.
+/// The result of an attempt to write without queueing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// Everything that was offered has been taken.
     pub taken: bool,
-    /// The answer is complete, or can never be.
+    /// The response is complete, or can never be.
     pub over: bool,
 }
 
@@ -109,13 +110,13 @@ impl Exchange {
 
     // ---- who works on it ------------------------------------------------------------------------------------------
 
-    /// Somebody works on the request from now on, until [`Exchange::end_work`]; both count. False when its client has gone
-    /// before anybody began: then nobody should.
+    /// Work on the request begins, until [`Exchange::end_work`]; both count. False if its client has gone
+    /// before any work began: then no work should begin.
     pub fn begin_work(&self) -> bool {
         self.slot.begin()
     }
 
-    /// Somebody who has called [`Exchange::begin_work`] has ended.
+    /// Work that was begun with [`Exchange::begin_work`] has ended.
     pub fn end_work(&self) {
         if self.server().is_abandoned() {
             return;
@@ -130,14 +131,14 @@ impl Exchange {
 
     /// The client has gone: code that works on the request hears so, and keeps the seat of the connection as long as that takes.
     pub(crate) fn give_up(self: Arc<Self>, seat: Option<Arc<Seat>>) {
-        // What is queued to tell of it counts too.
+        // The queued signal counts too.
         self.slot.begin();
         self.slot.give_up(&self.server().load, seat);
         self.server().signal(&self, Signal::Aborted);
         self.end_work();
     }
 
-    /// The answer is complete.
+    /// The response is complete.
     pub(crate) fn release(&self) {
         if self.server().is_abandoned() {
             return;
@@ -162,12 +163,12 @@ impl Exchange {
         self.head.target(&self.bytes)
     }
 
-    /// What follows the `?`.
+    /// The text after the `?`.
     pub fn query(&self) -> Option<&[u8]> {
         self.head.query(&self.bytes)
     }
 
-    /// Path and query, without scheme and authority where the client sent them.
+    /// Path and query, without the scheme and authority that the client may have sent.
     pub fn path_and_query(&self) -> &[u8] {
         let end = self.head.query.as_ref().map_or(self.head.path.end, |query| query.end);
         &self.bytes[self.head.path.start as usize..end as usize]
@@ -200,26 +201,26 @@ impl Exchange {
         self.path().get(range)
     }
 
-    /// How many parameters the current route has.
+    /// The number of parameters of the current route.
     pub fn parameter_count(&self) -> usize {
         self.stop.lock().params.len()
     }
 
-    /// The client's address, none on a Unix socket.
+    /// The client's address; `None` on a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.connection.peer.ip()
     }
 
-    /// The client's address as a PROXY preface gave it.
+    /// The client's address from a PROXY preface.
     pub fn proxied_peer(&self) -> Option<IpAddr> {
         self.connection.proxied()
     }
 
-    /// Whose request it is, and what it was asked as, as far as trusted proxies say so.
+    /// The client of the request, its scheme and its host, as far as trusted proxies give them.
     pub fn origin(&self) -> Origin {
         let Connection { server, peer, told, .. } = &*self.connection;
         match told {
-            // It speaks for somebody else, whose headers these are.
+            // It speaks for another client, whose headers these are.
             ProxiedFor::Nobody => Origin::default(),
             ProxiedFor::Nothing => {
                 forwarded::origin(self.header_block(), peer.ip(), &server.config.trusted_proxies)
@@ -241,12 +242,12 @@ impl Exchange {
         self.connection.secure.as_deref()
     }
 
-    /// Number that names the socket to the system.
+    /// The socket's descriptor number.
     pub fn descriptor(&self) -> i64 {
         self.connection.descriptor()
     }
 
-    /// The header lines as they came.
+    /// The header lines, as received.
     pub(super) fn header_block(&self) -> &[u8] {
         self.head.header_block(&self.bytes)
     }
@@ -265,7 +266,7 @@ impl Exchange {
         &self.connection.server
     }
 
-    /// What user code keeps with the exchange.
+    /// User code's data of the exchange.
     pub fn user(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
         &self.user
     }

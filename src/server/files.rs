@@ -1,9 +1,9 @@
-//! Files as answers: opened where nothing waits for a disk, and sent by the kernel from its own memory.
+//! Files as responses: opened without waiting for a disk, and sent by the kernel from its own memory.
 //!
-//! A small file is copied behind the head, so that the answer leaves in one piece; a larger one goes from the page cache to
-//! the socket (`sendfile`). Whatever would wait for the disk is done on tokio's blocking threads
-//! instead, and the answer goes on when it is in memory. While a file leaves, its exchange is over for user code, and
-//! the connection stays busy: the next request begins when the last byte is out.
+//! A small file is copied behind the head, so that the response leaves in one piece; a larger one goes from
+//! the page cache to the socket (`sendfile`). Work that would wait for the disk runs on tokio's blocking
+//! threads, and the response goes on when the data is in memory. While a file is sent, its exchange is over
+//! for user code, and the connection stays busy: the next request begins after the last byte.
 
 mod body;
 mod description;
@@ -33,9 +33,9 @@ const COPIED: u64 = 32 * 1024;
 /// Path and query of a request.
 pub(crate) type PathAndQuery<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// What a directory has for a request.
+/// The result of a directory for a request.
 pub(crate) enum Tried {
-    /// The answer is queued, or all but the rest of the file.
+    /// The response is queued, or all but the rest of the file.
     Answered,
     /// No file: the request goes to the next route.
     Absent,
@@ -44,14 +44,14 @@ pub(crate) enum Tried {
 }
 
 impl Locked<'_> {
-    /// Answers with what the path names, if it can.
+    /// Responds with the file of the path, if there is one.
     pub(crate) fn answer_from_directory(
         &mut self,
         directory: &Directory,
         target: PathAndQuery<'_>,
         asked: &Conditions<'_>,
     ) -> Tried {
-        // A handler that has begun to answer cannot leave the rest to a file.
+        // A handler that has begun its response cannot leave the rest to a file.
         if self.request().is_none_or(|request| request.reply.is_started()) {
             return Tried::Absent;
         }
@@ -61,7 +61,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Answers with what was found.
+    /// Responds with the result.
     pub(in crate::server) fn answer_found(
         &mut self,
         directory: &Directory,
@@ -69,7 +69,7 @@ impl Locked<'_> {
         asked: &Conditions<'_>,
         found: Result<Named, OpenError>,
     ) -> Tried {
-        // What a file is asked for with is thrown away, but not without end.
+        // The body of a request for a file is discarded, but within a limit.
         let answers = matches!(found, Ok(_) | Err(OpenError::Exhausted));
         if answers && !self.admit_body(self.connection.server.config.max_body_size) {
             return Tried::Answered;
@@ -87,7 +87,7 @@ impl Locked<'_> {
                 Tried::Answered
             }
             Ok(Named::WithoutSlash) => {
-                // Relative, so that it holds behind whatever proxy: the last segment again, with the slash.
+                // Relative, so that it is right behind any proxy: the last segment again, with the slash.
                 let last = target.0.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
                 let mark: &[u8] = if target.1.is_some() { b"?" } else { b"" };
                 let location = [b"./", last, b"/", mark, target.1.unwrap_or_default()].concat();
@@ -102,12 +102,12 @@ impl Locked<'_> {
                 self.answer_without_file(503);
                 Tried::Answered
             }
-            // That it is there is nobody's business.
+            // Its existence stays hidden.
             Err(OpenError::Absent | OpenError::Forbidden | OpenError::Wait) => Tried::Absent,
         }
     }
 
-    /// Answers with a status instead of the file. What was written about the file does not hold for that.
+    /// Responds with a status instead of the file. The headers of the file do not apply to that.
     pub(in crate::server) fn answer_without_file(&mut self, code: u16) {
         if let Some(request) = self.request_mut() {
             request.reply.head.clear();
@@ -120,7 +120,7 @@ impl Locked<'_> {
         self.complete_file();
     }
 
-    /// The answer is out, but for what is queued.
+    /// The response is out, except for the queue.
     pub(in crate::server) fn complete_file(&mut self) {
         if let Some(request) = self.request_mut() {
             request.file_leaves = false;
@@ -130,7 +130,7 @@ impl Locked<'_> {
         self.complete();
     }
 
-    /// Answers with `file`, or with what the conditions of the request call for.
+    /// Responds with `file`, or as the conditions of the request require.
     pub(in crate::server) fn answer_with_file(
         &mut self,
         file: File,
@@ -142,7 +142,8 @@ impl Locked<'_> {
         let server = self.connection.server.config.server_header.as_bytes();
         let Some((request, out)) = self.request_and_out() else { return };
         let head = &mut request.reply.head;
-        // Conditions and ranges are about a 200. User code that has chosen another status means the file as it is.
+        // Conditions and ranges are about a 200. With another status of user code the file is sent
+        // unconditionally.
         let decision = match head.status() {
             200 => decide(asked, &validators(head, &file, etag.as_bytes()), file.size()),
             _ => Decision::Whole,
@@ -156,8 +157,8 @@ impl Locked<'_> {
             }
             _ => {}
         }
-        // None of these can fail but a type or a Cache-Control that is no header value, which is left out. What user code has
-        // written counts.
+        // Only a type or a Cache-Control that is no header value can fail, and is left out. User code's
+        // headers win.
         let cache_control = description.cache_control.map(str::as_bytes);
         let vary = description.varies.then_some(&b"Accept-Encoding"[..]);
         for (name, value) in [
@@ -213,12 +214,12 @@ impl Locked<'_> {
         let Some((request, out)) = self.request_and_out() else { return };
         request.reply.begin_sized(out, total, server);
         let mute = request.reply.is_mute();
-        // Complete as far as user code is concerned: nothing more is taken from it.
+        // Complete for user code: nothing more is taken from it.
         request.reply.took(total);
         if mute {
             return self.complete_file();
         }
-        // A short answer leaves in one piece.
+        // A short response leaves in one piece.
         if let (1, Some(Part::File(range))) = (parts.len(), parts.front())
             && range.end - range.start <= COPIED
         {
@@ -232,7 +233,7 @@ impl Locked<'_> {
         if parts.is_empty() {
             return self.complete_file();
         }
-        // What else the request brings is of no use to anybody.
+        // The rest of the request's body is useless.
         request.intake.discard();
         request.watches_room = false;
         if let Some(exchange) = &request.exchange {
@@ -242,12 +243,12 @@ impl Locked<'_> {
         request.file_leaves = true;
         request.file = Some(Box::new(Body::new(file, parts, number)));
         if !request.intake.is_complete() {
-            // The task may have left the socket alone because nobody took what had come.
+            // The task may have stopped reading because nothing took the received bytes.
             self.connection.wake();
         }
     }
 
-    /// Less was there than was promised: only the end of the connection can say so.
+    /// The file is shorter than promised: only the end of the connection can show that.
     pub(in crate::server) fn abort_file(&mut self) {
         if let Some(request) = self.request_mut() {
             // The access log sees that it is not whole.
@@ -257,7 +258,7 @@ impl Locked<'_> {
         self.close_after_flush(LastAnswer::Cut);
     }
 
-    /// User code that has left its answer to a file hears that this is over.
+    /// Signals the end of the file to user code that has left its response to it.
     fn tell_file_sent(&mut self) {
         let connection = self.connection;
         if let Some(exchange) = self.request_mut().and_then(|request| request.exchange.take()) {

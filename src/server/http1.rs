@@ -1,13 +1,14 @@
 //! HTTP/1.1 on a connection: bytes in, requests out, one at a time (RFC 9112).
 //!
-//! A pipelined request stays in the input until the answer before it is complete, so answers leave in order.
+//! A pipelined request stays in the input until the earlier response is complete, so responses leave in
+//! order.
 
 use crate::http::head;
 use crate::server::connection::{HIGH_WATER, Locked, Phase};
 use crate::server::http2;
 
 impl Locked<'_> {
-    /// Takes what the socket gave, and does all that can be done with it now.
+    /// Takes the bytes of a read, and processes as many as possible now.
     pub(crate) fn receive(&mut self, mut bytes: &[u8]) {
         match self.phase() {
             Phase::Busy(_) => {
@@ -40,9 +41,9 @@ impl Locked<'_> {
                     return;
                 }
                 input.drain(..used);
-                // Most of the time all of it was used.
+                // Mostly all of it was used.
                 self.input.put_back(input);
-                // A head that comes byte by byte keeps the deadline its first byte set.
+                // A head that comes byte by byte keeps the deadline of its first byte.
                 if used > 0 {
                     self.rearm();
                 }
@@ -52,7 +53,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Keeps what could not be used yet.
+    /// Keeps bytes that could not be used yet.
     fn keep_input(&mut self, rest: &[u8]) {
         if !rest.is_empty() && matches!(self.phase(), Phase::Head(_) | Phase::Busy(_) | Phase::Multiplexed(_))
         {
@@ -61,14 +62,14 @@ impl Locked<'_> {
         }
     }
 
-    /// Begins as many requests as it may; says how many bytes they took.
+    /// Begins as many requests as possible; returns the number of their bytes.
     fn begin_requests(&mut self, bytes: &[u8]) -> usize {
         let connection = self.connection;
         let config = &connection.server.config;
         let mut used = 0;
         while self.is_head() && used < bytes.len() && self.out.len() < HIGH_WATER {
             let rest = &bytes[used..];
-            // Over TLS the handshake has said what is spoken (RFC 9113 section 3.3).
+            // Over TLS the handshake has selected the protocol (RFC 9113 section 3.3).
             let may_begin_http2 = self.is_fresh() && connection.secure.is_none() && config.http2;
             if may_begin_http2 && rest[0] == b'P' {
                 match http2::begins(rest) {

@@ -1,13 +1,13 @@
-//! The body of the request in progress: decoded, counted, and kept until somebody asks for it.
+//! The body of the request in progress: decoded, counted, and kept until a reader asks for it.
 //!
-//! A body is framed once, when its request begins and before anybody has decided who answers it: where it ends does not depend
-//! on that. Only how much of it is taken does. There is no way to make a body that is over, so nobody can forget one that is not
-//! and read its bytes as the next request.
+//! A body is framed once, when its request begins and before its route is chosen: its end does not depend on
+//! the route. Only its limit does. A body cannot be constructed as finished, so no code can forget an
+//! unfinished one and read its bytes as the next request.
 
 use crate::http::chunked::{ChunkError, ChunkedDecoder};
 use crate::http::head::Framing;
 
-/// Why a body cannot be taken.
+/// The reason why a body is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IntakeError {
     #[error("the request body is larger than {0} bytes")]
@@ -16,17 +16,17 @@ pub(crate) enum IntakeError {
     Chunk(#[from] ChunkError),
 }
 
-/// Who waits for the body.
+/// The reader of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub(crate) enum Reader {
-    /// Nobody yet: bytes are kept up to the bound, then the socket is left alone.
+    /// None yet: bytes are kept up to the bound, then the server stops reading the socket.
     #[default]
     None,
-    /// Somebody who takes pieces as they come.
+    /// A reader that takes pieces as they come.
     Pieces,
-    /// Somebody who wants it whole.
+    /// A reader that wants it whole.
     Whole,
-    /// Nobody any more: the answer is complete, the rest is thrown away.
+    /// None any more: the response is complete, the rest is discarded.
     Discard,
 }
 
@@ -48,23 +48,23 @@ pub(crate) struct Intake {
     buffer: Vec<u8>,
     /// Bytes received so far, after decoding.
     received: u64,
-    /// The length that the client has given.
+    /// The length that the client has declared.
     declared: Option<u64>,
     /// The most that what answers takes.
     limit: u64,
-    /// That is not looked at yet: the request may go on to somebody who takes more.
+    /// The limit is not checked yet: the request may go on to a route that allows more.
     deferred: bool,
     pub(crate) reader: Reader,
-    /// The user asked to stop reading from the client.
+    /// User code has paused reading from the client.
     pub(crate) paused: bool,
     /// A Readable signal is on its way and its receiver has not asked for the next.
     pub(crate) signalled: bool,
-    /// The end has been handed over.
+    /// The end has been delivered.
     end_taken: bool,
 }
 
 impl Intake {
-    /// The body of no request.
+    /// Without a request.
     pub(super) const NONE: Self = Self {
         rest: Rest::Done,
         buffer: Vec::new(),
@@ -78,7 +78,7 @@ impl Intake {
         end_taken: false,
     };
 
-    /// A body that begins. `limit` is the most that is taken of it if nobody says otherwise.
+    /// A body that begins. `limit` is its default limit.
     pub(super) fn new(framing: Framing, limit: u64) -> Self {
         let (rest, declared) = match framing {
             Framing::None | Framing::Length(0) => (Rest::Done, None),
@@ -96,19 +96,19 @@ impl Intake {
         if known > limit { Err(IntakeError::TooLarge(limit)) } else { Ok(()) }
     }
 
-    /// The present route takes `limit` bytes of it, and one behind it takes more: who reads first decides. Until then no more
-    /// than what may wait for a reader is taken.
+    /// The present route allows `limit` bytes of it, and a later one allows more: the first reader decides.
+    /// Until then only the bytes that may wait for a reader are accepted.
     pub(crate) fn defer(&mut self, limit: u64) {
         (self.limit, self.deferred) = (limit, true);
     }
 
-    /// What is decided now if it was not: somebody reads.
+    /// A reader has come: decides now if that is still open.
     pub(crate) fn decide(&mut self) -> Result<(), IntakeError> {
         if self.deferred { self.admit(self.limit) } else { Ok(()) }
     }
 
-    /// How much a route has to take, as far as that is known: it says nothing more if it takes less than that.
-    /// None when all that may still come is within `limit`.
+    /// The number of bytes that a route has to allow, as far as known. `None` if everything that may still
+    /// come is within `limit`.
     pub(crate) fn beyond(&self, limit: u64) -> Option<u64> {
         match self.declared {
             _ if self.is_complete() => (self.received > limit).then_some(self.received),
@@ -117,12 +117,12 @@ impl Intake {
         }
     }
 
-    /// Whether it has not been decided how much is taken.
+    /// Whether the limit is still undecided.
     pub(crate) fn is_deferred(&self) -> bool {
         self.deferred
     }
 
-    /// Takes what belongs to the body from the front of `input`; says how many bytes that was.
+    /// Takes the body's bytes from the front of `input`; returns their number.
     pub(crate) fn feed(&mut self, input: &[u8]) -> Result<usize, IntakeError> {
         let keep = self.reader != Reader::Discard;
         match &mut self.rest {
@@ -141,7 +141,7 @@ impl Intake {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                 *left -= count as u64;
                 self.received += count as u64;
-                // It has been looked at before, unless that was put off and nobody has read it.
+                // It was checked before, unless the check was deferred and there is no reader.
                 if self.received > self.limit && !self.deferred {
                     return Err(IntakeError::TooLarge(self.limit));
                 }
@@ -183,7 +183,8 @@ impl Intake {
         matches!(self.rest, Rest::Done)
     }
 
-    /// Whether more should be read from the socket, `bound` being what may wait for its reader.
+    /// Whether more should be read from the socket; `bound` is the number of bytes that may wait for a
+    /// reader.
     pub(crate) fn wants_more(&self, bound: usize) -> bool {
         match self.reader {
             Reader::Discard => true,
@@ -193,12 +194,12 @@ impl Intake {
         }
     }
 
-    /// Whether somebody waits for bytes that only the client can send.
+    /// Whether a reader waits for bytes that only the client can send.
     pub(crate) fn is_waited_for(&self) -> bool {
         !self.is_complete() && self.reader != Reader::None && !self.paused && !self.signalled
     }
 
-    /// Whether the reader should be told now.
+    /// Whether the reader should be signalled now.
     pub(crate) fn wants_signal(&self) -> bool {
         let due = match self.reader {
             Reader::Pieces if self.paused => false,
@@ -209,7 +210,7 @@ impl Intake {
         due && !self.signalled
     }
 
-    /// Hands over what has arrived, and whether that was the last of it.
+    /// Returns the received bytes, and whether they were the last.
     pub(crate) fn take(&mut self) -> (Vec<u8>, bool) {
         self.end_taken = self.is_complete();
         (std::mem::take(&mut self.buffer), self.end_taken)
@@ -220,8 +221,8 @@ impl Intake {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Hands over what has arrived to a reader that says each time when it is ready for more, and whether that was the last
-    /// of it. None when nothing has: then it waits.
+    /// Returns the received bytes to a reader that pulls, and whether they were the last. `None` if there are
+    /// none: then it waits.
     pub(crate) fn pull(&mut self) -> Option<(Vec<u8>, bool)> {
         if !self.is_readable() {
             return None;
@@ -230,12 +231,12 @@ impl Intake {
         Some(self.take())
     }
 
-    /// Whether there is something to pull: bytes, or the end.
+    /// Whether there are bytes to pull, or the end.
     pub(crate) fn is_readable(&self) -> bool {
         !self.paused && (!self.buffer.is_empty() || self.is_complete())
     }
 
-    /// Nobody waits for pieces at the moment.
+    /// No reader waits for pieces at the moment.
     pub(crate) fn stop_pieces(&mut self) {
         if self.reader == Reader::Pieces {
             self.reader = Reader::None;
@@ -247,7 +248,7 @@ impl Intake {
         self.paused && self.reader == Reader::Pieces
     }
 
-    /// Nobody will read it any more.
+    /// There is no reader any more.
     pub(crate) fn discard(&mut self) {
         self.deferred = false;
         self.reader = Reader::Discard;

@@ -22,7 +22,8 @@ pub(crate) type Ready<'a> = dyn FnMut(&mut Context<'_>) -> Poll<()> + 'a;
 /// The place of a leader.
 struct Post {
     led: AtomicBool,
-    /// Counts the times a leader stepped out, so that the standby can tell one long absence from many short ones.
+    /// Counts the times a leader stepped out, so that the standby can distinguish one long absence from many
+    /// short ones.
     absences: AtomicU64,
     /// Wakes the leader out of the runtime.
     waker: AtomicWaker,
@@ -66,14 +67,14 @@ impl Leaders {
         self.posts[index].led.store(true, Ordering::SeqCst);
     }
 
-    /// Has a leader step out to run user code.
+    /// Makes a leader step out to run user code.
     pub(crate) fn wake(&self) {
         for post in &self.posts {
             post.waker.wake();
         }
     }
 
-    /// Has every thread end.
+    /// Makes every thread end.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         self.wake();
@@ -117,7 +118,7 @@ impl Leaders {
         let _leading = Leading::begin();
         loop {
             drive(&mut |context| {
-                // In here a task that is woken is merely queued: from outside it takes a system call.
+                // In here waking a task only queues it: from outside it takes a system call.
                 batch::wake_left();
                 post.waker.register(context.waker());
                 if self.is_stopping() || turn.is_due() { Poll::Ready(()) } else { Poll::Pending }
@@ -178,7 +179,7 @@ impl Leaders {
     }
 }
 
-/// A thread drives sockets for as long as this lives.
+/// A thread drives sockets while this lives.
 struct Leading;
 
 impl Leading {

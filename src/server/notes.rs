@@ -1,11 +1,12 @@
 //! Notes of what went wrong on connections before there was a request, for those who look for the cause.
 //!
-//! Clients cause them, and user code that is slow keeps them waiting, so only so many wait; the next one says how many do not.
+//! Clients cause them, and slow user code delays them, so only a limited number wait; the next one gives the
+//! number of dropped ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many may wait.
+/// The limit of waiting notes.
 pub(crate) const MOST: usize = 256;
 
 /// The notes of one server.
@@ -23,7 +24,7 @@ pub struct Note {
 }
 
 impl Notes {
-    /// A note of what `write` gives, which is not asked when there are too many: none then.
+    /// A note with the text of `write`; `None`, without calling it, if there are too many.
     pub(crate) fn take(self: &Arc<Self>, write: impl FnOnce() -> String) -> Option<Note> {
         if self.pending.fetch_add(1, Ordering::SeqCst) >= MOST {
             self.pending.fetch_sub(1, Ordering::SeqCst);
@@ -46,7 +47,7 @@ impl std::fmt::Debug for Notes {
 }
 
 impl Note {
-    /// What there is to tell.
+    /// The text of the note.
     pub fn text(&self) -> &str {
         &self.text
     }

@@ -1,7 +1,8 @@
-//! What is on its way to the client: the bytes that wait, who writes them, and what holds them back.
+//! The output of a connection: the waiting bytes, their writer, and the reasons to hold them back.
 //!
-//! Bytes are queued under the connection's lock and written without it, by one thread at a time: [`Output::begin_flush`] makes that
-//! thread the writer, [`Output::take`] gives it what is queued, and [`Output::put_back`] takes what the kernel had no room for.
+//! Bytes are queued under the connection's lock and written without it, by one thread at a time:
+//! [`Output::begin_flush`] makes that thread the writer, [`Output::take`] gives it the queue, and
+//! [`Output::put_back`] takes the rest that the kernel had no room for.
 
 mod queue;
 
@@ -21,19 +22,19 @@ pub(crate) const NO_BATCH: u32 = 0;
 )]
 pub(crate) struct Output {
     queue: ByteQueue,
-    /// The head of an answer over HTTP/2, which goes to the stream as fields and before the bytes.
+    /// The head of a response over HTTP/2, which goes to the stream as fields and before the bytes.
     head: Option<Box<Response<()>>>,
-    /// A thread is writing what it took.
+    /// A thread is writing the bytes that it took.
     flushing: bool,
-    /// How much it took.
+    /// The number of these bytes.
     leaving: usize,
-    /// How much a TLS session had encrypted when the kernel had no room for it.
+    /// The bytes that a TLS session had encrypted when the kernel had no room for them.
     sealed: usize,
     /// The kernel's buffer is full; the task waits for room.
     blocked: bool,
-    /// A handler is running: what it writes leaves together when it returns.
+    /// A handler is running: its output leaves together when it returns.
     corked: bool,
-    /// The task goes on when less is queued: another thread is writing that.
+    /// The task goes on when the queue is shorter: another thread is writing it.
     held_up: bool,
     /// The batch that will flush, if one has marked this connection.
     batch: u32,
@@ -52,12 +53,13 @@ impl Output {
         self.queue.is_empty()
     }
 
-    /// Whether something is queued, be it only a head.
+    /// Whether anything is queued, even only a head.
     pub(crate) fn has_any(&self) -> bool {
         !self.queue.is_empty() || self.head.is_some()
     }
 
-    /// Bytes that the kernel had no room for; what a cork holds, or leaves for the first time, is not among them.
+    /// Bytes that the kernel had no room for, without those that a cork holds or that are being written for
+    /// the first time.
     pub(crate) fn waiting(&self) -> usize {
         if self.blocked { self.queue.len() + self.leaving + self.sealed } else { 0 }
     }
@@ -67,12 +69,12 @@ impl Output {
         self.flushing || self.blocked || !self.queue.is_empty()
     }
 
-    /// Whether the kernel has taken all that was given to it, and all that was queued.
+    /// Whether the kernel has taken everything that was written or queued.
     pub(crate) fn has_left(&self) -> bool {
         self.queue.is_empty() && self.sealed == 0
     }
 
-    /// Whether something is queued that nobody is going to send.
+    /// Whether there is queued output without a sender.
     #[cfg(debug_assertions)]
     pub(crate) fn is_neglected(&self) -> bool {
         let attended = self.flushing || self.blocked || self.corked || self.batch != NO_BATCH;
@@ -91,27 +93,27 @@ impl Output {
         self.queue.append(bytes);
     }
 
-    /// Has `write` append to the end.
+    /// Lets `write` append to the end.
     pub(crate) fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         self.queue.append_with(write);
     }
 
-    /// Puts `bytes` at the end without copying them.
+    /// Appends `bytes` without copying them.
     pub(crate) fn share(&mut self, bytes: Bytes) {
         self.queue.share(bytes);
     }
 
-    /// Queues the head of an answer over HTTP/2.
+    /// Queues the head of a response over HTTP/2.
     pub(crate) fn set_head(&mut self, head: Box<Response<()>>) {
         self.head = Some(head);
     }
 
-    /// Takes the head of an answer over HTTP/2, for the stream.
+    /// Takes the head of a response over HTTP/2, for the stream.
     pub(crate) fn take_head(&mut self) -> Option<Box<Response<()>>> {
         self.head.take()
     }
 
-    /// Drops what is queued: the connection is over.
+    /// Drops the queue: the connection is over.
     pub(crate) fn clear(&mut self) {
         self.queue.clear();
         self.head = None;
@@ -119,7 +121,7 @@ impl Output {
 
     // ---- who sends it -------------------------------------------------------------------------------------------
 
-    /// Whether this thread may write: nobody else does, and the kernel is not known to be full.
+    /// Whether this thread may write: no other does, and the kernel is not known to be full.
     pub(crate) fn may_flush(&self) -> bool {
         !self.flushing && !self.blocked
     }
@@ -129,20 +131,20 @@ impl Output {
         self.flushing
     }
 
-    /// This thread writes from now on, and sends what others queue meanwhile.
+    /// This thread writes from now on, and also sends the output that others queue meanwhile.
     pub(crate) fn begin_flush(&mut self) {
         self.flushing = true;
     }
 
-    /// Gives the writer what is queued.
+    /// Gives the queue to the writer.
     pub(crate) fn take(&mut self) -> ByteQueue {
         let queue = std::mem::take(&mut self.queue);
         self.leaving = queue.len();
         queue
     }
 
-    /// Takes back what the kernel had no room for, which goes before what was queued meanwhile. `sealed` bytes wait in a TLS
-    /// session; says how many of those that waited there before have left.
+    /// Takes back the bytes that the kernel had no room for; they go before those queued meanwhile. `sealed`
+    /// bytes wait in a TLS session; returns how many of those that waited there before have been sent.
     pub(crate) fn put_back(&mut self, queue: ByteQueue, sealed: usize) -> usize {
         self.queue.put_back(queue);
         self.leaving = 0;
@@ -171,12 +173,12 @@ impl Output {
 
     // ---- what holds it back -------------------------------------------------------------------------------------
 
-    /// Whether a handler that runs holds the output together.
+    /// Whether a running handler holds the output back.
     pub(crate) fn is_corked(&self) -> bool {
         self.corked
     }
 
-    /// A handler runs, and sends at its end. True when that is new.
+    /// A handler runs, and sends at its end. True if that is new.
     pub(crate) fn cork(&mut self) -> bool {
         !std::mem::replace(&mut self.corked, true)
     }
@@ -186,7 +188,7 @@ impl Output {
         self.corked = false;
     }
 
-    /// The batch `token` sends at its end. True when that is new to it.
+    /// The batch `token` sends at its end. True if that is new to it.
     pub(crate) fn join_batch(&mut self, token: u32) -> bool {
         std::mem::replace(&mut self.batch, token) != token
     }
@@ -198,12 +200,12 @@ impl Output {
         }
     }
 
-    /// Notes whether the task waits for less to be queued.
+    /// Records whether the task waits for a shorter queue.
     pub(crate) fn set_held_up(&mut self, held_up: bool) {
         self.held_up = held_up;
     }
 
-    /// Whether the task waits for less to be queued.
+    /// Whether the task waits for a shorter queue.
     pub(crate) fn is_held_up(&self) -> bool {
         self.held_up
     }

@@ -1,4 +1,5 @@
-//! What may wait, and what happens when too much does: the one place that counts it. `docs/limits.md` tells users the same.
+//! The bounds of queues, and the behaviour at each bound: the one place that counts. `docs/limits.md` has the
+//! same for users.
 //!
 //! | what waits | bound | at the bound |
 //! |---|---|---|
@@ -26,20 +27,21 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::config::Config;
 use crate::server::Server;
 
-/// Where the count of requests begins in the word that counts them and their bytes.
+/// The position of the count of requests in the word that counts them and their bytes.
 const COUNT: u32 = 40;
 const BYTES: u64 = (1 << COUNT) - 1;
 /// Pieces of work that wait for the disk.
 const DISK: usize = 4096;
-/// Seconds after which a client that was turned away may come again.
+/// Seconds after which a refused client may come again.
 pub(crate) const RETRY_AFTER: &[u8] = b"1";
 
 // ---- connections --------------------------------------------------------------------------------------------------------
 
-/// The right to have a socket open. Held by the connection, its streams, and by what runs for a client that has gone.
+/// The right to have a socket open. Held by the connection, its streams, and by handlers of a client that has
+/// gone.
 pub(crate) struct Seat {
     _permit: OwnedSemaphorePermit,
-    /// Requests whose client has given them up and whose handlers still run.
+    /// Cancelled requests whose handlers still run.
     abandoned: AtomicUsize,
 }
 
@@ -48,13 +50,13 @@ impl Seat {
         Arc::new(Self { _permit: permit, abandoned: AtomicUsize::new(0) })
     }
 
-    /// How many of its requests run for nobody.
+    /// The number of handlers that run for cancelled requests.
     pub(crate) fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::Relaxed)
     }
 }
 
-/// A seat that is kept by what runs for a client that has gone.
+/// A seat that is kept by handlers of a client that has gone.
 struct Kept(Arc<Seat>);
 
 impl Kept {
@@ -72,7 +74,7 @@ impl Drop for Kept {
 
 // ---- requests -----------------------------------------------------------------------------------------------------------
 
-/// Counts what is in progress on one server.
+/// Counts the requests in progress on one server.
 #[derive(Debug)]
 pub(crate) struct Load {
     /// Requests, and the bytes that they take: one addition counts both.
@@ -89,18 +91,18 @@ impl Load {
         let most = config.max_requests.unwrap_or(default) as u64;
         Self {
             requests: AtomicU64::new(0),
-            // Both fit their part of the word with room to spare for those that are about to be turned away.
+            // Both fit their part of the word, with room for those that are about to be refused.
             most: most.min((1 << 23) - 1),
             most_bytes: (config.max_header_memory as u64).min(BYTES / 2),
             disk: AtomicUsize::new(0),
         }
     }
 
-    /// A place for a request with a head of `head` bytes; None when it is one too many.
+    /// A place for a request with a head of `head` bytes; `None` if it is one too many.
     pub(crate) fn enter(&self, head: usize) -> Option<Slot> {
         let weight = (1 << COUNT) | (head as u64).min(u64::from(u32::MAX));
         let after = self.requests.fetch_add(weight, Ordering::Relaxed) + weight;
-        // One at least is let in, however large: its size has a limit of its own.
+        // At least one is admitted, of any size: its size has a limit of its own.
         if after >> COUNT > self.most || (after & BYTES > self.most_bytes && after >> COUNT > 1) {
             self.requests.fetch_sub(weight, Ordering::Relaxed);
             return None;
@@ -119,17 +121,17 @@ const GONE: u32 = 1 << 30;
 /// The request counts no longer.
 const LEFT: u32 = 1 << 31;
 
-/// The place of a request among those in progress: from its head until its answer is complete, or, when its client goes before,
-/// until nobody works on it any more.
+/// The place of a request among those in progress: from its head until its response is complete, or, if its
+/// client goes before, until all work on it has ended.
 pub(crate) struct Slot {
     weight: u64,
-    /// How many work on it (a handler that runs, an event that is queued), and the two flags above.
+    /// The count of its work (a running handler, a queued event), and the two flags above.
     state: AtomicU32,
     seat: Mutex<Option<Kept>>,
 }
 
 impl Slot {
-    /// Somebody works on the request from now on. False when its client has gone, and nobody has begun.
+    /// Work on the request begins. False if its client has gone, and no work has begun.
     pub(crate) fn begin(&self) -> bool {
         let before = self.state.fetch_add(1, Ordering::AcqRel);
         before & GONE == 0 || before & !(GONE | LEFT) > 0
@@ -140,7 +142,7 @@ impl Slot {
         self.state.load(Ordering::Acquire) & GONE != 0
     }
 
-    /// Somebody has ended. One end too many is a fault of ours, and must not turn away everybody from then on.
+    /// Work has ended. One end too many is a fault of ours, and must not refuse all later requests.
     pub(crate) fn end(&self, load: &Load) {
         let count = |state: u32| (state & !(GONE | LEFT) > 0).then(|| state - 1);
         let Ok(before) = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, count) else {
@@ -153,7 +155,7 @@ impl Slot {
         }
     }
 
-    /// The client goes. `seat` is kept as long as somebody works on the request.
+    /// The client goes. `seat` is kept until the work on the request ends.
     pub(crate) fn give_up(&self, load: &Load, seat: Option<Arc<Seat>>) {
         if self.state.load(Ordering::Acquire) & !(GONE | LEFT) > 0 {
             // First kept and then told, so that work that ends now finds it.
@@ -166,7 +168,7 @@ impl Slot {
         }
     }
 
-    /// The answer is complete, or nobody is left who could want one.
+    /// The response is complete, or there is no client any more.
     pub(crate) fn release(&self, load: &Load) {
         if self.state.fetch_or(LEFT, Ordering::AcqRel) & LEFT == 0 {
             load.requests.fetch_sub(self.weight, Ordering::Relaxed);
@@ -198,7 +200,7 @@ impl Server {
             let _counted = counted;
             work();
         };
-        // The pool panics when the system gives it no first thread.
+        // The pool panics if the kernel refuses its first thread.
         let spawn = || drop(self.threads.first().spawn_blocking(work));
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(spawn)).is_ok()
     }

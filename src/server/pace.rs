@@ -1,18 +1,18 @@
-//! How long a client has let others wait, and what it moves for that.
+//! The time that a client has let the server wait, and the bytes that pay for it.
 //!
-//! Time that is waited for a client is a debt. Each byte that it moves pays for `1 / min_rate` seconds of it, and so does each
-//! second in which nobody waits. A client whose debt reaches the timeout is late. So a client that is silent is late after the
-//! timeout, one that keeps the rate never is, and one that moves less is late a little later than one that is silent. Nobody can
-//! pay in advance: a burst buys no more than the timeout.
+//! Time spent waiting for a client is a debt. Each byte that it moves pays for `1 / min_rate` seconds of it,
+//! and each second without waiting pays for a second. A client whose debt reaches the timeout is late. So a
+//! silent client is late after the timeout, one that keeps the rate never is, and a slower one is late a
+//! little later than a silent one. Paying in advance is impossible: a burst buys no more than the timeout.
 
 use std::time::Duration;
 
-/// What the client is waited for to do.
+/// The awaited action of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// To send more of a body.
     Body,
-    /// To take what was written.
+    /// To read the output.
     Room,
 }
 
@@ -23,38 +23,39 @@ pub(crate) struct Pace {
     /// In microseconds.
     body: u64,
     room: u64,
-    /// When the debts were last settled, and when something was last heard of the client, in milliseconds of the server's clock.
+    /// The times of the last settlement of the debts, and of the client's last bytes, in milliseconds of the
+    /// server's clock.
     since: u64,
     heard: u64,
-    /// Bytes that have moved, and how many of them have been settled.
+    /// Bytes that have moved, and the number of settled ones.
     total: u64,
     settled: u64,
 }
 
 impl Pace {
-    /// Whether anybody waits.
+    /// Whether the server waits for the client.
     pub(crate) fn is_running(&self) -> bool {
         self.waits.is_some()
     }
 
-    /// The client has moved `count` bytes. They count if that is what it is waited for to do.
+    /// The client has moved `count` bytes. They count if the server waits for this direction.
     pub(crate) fn moved(&mut self, way: Way, count: u64) {
         if self.waits == Some(way) {
             self.total += count;
         }
     }
 
-    /// So much has moved since the connection began.
+    /// The number of bytes moved since the connection began.
     pub(crate) fn reached(&mut self, total: u64) {
         self.total = total;
     }
 
-    /// Another body begins: what was owed for the last one is forgotten.
+    /// Another body begins: the debt of the last one is cleared.
     pub(crate) fn begin_body(&mut self) {
         self.body = 0;
     }
 
-    /// The client has taken all that waited for it.
+    /// The client has read all buffered output.
     pub(crate) fn took_all(&mut self) {
         self.room = 0;
     }
@@ -81,13 +82,13 @@ impl Pace {
         (self.since, self.settled) = (now, self.total);
     }
 
-    /// From now on the client is waited for in this way, or in none.
+    /// From now on the server waits for the client in this direction, or in none.
     pub(crate) fn begin(&mut self, way: Option<Way>, rate: u32, now: u64) {
         self.settle(rate, now);
         (self.waits, self.heard) = (way, now);
     }
 
-    /// When it is late if nothing more moves, where it may owe so much.
+    /// The time at which it is late if nothing more moves; `limit` is the largest debt.
     pub(crate) fn due(&mut self, rate: u32, limit: Duration, now: u64) -> u64 {
         self.settle(rate, now);
         let Some(way) = self.waits else { return now };
@@ -143,11 +144,11 @@ mod tests {
     #[test]
     fn each_way_has_a_debt_of_its_own() {
         let mut pace = waiting(Way::Body);
-        // What moves the other way pays for nothing.
+        // Bytes in the other direction pay for nothing.
         pace.moved(Way::Room, 1_000_000);
         pace.begin(Some(Way::Room), RATE, 6000);
         assert_eq!(pace.due(RATE, LIMIT, 6000), 16_000);
-        // Meanwhile the body is not waited for, and its debt of 5 s shrinks.
+        // Meanwhile the server does not wait for the body, and its debt of 5 s shrinks.
         pace.begin(Some(Way::Body), RATE, 8000);
         assert_eq!(pace.due(RATE, LIMIT, 8000), 15_000);
         pace.begin(None, RATE, 8000);

@@ -1,7 +1,7 @@
-//! What comes before any protocol: the PROXY preface, by which a trusted peer says whom it speaks for.
+//! The PROXY preface, which comes before any protocol and in which a trusted peer names its client.
 //!
-//! It is read from the bare socket, before a TLS handshake and before there is a connection; and once, for whatever comes
-//! behind it is of the client, who may not say who it is.
+//! It is read from the bare socket, before a TLS handshake and before there is a connection; and only once,
+//! since later bytes come from the client, which must not claim an address.
 
 use std::io;
 use std::net::IpAddr;
@@ -14,10 +14,10 @@ use crate::net::proxy::{self, Addresses, Preface};
 use crate::server::Server;
 use crate::server::deadlines::PARTING;
 
-/// Bytes asked of the kernel in one read. What is behind a preface is handed on.
+/// Bytes of one read. Bytes after a preface are handed on.
 const READ_SIZE: usize = 4096;
 
-/// Whether a preface is waited for.
+/// Whether a preface is expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// The connection begins with the client's own bytes.
@@ -26,17 +26,17 @@ pub(crate) enum Wanted {
     Optional,
     /// There has to be one.
     Required,
-    /// The peer could not be believed: it is not let in.
+    /// The peer is not trusted: it is refused.
     Refused,
 }
 
-/// Whom a peer speaks for.
+/// The client of a peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) enum ProxiedFor {
-    /// It has not said that it speaks for anybody: it is the client, or a proxy that says so in headers.
+    /// It has named no client: it is the client, or a proxy with headers.
     #[default]
     Nothing,
-    /// For itself, or for somebody that it does not name.
+    /// For itself, or for an unnamed client.
     Nobody,
     /// For a client at these addresses.
     Addresses(Box<Addresses>),
@@ -52,15 +52,15 @@ impl ProxiedFor {
     }
 }
 
-/// What the start of a connection has brought.
+/// The result of the start of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Greeting {
     pub(crate) told: ProxiedFor,
-    /// Bytes that were read and are not of the preface: the first of whatever protocol follows.
+    /// Bytes read after the preface: the first ones of the next protocol.
     pub(crate) rest: Vec<u8>,
 }
 
-/// Whether a preface is waited for from this peer; none is one of a Unix socket.
+/// Whether a preface is expected from this peer (`None`: a Unix socket).
 pub(crate) fn wanted(server: &Server, peer: Option<IpAddr>) -> Wanted {
     let is_trusted = || server.config.trusted_proxies.includes(peer);
     match server.config.proxy_protocol {
@@ -71,25 +71,25 @@ pub(crate) fn wanted(server: &Server, peer: Option<IpAddr>) -> Wanted {
     }
 }
 
-/// Why there is no greeting.
+/// The reason for a missing greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PrefaceFailure {
-    /// The peer is not one that may send a preface, and there has to be one.
+    /// The peer may not send a preface, and one is required.
     Untrusted,
     /// It has sent something else.
     Missing,
-    /// It began like one, and then had not the form.
+    /// It began like one, and was malformed.
     Malformed,
-    /// It has not been whole in time.
+    /// It was not complete in time.
     Late,
-    /// The peer went away before it was whole.
+    /// The peer went away before it was complete.
     Gone,
-    /// Nothing went wrong: the server closes, or nothing has come of what there need not be.
+    /// No fault: the server closes, or an optional preface did not come.
     None,
 }
 
 impl PrefaceFailure {
-    /// What there is to tell of it, if anything.
+    /// Its text for the log, if there is one.
     fn reason(self) -> Option<&'static str> {
         Some(match self {
             Self::Untrusted => "it is not in trusted_proxies, and a PROXY preface is required",
@@ -102,7 +102,7 @@ impl PrefaceFailure {
     }
 }
 
-/// Tells why a connection is not let in.
+/// Notes why a connection is refused.
 pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: PrefaceFailure) {
     let Some(reason) = failure.reason() else { return };
     server.note(|| {
@@ -112,8 +112,8 @@ pub(crate) fn note(server: &Server, peer: Option<IpAddr>, failure: PrefaceFailur
     });
 }
 
-/// Reads the preface, if there is one. At any failure the connection is to be closed without a word, since nobody knows what the
-/// peer speaks.
+/// Reads the preface, if there is one. At any failure the connection has to be closed without a response,
+/// since the peer's protocol is unknown.
 pub(crate) async fn read(
     server: &Server,
     stream: &Accepted,
@@ -126,7 +126,7 @@ pub(crate) async fn read(
     };
     match told {
         Ok(told) => Ok(Greeting { told, rest: bytes }),
-        // There need not be one, so its going is the protocol's business.
+        // A preface is optional, so the protocol handles its end.
         Err(PrefaceFailure::Gone) if bytes.is_empty() && wanted == Wanted::Optional => {
             Ok(Greeting::default())
         }
@@ -135,7 +135,7 @@ pub(crate) async fn read(
     }
 }
 
-/// Reads until it is known whom the peer speaks for. Leaves in `bytes` what is not of the preface.
+/// Reads until the peer's client is known. Leaves the bytes after the preface in `bytes`.
 async fn receive(
     stream: &Accepted,
     wanted: Wanted,
@@ -163,7 +163,7 @@ async fn receive(
     }
 }
 
-/// Reads what is there. Not within `receive`, whose state would grow by the buffer.
+/// Reads the available bytes. Not within `receive`, whose state would grow by the buffer.
 fn take(stream: &Accepted, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let mut chunk = [0; READ_SIZE];
     let count = stream.try_read(&mut chunk)?;

@@ -30,9 +30,9 @@ fn frame(compressed: bool, opcode: OpCode, payload: &[u8]) -> Bytes {
 
 /// A message for many sockets, encoded once for all that share its form.
 pub(super) struct Message {
-    /// As it is sent where it is not compressed.
+    /// The uncompressed frame.
     plain: Bytes,
-    /// Where the payload begins in it.
+    /// The start of the payload in it.
     start: usize,
     opcode: OpCode,
     compress: bool,
@@ -87,7 +87,7 @@ impl Message {
 
 // ---- what waits for the end of a batch ------------------------------------------------------------------------------------
 
-/// Messages to one topic that have been published one after the other.
+/// Consecutive messages to one topic.
 #[derive(Default)]
 struct Published {
     to: Option<(Arc<Server>, TopicKey)>,
@@ -96,16 +96,16 @@ struct Published {
     bytes: usize,
 }
 
-/// What the batch of one thread has published and not yet given to subscribers.
+/// The messages that one thread's batch has published and not yet delivered.
 #[derive(Default)]
 pub(super) struct Pending {
     published: Mutex<Published>,
-    /// Whether there is any: asked before each message that is sent.
+    /// Whether there is any: checked before each sent message.
     any: AtomicBool,
 }
 
 impl Pending {
-    /// Adds a message; what was published to another topic before is queued first.
+    /// Adds a message; earlier messages to another topic are queued first.
     fn add(&self, server: &Arc<Server>, topic: &[u8], key: TopicKey, message: Message) {
         let mut published = self.published.lock();
         let is_same = |(other, _): &(Arc<Server>, TopicKey)| Arc::ptr_eq(other, server);
@@ -128,7 +128,7 @@ impl Pending {
         }
     }
 
-    /// Gives subscribers what was published, and writes it.
+    /// Delivers the published messages, and writes them.
     pub(super) fn fan_out(&self) {
         if self.any.load(Ordering::Relaxed) {
             let mut published = std::mem::take(&mut *self.published.lock());
@@ -139,12 +139,13 @@ impl Pending {
         }
     }
 
-    /// Queues what was published on its subscribers, in front of what is sent to them from now on.
+    /// Queues the published messages on their subscribers, before later messages to them.
     pub(super) fn queue(&self) {
         if !self.any.load(Ordering::Acquire) {
             return;
         }
-        // Locked until it is queued, and not denied before: a thread that comes meanwhile must find it here or there.
+        // Locked until it is queued, and `any` stays set until then: another thread must find it here or
+        // there.
         let mut guard = self.published.lock();
         let mut published = std::mem::take(&mut *guard);
         let rest = match &published.to {
@@ -156,31 +157,31 @@ impl Pending {
         rest.into_iter().for_each(Owing::pay);
     }
 
-    /// Whether nothing waits. For the thread whose batch it is.
+    /// Whether nothing waits. For the thread of the batch.
     pub(super) fn is_empty(&self) -> bool {
         !self.any.load(Ordering::Relaxed)
     }
 }
 
-/// Queues what was published in the batch of this thread. To be called before anything else is done to a socket, and without
-/// any lock.
+/// Queues the messages published in this thread's batch. To be called before any other operation on a socket,
+/// and without any lock.
 pub(super) fn queue_pending() {
     batch::with_pending(Pending::queue);
 }
 
 // ---- delivery -----------------------------------------------------------------------------------------------------------
 
-/// What has to follow a delivery.
+/// The action that has to follow a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Followup {
     Nothing,
-    /// Nobody else will write it.
+    /// No other thread will write it.
     Flush,
-    /// The message was dropped, and the socket is to end for it.
+    /// The message was dropped, and the socket has to end for it.
     Abort,
 }
 
-/// A delivery that something has to follow, once the hub is free again.
+/// A delivery with a pending action, once the hub is free again.
 struct Owing {
     owed: Owed,
     followup: Followup,
@@ -196,8 +197,8 @@ impl Owing {
 }
 
 impl Server {
-    /// Sends a message to every socket that is subscribed to `topic`; says how many there are. Those for which too much
-    /// waits already do not get it. In a batch it leaves at the end of that.
+    /// Sends a message to all subscribers of `topic`; returns their number. A subscriber with too much
+    /// buffered output does not get it. In a batch it leaves at the end of the batch.
     pub fn publish(self: &Arc<Self>, topic: &[u8], payload: &[u8], opcode: OpCode, compress: bool) -> usize {
         if self.is_abandoned() {
             return 0;
@@ -222,18 +223,18 @@ impl Server {
         })
     }
 
-    /// Gives messages to every subscriber, and writes them.
+    /// Delivers messages to every subscriber, and writes them.
     fn fan_out(&self, topic: &[u8], key: TopicKey, messages: &mut [Message]) {
         if self.is_abandoned() {
             return;
         }
         let departures = self.hub.departures();
-        // Nobody is written to under the hub's lock.
+        // No write happens under the hub's lock.
         let members = self.hub.subscribers_at(topic, key);
         self.deliver_to(members, departures, topic, messages);
     }
 
-    /// Gives messages to `members`, who were the subscribers when the hub had counted so many `departures`.
+    /// Delivers messages to `members`, the subscribers at the time of so many `departures`.
     fn deliver_to(
         &self,
         members: Vec<Arc<Connection>>,
@@ -243,7 +244,7 @@ impl Server {
     ) {
         for connection in members {
             let mut state = connection.lock();
-            // Who has left meanwhile gets nothing more behind what is sent next.
+            // A socket that has left meanwhile gets nothing more after its next message.
             if self.hub.departures() != departures
                 && !state.socket.as_ref().is_some_and(|socket| socket.has_joined(topic))
             {
@@ -259,7 +260,8 @@ impl Server {
         }
     }
 
-    /// Queues messages on every subscriber, to be written at the end of this thread's batch. Gives what has to follow.
+    /// Queues messages on every subscriber, to be written at the end of this thread's batch. Returns the
+    /// pending actions.
     fn queue(&self, topic: &[u8], key: TopicKey, messages: &mut [Message]) -> Vec<Owing> {
         let mut rest = Vec::new();
         if self.is_abandoned() {
@@ -276,7 +278,7 @@ impl Server {
         rest
     }
 
-    /// How many sockets are subscribed to `topic`.
+    /// The number of subscribers of `topic`.
     pub fn subscriber_count(&self, topic: &[u8]) -> usize {
         if self.is_abandoned() { 0 } else { self.hub.count(topic) }
     }

@@ -1,7 +1,8 @@
-//! The answer in progress: which bytes a call of the response API puts on the wire, and in which order they are legal.
+//! The response in progress: the bytes of each call of the response API, and their legal order.
 //!
-//! Pure: it appends to a buffer and knows nothing of sockets. A payload itself is never copied here; callers place it
-//! between the prefix this writes and the suffix it returns, so a large one can go to the kernel from where it lies.
+//! Pure: it appends to a buffer and knows nothing of sockets. A payload itself is never copied here; callers
+//! place it between the prefix this writes and the suffix it returns, so a large one can go to the kernel in
+//! place.
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use crate::http::encoding::Encoder;
 use crate::http::response::{BodyKind, Lasting, RequestInfo, ResponseHead};
 use crate::server::output::Output;
 
-/// The encoder of a body in pieces; None once that has ended.
+/// The encoder of a body in pieces; `None` once that has ended.
 pub(crate) type Coder = Arc<Mutex<Option<Encoder>>>;
 
-/// How far the answer is.
+/// The stage of the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 enum Stage {
     /// Nothing has been written; status and headers may still change.
@@ -32,49 +33,49 @@ enum Stage {
     Done,
 }
 
-/// What [`Reply`] needs to know of the request it answers.
+/// The facts about the request that [`Reply`] needs.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Asked {
     pub(crate) head_request: bool,
     pub(crate) http10: bool,
     pub(crate) keep_alive: bool,
-    /// The answer goes over a stream of HTTP/2.
+    /// The response goes over a stream of HTTP/2.
     pub(crate) stream: bool,
-    /// The client waits to be asked for the body.
+    /// The client waits for `100 Continue`.
     pub(crate) waits: bool,
 }
 
-/// What to do with the payload of a call.
+/// The placement of a call's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Framed {
-    /// How many bytes of the payload belong on the wire.
+    /// The number of bytes of the payload to send.
     pub(crate) take: usize,
-    /// What follows them.
+    /// The bytes after them.
     pub(crate) suffix: &'static [u8],
 }
 
 const NOTHING: Framed = Framed { take: 0, suffix: b"" };
 
-/// State of one answer.
+/// State of one response.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) head: ResponseHead,
-    /// What goes with whatever the answer is, also where the head is reset.
+    /// Headers for every kind of response, also if the head is reset.
     pub(crate) lasting: Lasting,
     stage: Stage,
     asked: Asked,
-    /// Body bytes accepted so far: what `get_write_offset` gives.
+    /// Body bytes accepted so far: the result of `get_write_offset`.
     pub(crate) offset: u64,
     /// Body bytes given to the socket, in their content coding.
     pub(crate) sent: u64,
-    /// Length the head declared, when the stage is `Sized`.
+    /// Length that the head declared, in the stage `Sized`.
     declared: u64,
     /// The body is not sent at all (HEAD, 204, 304).
     mute: bool,
-    /// The connection ends after this answer.
+    /// The connection ends after this response.
     pub(crate) close: bool,
-    /// What compresses the pieces of the body.
+    /// The encoder of the body's pieces.
     pub(crate) coder: Option<Coder>,
 }
 
@@ -83,7 +84,7 @@ impl Reply {
         Self { asked, close: !asked.keep_alive, ..Self::default() }
     }
 
-    /// Whether the client has to be asked for the body, which is done once.
+    /// Whether the client needs `100 Continue`, which is sent once.
     pub(crate) fn take_expectation(&mut self) -> bool {
         std::mem::take(&mut self.asked.waits)
     }
@@ -97,7 +98,7 @@ impl Reply {
         self.stage == Stage::Done
     }
 
-    /// The answer is cut short: less than the promised length was given, so that only closing tells the client.
+    /// The response is too short: less than the promised length was written, so that only closing shows it.
     pub(crate) fn is_short(&self) -> bool {
         self.stage == Stage::Done && !self.mute && self.declared > self.offset
     }
@@ -106,7 +107,8 @@ impl Reply {
         self.lasting.complete(&mut self.head);
         let request = RequestInfo { head_request: self.asked.head_request, http10: self.asked.http10 };
         self.mute = !self.head.body_allowed(request.head_request);
-        // A client that was not asked for its body need not send it, and some go on with the next request (RFC 9110 10.1.1).
+        // A client without its `100 Continue` need not send the body, and some go on with the next request
+        // (RFC 9110 10.1.1).
         self.close |= self.head.wants_close() || self.asked.waits;
         self.stage = match body {
             BodyKind::Chunked => Stage::Chunked,
@@ -130,7 +132,7 @@ impl Reply {
     /// `end`: the whole body, or the last of it.
     pub(crate) fn end(&mut self, out: &mut Output, length: usize, server: &[u8]) -> Framed {
         if self.stage == Stage::Open {
-            // Whatever the user declared: this is the body, or would be that of GET.
+            // Regardless of the declared length: this is the body, or would be that of GET.
             self.begin(out, BodyKind::Sized(length as u64), server);
         }
         let place = self.put(out, length);
@@ -155,8 +157,8 @@ impl Reply {
         self.end(out, 0, server)
     }
 
-    /// The answer to a HEAD request of which only GET's would show how long it is: its head alone. `pieces`: GET would have
-    /// the body in pieces.
+    /// The response to a HEAD request whose length only GET would show: its head alone. `pieces`: GET would
+    /// have the body in pieces.
     pub(crate) fn end_unseen(&mut self, out: &mut Output, pieces: bool, server: &[u8]) -> Framed {
         if self.stage == Stage::Open {
             let body = if pieces { self.kind_of_pieces() } else { BodyKind::UntilClose };
@@ -184,7 +186,7 @@ impl Reply {
         }
     }
 
-    /// `try_end` and `send_chunk`: the head of an answer of `total` bytes.
+    /// `try_end` and `send_chunk`: the head of a response of `total` bytes.
     pub(crate) fn begin_sized(&mut self, out: &mut Output, total: u64, server: &[u8]) {
         if self.stage == Stage::Open {
             self.begin(out, BodyKind::Sized(total), server);
@@ -196,12 +198,12 @@ impl Reply {
         self.declared.saturating_sub(self.offset)
     }
 
-    /// Whether `length` more bytes complete an answer whose length is known.
+    /// Whether `length` more bytes complete a response of known length.
     pub(crate) fn ends_with(&self, length: u64) -> bool {
         self.stage == Stage::Sized && !self.mute && self.room() == length
     }
 
-    /// Counts `length` bytes of a sized body as taken; true when that completes the answer.
+    /// Counts `length` bytes of a sized body as taken; true if that completes the response.
     pub(crate) fn took(&mut self, length: u64) -> bool {
         self.count(length);
         if self.stage == Stage::Sized && self.offset >= self.declared {
@@ -223,7 +225,7 @@ impl Reply {
 
     fn put(&mut self, out: &mut Output, length: usize) -> Framed {
         let take = match self.stage {
-            // More than was declared would be read as the next answer.
+            // More than the declared length would be read as the next response.
             Stage::Sized => usize::try_from(self.room()).unwrap_or(usize::MAX).min(length),
             _ => length,
         };

@@ -1,5 +1,4 @@
-//! The body of the request in progress, as the connection takes it from the client: how much, who is told, and what is said
-//! where it is too much.
+//! Receiving the body of the request in progress: its limit, its reader, and its refusal.
 
 use std::sync::Arc;
 
@@ -13,7 +12,8 @@ use crate::server::stream::Writing;
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Locked<'_> {
-    /// What answers takes `limit` bytes of the body. False when it is more, which the client has been told.
+    /// The present route allows `limit` bytes of the body. False if it has more: then the client has got a
+    /// 413.
     pub(crate) fn admit_body(&mut self, limit: u64) -> bool {
         let Some(request) = self.request_mut() else { return false };
         request.intake.admit(limit).inspect_err(|error| self.fail_body(error)).is_ok()
@@ -37,7 +37,7 @@ impl Locked<'_> {
         self.admit_body(limit)
     }
 
-    /// Takes what belongs to the body of the request in progress; says how many bytes that was.
+    /// Takes the body's bytes of the request in progress; returns their number.
     pub(super) fn receive_body(&mut self, bytes: &[u8]) -> usize {
         let Some(request) = self.request_mut() else { return 0 };
         if request.intake.is_complete() || bytes.is_empty() {
@@ -52,7 +52,7 @@ impl Locked<'_> {
         };
         self.count_moved(Way::Body, used);
         self.announce_body();
-        // Answered before the body had come whole: the next request begins behind it.
+        // The response came before the whole body: the next request begins after it.
         if self.request().is_some_and(|request| request.intake.is_complete() && request.is_answered()) {
             self.end_request();
         }
@@ -60,7 +60,7 @@ impl Locked<'_> {
         used
     }
 
-    /// Tells the reader of the body that there is something to take, if there is and it has not been told.
+    /// Signals the reader of the body that there are bytes, if there are and it was not signalled.
     pub(crate) fn announce_body(&mut self) {
         let connection = self.connection;
         if let Some(request) = self.request_mut()
@@ -72,23 +72,24 @@ impl Locked<'_> {
         }
     }
 
-    /// The body cannot be taken: user code that was answering hears that the exchange is over, and the client why.
+    /// The body is refused: user code is signalled that the exchange is over, and the client gets the reason.
     pub(crate) fn fail_body(&mut self, error: &IntakeError) {
         self.abort_exchange();
         let Some(request) = self.request_mut() else { return };
         match error {
-            // It has been answered, and what is left of it is thrown away no longer.
+            // It has its response, and the rest of it is no longer discarded.
             _ if request.is_answered() && request.reply.is_done() => {
                 self.close_after_flush(LastAnswer::Whole)
             }
-            // The answer is already under way: it can only be cut.
+            // The response has already begun: it can only be cut.
             _ if request.reply.is_started() => self.close_after_flush(LastAnswer::Cut),
             IntakeError::TooLarge(_) => self.refuse(413),
             IntakeError::Chunk(_) => self.refuse(400),
         }
     }
 
-    /// Asks the client for its body if it waits for that (RFC 9110 10.1.1), and there is code that takes it.
+    /// Sends `100 Continue` if the client waits for it (RFC 9110 10.1.1), and there is code that reads the
+    /// body.
     pub(crate) fn ask_for_body(&mut self) {
         if let Some(request) = self.request_mut()
             && !request.intake.is_deferred()
@@ -98,7 +99,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Tells the client to go on with its body (RFC 9110 15.2.1).
+    /// Sends `100 Continue` (RFC 9110 15.2.1).
     pub(crate) fn invite(&mut self) {
         if self.connection.is_stream() {
             let _ = self.connection.with_socket(|writing| {

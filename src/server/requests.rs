@@ -1,4 +1,4 @@
-//! A request begins: it comes to the first route that answers it, or to none.
+//! A request begins: it goes to its first route, or to none.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::server::reply::Asked;
 use crate::server::routing::{Candidates, Position, Step, Stop};
 
 impl Locked<'_> {
-    /// A request has come: finds what answers it.
+    /// A request has arrived: finds its route.
     pub(crate) fn begin_request(&mut self, head: Head, bytes: &[u8]) {
         let connection = self.connection;
         let server = &connection.server;
@@ -25,7 +25,7 @@ impl Locked<'_> {
             stream: head.http2,
             waits: head.expect_continue,
         };
-        // Before it is decided what answers.
+        // Before the route is chosen.
         self.pace.begin_body();
         self.begin(head.framing, asked, server.config.max_body_size);
         if let Some(log) = &mut self.log {
@@ -61,7 +61,7 @@ impl Locked<'_> {
         self.rearm();
     }
 
-    /// A request that is no handshake comes to the first of its routes.
+    /// A request that is no handshake goes to the first of its routes.
     fn begin_at_routes(&mut self, candidates: &Candidates<'_>, head: &Head, bytes: &[u8]) {
         let mut position = Position::HTTP;
         let mut conditions = None;
@@ -78,7 +78,7 @@ impl Locked<'_> {
                 Tried::Absent => position = position.next(),
                 Tried::Wait => {
                     let Some(slot) = self.admit_request(bytes.len()) else { return };
-                    // What takes it, and how much, is known when the disk has answered.
+                    // Its route, and the limit, are known after the disk access.
                     let limit = self.connection.server.config.max_body_size;
                     if let Some(request) = self.request_mut() {
                         request.intake.defer(limit);
@@ -92,7 +92,7 @@ impl Locked<'_> {
         }
     }
 
-    /// A request comes to a step that needs no file.
+    /// A request goes to a step without a file.
     fn begin_at(
         &mut self,
         candidates: &Candidates<'_>,
@@ -123,7 +123,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Makes what user code holds of the request in progress.
+    /// Makes user code's handle of the request in progress.
     pub(crate) fn begin_exchange(
         &mut self,
         head: Head,
@@ -138,11 +138,11 @@ impl Locked<'_> {
         exchange
     }
 
-    /// Hands a request to where its handler runs.
+    /// Passes a request to the lane of its handler.
     pub(crate) fn dispatch(&mut self, exchange: Arc<Exchange>, lane: Lane) {
         match lane {
             Lane::Turn => {
-                // Nothing is pending but a 100 Continue; what the handler writes leaves together.
+                // Nothing is pending but a 100 Continue; the handler's output leaves together.
                 if self.out.is_empty() {
                     self.out.cork();
                 } else {
@@ -156,7 +156,8 @@ impl Locked<'_> {
         }
     }
 
-    /// A place for a request with a head of `head` bytes. None when it is one too many: then the client has been told.
+    /// A place for a request with a head of `head` bytes. `None` if it is one too many: then the client has
+    /// got a 503.
     pub(crate) fn admit_request(&mut self, head: usize) -> Option<Slot> {
         let server = &self.connection.server;
         let has_room = self.connection.abandoned() < server.config.max_concurrent_streams as usize;

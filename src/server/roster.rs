@@ -13,18 +13,18 @@ use crate::server::stream::{Peer, Writing};
 use crate::server::tls::Secure;
 
 impl Server {
-    /// How many connections are open. A stream of HTTP/2 is none.
+    /// The number of open connections. A stream of HTTP/2 is none.
     pub fn connection_count(&self) -> usize {
         let connections = self.connections.lock();
         connections.len() - self.streams.load(Ordering::Relaxed)
     }
 
-    /// How many requests are in progress, those that wait for their handler included.
+    /// The number of requests in progress, including those that wait for their handler.
     pub fn request_count(&self) -> u64 {
         self.load.requests()
     }
 
-    /// How many streams of HTTP/2 are open that could not be answered at once.
+    /// The number of open HTTP/2 streams that did not get their response at once.
     pub fn stream_count(&self) -> usize {
         let _counted = self.connections.lock();
         self.streams.load(Ordering::Relaxed)
@@ -60,7 +60,7 @@ impl Server {
         connection
     }
 
-    /// A connection for a stream of `parent`, which takes part in nothing before [`Server::enrol`].
+    /// A connection for a stream of `parent`, which is not registered before [`Server::enrol`].
     pub(super) fn adopt(self: &Arc<Self>, parent: &Connection, writing: Writing) -> Arc<Connection> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         Connection::new(
@@ -74,7 +74,7 @@ impl Server {
         )
     }
 
-    /// Has timeouts and the end of the server reach a stream.
+    /// Registers a stream for timeouts and the end of the server.
     pub(super) fn enrol(&self, connection: &Arc<Connection>) {
         let mut connections = self.connections.lock();
         connections.insert(connection.id, Arc::clone(connection));

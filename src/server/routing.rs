@@ -1,8 +1,8 @@
-//! Which route answers a request: a position among the candidates in, the step that is to be taken there out.
+//! Choosing the route of a request: a position among the candidates in, the next step out.
 //!
-//! The routes that match a request are tried one after the other, those for handshakes first; a handler may pass the request on,
-//! and a directory may have no such file. What comes next is decided here alone, for a request that begins and for one that is
-//! passed on. Taking the step is up to those who ask.
+//! The routes that match a request are tried one after the other, those for handshakes first; a handler may
+//! pass the request on, and a directory may have no such file. Only this file decides the next step, for a
+//! new request and for one that is passed on. The callers take the step.
 
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ pub(crate) enum Position {
 }
 
 impl Position {
-    /// Where a handshake begins.
+    /// The start of a handshake.
     pub(crate) const HANDSHAKE: Self = Self::Handshake(0);
-    /// Where any other request begins.
+    /// The start of any other request.
     pub(crate) const HTTP: Self = Self::Http(0);
 
-    /// The place behind this one.
+    /// The next place.
     pub(crate) fn next(self) -> Self {
         match self {
             Self::Handshake(place) => Self::Handshake(place + 1),
@@ -35,16 +35,16 @@ impl Position {
     }
 }
 
-/// The route that a request is on, as its exchange keeps it.
+/// The present route of a request, in its exchange.
 #[derive(Debug)]
 pub(crate) struct Stop {
     pub(super) position: Position,
     pub(super) handler: HandlerId,
     pub(super) lane: Lane,
     pub(super) params: Params,
-    /// What the handler may upgrade to, when it is the upgrade handler of a WebSocket route.
+    /// The behaviour to upgrade to, if the handler is the upgrade handler of a WebSocket route.
     pub(super) behavior: Option<Arc<Behavior>>,
-    /// What keeps the handler until it is called, where it is not the behavior.
+    /// The lease that keeps the handler until it is called, unless the behavior does.
     pub(super) lease: Option<Lease>,
 }
 
@@ -55,13 +55,13 @@ impl Stop {
     }
 }
 
-/// What a request comes to.
+/// The next step of a request.
 pub(crate) enum Step<'r> {
-    /// A handler answers, and takes at most `limit` bytes of the body.
+    /// A handler responds, and allows at most `limit` bytes of the body.
     Handler { stop: Stop, limit: u64 },
-    /// The answer is known.
+    /// The response is constant.
     Constant(&'r Constant),
-    /// A file of this directory is the answer, if there is such a file.
+    /// The response is a file of this directory, if there is such a file.
     Files(&'r Arc<Directory>),
     /// A handler decides on the handshake.
     Upgrade(Stop),
@@ -71,20 +71,20 @@ pub(crate) enum Step<'r> {
     NotFound,
 }
 
-/// The routes that may answer one request.
+/// The candidate routes of one request.
 pub(crate) struct Candidates<'r> {
-    /// None once the server name that the connection was opened for has been removed.
+    /// `None` once the connection's server name has been removed.
     routes: Option<&'r Router<Responder>>,
     method: &'r [u8],
     path: &'r [u8],
     /// The extended CONNECT of HTTP/2 asks for a tunnel, which no HTTP route opens: a success would (RFC 8441 section 4).
     tunnel: bool,
-    /// Bytes of a body that a route takes if it does not say otherwise.
+    /// Default limit of a route for a body, in bytes.
     limit: u64,
 }
 
 impl<'r> Candidates<'r> {
-    /// Those of `routes` for a request. A route takes `limit` bytes of a body if it does not say otherwise.
+    /// Those of `routes` for a request. `limit` is the default limit of a route for a body, in bytes.
     pub(crate) fn new(
         routes: Option<&'r Router<Responder>>,
         head: &Head,
@@ -100,13 +100,13 @@ impl<'r> Candidates<'r> {
         }
     }
 
-    /// Whether another connection may find who answers (RFC 9110 15.5.20).
+    /// Whether another connection may reach the route (RFC 9110 15.5.20).
     pub(crate) fn are_elsewhere(&self) -> bool {
         self.routes.is_none()
     }
 
-    /// What a request comes to that has reached `position`, and where that is: behind the last route for handshakes come the
-    /// others.
+    /// The step of a request at `position`, and its position: the other routes follow the last route for
+    /// handshakes.
     pub(crate) fn step(&self, position: Position) -> (Position, Step<'r>) {
         let Some(routes) = self.routes else { return (position, Step::NotFound) };
         let place = match position {
@@ -156,7 +156,7 @@ impl<'r> Candidates<'r> {
         !matches!(self.step(Position::HTTP), (_, Step::NotFound))
     }
 
-    /// Whether a route behind `position` takes a body of `needed` bytes.
+    /// Whether a route after `position` allows a body of `needed` bytes.
     pub(crate) fn take_behind(&self, mut position: Position, needed: u64) -> bool {
         loop {
             let step;

@@ -1,7 +1,8 @@
-//! How much stack the threads have that run user code.
+//! The stack size of the threads that run user code.
 //!
-//! Python counts calls and does not look at the stack: its limits on recursion are made for the 8 MiB that a main thread has, and
-//! Rust gives a thread 2. A handler that goes too deep is to get a `RecursionError`, and not to end the process.
+//! Python counts calls and does not check the stack: its recursion limits suit the 8 MiB of a main thread,
+//! and Rust gives a thread 2. A handler that recurses too deeply has to get a `RecursionError`, and must not
+//! end the process.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -9,11 +10,11 @@ use rustix::process::{Resource, getrlimit};
 /// that sorts) takes between 2 and 4 MiB, in Python 3.13 between 4 and 8, and the calls that lead there are not in that. Only the
 /// pages that are used become memory.
 const LEAST: u64 = 16 << 20;
-/// A limit beyond this is none that somebody chose for threads.
+/// A larger limit was not chosen for threads.
 const MOST: u64 = 1 << 30;
 
-/// Bytes of stack for a thread that may run user code. Who has raised `ulimit -s` has raised Python's own limits too: Python gives
-/// that much to the threads that it makes, and so do we.
+/// Bytes of stack for a thread that may run user code. A user who has raised `ulimit -s` has raised Python's
+/// own limits too: Python gives its threads that much, and so do we.
 pub fn stack_size() -> usize {
     let chosen = getrlimit(Resource::Stack).current.filter(|&limit| limit <= MOST);
     usize::try_from(chosen.unwrap_or_default().max(LEAST)).unwrap_or(2 << 20)

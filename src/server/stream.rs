@@ -1,7 +1,8 @@
 //! A socket in two halves: the task reads one, any thread writes the other.
 //!
-//! The halves are tokio's, under TLS with a session between them and us: reading through [`AsyncRead`] spares the second `recv` that would only say "nothing more",
-//! and `try_write` costs no wake-up and works on every thread.
+//! The halves are tokio's, under TLS with a session between them and us: reading through [`AsyncRead`] saves
+//! a second `recv` that would only report that there is no more, and `try_write` costs no wake-up and works
+//! on every thread.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -21,7 +22,7 @@ use crate::net::Accepted;
 use crate::server::http2::StreamWriting;
 use crate::server::tls::{TlsReading, TlsWriting};
 
-/// Bytes asked of the kernel in one read; under TLS, of records and text together.
+/// Bytes of one read; under TLS, of records and plaintext together.
 pub(crate) const READ_SIZE: usize = 128 * 1024;
 
 thread_local! {
@@ -29,12 +30,12 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
-/// Room to read into, for as long as `read` runs.
+/// A buffer to read into, while `read` runs.
 pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| read(scratch))
 }
 
-/// Who is at the other end.
+/// The peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Peer {
     Tcp(SocketAddr),
@@ -42,7 +43,7 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    /// The address, none for a Unix socket.
+    /// The address; `None` for a Unix socket.
     pub(crate) fn ip(self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip()),
@@ -114,7 +115,7 @@ impl Reading {
         polled.map(|result| result.map(|()| buffer.filled().len()))
     }
 
-    /// Whether what was read calls for an answer that [`Writing::try_flush`] gives.
+    /// Whether the read bytes require a reply, which [`Writing::try_flush`] sends.
     pub(crate) fn owes(&self) -> bool {
         match self {
             Self::Tls(half) => half.owes(),
@@ -152,7 +153,7 @@ impl Writing {
         }
     }
 
-    /// Whether something was taken that nobody hands the kernel at the moment.
+    /// Whether there are accepted bytes that no thread is writing.
     pub(crate) fn owes(&self) -> bool {
         match self {
             Self::Tls(half) => half.owes(),
@@ -160,7 +161,7 @@ impl Writing {
         }
     }
 
-    /// Bytes that were taken and wait for the kernel to have room.
+    /// Accepted bytes that wait for room in the kernel.
     pub(crate) fn backlog(&self) -> usize {
         match self {
             Self::Tls(half) => half.backlog(),
@@ -168,7 +169,7 @@ impl Writing {
         }
     }
 
-    /// Hands the kernel what was taken and still waits here. False when it has no room.
+    /// Writes the waiting bytes to the kernel. False if it has no room.
     pub(crate) fn try_flush(&self) -> io::Result<bool> {
         match self {
             Self::Tls(half) => half.flush(),
@@ -176,7 +177,7 @@ impl Writing {
         }
     }
 
-    /// Writes bytes that others follow at once, so that they share a segment.
+    /// Writes bytes that are followed by others at once, so that they share a segment.
     pub(crate) fn try_write_more(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(half) => {
@@ -190,7 +191,7 @@ impl Writing {
         }
     }
 
-    /// Has the kernel send up to `count` bytes of `file` from `offset` on.
+    /// Makes the kernel send up to `count` bytes of `file` from `offset` on.
     pub(crate) fn try_send_file(&self, file: &File, offset: u64, count: usize) -> io::Result<usize> {
         let sent = match self {
             Self::Tcp(half) => {
@@ -205,7 +206,7 @@ impl Writing {
             Self::Tls(half) => return half.write_file(file, offset, count),
         };
         match sent {
-            // A file system that cannot give its pages away.
+            // A file system without `sendfile`.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 let mut copy = Vec::new();
                 file.read(&mut copy, offset, count.min(64 * 1024), Disk::Wait);
@@ -233,7 +234,7 @@ impl Writing {
         }
     }
 
-    /// Says to the client that no more comes, in the words of every layer. False when that is left to [`Writing::try_flush`].
+    /// Announces the end to the client, on every layer. False if that is left to [`Writing::try_flush`].
     pub(crate) fn close(&self, how: Shutdown) -> bool {
         match self {
             Self::Tls(half) => {
@@ -246,7 +247,7 @@ impl Writing {
         true
     }
 
-    /// Ends a stream of HTTP/2 whose answer turns out not to be whole, by no fault of the client.
+    /// Ends a stream of HTTP/2 whose response turned out not to be whole, without a fault of the client.
     pub(crate) fn fail(&self) {
         match self {
             Self::Stream(stream) => stream.reset(Reason::INTERNAL_ERROR),
@@ -254,8 +255,8 @@ impl Writing {
         }
     }
 
-    /// Shuts the socket itself; with [`Shutdown::Both`], a pending read of the task sees it. An error means that it is closed
-    /// already. A stream is reset.
+    /// Shuts the socket itself; with [`Shutdown::Both`], a pending read of the task sees it. An error means
+    /// that it is already closed. A stream is reset.
     pub(crate) fn shutdown(&self, how: Shutdown) {
         let fd = match self {
             Self::Tcp(half) => half.as_ref().as_fd(),

@@ -1,12 +1,13 @@
-//! The I/O threads: who drives which sockets while user code runs.
+//! The I/O threads: they drive the sockets while user code runs.
 //!
-//! Each shard is a single-threaded runtime with its connections. A thread leads a shard: it drives its sockets until user
-//! code is due, then steps out of the runtime, runs the code, and steps in again. Nothing is handed to another thread, so
-//! a request costs no wake-up. One more thread stands by: when a leader has been out for two ticks (a slow handler, a
-//! busy interpreter), the standby leads in its place, and the late leader becomes the standby. So sockets, timers and
-//! answers that need no user code wait milliseconds at most, whatever handlers do.
+//! Each shard is a single-threaded runtime with its connections. A thread leads a shard: it drives its
+//! sockets until user code is due, then steps out of the runtime, runs the code, and steps in again. There is
+//! no hand-over to another thread, so a request costs no wake-up. One more thread stands by: when a leader
+//! has been out for two ticks (a slow handler, a busy GIL), the standby leads in its place, and the late
+//! leader becomes the standby. So sockets, timers and responses without user code wait milliseconds at most,
+//! even behind slow handlers.
 //!
-//! The standby ticks only while user code runs; an idle server wakes nobody.
+//! The standby ticks only while user code runs; an idle server wakes no thread.
 
 use std::future::poll_fn;
 use std::io;
@@ -27,21 +28,21 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(5);
 /// A single-threaded runtime.
 pub(crate) struct Shard {
     handle: Handle,
-    /// Taken away when the threads have ended, for its tasks hold the server that holds it.
+    /// Removed when the threads have ended, since its tasks hold the server, which holds it.
     runtime: Mutex<Option<Arc<Runtime>>>,
 }
 
-/// What all threads of a server share about themselves.
+/// The shared state of a server's threads.
 pub(crate) struct Threads {
     shards: Vec<Shard>,
     /// Who leads them.
     pub(crate) leaders: Leaders,
     handles: Mutex<Vec<JoinHandle<()>>>,
-    /// Threads that have not come to their end.
+    /// Threads that have not ended.
     alive: Mutex<usize>,
     /// Wakes `join` when one has.
     ended: Condvar,
-    /// Which shard gets the next connection.
+    /// The shard of the next connection.
     next: AtomicUsize,
 }
 
@@ -79,8 +80,8 @@ impl Threads {
         (&self.shards[index].handle, index == 0)
     }
 
-    /// Waits up to `patience` for every thread to end, and drops what was left to do. False when a thread is still busy with
-    /// user code. Must not be called while attached to Python, nor on one of the threads.
+    /// Waits up to `patience` for every thread to end, and drops the remaining work. False if a thread is
+    /// still busy with user code. Must not be called with the GIL, nor on one of the threads.
     pub(crate) fn join(&self, patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let mut alive = self.alive.lock();
@@ -90,7 +91,7 @@ impl Threads {
         let handles = std::mem::take(&mut *self.handles.lock());
         for handle in handles {
             if all || handle.is_finished() {
-                // A thread that panicked has already said so.
+                // A panic has already been reported.
                 let _ = handle.join();
             }
         }
@@ -133,7 +134,7 @@ pub(crate) fn start(server: &Arc<Server>) -> io::Result<()> {
     Ok(())
 }
 
-/// Says that a thread has come to its end, also when it panics.
+/// Reports the end of a thread, also after a panic.
 struct End<'a>(&'a Threads);
 
 impl Drop for End<'_> {

@@ -1,4 +1,4 @@
-//! TLS on a connection: what the handshake agreed on, and who is asked meanwhile.
+//! TLS on a connection: the result of the handshake, and the question for a server name.
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, ProtocolVersion};
@@ -12,16 +12,16 @@ mod handshake;
 mod records;
 mod session;
 
-/// What a TLS handshake agreed on.
+/// The result of a TLS handshake.
 #[derive(Debug)]
 pub struct Secure {
-    /// The registered name that the client's matched: the router of that name has the say. None: the default.
+    /// The registered name that the client's matched: its router is used. `None`: the default.
     pub server_name: Option<std::sync::Arc<str>>,
     /// TLS 1.2 or 1.3.
     pub version: Option<ProtocolVersion>,
     /// The cipher suite.
     pub cipher: Option<CipherSuite>,
-    /// The client's certificate and its chain, verified; empty when it has shown none.
+    /// The client's certificate and its chain, verified; empty if it has shown none.
     pub peer_certificates: Box<[CertificateDer<'static>]>,
 }
 
@@ -30,18 +30,18 @@ pub struct Secure {
 #[derive(Debug)]
 pub struct ServerName {
     name: Box<str>,
-    /// Dropped with it, which is what the handshake waits for.
+    /// The handshake waits for its drop.
     asked: oneshot::Sender<()>,
 }
 
 impl ServerName {
-    /// A name to ask for, and what tells that the answer is there.
+    /// A name to ask for, and the receiver of the reply.
     pub(crate) fn ask(name: &str) -> (Self, oneshot::Receiver<()>) {
         let (asked, answered) = oneshot::channel();
         (Self { name: name.into(), asked }, answered)
     }
 
-    /// Whether the client has gone that asked.
+    /// Whether the asking client has gone.
     pub(crate) fn is_moot(&self) -> bool {
         self.asked.is_closed()
     }

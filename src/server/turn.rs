@@ -12,14 +12,14 @@ use crate::server::batch::{self, Withheld};
 use crate::server::leading::Leaders;
 use crate::sync::{AtomicBool, Mutex, Ordering};
 
-/// Jobs run before the holder looks at its sockets again.
+/// Jobs that run before the holder looks at its sockets again.
 const BATCH: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Turn {
     queue: Mutex<Backlog>,
     held: AtomicBool,
-    /// What user code has sent in the present run.
+    /// The output of user code in the present run.
     sent: Mutex<Option<Arc<Withheld>>>,
 }
 
@@ -32,7 +32,7 @@ impl Turn {
         }
     }
 
-    /// Whether a thread that asks now would find work and the right to do it.
+    /// Whether there is work and the turn is free.
     pub(crate) fn is_due(&self) -> bool {
         !self.held.load(Ordering::SeqCst) && !self.queue.lock().is_empty()
     }
@@ -42,19 +42,20 @@ impl Turn {
         !self.held.load(Ordering::SeqCst) && self.queue.lock().is_empty()
     }
 
-    /// Runs one batch if nobody else holds the turn.
+    /// Runs one batch if no other thread holds the turn.
     pub(crate) fn run(&self, app: &dyn App) {
         if self.held.swap(true, Ordering::SeqCst) {
             return;
         }
-        // Flushed after the turn has been given back: what leaves needs no user code.
+        // Flushed after the turn's release: sending needs no user code.
         let _batch = batch::open();
         *self.sent.lock() = Some(batch::held());
         let _release = Release(self);
         let mut jobs = std::iter::from_fn(|| self.queue.lock().pop()).take(BATCH);
-        // Forbidden, and yet: the hook has said what panicked and where, and this thread with its sockets must live on.
+        // A panic is forbidden, but possible: the hook has reported it, and this thread with its sockets must
+        // go on.
         let _ = catch_unwind(AssertUnwindSafe(|| app.run(&mut jobs)));
-        // What is published in the next run comes behind this, whichever thread holds the turn then.
+        // Messages published in the next run come after these, on any thread.
         batch::fan_out();
     }
 
@@ -66,13 +67,13 @@ impl Turn {
         }
     }
 
-    /// Takes what is queued.
+    /// Takes the queued jobs.
     pub(crate) fn take_all(&self) -> Vec<Job> {
         self.queue.lock().take()
     }
 }
 
-/// Gives the turn back, whatever happens.
+/// Releases the turn in every case.
 struct Release<'a>(&'a Turn);
 
 impl Drop for Release<'_> {

@@ -1,7 +1,8 @@
-//! What each part waits for, and who wakes it. Nothing but these tables is here.
+//! The waits of each part, and their wakers. This file has only these tables.
 //!
-//! A wait that nobody ends shows as a hang that only a timeout breaks, in one of ten thousand requests. So a change that adds a
-//! condition to one of the lists adds the line that says who wakes, and a change that makes a condition true looks here.
+//! A wait without a waker is a hang that only a timeout breaks, in one of ten thousand requests. So a change
+//! that adds a condition to one of the lists adds the line with its waker, and a change that makes a
+//! condition true checks these tables.
 //!
 //! Those of the turn, of the leaders, of the standby and of what a batch leaves to be woken are checked under many orders of
 //! their steps by `models.rs`.

@@ -1,8 +1,8 @@
-//! A WebSocket, as user code holds it: valid for as long as anybody keeps it.
+//! A WebSocket, for user code: valid while it is referenced.
 //!
-//! Every act is allowed from any thread and at any time; after the end it does nothing and says so. What happens on a
-//! socket reaches user code as [`Event`]s, one after the other in the order of their causes, each in the lane of its
-//! listener: a socket is in at most one queue of jobs at a time.
+//! Every method may be called from any thread at any time; after the end it does nothing and reports it. User
+//! code gets [`Event`]s, one after the other in the order of their causes, each in the lane of its listener:
+//! a socket is in at most one queue of jobs at a time.
 
 mod ending;
 mod event;
@@ -39,7 +39,7 @@ pub(crate) const ABNORMAL: u16 = 1006;
 pub struct WebSocket {
     connection: Arc<Connection>,
     behavior: Arc<Behavior>,
-    /// Whatever user code keeps with the socket; made on first need.
+    /// User code's data of the socket; made at the first use.
     user: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
@@ -60,17 +60,17 @@ impl WebSocket {
         &self.connection.server
     }
 
-    /// What its route says.
+    /// The behaviour of its route.
     pub fn behavior(&self) -> &Behavior {
         &self.behavior
     }
 
-    /// What user code keeps with the socket.
+    /// User code's data of the socket.
     pub fn user(&self) -> &OnceLock<Box<dyn Any + Send + Sync>> {
         &self.user
     }
 
-    /// The connection, locked, if it is this process's.
+    /// The connection, locked, if it belongs to this process.
     fn lock(&self) -> Option<Locked<'_>> {
         (!self.server().is_abandoned()).then(|| self.connection.lock())
     }
@@ -80,12 +80,12 @@ impl WebSocket {
         self.lock().is_some_and(|state| state.socket.as_ref().is_some_and(|socket| socket.is_open()))
     }
 
-    /// The client's address; none on a Unix socket and after the end.
+    /// The client's address; `None` on a Unix socket and after the end.
     pub fn peer(&self) -> Option<IpAddr> {
         self.connection.peer.ip().filter(|_| self.is_open())
     }
 
-    /// The client's address as a PROXY preface gave it; none after the end.
+    /// The client's address from a PROXY preface; `None` after the end.
     pub fn proxied_peer(&self) -> Option<IpAddr> {
         self.connection.proxied().filter(|_| self.is_open())
     }
@@ -95,12 +95,12 @@ impl WebSocket {
         self.connection.secure.as_deref()
     }
 
-    /// Number that names the socket to the system; -1 after the end.
+    /// The socket's descriptor number; -1 after the end.
     pub fn descriptor(&self) -> i64 {
         self.connection.descriptor()
     }
 
-    /// Bytes that wait for the client beyond what the kernel has taken.
+    /// Bytes of buffered output, beyond the kernel's buffer.
     pub fn buffered(&self) -> usize {
         if self.server().is_abandoned() {
             return 0;
@@ -114,7 +114,7 @@ impl WebSocket {
             .map_or(0, |socket| socket.waiting(state.out.waiting()))
     }
 
-    /// Messages that were dropped because too much waited for the client.
+    /// Messages that were dropped because too much output was buffered.
     pub fn dropped(&self) -> u64 {
         if self.server().is_abandoned() {
             return 0;
@@ -125,8 +125,9 @@ impl WebSocket {
 
     // ---- ending -------------------------------------------------------------------------------------------------
 
-    /// Sends a close frame and ends the socket. Codes 0, 1005, 1006 and 1015 are not on the wire; the listener hears `code`
-    /// and `reason` as they are. What was received and not dealt with is dropped. False when it had ended before.
+    /// Sends a close frame and ends the socket. Codes 0, 1005, 1006 and 1015 are not on the wire; the
+    /// listener gets `code` and `reason` unchanged. Received and unhandled messages are dropped. False if it
+    /// had ended before.
     pub fn end(&self, code: u16, reason: Option<&[u8]>) -> bool {
         if self.server().is_abandoned() {
             return false;
@@ -135,7 +136,7 @@ impl WebSocket {
         let mut state = self.connection.lock();
         let ended = state.end_socket(code, reason);
         if ended {
-            // Not left to a batch: there is nothing more that could go with it.
+            // Not left to a batch: nothing follows it.
             state.flush();
         }
         ended
@@ -155,7 +156,7 @@ impl WebSocket {
 
     /// Subscribes to a topic.
     pub fn subscribe(self: &Arc<Self>, topic: &[u8]) -> Subscribed {
-        // Who joins now does not get what was published before.
+        // A socket that joins now does not get earlier messages.
         if self.server().is_abandoned() {
             return Subscribed::Refused;
         }
@@ -167,9 +168,9 @@ impl WebSocket {
         self.server().hub.subscribe(topic, self.id(), Arc::clone(&self.connection), admit)
     }
 
-    /// Leaves a topic; says how many stay. None when it was not subscribed.
+    /// Leaves a topic; returns the number of remaining subscribers. `None` if it was not subscribed.
     pub fn unsubscribe(&self, topic: &[u8]) -> Option<usize> {
-        // Who leaves now gets what was published before (C-P-11).
+        // A socket that leaves now gets the earlier messages (C-P-11).
         if self.server().is_abandoned() {
             return None;
         }
@@ -194,14 +195,14 @@ impl WebSocket {
 
     // ---- events -------------------------------------------------------------------------------------------------
 
-    /// Takes the next event, if its listener runs in `lane`; an event of the other lane has the socket go there. `done`
-    /// is what [`WebSocket::finished`] would be told of the event before.
+    /// Takes the next event, if its listener runs in `lane`; an event of the other lane moves the socket
+    /// there. `done` is the argument of [`WebSocket::finished`] for the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
         let mut guard = self.finish_event(done)?;
         let socket = guard.socket.as_mut()?;
         let Some((topics, end)) = socket.take_topics_at_end() else { return socket.next_event(self, lane) };
         drop(guard);
-        // The hub is never asked under the lock of a socket: it locks sockets itself.
+        // The hub is never called under the lock of a socket: it locks sockets itself.
         let mut left = Vec::with_capacity(topics.0.len());
         self.server()
             .hub
@@ -212,23 +213,23 @@ impl WebSocket {
         socket.next_event(self, lane)
     }
 
-    /// In place of [`WebSocket::next`]: has the socket queue behind the others for its next event.
+    /// In place of [`WebSocket::next`]: queues the socket behind the others for its next event.
     pub fn put_off(self: &Arc<Self>, done: usize) {
         if let Some(socket) = self.finish_event(done).as_mut().and_then(|state| state.socket.as_mut()) {
             socket.requeue(self);
         }
     }
 
-    /// An event has been dealt with that was taken with [`WebSocket::next`] and weighs this much.
+    /// An event from [`WebSocket::next`] with this weight has been handled.
     pub fn finished(&self, weight: usize) {
         drop(self.finish_event(weight));
     }
 
-    /// The connection, locked, after an event has been counted as dealt with.
+    /// The connection, locked, after an event has been counted as handled.
     fn finish_event(&self, weight: usize) -> Option<Locked<'_>> {
         let mut state = self.lock()?;
         if state.socket.as_ref().is_some_and(|socket| socket.is_finishing()) {
-            // What a listener has published goes before the end.
+            // A listener's published messages go before the end.
             drop(state);
             publish::queue_pending();
             state = self.connection.lock();
@@ -244,7 +245,7 @@ impl WebSocket {
         }
     }
 
-    /// Has [`Event::Room`] come once nothing waits for the client. False when nothing does.
+    /// Requests an [`Event::Room`] once no output is buffered. False if none is.
     pub fn await_room(&self) -> bool {
         let Some(mut state) = self.lock() else { return false };
         let outside = state.out.waiting();

@@ -1,5 +1,5 @@
-//! What the task of a connection looks at each time that it is woken, and what it does then. A stream of HTTP/2 has a task of its
-//! own, which asks the same.
+//! The checks of a connection's task at each wake-up, and its actions. The task of an HTTP/2 stream makes the
+//! same checks.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,36 +7,36 @@ use std::task::{Context, Poll};
 use crate::app::Signal;
 use crate::server::connection::{ActiveRequest, Connection, HIGH_WATER, LastAnswer, Phase};
 
-/// Bytes of pipelined requests kept while one is in progress; then the socket is left alone.
+/// Bytes of pipelined requests kept while one is in progress; then the server stops reading the socket.
 const PIPELINE_BOUND: usize = 64 * 1024;
 
-/// What the task should wait for.
+/// The conditions that the task waits for.
 #[expect(clippy::struct_excessive_bools, reason = "independent questions, answered under one lock")]
 pub(crate) struct Wants {
     pub(in crate::server) over: bool,
     /// The client speaks HTTP/2.
     pub(in crate::server) multiplexed: bool,
-    /// The client sends no more, and what it had sent is dealt with.
+    /// The client sends no more, and its earlier bytes are handled.
     ended: bool,
     room: bool,
     read: bool,
     parse: bool,
-    /// A file that has had its share is to go on.
+    /// A file whose share was sent has to go on.
     file: bool,
 }
 
-/// What the task does next.
+/// The task's next action.
 pub(crate) enum Todo {
-    /// Something has changed: it looks again.
+    /// The state has changed: it looks again.
     Again,
-    /// It takes what the client sends.
+    /// It reads from the client.
     Read,
     /// It waits to be woken.
     Wait,
 }
 
 impl Connection {
-    /// Does what is wanted before anything is read; the task of a stream does the same.
+    /// Acts before anything is read; the task of a stream does the same.
     pub(in crate::server) fn attend(self: &Arc<Self>, wants: &Wants, context: &mut Context<'_>) -> Todo {
         if wants.room {
             match self.poll_room(context) {
@@ -53,7 +53,7 @@ impl Connection {
         }
         if wants.file {
             self.lock().flush();
-            // Others on this thread have their turn in between.
+            // Other tasks on this thread run in between.
             context.waker().wake_by_ref();
         }
         if wants.parse {
@@ -70,10 +70,11 @@ impl Connection {
     pub(in crate::server) fn wants(self: &Arc<Self>) -> Wants {
         let mut state = self.lock();
         let has_room = state.out.len() < HIGH_WATER;
-        // Where the kernel has no room it is this task that waits for some. Otherwise another thread is writing, and wakes it.
+        // If the kernel has no room, this task waits for it. Otherwise another thread is writing, and wakes
+        // it.
         let held_up = state.is_head() && !has_room && !state.out.is_blocked();
         state.out.set_held_up(held_up);
-        // Whether what comes would begin something, and whether it is read.
+        // Whether new bytes would begin a request, and whether they are read.
         let (idle, read) = match state.phase() {
             Phase::Head(_) => (has_room, has_room),
             Phase::Busy(request) if request.intake.is_complete() => {
@@ -88,7 +89,7 @@ impl Connection {
             Phase::Multiplexed(_) | Phase::Over => (false, false),
         };
         let has_ended = state.input.has_ended();
-        // What would be thrown away of a body that has been answered does not come any more.
+        // The unread rest of an answered body does not come any more.
         let drained = has_ended && state.request().is_some_and(ActiveRequest::is_draining);
         let parse = idle && state.input.has_unsearched();
         Wants {
@@ -102,16 +103,17 @@ impl Connection {
         }
     }
 
-    /// Sends what the TLS session has to say of its own.
+    /// Sends the TLS session's own records.
     pub(in crate::server) fn answer_session(self: &Arc<Self>) {
         let mut state = self.lock();
-        // A thread that is writing looks for it when done; where room is waited for, it leaves with what waits.
+        // A writing thread checks for it at its end; while room is awaited, it leaves with the waiting
+        // output.
         if state.out.may_flush() {
             state.transmit(b"", b"");
         }
     }
 
-    /// HTTP/2 has ended, and said why. A client that has sent more than was read would see a reset instead.
+    /// HTTP/2 has ended, with a reason. A client that has sent more than was read would see a reset instead.
     pub(in crate::server) fn part(self: &Arc<Self>) {
         self.lock().close_multiplexed();
     }
@@ -136,9 +138,9 @@ impl Connection {
         state.input.end();
         let (sending, unsearched) = (state.out.is_sending(), state.input.has_unsearched());
         match state.phase() {
-            // The file that is the answer leaves.
+            // The response's file is being sent.
             Phase::Busy(request) if request.file_leaves => {}
-            // The request can still be answered; user code is told that the client may be gone.
+            // A response is still possible; user code is told that the client may be gone.
             Phase::Busy(request) if request.intake.is_complete() && !self.server.is_closing() => {
                 if let Some(exchange) = request.exchange.clone() {
                     exchange.mark_aborted();
@@ -146,10 +148,10 @@ impl Connection {
                 }
                 state.rearm();
             }
-            // Requests that came before the end, or messages that wait for their handlers: another thread may have
-            // completed the answer before them since the socket was read.
+            // Requests from before the end, or messages that wait for their handlers: another thread may have
+            // completed the earlier response since the socket was read.
             Phase::Head(_) | Phase::Socket if unsearched => {}
-            // What was answered still has to leave.
+            // The responses still have to leave.
             Phase::Head(_) if sending => state.close_after_flush(LastAnswer::Whole),
             Phase::Busy(request) if request.is_draining() && sending => {
                 state.close_after_flush(LastAnswer::Whole);
@@ -164,7 +166,7 @@ impl Connection {
         if state.out.is_flushing() {
             state.out.unblock();
         } else {
-            // What waits counts as waiting until the kernel has taken it.
+            // Waiting output counts as waiting until the kernel has taken it.
             state.transmit(b"", b"");
         }
         state.rearm();

@@ -1,8 +1,8 @@
 //! How a request and a connection come to their ends.
 //!
-//! Four verbs, here and elsewhere in the server: what is whole is *completed*; a connection that takes no further request is
-//! *closed after the flush* of what is queued; what will not become whole is *aborted*; and what nobody uses any more is
-//! *released*.
+//! Four verbs, here and elsewhere in the server: a whole response is *completed*; a connection that takes no
+//! further request is *closed after the flush* of its queue; a response that cannot become whole is
+//! *aborted*; and an unused object is *released*.
 
 use std::net::Shutdown;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use crate::app::Signal;
 use crate::server::connection::{Locked, Phase};
 use crate::server::deadlines::NEVER;
 
-/// Whether the client gets all of the last answer.
+/// Whether the client gets the whole last response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastAnswer {
     Whole,
-    /// It is incomplete, and the connection is reset so that it looks so.
+    /// It is incomplete, and the connection is reset to show that.
     Cut,
 }
 
 impl Locked<'_> {
-    /// The answer is complete: the next request may begin, or the connection ends.
+    /// The response is complete: the next request may begin, or the connection ends.
     pub(crate) fn complete(&mut self) {
         let Some(request) = self.request_mut() else { return };
         request.end_exchange();
@@ -38,13 +38,13 @@ impl Locked<'_> {
         request.intake.discard();
         if request.intake.is_complete() {
             self.end_request();
-            // Requests that wait here, or are being parsed; or none, and the client sends no more: the task knows, once nobody
-            // parses.
+            // Requests wait here, or are being parsed; or there are none, and the client sends no more: the
+            // task decides, once no thread parses.
             if !self.input.is_empty() || self.input.has_ended() {
                 self.connection.wake();
             }
         } else {
-            // The task may have left the socket alone because nobody took what had come.
+            // The task may have stopped reading because nothing took the received bytes.
             self.connection.wake();
         }
         self.rearm();
@@ -64,7 +64,7 @@ impl Locked<'_> {
         }
     }
 
-    /// The request in progress will not be answered: user code that was to do so hears of it.
+    /// The request in progress gets no response: its user code is signalled.
     pub(crate) fn abort_exchange(&mut self) {
         let connection = self.connection;
         let Some(request) = self.request_mut() else { return };
@@ -75,13 +75,13 @@ impl Locked<'_> {
             exchange.keep_rest(request.intake.take_all());
             Arc::clone(&exchange).give_up(connection.seat());
             if by_file {
-                // What a handler that passed the request on has left for the next one is let go of.
+                // Releases the objects that a handler left for the next one.
                 connection.server.app.signal(exchange, Signal::Sent);
             }
         }
     }
 
-    /// The connection is gone: user code that was answering hears of it, and the task ends.
+    /// The connection is gone: user code is signalled, and the task ends.
     pub(crate) fn abort(&mut self) {
         if self.is_over() {
             return;
@@ -94,7 +94,7 @@ impl Locked<'_> {
         self.log_lost();
         self.enter_over();
         self.connection.deadline.store(NEVER, Ordering::Relaxed);
-        // Between two answers nothing is missing, and the client may know that.
+        // Between two responses nothing is missing, and the client may know that.
         if idle {
             self.connection.say_end(Shutdown::Both);
         } else {
@@ -103,7 +103,7 @@ impl Locked<'_> {
         self.connection.wake();
     }
 
-    /// The client of a connection that speaks HTTP/2 has been told that it ends, and only has to go.
+    /// The client of an HTTP/2 connection has got its GOAWAY, and only has to disconnect.
     pub(in crate::server) fn close_multiplexed(&mut self) {
         if matches!(self.phase(), Phase::Multiplexed(_)) {
             self.enter_closing(false, true);

@@ -1,10 +1,10 @@
-//! What the client has sent and nobody has used yet.
+//! The client's bytes that are not used yet.
 
 /// Received bytes: part of a head, pipelined requests, or frames.
 #[derive(Default)]
 pub(crate) struct Input {
     bytes: Vec<u8>,
-    /// How much of them is known to hold nothing that can be used without more.
+    /// The number of bytes that are known to be useless without more.
     searched: usize,
     /// The client has shut its sending side.
     ended: bool,
@@ -19,37 +19,37 @@ impl Input {
         self.bytes.is_empty()
     }
 
-    /// Keeps `bytes` behind what is there.
+    /// Appends `bytes`.
     pub(crate) fn keep(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Takes what is there, so that it can be parsed while the state changes.
+    /// Takes the bytes, so that they can be parsed while the state changes.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 
-    /// Keeps what was taken and not used. An idle connection keeps no room for more.
+    /// Puts unused bytes back. An idle connection keeps no extra memory.
     pub(crate) fn put_back(&mut self, bytes: Vec<u8>) {
         self.bytes = if bytes.is_empty() { Vec::new() } else { bytes };
     }
 
-    /// Drops what is there: nothing more is read.
+    /// Drops the bytes: nothing more is read.
     pub(crate) fn clear(&mut self) {
         self.bytes = Vec::new();
     }
 
-    /// So much of it holds nothing that can be used without more.
+    /// Sets the number of bytes that are useless without more.
     pub(crate) fn set_searched(&mut self, searched: usize) {
         self.searched = searched;
     }
 
-    /// What was searched before, which is forgotten.
+    /// Takes that number, and resets it.
     pub(crate) fn take_searched(&mut self) -> usize {
         std::mem::take(&mut self.searched)
     }
 
-    /// Whether there is something that has not been looked at.
+    /// Whether there are unexamined bytes.
     pub(crate) fn has_unsearched(&self) -> bool {
         self.searched < self.bytes.len()
     }

@@ -1,8 +1,9 @@
 //! A locked connection, and what comes with the lock: code that queues output under it has to say who sends that.
 //!
-//! All that changes a connection is a method of [`Locked`], each in the file of its subject. A method queues and never sends,
-//! unless it takes the lock with it: [`Locked::flush`], [`Locked::send`] and the others that are named for who sends. In debug
-//! builds a lock panics that is given back with output for which nobody cares: no client hangs for a flush that was forgotten.
+//! All that changes a connection is a method of [`Locked`], each in the file of its subject. A method queues
+//! and never sends, unless it consumes the lock: [`Locked::flush`], [`Locked::send`] and the others that are
+//! named for the sender. In debug builds a lock that is released with output without a sender panics: no
+//! client hangs because of a forgotten flush.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -13,12 +14,12 @@ use crate::server::connection::{Connection, State};
 
 /// A connection whose state this thread has locked.
 ///
-/// No system call is made under the lock, and nothing is dropped that may run user code: see [`Locked::unlocked`].
+/// No system call is made under the lock, and no drop may run user code: see [`Locked::unlocked`].
 #[must_use = "what was queued has to be sent: flush it, or name who does"]
 pub(crate) struct Locked<'a> {
     pub(in crate::server) connection: &'a Arc<Connection>,
     state: MutexGuard<'a, State>,
-    /// Another thread has given the lock back with output that it is about to send.
+    /// Another thread has released the lock with output that it is about to send.
     #[cfg(debug_assertions)]
     owed_before: bool,
 }
@@ -51,26 +52,25 @@ impl DerefMut for Locked<'_> {
 }
 
 impl Locked<'_> {
-    /// Gives the lock back for as long as `act` runs, which may be a system call. What the state was before says nothing of
-    /// what it is afterwards.
+    /// Releases the lock while `act` runs, which may be a system call. The state may be different afterwards.
     pub(super) fn unlocked<T>(&mut self, act: impl FnOnce() -> T) -> T {
         MutexGuard::unlocked(&mut self.state, act)
     }
 
-    /// Leaves what is queued to the end of the batch that is open on this thread, and sends it now where none is. False when
+    /// Leaves the queue to the end of this thread's open batch, and sends it now if there is none. False if
     /// the kernel has no room.
     pub(in crate::server) fn flush_with_batch(mut self) -> bool {
         self.join_batch() || self.flush()
     }
 
-    /// Leaves what is queued to the handler that holds it together, and sends it now where none does.
+    /// Leaves the queue to the handler that has corked it, and sends it now if there is none.
     pub(in crate::server) fn flush_unless_corked(self) {
         if !self.out.is_corked() {
             self.flush();
         }
     }
 
-    /// Another call sends what is queued, since this thread holds a lock under which nothing may be sent.
+    /// Another call sends the queue, since this thread holds a lock under which nothing may be sent.
     pub(in crate::server) fn owe(self) -> Owed {
         let owed = Owed(Arc::clone(self.connection));
         #[cfg(debug_assertions)]
@@ -92,7 +92,7 @@ impl Owed {
         self.0.lock().flush();
     }
 
-    /// Ends the socket instead: too much waits for its client.
+    /// Ends the socket instead: too much output is buffered.
     pub(in crate::server) fn abort(self) {
         self.0.abort_for_backpressure();
     }

@@ -1,4 +1,4 @@
-//! The request in progress: what its connection knows of its body and of its answer.
+//! The request in progress: its connection's facts about its body and its response.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use crate::server::files::Body;
 use crate::server::intake::Intake;
 use crate::server::reply::{Asked, Reply};
 
-/// A request in progress. A connection keeps the room for the next one; a WebSocket has none.
+/// A request in progress. A connection keeps the memory for the next one; a WebSocket has none.
 pub(crate) struct ActiveRequest {
-    /// What user code holds, until the answer is complete.
+    /// User code's handle, until the response is complete.
     pub(crate) exchange: Option<Arc<Exchange>>,
     pub(crate) reply: Reply,
     pub(crate) intake: Intake,
-    /// The rest of an answer from a file; not while a thread sends of it, or reads it into memory.
+    /// The rest of a response from a file; unset while a thread sends it, or reads it into memory.
     pub(crate) file: Option<Box<Body>>,
-    /// User code has left the answer to a file.
+    /// User code has left the response to a file.
     pub(crate) claimed: bool,
-    /// Such an answer has not left.
+    /// Such a response has not been sent.
     pub(crate) file_leaves: bool,
-    /// User code asked to hear when there is room for more output.
+    /// User code asked for a signal when there is room for more output.
     pub(crate) watches_room: bool,
 }
 
@@ -37,14 +37,14 @@ impl ActiveRequest {
         }
     }
 
-    /// Another request begins in its room. The only place where a body begins, and so the one where it is framed.
+    /// Another request begins in its place. Only here a body begins, and is framed.
     pub(super) fn begin(&mut self, framing: Framing, asked: Asked, limit: u64) {
         self.claimed = false;
         self.reply = Reply::new(asked);
         self.intake = Intake::new(framing, limit);
     }
 
-    /// The answer is complete: user code is done with it.
+    /// The response is complete: user code is done with it.
     pub(crate) fn end_exchange(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             exchange.mark_responded();
@@ -53,12 +53,12 @@ impl ActiveRequest {
         self.watches_room = false;
     }
 
-    /// Whether nothing of the answer is still to come.
+    /// Whether the whole response has been written.
     pub(crate) fn is_answered(&self) -> bool {
         self.exchange.is_none() && !self.file_leaves
     }
 
-    /// Whether the answer is complete and the body is not.
+    /// Whether the response is complete and the body is not.
     pub(crate) fn is_draining(&self) -> bool {
         self.is_answered() && !self.intake.is_complete()
     }

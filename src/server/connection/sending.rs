@@ -1,4 +1,4 @@
-//! How bytes leave a connection: from any thread that sends some, and never under its lock.
+//! Sending the bytes of a connection: from any thread, and never under its lock.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -13,7 +13,7 @@ use crate::server::stream::Writing;
 impl Connection {
     /// The batch `token` closes.
     pub(crate) fn leave_batch(self: &Arc<Self>, token: u32) {
-        // In a process that was forked from this one the socket is the parent's.
+        // In a forked child the socket belongs to the parent.
         if self.server.is_abandoned() {
             return;
         }
@@ -24,7 +24,7 @@ impl Connection {
 
     /// Ends a cork.
     pub(crate) fn uncork(self: &Arc<Self>) {
-        // In a process that was forked from this one the socket is the parent's.
+        // In a forked child the socket belongs to the parent.
         if self.server.is_abandoned() {
             return;
         }
@@ -33,7 +33,7 @@ impl Connection {
         state.flush();
     }
 
-    /// True when all of it was taken, false when the kernel has no room. `more` says that a file follows.
+    /// True if all of it was taken, false if the kernel has no room. `more`: a file follows.
     fn write_out(
         &self,
         output: &mut ByteQueue,
@@ -44,7 +44,7 @@ impl Connection {
         loop {
             let left = output.len() + payload.len() + suffix.len();
             if left == 0 {
-                // A TLS session takes text for which the kernel then has no room.
+                // A TLS session accepts plaintext for which the kernel then has no room.
                 return if self.secure.is_some() { self.with_socket(Writing::try_flush) } else { Ok(true) };
             }
             let written = match output.as_slice() {
@@ -78,7 +78,7 @@ impl Connection {
         }
     }
 
-    /// What a TLS session holds of what a write has found no room for.
+    /// The bytes of a write without room that a TLS session holds.
     fn sealed_of(&self, result: &io::Result<bool>) -> usize {
         match result {
             Ok(false) if self.secure.is_some() => {
@@ -90,12 +90,12 @@ impl Connection {
 }
 
 impl Locked<'_> {
-    /// Queues `payload` and `suffix` behind what waits, and sends it unless a cork holds it back.
+    /// Queues `payload` and `suffix`, and sends the queue unless a cork holds it back.
     pub(crate) fn send(mut self, payload: &[u8], suffix: &'static [u8]) {
         self.send_on(payload, suffix);
     }
 
-    /// The same where more follows under the lock, which is given back meanwhile.
+    /// The same if the lock is needed afterwards; it is released meanwhile.
     pub(crate) fn send_on(&mut self, payload: &[u8], suffix: &'static [u8]) {
         if payload.len() >= DIRECT && self.out.may_flush() && !self.is_over() {
             self.transmit(payload, suffix);
@@ -107,19 +107,19 @@ impl Locked<'_> {
         }
     }
 
-    /// Queues `payload` and `suffix` behind what waits.
+    /// Queues `payload` and `suffix`.
     pub(crate) fn queue(&mut self, payload: &[u8], suffix: &'static [u8]) {
         let tail = self.out.tail();
         tail.extend_from_slice(payload);
         tail.extend_from_slice(suffix);
     }
 
-    /// Sends what is queued, as far as the kernel takes it. False when the kernel has no room.
+    /// Sends the queue, as far as the kernel takes it. False if the kernel has no room.
     pub(crate) fn flush(mut self) -> bool {
         self.flush_on()
     }
 
-    /// The same where more follows under the lock, which is given back meanwhile.
+    /// The same if the lock is needed afterwards; it is released meanwhile.
     pub(crate) fn flush_on(&mut self) -> bool {
         let anything =
             || self.out.has_any() || self.has_file() || self.is_closing() || self.connection.owes();
@@ -129,8 +129,8 @@ impl Locked<'_> {
         !self.out.is_blocked()
     }
 
-    /// Writes what is queued and then `payload` and `suffix`, and queues what the kernel does not take. False when it
-    /// has no room.
+    /// Writes the queue and then `payload` and `suffix`, and queues the rest that the kernel does not take.
+    /// False if it has no room.
     pub(crate) fn transmit(&mut self, mut payload: &[u8], mut suffix: &[u8]) -> bool {
         let connection = self.connection;
         self.out.begin_flush();
@@ -150,7 +150,7 @@ impl Locked<'_> {
             if let (Some(_), Some(request)) = (&file, self.request_mut()) {
                 request.file = file;
             }
-            // What the kernel did not take waits in front of what was queued meanwhile.
+            // Bytes that the kernel did not take go before those queued meanwhile.
             if !payload.is_empty() || !suffix.is_empty() {
                 queue.append(payload);
                 queue.append(suffix);
@@ -168,14 +168,15 @@ impl Locked<'_> {
             if let Some(progress) = progress {
                 self.file_progressed(progress);
                 if self.out.is_empty() {
-                    // Others on this thread have their turn before the file goes on.
+                    // Other tasks on this thread run before the file goes on.
                     break;
                 }
                 continue;
             }
             match result {
                 Ok(true) if !self.out.has_any() && !self.has_file() && !connection.owes() => break,
-                // Others queued while this thread wrote, or the TLS session has to answer: both count on this thread.
+                // Others queued while this thread wrote, or the TLS session has to reply: both rely on this
+                // thread.
                 Ok(true) => {}
                 Ok(false) => {
                     self.out.block();
@@ -198,7 +199,8 @@ impl Locked<'_> {
         !self.out.is_blocked()
     }
 
-    /// Writes as much of `payload` as the kernel takes behind what is queued, and queues none of it; says how much.
+    /// Writes the queue and as much of `payload` as the kernel takes, and queues none of it; returns how
+    /// much.
     pub(crate) fn write_through(mut self, payload: &[u8]) -> usize {
         if !self.out.may_flush() || self.is_over() {
             return 0;
@@ -229,13 +231,13 @@ impl Locked<'_> {
         }
         let count = payload.len() - rest.len();
         self.rearm();
-        // Those who queued while this thread wrote count on it, and so do those who wait for what has left.
+        // Others that queued while this thread wrote rely on it, and so do waits for sent output.
         self.after_flush();
         self.flush();
         count
     }
 
-    /// Something has left, or all of it: tells those who waited for that.
+    /// Output has been sent: ends the waits for that.
     pub(crate) fn after_flush(&mut self) {
         let connection = self.connection;
         if self.out.has_left() {
@@ -262,13 +264,14 @@ impl Locked<'_> {
         }
     }
 
-    /// All has left. If that was the last answer, or since then the farewell, the connection comes to its end.
+    /// Everything has been sent. If that was the last response, or the `close_notify` after it, the
+    /// connection ends.
     fn after_last(&mut self) {
         let Phase::Closing(Closing { cut, shut }) = *self.phase() else { return };
         let connection = self.connection;
         let gone = self.input.has_ended();
         if shut {
-            // A client that has gone before is not waited for.
+            // The server does not wait for a client that has gone.
             if gone {
                 self.enter_over();
                 connection.wake();
@@ -291,8 +294,8 @@ impl Locked<'_> {
             self.enter_over();
             connection.shut_down();
         } else {
-            // A client that has sent more than we read would see a reset instead of our answer: shut our side, and read on
-            // until it shuts its own (RFC 9112 9.6).
+            // A client that has sent more than we read would see a reset instead of our response: shut our
+            // side, and read on until it shuts its own (RFC 9112 9.6).
             let how = if gone { Shutdown::Both } else { Shutdown::Write };
             if !connection.say_end(how) {
                 self.out.block();

@@ -1,4 +1,4 @@
-//! Everything about a connection that changes, and the only places where its phase does.
+//! The mutable state of a connection, and all transitions of its phase.
 
 use crate::http::head::Framing;
 use crate::server::access::Log;
@@ -9,17 +9,17 @@ use crate::server::pace::Pace;
 use crate::server::reply::{Asked, Reply};
 use crate::server::websocket::SocketState;
 
-/// What a connection does, with what it knows only then.
+/// The phase of a connection, with the data of that phase.
 pub(crate) enum Phase {
     /// Waiting for the head of a request, or in the middle of one.
     Head(Idle),
-    /// A request is in progress: its answer or its body is not complete.
+    /// A request is in progress: its response or its body is not complete.
     Busy(Box<ActiveRequest>),
     /// The connection speaks WebSocket.
     Socket,
     /// The connection speaks HTTP/2: its requests are on streams, which are connections of their own.
     Multiplexed(Multiplexed),
-    /// The last answer is on its way out; what still comes in is thrown away.
+    /// The last response is being sent; incoming bytes are discarded.
     Closing(Closing),
     /// Over: the task ends.
     Over,
@@ -29,7 +29,7 @@ pub(crate) enum Phase {
 pub(crate) struct Idle {
     /// The first request has not begun.
     fresh: bool,
-    /// The room of the last request, for the next one.
+    /// The memory of the last request, for the next one.
     spare: Option<Box<ActiveRequest>>,
 }
 
@@ -39,16 +39,16 @@ pub(crate) struct Multiplexed {
     pub(crate) fresh: bool,
     /// Streams are open.
     pub(crate) streaming: bool,
-    /// Nobody answers them any more, the client has only to take what is left.
+    /// All have their response; the client only has to read the rest.
     pub(crate) answered: bool,
-    /// It has been silent for too long: the client is to learn which stream was the last.
+    /// It has been silent for too long: the client has to be told the last stream.
     pub(crate) expired: bool,
 }
 
-/// Of a connection that ends once its output has left.
+/// The data of a connection that ends once its output has been sent.
 #[derive(Clone, Copy)]
 pub(crate) struct Closing {
-    /// The answer is incomplete and must look so: reset instead of waiting.
+    /// The response is incomplete and must look so: reset instead of waiting.
     pub(super) cut: bool,
     /// Our sending side has been shut.
     pub(super) shut: bool,
@@ -61,12 +61,12 @@ pub(crate) struct State {
     number: u64,
     pub(crate) input: Input,
     pub(crate) out: Output,
-    /// What the client moves while it is waited for.
+    /// The client's rate while the server waits for it.
     pub(crate) pace: Pace,
-    /// What speaks WebSocket here, from the handshake until user code has heard of the end, which may be after that of the
+    /// The WebSocket, from the handshake until its close listener has run, which may be after the end of the
     /// connection.
     pub(crate) socket: Option<Box<SocketState>>,
-    /// What goes to the access log, if there is one.
+    /// The connection's access log, if it is enabled.
     pub(crate) log: Option<Box<Log>>,
 }
 
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// The request in progress, and where its answer goes.
+    /// The request in progress, and the output of its response.
     pub(crate) fn request_and_out(&mut self) -> Option<(&mut ActiveRequest, &mut Output)> {
         match &mut self.phase {
             Phase::Busy(request) => Some((request, &mut self.out)),
@@ -158,7 +158,7 @@ impl State {
         self.number
     }
 
-    /// What is known of a connection that speaks HTTP/2.
+    /// The data of an HTTP/2 connection.
     pub(crate) fn multiplexed(&mut self) -> Option<&mut Multiplexed> {
         match &mut self.phase {
             Phase::Multiplexed(multiplexed) => Some(multiplexed),
@@ -166,17 +166,17 @@ impl State {
         }
     }
 
-    /// Whether nothing is missing of the last answer, and nothing more comes.
+    /// Whether the last response is whole, and no other follows.
     pub(crate) fn is_closing_whole(&self) -> bool {
         matches!(self.phase, Phase::Closing(Closing { cut: false, .. }))
     }
 
-    /// Whether an answer from a file waits to go on.
+    /// Whether a response from a file waits to go on.
     pub(crate) fn has_file(&self) -> bool {
         self.request().is_some_and(|request| request.file.is_some())
     }
 
-    /// Whether something is queued that nobody is going to send.
+    /// Whether there is queued output without a sender.
     #[cfg(debug_assertions)]
     pub(super) fn is_neglected(&self) -> bool {
         self.out.is_neglected() && !self.is_over()
@@ -195,7 +195,7 @@ impl State {
         self.phase = Phase::Busy(request);
     }
 
-    /// The request in progress is over, answer and body: the next one may come.
+    /// The request in progress is over, response and body: the next one may come.
     pub(crate) fn end_request(&mut self) {
         self.phase = match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Busy(request) => Phase::Head(Idle { fresh: false, spare: Some(request) }),
@@ -203,7 +203,7 @@ impl State {
         };
     }
 
-    /// Nobody may act on the request in progress any more.
+    /// No thread may act on the request in progress any more.
     pub(crate) fn disown_request(&mut self) {
         self.number += 1;
     }
@@ -227,7 +227,8 @@ impl State {
         self.input.set_searched(0);
     }
 
-    /// Nothing more is answered. `cut`: the last answer is not whole. `shut`: our sending side has been shut.
+    /// No further response follows. `cut`: the last response is not whole. `shut`: our sending side has been
+    /// shut.
     pub(super) fn enter_closing(&mut self, cut: bool, shut: bool) {
         self.phase = Phase::Closing(Closing { cut, shut });
     }
@@ -239,7 +240,7 @@ impl State {
 
     // ---- what is told of it -------------------------------------------------------------------------------------
 
-    /// Tells the access log of the answer, which is complete, or is cut if it is not.
+    /// Logs the response, which is complete, or is cut if it is not.
     pub(super) fn log_answer(&mut self) {
         if let (Some(log), Phase::Busy(request)) = (&mut self.log, &self.phase) {
             let left = self.out.is_empty() && !self.out.is_flushing();
@@ -247,14 +248,14 @@ impl State {
         }
     }
 
-    /// Tells the access log that everything has left.
+    /// Logs that everything has been sent.
     pub(super) fn log_sent(&mut self) {
         if let Some(log) = &mut self.log {
             log.all_left();
         }
     }
 
-    /// Tells the access log that the connection is lost.
+    /// Logs that the connection is lost.
     pub(super) fn log_lost(&mut self) {
         if let Some(log) = &mut self.log {
             log.lost();

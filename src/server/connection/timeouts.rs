@@ -1,4 +1,4 @@
-//! How long a connection waits for its client, and what happens then.
+//! The timeouts of a connection, and their effects.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,9 +10,10 @@ use crate::server::pace::Way;
 use crate::server::stream::Writing;
 use crate::server::websocket;
 
-/// How long the rest of a refused request may still arrive, so that our answer is not lost to a reset (RFC 9112 9.6).
+/// How long the rest of a refused request is read, so that our response is not lost to a reset (RFC 9112
+/// 9.6).
 const LINGER: Duration = Duration::from_secs(2);
-/// How long a client that has shut its sending side may wait for the answer of a request in progress.
+/// How long a client that has shut its sending side may wait for the response to a request in progress.
 const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// What a connection waits for.
@@ -21,11 +22,11 @@ enum Waiting {
     Request,
     /// The rest of a head.
     Head,
-    /// More of a body that somebody reads.
+    /// More of a body that a handler reads.
     Body,
-    /// The answer to a client that has shut its sending side.
+    /// The response to a client that has shut its sending side.
     Answer,
-    /// The client to take what was written.
+    /// The client to read the output.
     Room,
     /// The client to close, after we have.
     End,
@@ -37,7 +38,7 @@ struct Patience {
 }
 
 impl Patience {
-    /// What the client has to move meanwhile; none where the time is for all of it.
+    /// The direction in which the client has to move bytes; `None` if the time is a total.
     fn way(&self) -> Option<Way> {
         match self.kind {
             Waiting::Body => Some(Way::Body),
@@ -48,7 +49,7 @@ impl Patience {
 }
 
 impl Locked<'_> {
-    /// What the connection waits for, if that has a limit.
+    /// The present wait, if it has a limit.
     fn patience(&self) -> Option<Patience> {
         let server = &self.connection.server;
         let config = &server.config;
@@ -79,7 +80,7 @@ impl Locked<'_> {
         Some(Patience { kind, limit })
     }
 
-    /// Sets the deadline that the state calls for, counted from now.
+    /// Sets the deadline of the present state, counted from now.
     pub(crate) fn rearm(&mut self) {
         let deadlines = &self.connection.server.deadlines;
         let patience = self.patience();
@@ -115,13 +116,13 @@ impl Locked<'_> {
 
     /// The client has moved `count` bytes.
     pub(in crate::server) fn count_moved(&mut self, way: Way, count: usize) {
-        // What a stream moves is counted with that of the others of its connection.
+        // The bytes of a stream count with those of the others of its connection.
         if !self.connection.stream {
             self.pace.moved(way, count as u64);
         }
     }
 
-    /// Whether the client of a stream is not late yet, since others of its connection have moved enough.
+    /// Whether the client of a stream is not late, because others of its connection have moved enough.
     fn is_spared(&mut self) -> bool {
         let rate = self.connection.server.config.min_rate;
         let Some(patience) = self.patience().filter(|patience| rate > 0 && patience.way().is_some()) else {
@@ -149,7 +150,7 @@ impl Locked<'_> {
         let now = connection.server.deadlines.now();
         let deadline = connection.deadline.load(Ordering::SeqCst);
         if deadline <= now.saturating_add(milliseconds(PARTING)) {
-            // It has been asked before, or ends soon anyway.
+            // It was checked before, or ends soon anyway.
             return false;
         }
         // Its deadline was set when it fell silent.
@@ -163,7 +164,8 @@ impl Locked<'_> {
 }
 
 impl Connection {
-    /// Bytes that the streams of the connection have moved together: a slow client shares what it has among them.
+    /// Bytes that the streams of the connection have moved together: a slow client divides its rate among
+    /// them.
     fn moved_beside(&self) -> u64 {
         match &*self.writing.read() {
             Some((Writing::Stream(stream), _)) => stream.moved(),
@@ -182,7 +184,7 @@ impl Connection {
             state.flush();
             return;
         }
-        // What merely waits for a batch is on its way.
+        // Output that only waits for a batch is on its way.
         if let Phase::Closing(Closing { shut: false, .. }) = state.phase()
             && !state.out.is_blocked()
         {
@@ -194,7 +196,7 @@ impl Connection {
             return;
         }
         match state.patience().map(|patience| patience.kind) {
-            // A part of a request is there: the client learns why it is not answered (RFC 9110 15.5.9).
+            // A part of a request is there: the client gets the reason (RFC 9110 15.5.9).
             Some(Waiting::Head) => {
                 state.refuse(408);
                 state.flush();
@@ -204,7 +206,7 @@ impl Connection {
                 state.refuse(408);
                 state.flush();
             }
-            // No stream is open: the client learns which was the last (RFC 9113 section 6.8).
+            // No stream is open: the client is told the last one (RFC 9113 section 6.8).
             Some(Waiting::Request) if matches!(state.phase(), Phase::Multiplexed(_)) => {
                 if let Some(multiplexed) = state.multiplexed() {
                     multiplexed.expired = true;
@@ -217,19 +219,20 @@ impl Connection {
         }
     }
 
-    /// The server is closing: idle connections end now, or soon, busy ones after their answer. `force` ends those too.
+    /// The server is closing: idle connections end now, or soon, busy ones after their response. `force` ends
+    /// those too.
     pub(crate) fn retire(self: &Arc<Self>, force: bool) {
         let mut state = self.lock();
         let unread = !state.input.is_empty();
         match state.phase() {
             _ if force => state.abort(),
-            // Nothing is unread, so nobody sees a reset.
+            // Nothing is unread, so no client sees a reset.
             Phase::Head(_) if !unread && !state.out.is_sending() => {
                 if state.is_silent() {
                     state.abort();
                 }
             }
-            // The answer is leaving at this moment, and does not say that the connection closes.
+            // The response is being sent at this moment, without `Connection: close`.
             Phase::Head(_) if !unread && state.out.is_empty() => state.rearm(),
             Phase::Busy(request) if state.input.has_ended() && !request.reply.is_started() => state.abort(),
             Phase::Busy(_) => {
@@ -241,14 +244,14 @@ impl Connection {
                 state.end_socket(websocket::GOING_AWAY, None);
                 state.flush();
             }
-            // It says so to the client, and ends with its last stream.
+            // It sends GOAWAY, and ends with its last stream.
             Phase::Multiplexed(multiplexed) => {
                 if multiplexed.fresh {
                     state.rearm();
                 }
                 self.wake();
             }
-            // A head that has begun to arrive is answered, and the answer says that the connection closes.
+            // A head that has begun to arrive gets its response, with `Connection: close`.
             Phase::Head(_) | Phase::Closing(_) | Phase::Over => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The body of the answer, until it is complete, and what else ends it.
+//! The body of the response, until it is complete, and its other ends.
 
 use std::sync::atomic::Ordering;
 
@@ -6,17 +6,17 @@ use crate::server::connection::{ActiveRequest, DIRECT, HIGH_WATER, LastAnswer, L
 use crate::server::exchange::{Attempt, Exchange};
 
 impl Exchange {
-    /// The connection, locked, if it is this process's.
+    /// The connection, locked, if it belongs to this process.
     fn lock(&self) -> Option<Locked<'_>> {
         (!self.server().is_abandoned()).then(|| self.connection.lock())
     }
 
-    /// The connection, locked, if this exchange is still the one it serves, and user code has the say.
+    /// The connection, locked, if it still serves this exchange, and user code makes the response.
     pub(in crate::server) fn current(&self) -> Option<Locked<'_>> {
         self.lock_unanswered(false)
     }
 
-    /// The connection, locked, if this exchange is still the one it serves, and has left its answer to a file.
+    /// The connection, locked, if it still serves this exchange, whose response is left to a file.
     pub(in crate::server) fn claimed(&self) -> Option<Locked<'_>> {
         self.lock_unanswered(true)
     }
@@ -27,7 +27,7 @@ impl Exchange {
         (!request.reply.is_done() && request.claimed == claimed).then_some(state)
     }
 
-    /// What `act` gives of the request, if this exchange is still the one that the connection serves; `over` otherwise.
+    /// The result of `act` for the request, if the connection still serves this exchange; `over` otherwise.
     pub(in crate::server) fn with_request<T>(&self, over: T, act: impl FnOnce(&mut ActiveRequest) -> T) -> T {
         match self.current().as_mut().and_then(|state| state.request_mut()) {
             Some(request) => act(request),
@@ -43,22 +43,22 @@ impl Exchange {
         self.connection.server.config.server_header.as_bytes()
     }
 
-    /// Whether the answer is complete.
+    /// Whether the response is complete.
     pub fn has_responded(&self) -> bool {
         self.responded.load(Ordering::Acquire)
     }
 
-    /// Whether nothing can be done any more: answered, or the connection is gone.
+    /// Whether the exchange is over: answered, or the connection is gone.
     pub fn is_over(&self) -> bool {
         self.current().is_none()
     }
 
-    /// Whether the client went away before the answer was complete.
+    /// Whether the client went away before the response was complete.
     pub fn is_aborted(&self) -> bool {
         self.aborted.load(Ordering::Acquire)
     }
 
-    /// Sets what [`Exchange::is_aborted`] gives; user code of the original does.
+    /// Sets the result of [`Exchange::is_aborted`]; user code of the original does so.
     pub fn set_aborted(&self, aborted: bool) {
         self.aborted.store(aborted, Ordering::Release);
     }
@@ -69,7 +69,7 @@ impl Exchange {
 
     // ---- in one piece -------------------------------------------------------------------------------------------
 
-    /// Ends the answer with `payload`; `close` ends the connection after it. False when the exchange is over.
+    /// Ends the response with `payload`; `close` ends the connection after it. False if the exchange is over.
     pub fn end(&self, payload: &[u8], close: bool) -> bool {
         if let Some(settings) = self.settings() {
             return self.end_encoded(settings, payload, close);
@@ -85,7 +85,7 @@ impl Exchange {
         true
     }
 
-    /// Ends the answer without a body.
+    /// Ends the response without a body.
     pub fn end_empty(&self, close: bool) -> bool {
         let Some(mut state) = self.current() else { return false };
         let Some((request, out)) = state.request_and_out() else { return false };
@@ -106,7 +106,7 @@ impl Exchange {
         true
     }
 
-    /// Ends the answer to a HEAD request whose body would go in pieces, which nobody has made.
+    /// Ends the response to a HEAD request whose body would go in pieces; they are never made.
     pub fn end_pieces_unseen(&self) -> bool {
         let Some(mut state) = self.current() else { return false };
         let Some((request, out)) = state.request_and_out() else { return false };
@@ -118,14 +118,15 @@ impl Exchange {
 
     fn complete(&self, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
         self.mark_responded();
-        // Of a stream the end is known before its last piece leaves: one frame says both.
+        // A stream's end is known before its last piece leaves: one frame carries both.
         let joined = payload.len() + suffix.len() > 0 && payload.len() < DIRECT;
         if joined || self.head.http2 {
             state.queue(payload, suffix);
             state.complete();
             state.send(b"", b"");
         } else {
-            // The payload is not in the queue: the answer is complete when it is on its way, or closing would overtake it.
+            // The payload is not in the queue: the response is complete when it is on its way, or closing
+            // would overtake it.
             state.send_on(payload, suffix);
             if state.serves(self.number) {
                 state.complete();
@@ -136,7 +137,7 @@ impl Exchange {
 
     // ---- in pieces ----------------------------------------------------------------------------------------------
 
-    /// Writes a piece of the body. False when the exchange is over.
+    /// Writes a piece of the body. False if the exchange is over.
     pub fn write(&self, payload: &[u8]) -> bool {
         if let Some(settings) = self.settings() {
             return self.write_encoded(settings, payload);
@@ -144,7 +145,7 @@ impl Exchange {
         self.current().is_some_and(|state| self.write_plain(state, payload, payload.len()))
     }
 
-    /// Writes a piece that user code gave `given` bytes for.
+    /// Writes a piece, which user code gave as `given` bytes.
     pub(super) fn write_plain(&self, mut state: Locked<'_>, payload: &[u8], given: usize) -> bool {
         let Some((request, out)) = state.request_and_out() else { return false };
         let offset = request.reply.offset;
@@ -156,18 +157,17 @@ impl Exchange {
         true
     }
 
-    /// Holds what is written until [`Exchange::uncork`].
-    /// True when that is new.
+    /// Holds the output until [`Exchange::uncork`]. True if that is new.
     pub fn cork(&self) -> bool {
         self.current().is_some_and(|mut state| state.out.cork())
     }
 
-    /// Sends what a cork held.
+    /// Sends the output that a cork held.
     pub fn uncork(&self) {
         self.connection.uncork();
     }
 
-    /// Writes an interim `100 Continue`, unless the answer has begun or the client speaks HTTP/1.0.
+    /// Writes an interim `100 Continue`, unless the response has begun or the client speaks HTTP/1.0.
     pub fn write_continue(&self) {
         if self.head.version_minor == 0 {
             return;
@@ -182,7 +182,8 @@ impl Exchange {
         }
     }
 
-    /// Writes as much of `payload` as the kernel takes, of an answer of `total` bytes (0: the length of `payload`).
+    /// Writes as much of `payload` as the kernel takes, of a response of `total` bytes (0: the length of
+    /// `payload`).
     pub fn try_end(&self, payload: &[u8], total: u64, close: bool) -> Attempt {
         const OVER: Attempt = Attempt { taken: false, over: true };
         let Some(mut state) = self.current() else { return OVER };
@@ -209,7 +210,7 @@ impl Exchange {
         self.attempted(taken == offered, over)
     }
 
-    /// Queues `payload` as part of an answer of `total` bytes. `taken` says whether there is room for more.
+    /// Queues `payload` as part of a response of `total` bytes. `taken`: there is room for more.
     pub fn send_chunk(&self, payload: &[u8], total: u64) -> Attempt {
         const OVER: Attempt = Attempt { taken: false, over: true };
         let Some(mut state) = self.current() else { return OVER };
@@ -236,7 +237,7 @@ impl Exchange {
         Attempt { taken, over }
     }
 
-    /// Whether there was no room for all of the last piece; asked once, it is forgotten.
+    /// Whether there was no room for all of the last piece; reading it resets it.
     pub fn take_refused(&self) -> bool {
         self.refused.swap(false, Ordering::AcqRel)
     }
@@ -251,7 +252,7 @@ impl Exchange {
         self.with_request((), |request| request.reply.offset = offset);
     }
 
-    /// Bytes that wait for the socket.
+    /// Bytes of buffered output.
     pub fn buffered(&self) -> usize {
         self.current().map_or(0, |state| state.out.len())
     }
@@ -267,8 +268,8 @@ impl Exchange {
         }
     }
 
-    /// If part of the answer is out, ends the connection so that the client does not take that part for the whole.
-    /// True when it did.
+    /// If part of the response has been sent, ends the connection so that the client does not take that part
+    /// for the whole. True if it did.
     pub fn abort_if_started(&self) -> bool {
         let Some(mut state) = self.current() else { return false };
         if !state.request().is_some_and(|request| request.reply.is_started()) {

@@ -1,13 +1,13 @@
-//! The request's body, and what else user code may hear of.
+//! The request's body, and the other signals for user code.
 
 use crate::server::connection::{HIGH_WATER, Locked};
 use crate::server::exchange::Exchange;
 use crate::server::intake::Reader;
 
-/// What those who wait for the body want of it.
+/// The demand for the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Demand {
-    /// Nobody waits: what comes is kept up to the bound, and then the client has to wait.
+    /// No reader: bytes are kept up to the bound, and then the client has to wait.
     Nothing,
     /// The next piece.
     Pieces,
@@ -15,7 +15,7 @@ pub enum Demand {
     Whole,
 }
 
-/// What became of asking for a piece of the body.
+/// The result of a call for a piece of the body.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Pull {
     /// A piece, and whether it is the last one.
@@ -29,8 +29,8 @@ pub enum Pull {
 impl Exchange {
     // ---- events -------------------------------------------------------------------------------------------------
 
-    /// Has [`Signal::Writable`](crate::app::Signal) sent once, when there is room for more output.
-    /// False when there is room now, or never will be.
+    /// Requests one [`Signal::Writable`](crate::app::Signal), when there is room for more output. False if
+    /// there is room now, or never will be.
     pub fn watch_writable(&self) -> bool {
         let Some(mut state) = self.current() else { return false };
         let full = state.out.is_blocked() || state.out.len() >= HIGH_WATER;
@@ -52,8 +52,8 @@ impl Exchange {
         self.read(Reader::Whole)
     }
 
-    /// The connection, locked, for code that wants the body. It is refused now if the present route does not take it, and is asked
-    /// for if the client waits for that.
+    /// The connection, locked, for a reader of the body. The body is refused now if the present route does
+    /// not allow it. A client that waits gets `100 Continue`.
     fn reading(&self) -> Option<Locked<'_>> {
         let mut state = self.current()?;
         let intake = &mut state.request_mut()?.intake;
@@ -83,7 +83,8 @@ impl Exchange {
         true
     }
 
-    /// The whole body, if it has arrived, without asking for a signal. A reader of pieces is told of its end.
+    /// The whole body, if it has arrived, without asking for a signal. A reader of pieces is signalled its
+    /// end.
     pub fn take_complete(&self) -> Option<Vec<u8>> {
         let mut state = self.reading()?;
         let intake = &mut state.request_mut()?.intake;
@@ -95,8 +96,8 @@ impl Exchange {
         Some(body)
     }
 
-    /// The whole body, for those who waited for it with [`Exchange::read_whole`]; `pieces` says whether somebody else
-    /// reads pieces, and is to be told of its end: [`Exchange::resume_body`] does.
+    /// The whole body, for readers that waited with [`Exchange::read_whole`]; `pieces`: another reader takes
+    /// pieces, and has to be signalled the end: [`Exchange::resume_body`] does that.
     pub fn take_whole(&self, pieces: bool) -> Option<Vec<u8>> {
         self.with_request(None, |request| {
             let intake = &mut request.intake;
@@ -107,8 +108,8 @@ impl Exchange {
         })
     }
 
-    /// Takes what has arrived of the body, and whether that was the last. None when the exchange is over, or paused.
-    /// No further [`Signal::Readable`](crate::app::Signal) comes before [`Exchange::resume_body`].
+    /// Takes the received bytes of the body, and whether they were the last. `None` if the exchange is over,
+    /// or paused. No further [`Signal::Readable`](crate::app::Signal) comes before [`Exchange::resume_body`].
     pub fn take_body(&self) -> Option<(Vec<u8>, bool)> {
         let mut state = self.current()?;
         let intake = &mut state.request_mut()?.intake;
@@ -123,7 +124,7 @@ impl Exchange {
         Some(taken)
     }
 
-    /// What was taken has been dealt with: the next piece may come.
+    /// The taken bytes have been handled: the next piece may come.
     pub fn resume_body(&self) {
         if let Some(mut state) = self.current()
             && let Some(request) = state.request_mut()
@@ -134,8 +135,8 @@ impl Exchange {
         }
     }
 
-    /// Takes what has arrived of the body, for a reader that asks for each piece when it is ready for it: until it asks, nobody
-    /// waits, and the client does. After [`Pull::Later`] it calls [`Exchange::read_pieces`].
+    /// Takes the received bytes of the body, for a reader that pulls each piece: between its calls the client
+    /// has to wait. After [`Pull::Later`] it calls [`Exchange::read_pieces`].
     pub fn pull(&self) -> Pull {
         let Some(mut state) = self.reading() else { return Pull::Over };
         let Some(request) = state.request_mut() else { return Pull::Over };
@@ -150,8 +151,8 @@ impl Exchange {
         self.with_request(false, |request| request.intake.is_readable())
     }
 
-    /// Somebody has given up waiting; `left` says what the others want. It is asked under the connection's lock, so that
-    /// nobody who comes meanwhile is forgotten, and must not take that.
+    /// A reader has given up; `left` returns the demand of the others. It runs under the connection's lock,
+    /// so that no new reader is forgotten, and must not take that lock.
     pub fn reconsider(&self, left: impl FnOnce() -> Demand) {
         let Some(mut state) = self.current() else { return };
         let Some(request) = state.request_mut() else { return };
@@ -162,11 +163,12 @@ impl Exchange {
         };
         state.announce_body();
         state.rearm();
-        // Those who are left may want more than it was that gave up.
+        // The remaining readers may want more than the one that gave up.
         self.connection.wake();
     }
 
-    /// The [`Signal::Readable`](crate::app::Signal) for a piece has come, and nobody waits for it any more.
+    /// The [`Signal::Readable`](crate::app::Signal) for a piece has come, and no reader waits for it any
+    /// more.
     pub fn stop_pulling(&self) {
         if let Some(mut state) = self.current()
             && let Some(request) = state.request_mut()
@@ -177,7 +179,7 @@ impl Exchange {
         }
     }
 
-    /// What had arrived of the body, unread, when the exchange was abandoned.
+    /// The unread part of the body when the exchange was abandoned.
     pub fn take_rest(&self) -> Vec<u8> {
         std::mem::take(&mut *self.rest.lock())
     }
@@ -186,7 +188,7 @@ impl Exchange {
         *self.rest.lock() = rest;
     }
 
-    /// Stops reading from the client, or goes on. Nothing that was received is lost.
+    /// Stops reading from the client, or goes on. No received byte is lost.
     pub fn set_paused(&self, paused: bool) {
         if let Some(mut state) = self.current()
             && let Some(request) = state.request_mut()

@@ -1,8 +1,8 @@
-//! Answers in a content coding, where the application compresses: the same calls, other bytes.
+//! Responses in a content coding, if the application compresses: the same calls, other bytes.
 //!
-//! Compressing takes its time, so it is never done under the connection's lock. A body in pieces has its encoder behind a
-//! lock of its own, held until the piece is queued, so pieces leave in the order of the calls. That lock comes before the
-//! connection's.
+//! Compression is slow, so it is never done under the connection's lock. A body in pieces has its encoder
+//! behind a lock of its own, held until the piece is queued, so pieces leave in the order of the calls. That
+//! lock comes before the connection's.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::server::exchange::Exchange;
 use crate::server::reply::{Coder, Reply};
 
 impl Exchange {
-    /// Whether answers may be compressed.
+    /// Whether responses may be compressed.
     pub fn compresses(&self) -> bool {
         self.settings().is_some()
     }
@@ -24,7 +24,8 @@ impl Exchange {
         self.connection.server.config.compression.as_deref()
     }
 
-    /// Decides on an answer that has not begun, and has its head say that there was a choice. `whole`: nothing follows `body`.
+    /// Decides on a response that has not begun, and adds `Vary` to its head. `whole`: nothing follows
+    /// `body`.
     fn decide(
         &self,
         reply: &mut Reply,
@@ -54,14 +55,14 @@ impl Exchange {
         Some((offer, accepted))
     }
 
-    /// The size of the body that GET would have, where a HEAD answer says it without a body.
+    /// The size of the body of GET, if a response to HEAD gives it without a body.
     fn unseen_size(&self, head: &ResponseHead, body: &[u8]) -> Option<u64> {
         let told = body.is_empty() && self.method() == b"HEAD" && head.wrote(Known::ContentType);
         head.declared_length().filter(|_| told)
     }
 
-    /// Whether what a client asks about with a 304's `ETag` may be the compressed answer, which has a weak one. It may not
-    /// if the client names the strong one: that came with a body that was left alone.
+    /// Whether the client of a 304 may hold the compressed response, which has a weak `ETag`. It may not if
+    /// the client sends the strong one, which came with an uncompressed body.
     fn may_hold_encoded(&self, head: &ResponseHead) -> bool {
         let (Some(tag), Some(list)) = (head.field(b"etag"), self.header(b"if-none-match")) else {
             return true;
@@ -69,7 +70,7 @@ impl Exchange {
         any_tag(&list, |known, weak| weak && known == tag) || !any_tag(&list, |known, _| known == tag)
     }
 
-    /// `end`, where the application compresses.
+    /// `end`, if the application compresses.
     pub(super) fn end_encoded(&self, settings: &Compression, payload: &[u8], close: bool) -> bool {
         let Some(mut state) = self.current() else { return false };
         let Some(request) = state.request_mut() else { return false };
@@ -89,7 +90,7 @@ impl Exchange {
         let Some(mut state) = self.current() else { return false };
         let Some(request) = state.request_mut() else { return false };
         match coded {
-            // Another thread may have begun the answer meanwhile: what it began with counts.
+            // Another thread may have begun the response meanwhile: its beginning counts.
             Some(coded) if !request.reply.is_started() => {
                 request.reply.head.encoded(offer.coding.name());
                 self.end_plain(state, &coded, close)
@@ -109,7 +110,7 @@ impl Exchange {
         false
     }
 
-    /// `write`, where the application compresses.
+    /// `write`, if the application compresses.
     pub(super) fn write_encoded(&self, settings: &Compression, payload: &[u8]) -> bool {
         let Some(mut state) = self.current() else { return false };
         if payload.is_empty() {
@@ -138,7 +139,7 @@ impl Exchange {
     }
 
     fn begin_pieces(&self, reply: &mut Reply, settings: &Compression, piece: &[u8]) {
-        // A length that was promised is a length of these bytes.
+        // A promised length counts these bytes.
         if reply.head.declared_length().is_some() {
             reply.head.take_identity();
             return;
@@ -152,8 +153,8 @@ impl Exchange {
         }
     }
 
-    /// An answer in pieces to a HEAD request begins. Whether they are compressed depends on their type; where that is still
-    /// to be seen from them, the head says nothing of it.
+    /// A response in pieces to a HEAD request begins. Their type decides on compression; if it is not known
+    /// yet, the head does not mention it.
     pub(super) fn begin_pieces_unseen(&self, reply: &mut Reply) {
         let Some(settings) = self.settings().filter(|_| !reply.is_started()) else { return };
         if reply.head.wrote(Known::ContentType) {
@@ -163,7 +164,8 @@ impl Exchange {
         }
     }
 
-    /// An answer begins that has no body. True when that is because of HEAD, and GET would have one that is compressed.
+    /// A response without a body begins. True if that is because of HEAD, and GET would have a compressed
+    /// one.
     pub(super) fn begin_empty(&self, reply: &mut Reply) -> bool {
         let Some(settings) = self.settings().filter(|_| !reply.is_started()) else { return false };
         let decided = self.decide(reply, settings, b"", true);
@@ -173,7 +175,7 @@ impl Exchange {
         decided.is_some()
     }
 
-    /// An answer begins that is sent as it is: what asked for just that goes out of the head.
+    /// An uncompressed response begins: `Content-Encoding: identity` is removed from the head.
     pub(in crate::server) fn begin_as_is(&self, reply: &mut Reply) {
         if self.compresses() && !reply.is_started() {
             reply.head.take_identity();

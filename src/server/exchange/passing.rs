@@ -12,14 +12,14 @@ use crate::server::exchange::Exchange;
 use crate::server::files::Tried;
 use crate::server::routing::{Step, Stop};
 
-/// Where a yielded request goes.
+/// The next place of a yielded request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
-    /// To this handler, on the lane the caller runs on: call it.
+    /// This handler, on the caller's lane: call it.
     Here(HandlerId),
     /// Elsewhere: nothing to do for the caller.
     Elsewhere,
-    /// To no handler: the core has answered, or has cut an answer that had begun.
+    /// No handler: the core has responded, or has cut a response that had begun.
     Answered,
 }
 
@@ -46,7 +46,7 @@ impl Exchange {
         self.yielded.load(Ordering::Relaxed)
     }
 
-    /// Moves on to the next matching route, if one was asked for and the answer is not complete.
+    /// Moves on to the next matching route, if one was asked for and the response is not complete.
     pub fn next(self: &Arc<Self>) -> Option<Next> {
         if !self.yielded.swap(false, Ordering::Relaxed) {
             return None;
@@ -55,7 +55,7 @@ impl Exchange {
         Some(self.proceed(state, true))
     }
 
-    /// The same, called in `lane`, which may be another than that of the handler: what it returned has been awaited.
+    /// The same, called in `lane`, which may differ from that of the handler: its awaitable has been awaited.
     pub fn next_in(self: &Arc<Self>, lane: Lane) -> Option<Next> {
         if self.is_yielded() && !self.server().is_abandoned() {
             self.stop.lock().lane = lane;
@@ -100,15 +100,15 @@ impl Exchange {
                         Tried::Wait => {
                             drop(stop);
                             self.find_file(&mut state, Arc::clone(directory));
-                            // It may have been refused. A handler that runs flushes at its end.
+                            // It may have been refused. A running handler flushes at its end.
                             state.flush_unless_corked();
                             return Next::Elsewhere;
                         }
                         Tried::Answered => {
                             drop(stop);
                             state.flush();
-                            // Once it has left, user code that waits is told. A body that is too large has ended the request
-                            // before.
+                            // Once it has been sent, waiting user code is signalled. A body that is too large
+                            // has ended the request before.
                             if self.is_gone() {
                                 server.app.signal(Arc::clone(self), Signal::Sent);
                             }
@@ -139,7 +139,7 @@ impl Exchange {
         }
     }
 
-    /// The core answers, if it takes the body.
+    /// The core responds, if it allows the body.
     fn finish_here(&self, mut state: Locked<'_>, answer: impl FnOnce(&mut Locked<'_>)) {
         if state.admit_body(self.connection.server.config.max_body_size) {
             answer(&mut state);

@@ -1,4 +1,4 @@
-//! The head of the answer: status and headers, until it is written.
+//! The head of the response: status and headers, until it is written.
 
 use crate::http::cors::{self, Policy};
 use crate::http::response::{HeadError, Known, ResponseHead};
@@ -24,8 +24,8 @@ impl Exchange {
         if self.head.http2 { head.header_of_stream(name, value) } else { head.header(name, value) }
     }
 
-    /// Sets a header that goes with whatever the answer is, also if the head is reset; one that is added by
-    /// [`Exchange::add_header`] goes in its place.
+    /// Sets a header for every kind of response, also if the head is reset; one added by
+    /// [`Exchange::add_header`] replaces it.
     pub fn keep_header(&self, name: &[u8], value: &[u8]) -> Result<(), HeadError> {
         let mut head = ResponseHead::default();
         self.add_to(&mut head, name, value)?;
@@ -33,19 +33,19 @@ impl Exchange {
         Ok(())
     }
 
-    /// Sets the header lines of cross-origin resource sharing, which go with whatever the answer is.
+    /// Sets the header lines of cross-origin resource sharing, for every kind of response.
     pub fn apply_cors(&self, policy: &Policy) {
         let origin = self.header(b"origin");
         let lines = policy.lines(origin.as_deref());
         self.with_request((), |request| request.reply.lasting.set(cors::NAME, lines));
     }
 
-    /// Whether user code gave this header already.
+    /// Whether user code has already set this header.
     pub fn has_header(&self, known: Known) -> bool {
         self.with_request(false, |request| request.reply.head.wrote(known))
     }
 
-    /// Forgets status and headers that have not gone out, for an error answer in their place.
+    /// Forgets unsent status and headers, for an error response in their place.
     pub fn reset_head(&self) {
         self.with_request((), |request| {
             if !request.reply.is_started() {
@@ -54,7 +54,7 @@ impl Exchange {
         });
     }
 
-    /// Whether the head of the answer has been written.
+    /// Whether the head of the response has been written.
     pub fn is_started(&self) -> bool {
         self.with_request(false, |request| request.reply.is_started())
     }

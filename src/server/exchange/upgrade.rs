@@ -10,9 +10,9 @@ use crate::server::websocket::{HandshakeFields, WebSocket};
 use crate::websocket::handshake;
 
 impl Exchange {
-    /// Completes the handshake that this request is: the first of `protocols` is chosen, and compression is agreed on from
-    /// `extensions`. `user` is what [`WebSocket::user`] gives. None when the exchange is over, and when the key is none:
-    /// then it has been refused with a 400.
+    /// Completes the handshake of this request: the first of `protocols` is chosen, and compression is
+    /// negotiated from `extensions`. [`WebSocket::user`] returns `user`. `None` if the exchange is over, and
+    /// if the key is invalid: then it has been refused with a 400.
     pub fn upgrade(
         &self,
         key: &[u8],

@@ -1,4 +1,4 @@
-//! What is left of an answer from a file, and how much of it a socket takes.
+//! The rest of a response from a file, and sending it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,25 +7,25 @@ use std::ops::Range;
 use crate::files::{Disk, File};
 use crate::server::stream::Writing;
 
-/// Bytes of a file given to the kernel before others on the same thread have their turn.
+/// Bytes of a file given to the kernel before other tasks on the same thread run.
 const SHARE: u64 = 2 * 1024 * 1024;
-/// Bytes whose presence in memory is looked at, and that are read ahead, at a time.
+/// Bytes that are probed in memory, and read ahead, at a time.
 const WINDOW: u64 = 2 * 1024 * 1024;
 
-/// What is still to leave of an answer from a file, behind what is queued.
+/// The rest of a response from a file, after the queue.
 #[derive(Debug)]
 pub(crate) struct Body {
     file: File,
     parts: VecDeque<Part>,
     /// The exchange it belongs to.
     pub(super) number: u64,
-    /// Up to there this part has been read into memory: what is gone again, or cannot be read, is not waited for twice.
+    /// Up to here this part has been read into memory: evicted or unreadable data is not awaited twice.
     warmed: u64,
 }
 
 #[derive(Debug)]
 pub(super) enum Part {
-    /// What stands between two parts of a file.
+    /// The bytes between two parts of a file.
     Bytes(Vec<u8>),
     File(Range<u64>),
 }
@@ -34,13 +34,13 @@ pub(super) enum Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     All,
-    /// Others have their turn now.
+    /// Other tasks run now.
     Share,
     /// The kernel has no room.
     Full,
-    /// The disk must be waited for.
+    /// It has to wait for the disk.
     Cold,
-    /// The file has become shorter than what was promised.
+    /// The file has become shorter than promised.
     Short,
     /// The client has gone.
     Lost,
@@ -51,7 +51,7 @@ impl Body {
         Self { file, parts, number, warmed: 0 }
     }
 
-    /// Sends what can be sent, and adds to `taken` what the kernel took.
+    /// Sends as much as possible, and adds the number of sent bytes to `taken`.
     pub(super) fn send(
         &mut self,
         send: impl Fn(&dyn Fn(&Writing) -> io::Result<usize>) -> io::Result<usize>,
@@ -101,7 +101,7 @@ impl Body {
         Sent::All
     }
 
-    /// Waits for the disk to give what is sent next.
+    /// Waits for the disk to read the next bytes.
     pub(super) fn warm(&mut self) {
         let next = self.parts.iter().find_map(|part| match part {
             Part::File(range) => Some(range.clone()),

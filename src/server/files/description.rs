@@ -1,4 +1,4 @@
-//! What the head of a response says of the file that it brings.
+//! The headers of a response for its file.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -12,20 +12,20 @@ use crate::http::encoding::Coding;
 use crate::http::response::{Known, ResponseHead};
 use crate::server::files::body::Part;
 
-/// How a file is to be described.
+/// The description of a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Description<'a> {
-    /// What the name tells of the content, unless user code has given a `Content-Type`.
+    /// The facts in the name about the content, unless user code has set a `Content-Type`.
     pub(crate) told: Told<'a>,
     /// `Cache-Control`.
     pub(crate) cache_control: Option<&'a str>,
-    /// `Content-Encoding` of what stands beside the file and is sent in its place.
+    /// `Content-Encoding` of the sibling that is sent in place of the file.
     pub(crate) coding: Option<Coding>,
-    /// The answer depends on `Accept-Encoding`.
+    /// The response depends on `Accept-Encoding`.
     pub(crate) varies: bool,
 }
 
-/// What the answer will say of the file's state. What user code has written counts: it is what a client will ask with.
+/// The validators of the response. User code's own win: clients will send those.
 pub(super) fn validators<'a>(head: &'a ResponseHead, file: &File, etag: &'a [u8]) -> Validators<'a> {
     let etag = head.field(b"etag").unwrap_or(etag);
     match head.field(b"last-modified") {
@@ -34,7 +34,7 @@ pub(super) fn validators<'a>(head: &'a ResponseHead, file: &File, etag: &'a [u8]
     }
 }
 
-/// Says what the bytes are, and the coding they are in. What user code has written counts.
+/// Writes the type and the coding of the bytes. User code's headers win.
 pub(super) fn describe(head: &mut ResponseHead, description: &Description<'_>) {
     let told = &description.told;
     let (mut kind, mut wrapped) = told.as_it_lies();
@@ -78,7 +78,7 @@ pub(super) fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end - 1)
 }
 
-/// A line that stands in no file but by intent: nobody can guess it beforehand.
+/// A line that occurs in no file by chance: it cannot be guessed beforehand.
 fn boundary() -> String {
     let random = || RandomState::new().hash_one(0);
     format!("{:016x}{:016x}", random(), random())

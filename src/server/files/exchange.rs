@@ -1,4 +1,4 @@
-//! Files through an exchange: those that a handler names, and those that only the disk knows.
+//! Files through an exchange: those of a handler, and those that need the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use crate::server::exchange::Exchange;
 use crate::server::files::description::Description;
 use crate::server::files::{COPIED, PathAndQuery, Tried};
 
-/// What became of [`Exchange::send_file`].
+/// The result of [`Exchange::send_file`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
-    /// The answer is complete, or the exchange was over before.
+    /// The response is complete, or the exchange was over before.
     Done,
-    /// [`Signal::Sent`] or [`Signal::Aborted`] will tell.
+    /// [`Signal::Sent`] or [`Signal::Aborted`] will follow.
     UnderWay,
-    /// The answer had begun: its head cannot be written any more.
+    /// The response had begun: its head cannot be written any more.
     Begun,
 }
 
 impl Exchange {
-    /// Answers with the file at `path`: 404 when there is none, 403 when it may not be read. `kind` is the media type
-    /// of its content, and `coding` what that is compressed with.
+    /// Responds with the file at `path`: 404 if there is none, 403 if it may not be read. `kind` is the media
+    /// type of its content, and `coding` its compression.
     pub fn send_file(
         self: &Arc<Self>,
         path: PathBuf,
@@ -34,7 +34,7 @@ impl Exchange {
     ) -> Sending {
         let begun = self.with_request(None, |request| {
             let begun = request.reply.is_started();
-            // From here on the answer is the file's, however long the disk takes.
+            // From here on the response belongs to the file, even if the disk is slow.
             request.claimed = !begun;
             Some(begun)
         });
@@ -48,7 +48,7 @@ impl Exchange {
             Err(OpenError::Wait) => {
                 let exchange = Arc::downgrade(self);
                 let asked = self.server().on_disk(move || {
-                    // Nobody waits for it when the client has gone.
+                    // If the client has gone, it is not needed.
                     if exchange.strong_count() == 0 {
                         return;
                     }
@@ -95,7 +95,7 @@ impl Exchange {
         state.flush_unless_corked();
     }
 
-    /// Looks for the file on the disk, and answers with it or passes the request on.
+    /// Looks for the file on the disk, and responds with it or passes the request on.
     pub(crate) fn find_file(self: &Arc<Self>, state: &mut Locked<'_>, directory: Arc<Directory>) {
         if let Some(request) = state.request_mut() {
             request.claimed = true;
@@ -110,7 +110,7 @@ impl Exchange {
                 prime(file);
             }
             let Some(mut state) = exchange.claimed() else {
-                // The client has gone meanwhile: what is kept for the next handler is let go of.
+                // The client has gone meanwhile: the objects for the next handler are released.
                 exchange.server().signal(&exchange, Signal::Sent);
                 return;
             };
@@ -132,7 +132,7 @@ impl Exchange {
         }
     }
 
-    /// Whether a file is the answer, and is looked for, or on its way.
+    /// Whether the response is a file that is being opened or sent.
     pub fn is_leaving(&self) -> bool {
         if self.server().is_abandoned() {
             return false;
@@ -148,7 +148,7 @@ impl Exchange {
     }
 }
 
-/// Has the first bytes in memory.
+/// Reads the first bytes into memory.
 fn prime(file: &File) {
     let count = usize::try_from(file.size().min(COPIED)).unwrap_or_default();
     file.read(&mut Vec::new(), 0, count, Disk::Wait);

@@ -7,7 +7,7 @@ use crate::server::files::body::{Body, Sent};
 use crate::server::pace::Way;
 
 impl Connection {
-    /// Sends of `body` what can be sent. The connection is marked as being flushed, and not locked.
+    /// Sends as much of `body` as possible. The connection is marked as being flushed, and not locked.
     pub(in crate::server) fn send_file(self: &Arc<Self>, mut body: Box<Body>) -> Progress {
         let mut taken = 0;
         let sent = body.send(|act| self.with_socket(act), &mut taken);
@@ -24,7 +24,7 @@ pub(crate) struct Progress {
 }
 
 impl Locked<'_> {
-    /// Does what the progress of a file calls for.
+    /// Acts on the progress of a file.
     pub(in crate::server) fn file_progressed(&mut self, progress: Progress) {
         let Progress { body, sent, taken } = progress;
         let Some(request) = self.request_numbered(body.number) else { return };
@@ -60,7 +60,7 @@ impl Locked<'_> {
         }
     }
 
-    /// Keeps the rest of a file until it can go on. False when its request is over.
+    /// Keeps the rest of a file until it can go on. False if its request is over.
     fn keep_file(&mut self, body: Box<Body>) -> bool {
         match self.request_numbered(body.number) {
             Some(request) => {

@@ -1,19 +1,19 @@
-//! Where an answer begins and ends on a stream, which its bytes do not say.
+//! The beginning and end of a response on a stream, which its bytes do not contain.
 
 use ::http::Response;
 
 use crate::server::connection::{Connection, Locked};
 use crate::server::stream::Writing;
 
-/// What a stream is told before bytes are written to it.
+/// The facts that a stream needs before bytes are written to it.
 pub(crate) struct StreamNotice {
     head: Option<Box<Response<()>>>,
-    /// So many bytes are left, where that is known: the last of them says that it is.
+    /// The number of remaining bytes, if known: the last one ends the stream.
     left: Option<usize>,
 }
 
 impl Connection {
-    /// Tells the stream. Nothing that could wait, but not for under the lock.
+    /// Passes this to the stream. It never waits, but must not run under the lock.
     pub(crate) fn open_with(&self, frame: Option<StreamNotice>) {
         if let Some(StreamNotice { head, left }) = frame
             && (head.is_some() || left.is_some())
@@ -30,7 +30,7 @@ impl Connection {
 }
 
 impl Locked<'_> {
-    /// What goes with the `length` bytes that are about to be written. `more`: a file follows them.
+    /// The frame for the `length` bytes that are about to be written. `more`: a file follows them.
     pub(crate) fn frame(&mut self, length: usize, more: bool) -> Option<StreamNotice> {
         if !self.connection.is_stream() {
             return None;
@@ -40,7 +40,7 @@ impl Locked<'_> {
         Some(StreamNotice { head, left: ends.then_some(length) })
     }
 
-    /// The same for `queued` bytes and a `payload` that may be the last of an answer.
+    /// The same for `queued` bytes and a `payload` that may be the last of a response.
     pub(crate) fn frame_of_last(&mut self, queued: usize, payload: usize) -> Option<StreamNotice> {
         let mut frame = self.frame(0, true)?;
         let last = self.request().is_some_and(|request| request.reply.ends_with(payload as u64));

@@ -1,8 +1,10 @@
-//! What one client may cost: the settings of a connection, and how many streams it may give up.
+//! The bounds of one client: the settings of a connection, and the number of streams that it may cancel.
 //!
-//! `h2` bounds what it queues, and ends connections that reset streams before they are accepted (CVE-2023-44487), have us
-//! reset them (`MadeYouReset`), go on without end with a header block, or send small or empty frames, pings and settings
-//! faster than they take the answers; those who do take them have a budget ([`Meter`](super::meter::Meter)). A stream that is given up later has cost a handler, which only we know.
+//! `h2` bounds what it queues, and ends connections that reset streams before they are accepted
+//! (CVE-2023-44487), have us reset them (`MadeYouReset`), go on without end with a header block, or send
+//! small or empty frames, pings and settings faster than they read the replies; clients that read them have a
+//! budget ([`Meter`](super::meter::Meter)). A stream that is cancelled later has cost a handler, which only
+//! we know.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -15,28 +17,29 @@ use crate::server::connection::Connection;
 
 /// Bytes of a request body that a stream may send ahead of its reader, beside `body_buffer`.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// The same for all streams of a connection: as much as they may send together, so that those which nobody reads hold up no
-/// other. With more streams than usual it is shared.
+/// The same for all streams of a connection: as much as they may send together, so that unread streams block
+/// no other. With more streams than usual it is shared.
 const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
-/// What frames that nobody has read yet may cost beside their bytes: `h2` charges 256 bytes for one, less its length. Messages
-/// of a few bytes for a socket that is paused fill the window of their stream with no more than half of this.
+/// The cost of unread frames beside their bytes: `h2` charges 256 bytes for one, less its length. Messages of
+/// a few bytes for a socket that is paused fill the window of their stream with no more than half of this.
 const UNREAD_FRAMES: usize = 8 * 1024 * 1024;
-/// Bytes of one answer that wait for the connection to be written. A client that reads nothing has all streams wait so.
+/// Bytes of one response that wait for the connection to be written. For a client that reads nothing all
+/// streams wait like this.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Streams that a client has reset and we have not seen yet: browsers give up a page's worth of them.
+/// Streams that a client has reset and we have not seen yet: browsers cancel all streams of a page.
 const PENDING_RESETS: usize = 100;
-/// Streams that we had to reset for what the client did on them, in the life of a connection. Those that were refused for
-/// being too many count, so it grows with how many may be open.
+/// Streams that we had to reset because of the client, in the life of a connection. Refused streams count, so
+/// it grows with the number of streams that may be open.
 const OUR_RESETS: usize = 1024;
-/// Streams that are remembered after a reset, for what is still on its way, and how long: what comes for one that has been
-/// forgotten counts as if it had to be reset again.
+/// Streams that are remembered after a reset, for frames still on their way, and how long: a frame for a
+/// forgotten one counts as another reset.
 const REMEMBERED: usize = 64;
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
-/// Streams that a client may give up after they were begun, within [`WINDOW`]. More are a flood if they are most of those that
-/// it has begun: behind a reverse proxy are many clients, some of which go away.
+/// Streams that a client may cancel after they were begun, within [`WINDOW`]. More are a flood if they are
+/// most of its streams: a reverse proxy has many clients, some of which go away.
 const GIVEN_UP: u32 = 1000;
 const WINDOW: Duration = Duration::from_secs(30);
-/// With so many times the streams that may be open, the bounds above grow.
+/// The bounds above grow with this multiple of the streams that may be open.
 const ROUNDS: u32 = 8;
 
 /// Settings of a connection.
@@ -61,19 +64,19 @@ pub(super) fn settings(config: &Config) -> Builder {
     builder
 }
 
-/// What the streams of a connection tell it.
+/// The reports of the streams to their connection.
 pub(super) struct Streams {
     connection: Arc<Connection>,
     begun: AtomicU32,
-    /// Those of them that the client has given up.
+    /// The number of cancelled ones.
     given_up: AtomicU32,
-    /// Those that somebody may still answer.
+    /// The number of those without a complete response.
     alive: AtomicUsize,
-    /// Bytes of answers that have been written, but for small ones.
+    /// Bytes of written responses, except small ones.
     written: AtomicU64,
-    /// Bytes of bodies that have come, and of answers that `h2` has taken.
+    /// Bytes of received bodies, and of responses that `h2` has taken.
     moved: Arc<AtomicU64>,
-    /// The client has sent more frames that bring nothing than is usual.
+    /// The client has sent too many frames that carry nothing.
     pestered: AtomicBool,
 }
 
@@ -90,25 +93,25 @@ impl Streams {
         })
     }
 
-    /// A stream begins, and lives as long as what this gives.
+    /// A stream begins, and lives as long as the result.
     pub(super) fn enter(self: &Arc<Self>) -> Alive {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.alive.fetch_add(1, Ordering::SeqCst);
         Alive { streams: Arc::clone(self), wakes: false }
     }
 
-    /// A stream was given up before anything was begun for it.
+    /// A stream was cancelled before any work for it began.
     pub(super) fn add_unbegun(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
         self.given_up.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether nobody answers any stream: what is left of them waits in `h2` for the client to take it.
+    /// Whether all streams have their response: the rest waits in `h2` for the client.
     pub(super) fn are_answered(&self) -> bool {
         self.alive.load(Ordering::SeqCst) == 0
     }
 
-    /// The client has sent too many frames that bring nothing.
+    /// The client has sent too many frames that carry nothing.
     pub(super) fn pester(&self) {
         self.pestered.store(true, Ordering::Relaxed);
     }
@@ -127,24 +130,24 @@ impl Streams {
     }
 }
 
-/// Held for a stream that somebody may still answer.
+/// Held for a stream without a complete response.
 pub(super) struct Alive {
     streams: Arc<Streams>,
     wakes: bool,
 }
 
 impl Alive {
-    /// It ends elsewhere than in the task of the connection, which has to be told.
+    /// It ends outside the task of the connection, which has to be woken.
     pub(super) fn set_waking(&mut self) {
         self.wakes = true;
     }
 
-    /// What the streams of this connection have moved.
+    /// The bytes that the streams of this connection have moved.
     pub(super) fn moved(&self) -> &Arc<AtomicU64> {
         &self.streams.moved
     }
 
-    /// The client has given it up.
+    /// The client has cancelled it.
     pub(super) fn give_up(&self) {
         self.streams.given_up.fetch_add(1, Ordering::Relaxed);
     }
@@ -153,13 +156,13 @@ impl Alive {
 impl Drop for Alive {
     fn drop(&mut self) {
         if self.streams.alive.fetch_sub(1, Ordering::SeqCst) == 1 && self.wakes {
-            // What is left now has a limit.
+            // The rest now has a time limit.
             self.streams.connection.wake();
         }
     }
 }
 
-/// Since when streams are counted.
+/// The start of the count of streams.
 pub(super) struct Watch {
     since: Instant,
     limit: u32,
@@ -171,7 +174,7 @@ impl Watch {
         Self { since: Instant::now(), limit }
     }
 
-    /// Whether the client has given up more streams than is usual.
+    /// Whether the client has cancelled too many streams.
     pub(super) fn is_flooded(&mut self, streams: &Streams) -> bool {
         let begun = streams.begun.load(Ordering::Relaxed);
         match streams.given_up.load(Ordering::Relaxed) {

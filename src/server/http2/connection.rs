@@ -1,4 +1,4 @@
-//! The frames of a connection: streams begin here, and it says when no more may.
+//! The frames of a connection: streams begin here, and GOAWAY ends them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::server::http2::task::Task;
 use crate::server::http2::wire::Wire;
 use crate::server::stream::Reading;
 
-/// What the task of a connection drives once the client speaks HTTP/2.
+/// The HTTP/2 session, which the task of a connection drives.
 pub(crate) struct Http2 {
     connection: Arc<Connection>,
     reading: Arc<Mutex<Reading>>,
@@ -28,14 +28,15 @@ pub(crate) struct Http2 {
     young: Vec<Young>,
     streams: Arc<Streams>,
     watch: Watch,
-    /// Where heads are put together.
+    /// Buffer in which heads are assembled.
     scratch: Vec<u8>,
     goodbye: Goodbye,
-    /// That of the task, and what is given away in its place.
+    /// The task's waker, and the one that is passed on in its place.
     waker: Option<(Waker, Waker)>,
     /// Streams were open when this was last polled.
     streaming: bool,
-    /// They wait in `h2` alone, for the client to take what is left of them: so much had been written when they last moved.
+    /// They wait only in `h2`, for the client to read the rest: the number of bytes written when they last
+    /// moved.
     leaving: Option<u64>,
 }
 
@@ -45,7 +46,7 @@ enum Speaking {
 }
 
 impl Http2 {
-    /// Takes over a connection, with what has been read of it.
+    /// Takes over a connection, with the bytes read so far.
     pub(crate) fn new(connection: &Arc<Connection>, reading: &mut Reading) -> Box<Self> {
         let mut state = connection.lock();
         let early = Bytes::from(state.input.take());
@@ -70,7 +71,7 @@ impl Http2 {
         })
     }
 
-    /// Ready once all has been said: the connection is over, or has only to wait for the client to go.
+    /// Ready at the end: the connection is over, or only waits for the client to disconnect.
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let waker = self.waker_for(context.waker());
         let context = &mut Context::from_waker(&waker);
@@ -79,7 +80,7 @@ impl Http2 {
             match Pin::new(&mut **handshake).poll(context) {
                 Poll::Ready(Ok(frames)) => self.speaking = Speaking::Frames(Box::new(frames)),
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
-                // Nothing has begun that would have to be answered.
+                // No stream has begun that needs a response.
                 Poll::Pending if self.is_over() => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }
@@ -87,12 +88,12 @@ impl Http2 {
         let Speaking::Frames(frames) = &mut self.speaking else { return Poll::Ready(()) };
         let flooded = self.watch.is_flooded(&self.streams);
         self.goodbye.say(&self.connection, frames, flooded);
-        // All of them before the first is begun: what is answered at once leaves in one piece when this is polled again.
+        // All of them before the first is begun: immediate responses leave in one piece at the next poll.
         let mut begun = SmallVec::<[_; 4]>::new();
         loop {
             match frames.poll_accept(context) {
                 Poll::Ready(Some(Ok(stream))) => begun.push(stream),
-                // The client is gone, has broken a rule, or has had its last answer.
+                // The client is gone, has broken a rule, or has got its last response.
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
@@ -116,7 +117,7 @@ impl Http2 {
         std::mem::replace(&mut *self.reading.lock(), Reading::Gone)
     }
 
-    /// What wakes the task of this connection once for all that a batch of answers has for it.
+    /// A waker that wakes the task of this connection once for a batch of responses.
     fn waker_for(&mut self, own: &Waker) -> Waker {
         match &self.waker {
             Some((known, waker)) if known.will_wake(own) => waker.clone(),
@@ -128,7 +129,7 @@ impl Http2 {
         }
     }
 
-    /// Gives a task to each stream that is not over yet: it may have to wait for something.
+    /// Gives a task to each stream that is not over yet: it may have to wait.
     fn grow_up(&mut self) {
         for young in self.young.drain(..) {
             if young.is_over() {
@@ -141,7 +142,7 @@ impl Http2 {
 
     fn begin(&mut self, mut stream: (Request<RecvStream>, SendResponse<Bytes>), context: &mut Context<'_>) {
         if stream.1.poll_reset(context).is_ready() {
-            // No handler has to run for what its client does not want any more.
+            // No handler has to run for a cancelled stream.
             self.streams.add_unbegun();
             return;
         }
@@ -156,7 +157,7 @@ impl Http2 {
         }
     }
 
-    /// Has the connection know whether streams are open: without one it may be silent for so long only.
+    /// Records whether streams are open: without one the connection has an idle timeout.
     fn note(&mut self, streaming: bool) {
         if self.streaming != streaming {
             self.streaming = streaming;
@@ -164,12 +165,12 @@ impl Http2 {
             if let Some(multiplexed) = state.multiplexed() {
                 multiplexed.fresh &= !streaming;
                 multiplexed.streaming = streaming;
-                // A stream that has begun since the silence was found too long goes before that.
+                // A stream that has begun since the timeout takes precedence.
                 multiplexed.expired &= !(streaming && self.goodbye != Goodbye::Said);
             }
             state.rearm();
             if !streaming && self.connection.server.is_closing() {
-                // The last answer has left.
+                // The last response has been sent.
                 drop(state);
                 self.connection.wake();
             }
@@ -178,7 +179,7 @@ impl Http2 {
 }
 
 impl Http2 {
-    /// Limits how long what nobody works on any more may wait in `h2`: its client has shut a window, or reads nothing.
+    /// Limits how long finished streams may wait in `h2`: their client has closed a window, or reads nothing.
     fn limit(&mut self, streaming: bool) {
         let written = self.streams.written();
         let leaving = match self.leaving {
@@ -198,7 +199,7 @@ impl Http2 {
     }
 }
 
-/// Wakes at the end of a batch where one is open.
+/// Wakes at the end of a batch if one is open.
 struct Later(Waker);
 
 impl Wake for Later {
@@ -221,14 +222,14 @@ impl Drop for Http2 {
     }
 }
 
-/// How far the end of the connection has been announced (RFC 9113 section 6.8).
+/// The state of announcing the end of the connection (RFC 9113 section 6.8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Goodbye {
     #[default]
     No,
-    /// The client is to begin no more streams.
+    /// The client must begin no more streams.
     Announced,
-    /// This is the end.
+    /// The final GOAWAY was sent.
     Said,
 }
 
@@ -241,7 +242,7 @@ impl Goodbye {
             return;
         }
         let over = || {
-            // One that has just come may have its first stream on the way.
+            // A new client may have its first stream on the way.
             let mut state = connection.lock();
             state
                 .multiplexed()

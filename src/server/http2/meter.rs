@@ -1,17 +1,18 @@
-//! How many frames a client may send that ask for work and bring nothing: SETTINGS, PING, PRIORITY, `WINDOW_UPDATE`, `RST_STREAM` and
-//! those of kinds that nobody knows.
+//! The budget for frames that cost work and carry nothing: SETTINGS, PING, PRIORITY, `WINDOW_UPDATE`,
+//! `RST_STREAM` and those of unknown kinds.
 //!
-//! Each costs a credit. Requests and data that was sent give some back, since clients that take data give windows back, and
-//! time does. `h2` says nothing of such frames, so they are counted where bytes pass: for a frame, its nine bytes are looked at.
+//! Each costs a credit. Requests and sent data return some, since clients that read data return windows; time
+//! returns some too. `h2` does not report such frames, so they are counted where bytes pass: the nine bytes
+//! of each frame header are examined.
 
 use crate::server::deadlines::Deadlines;
 use crate::server::http2::PREFACE;
 
 /// Credits that a client has at most.
 const MOST: u32 = 10_000;
-/// What a second gives.
+/// Credits for a second.
 const EACH_SECOND: u64 = 500;
-/// What a request gives, and a frame of data that the client is sent: usual clients answer one with two `WINDOW_UPDATE`.
+/// Credits for a request, and for a sent frame of data: usual clients reply to one with two `WINDOW_UPDATE`.
 const EARNED: u32 = 4;
 /// Bytes in front of the payload of a frame (RFC 9113 section 4.1).
 const HEAD: usize = 9;
@@ -25,7 +26,7 @@ const CONTINUATION: u8 = 9;
 struct Frames {
     /// Bytes up to the next head.
     skip: usize,
-    /// What has come of the next head.
+    /// The received part of the next head.
     head: [u8; HEAD],
     have: usize,
 }
@@ -60,7 +61,7 @@ pub(super) struct Meter {
     received: Frames,
     sent: Frames,
     credit: u32,
-    /// Up to when time has been paid for, in milliseconds of the server's clock.
+    /// The time up to which credits were given, in milliseconds of the server's clock.
     since: u64,
 }
 
@@ -70,7 +71,7 @@ impl Meter {
         Self { received, sent: Frames::default(), credit: MOST, since: deadlines.now() }
     }
 
-    /// The client has sent these bytes. False when that is too much.
+    /// The client has sent these bytes. False if the budget is exceeded.
     pub(super) fn received(&mut self, bytes: &[u8], deadlines: &Deadlines) -> bool {
         let mut costs = 0_u32;
         let mut earned = 0_u32;
@@ -81,7 +82,7 @@ impl Meter {
         });
         self.earn(earned);
         if costs > self.credit {
-            // Only now does anybody look at the clock.
+            // The clock is read only now.
             let now = deadlines.now();
             let gained = now.saturating_sub(self.since).saturating_mul(EACH_SECOND) / 1000;
             if gained > 0 {
@@ -94,7 +95,7 @@ impl Meter {
         enough
     }
 
-    /// The client was sent these bytes.
+    /// These bytes were sent to the client.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let mut earned = 0_u32;
         self.sent.feed(bytes, |kind| earned += if kind == DATA { EARNED } else { 0 });

@@ -25,7 +25,7 @@ pub(super) struct Young {
 }
 
 impl Young {
-    /// Whether something of it has to be waited for already.
+    /// Whether it already has to wait.
     pub(super) fn needs_task(&self) -> bool {
         !self.ended
     }
@@ -41,7 +41,7 @@ impl Young {
     }
 }
 
-/// Begins the request of a stream. `scratch` is empty, and so it is left.
+/// Begins the request of a stream. `scratch` is empty before and after.
 pub(super) fn begin(
     parent: &Arc<Connection>,
     (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
@@ -53,7 +53,7 @@ pub(super) fn begin(
     let writing =
         Writing::Stream(StreamWriting::new(respond, parent.descriptor(), Arc::clone(alive.moved())));
     let connection = server.adopt(parent, writing);
-    // Until it has a task of its own, what wakes it wakes the one that can give it one.
+    // Until it has a task of its own, its waker wakes the task that can give it one.
     connection.register(context.waker());
     let (parts, body) = request.into_parts();
     let ended = body.is_end_stream();
@@ -62,7 +62,7 @@ pub(super) fn begin(
     match protocol {
         // RFC 9220 section 3 has 501 for a protocol that is not known.
         Some(protocol) if protocol.as_str() != "websocket" => state.refuse(501),
-        // Nothing could be said on such a socket, nor would its end ever come.
+        // No message could be sent on such a socket, and its end would never come.
         Some(_) if ended => state.refuse(400),
         _ => match Head::of_stream(&parts, ended, protocol.is_some(), &server.config.head, scratch) {
             Ok(head) => state.begin_request(head, scratch),

@@ -1,4 +1,4 @@
-//! The task of a stream: it takes the body, and does what needs waiting.
+//! The task of a stream: it reads the body, and does all waiting.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Task {
         alive.set_waking();
         connection.server.enrol(&connection);
         if connection.server.is_closing() {
-            // Those that were there have been told before.
+            // Existing streams were notified before.
             connection.retire(false);
         }
         // The sweeper may have looked since the deadline was set.
@@ -33,7 +33,7 @@ impl Task {
         Self { connection, body, ended, alive }
     }
 
-    /// The client does not want the stream any more. A socket ends so as often as not.
+    /// The client has cancelled the stream. Sockets often end like this.
     fn give_up(&self) {
         let mut state = self.connection.lock();
         if !state.is_socket() {
@@ -69,7 +69,8 @@ impl Future for Task {
                 Poll::Ready(Some(Ok(bytes))) => {
                     alive.moved().fetch_add(bytes.len() as u64, Ordering::Relaxed);
                     connection.received(&bytes);
-                    // What is kept now counts against the bound of the body: the client may send as much again.
+                    // The kept bytes now count against the bound of the body: the client may send as much
+                    // again.
                     let _ = body.flow_control().release_capacity(bytes.len());
                 }
                 Poll::Ready(None) => {
@@ -86,7 +87,7 @@ impl Future for Task {
 }
 
 impl Drop for Task {
-    /// However the task ends, a panic included, nobody waits for this stream any longer.
+    /// For every end of the task, also a panic, nothing waits for this stream any longer.
     fn drop(&mut self) {
         self.connection.lock().abort();
         self.connection.release();
@@ -95,7 +96,7 @@ impl Drop for Task {
 }
 
 impl Connection {
-    /// The client has sent all of the body: that is no more the end of the stream than of any other request.
+    /// The client has sent the whole body: as for any other request, that is not the end of the stream.
     fn end_of_stream(self: &Arc<Self>) {
         let mut state = self.lock();
         if let Some(request) = state.request_mut()

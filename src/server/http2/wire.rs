@@ -15,14 +15,14 @@ use crate::server::http2::bounds::Streams;
 use crate::server::http2::meter::Meter;
 use crate::server::stream::{Reading, Writing, with_scratch};
 
-/// Both halves of a connection, and what was read before.
+/// Both halves of a connection, and the bytes read before.
 pub(super) struct Wire {
     connection: Arc<Connection>,
-    /// Given back when HTTP/2 has ended: the socket is read on for a while (RFC 9112 9.6 has the reason).
+    /// Returned when HTTP/2 has ended: the socket is read on for a while (RFC 9112 9.6 has the reason).
     reading: Arc<Mutex<Reading>>,
-    /// Read before it was known what the client speaks.
+    /// Bytes read before the protocol was known.
     early: Bytes,
-    /// The client takes nothing at the moment.
+    /// The client reads nothing at the moment.
     stalled: bool,
     streams: Arc<Streams>,
     meter: Meter,
@@ -61,7 +61,7 @@ impl Wire {
         }
     }
 
-    /// Notes whether the client takes what is written: the time it may not is limited.
+    /// Records whether the client reads the output: the time without reading is limited.
     fn stall(&mut self, stalled: bool) {
         if self.stalled != stalled {
             self.stalled = stalled;
@@ -91,7 +91,7 @@ impl Wire {
             buffer.advance(count);
             return Poll::Ready(Ok(()));
         }
-        // Records are larger than what is asked for here.
+        // Records are larger than the requested size.
         let read = with_scratch(|scratch| {
             let count = ready!(reading.poll_read(context, scratch))?;
             let now = count.min(buffer.remaining());
@@ -100,7 +100,7 @@ impl Wire {
             Poll::Ready(Ok(()))
         });
         if reading.owes() {
-            // What does not leave now is tried again with the next flush.
+            // The rest is tried again with the next flush.
             connection.with_socket(Writing::try_flush)?;
         }
         read
@@ -114,7 +114,7 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.streams.is_pestered() {
-            // Nothing more is read of it; the connection says so when it is polled next.
+            // Nothing more is read; the connection reports that at the next poll.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -147,8 +147,8 @@ impl AsyncWrite for Wire {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let put = ready!(self.poll_put(context, |socket| socket.try_write_vectored(slices)));
-        // `h2` has the bytes of an answer in a slice of their own, behind one with all that goes before them. So what a client
-        // can have us say without taking any of them, as with pings, is not counted.
+        // `h2` has the bytes of a response in a slice of their own, after one with everything before them. So
+        // replies that a client can provoke without reading, as with pings, do not count.
         let before = slices.first().map_or(0, |slice| slice.len());
         if let Ok(count @ 1..) = put {
             self.streams.wrote(count.saturating_sub(before));
@@ -181,7 +181,7 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Where a layer has a farewell of its own, it may wait for room.
+        // If a layer has its own closing record, it may wait for room.
         self.connection.say_end(Shutdown::Write);
         self.poll_flush(context)
     }

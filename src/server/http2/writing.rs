@@ -1,4 +1,4 @@
-//! The writing half of a stream: what a socket's is for a connection.
+//! The writing half of a stream, the counterpart of a socket's.
 //!
 //! Any thread may write. `h2` queues what its flow control allows and wakes the task of the connection, so nothing here
 //! waits, and no system call is made.
@@ -18,13 +18,13 @@ use crate::files::{Disk, File};
 
 /// Bytes of a file that are queued at a time.
 const SHARE: usize = 64 * 1024;
-/// Bytes that are asked for at a time: more than is ever given.
+/// Bytes that are requested at a time: more than is ever granted.
 const MOST: usize = 1 << 20;
 
 /// See the module.
 pub(crate) struct StreamWriting {
     half: Mutex<Half>,
-    /// That of the connection the stream is on.
+    /// That of the stream's connection.
     pub(crate) descriptor: i64,
     /// Bytes that the streams of the connection have moved.
     moved: Arc<AtomicU64>,
@@ -32,7 +32,7 @@ pub(crate) struct StreamWriting {
 
 struct Half {
     state: StreamState,
-    /// So many bytes are left of the answer, where that is known.
+    /// The remaining bytes of the response, if known.
     left: Option<usize>,
 }
 
@@ -41,7 +41,7 @@ enum StreamState {
     Open(SendResponse<Bytes>),
     /// Data may be sent.
     Sending(SendStream<Bytes>),
-    /// The stream has ended, one way or the other.
+    /// The stream has ended.
     Over,
 }
 
@@ -60,7 +60,7 @@ impl StreamWriting {
         half.send(bytes)
     }
 
-    /// Sends the head if there is one; after `left` bytes, where that is known, the stream ends.
+    /// Sends the head if there is one; after `left` bytes, if known, the stream ends.
     pub(crate) fn open(&self, head: Option<Response<()>>, left: Option<usize>) {
         let mut half = self.half.lock();
         half.left = left;
@@ -82,7 +82,7 @@ impl StreamWriting {
         if let StreamState::Open(respond) = &mut self.half.lock().state {
             let mut interim = Response::new(());
             *interim.status_mut() = StatusCode::CONTINUE;
-            // It fails when the stream has been reset, of which the task will tell.
+            // It fails if the stream has been reset, which the task will report.
             let _ = respond.send_informational(interim);
         }
     }
@@ -139,13 +139,13 @@ impl StreamWriting {
         match std::mem::replace(&mut half.state, StreamState::Over) {
             // It fails when the stream has been reset.
             StreamState::Sending(mut stream) => drop(stream.send_data(Bytes::new(), true)),
-            // No answer has been begun.
+            // No response has been begun.
             StreamState::Open(mut respond) => respond.send_reset(Reason::CANCEL),
             StreamState::Over => {}
         }
     }
 
-    /// Ends the stream so that the client sees it is not whole.
+    /// Ends the stream so that the client sees that it is not whole.
     pub(crate) fn reset(&self, reason: Reason) {
         match std::mem::replace(&mut self.half.lock().state, StreamState::Over) {
             StreamState::Sending(mut stream) => stream.send_reset(reason),
@@ -156,12 +156,12 @@ impl StreamWriting {
 }
 
 impl Half {
-    /// How much of `wanted` bytes may be queued: at least one.
+    /// The number of the `wanted` bytes that may be queued: at least one.
     fn room(&mut self, wanted: usize) -> io::Result<usize> {
         let StreamState::Sending(stream) = &mut self.state else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        // `h2` counts in 32 bits, and would take 4 GiB for nothing.
+        // `h2` counts in 32 bits, and would read 4 GiB as nothing.
         let wanted = wanted.min(MOST);
         stream.reserve_capacity(wanted);
         match stream.capacity().min(wanted) {

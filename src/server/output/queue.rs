@@ -1,8 +1,8 @@
 //! Bytes that the kernel has not taken yet.
 //!
-//! Small pieces are copied together, so that one system call takes them all; a large frame that many sockets share is
-//! queued as a reference. A queue that empties gives its buffer to its thread, which lends it to the next that fills:
-//! ten thousand idle connections hold none, and busy ones find a warm one.
+//! Small pieces are copied together, so that one system call takes them all; a large frame that many sockets
+//! share is queued as a reference. An empty queue gives its buffer to its thread, which lends it to the next
+//! queue that fills: ten thousand idle connections hold none, and busy ones find a warm one.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -10,11 +10,11 @@ use std::io::IoSlice;
 
 use bytes::{Buf, Bytes};
 
-/// Buffers larger than this are given back to the allocator: one large answer must not leave its size behind.
+/// Larger buffers are freed: one large response must not keep its memory.
 const KEEP: usize = 4096;
 /// Buffers a thread keeps.
 const SPARE: usize = 1024;
-/// Room of a new buffer.
+/// Size of a new buffer.
 const FIRST: usize = 512;
 /// Pieces given to the kernel in one call.
 pub(crate) const SLICES: usize = 16;
@@ -23,7 +23,7 @@ thread_local! {
     static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What follows the first buffer.
+/// The pieces after the first buffer.
 #[derive(Debug)]
 enum Piece {
     Own(Vec<u8>),
@@ -60,7 +60,8 @@ impl ByteQueue {
 
     /// The end of the queue, to append to.
     pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
-        // An answer that is built in place has no shared frames before it; were there any, they would be copied.
+        // A response that is built in place has no shared frames before it; if there were any, they would be
+        // copied.
         if !self.behind.is_empty() {
             for piece in std::mem::take(&mut self.behind) {
                 self.bytes.extend_from_slice(piece.as_bytes());
@@ -76,7 +77,7 @@ impl ByteQueue {
         self.append_with(|out| out.extend_from_slice(bytes));
     }
 
-    /// Has `write` append to the end.
+    /// Lets `write` append to the end.
     pub(crate) fn append_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.behind.is_empty() {
             self.borrow_buffer();
@@ -93,13 +94,13 @@ impl ByteQueue {
         }
     }
 
-    /// Puts `bytes` at the end without copying them.
+    /// Appends `bytes` without copying them.
     pub(crate) fn share(&mut self, bytes: Bytes) {
         self.more += bytes.len();
         self.behind.push_back(Piece::Shared(bytes));
     }
 
-    /// What to send next, in order, as many pieces as fit; says how many there are.
+    /// The next pieces to send, in order, as many as fit; returns their number.
     pub(crate) fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
         let first = &self.bytes[self.sent..];
@@ -114,7 +115,7 @@ impl ByteQueue {
         count
     }
 
-    /// The bytes to send next, when they lie in one piece.
+    /// The next bytes to send, if they are in one piece.
     pub(crate) fn as_slice(&self) -> Option<&[u8]> {
         self.behind.is_empty().then(|| &self.bytes[self.sent..])
     }
@@ -131,7 +132,7 @@ impl ByteQueue {
                 self.return_buffer();
             }
         } else if self.sent > 64 * 1024 && self.sent > self.bytes.len() / 2 {
-            // A reader that always lags would otherwise make the queue grow by everything it ever took.
+            // Otherwise a reader that always lags would make the queue grow by all its bytes.
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }
@@ -145,7 +146,8 @@ impl ByteQueue {
                 continue;
             }
             match front {
-                // Nothing precedes it, so it takes the first place: to move its rest each time would be quadratic.
+                // Nothing precedes it, so it takes the first place: moving its rest each time would be
+                // quadratic.
                 Piece::Own(bytes) => {
                     self.more -= length - count;
                     self.bytes = std::mem::take(bytes);
@@ -163,7 +165,7 @@ impl ByteQueue {
         *self = Self::default();
     }
 
-    /// Puts `earlier`, which was taken out to be written, back before what was queued meanwhile.
+    /// Puts `earlier`, which was taken out to be written, back before the bytes queued meanwhile.
     pub(crate) fn put_back(&mut self, mut earlier: Self) {
         if earlier.is_empty() {
             earlier.return_buffer();

@@ -15,7 +15,7 @@ use crate::server::tls::session::Session;
 pub(crate) struct TlsReading {
     socket: Reading,
     session: Arc<Session>,
-    /// The client has said that it sends no more.
+    /// The client has sent `close_notify`.
     closed: bool,
 }
 
@@ -25,7 +25,8 @@ pub(crate) struct TlsWriting {
     session: Arc<Session>,
 }
 
-/// The halves of a connection whose handshake is done. `rest` is what came behind it, `closed` whether that was the end.
+/// The halves of a connection whose handshake is done. `rest` are the bytes after it, `closed` whether that
+/// was the end.
 pub(super) fn halves(
     (reading, writing): (Reading, Writing),
     tls: UnbufferedServerConnection,
@@ -38,7 +39,8 @@ pub(super) fn halves(
 }
 
 impl TlsReading {
-    /// Reads text into the first half of `into`; the other half is for the records, and holds two at least.
+    /// Reads plaintext into the first half of `into`; the other half is for the records, and holds at least
+    /// two.
     pub(crate) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
@@ -50,7 +52,8 @@ impl TlsReading {
             let Some(fresh) = records.get_mut(held..).filter(|fresh| !fresh.is_empty()) else {
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             };
-            // The end of the stream without the end of the session: the framing of HTTP tells whether anything is missing.
+            // The end of the stream without the end of the session: the framing of HTTP shows whether
+            // anything is missing.
             let count = match ready!(self.socket.poll_read(context, fresh))? {
                 0 => break,
                 count => held + count,
@@ -61,7 +64,7 @@ impl TlsReading {
                 return Poll::Ready(Ok(read.text));
             }
             if self.session.owes() {
-                // The caller sees to that first. It is not asked for often: a change of keys, the farewell.
+                // The caller handles that first. It is rare: a change of keys, the end.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -69,14 +72,14 @@ impl TlsReading {
         Poll::Ready(Ok(0))
     }
 
-    /// Whether what was read has to be answered by the session itself: [`TlsWriting::flush`] does that.
+    /// Whether the session itself has to reply to the read bytes: [`TlsWriting::flush`] does that.
     pub(crate) fn owes(&self) -> bool {
         self.session.owes()
     }
 }
 
 impl TlsWriting {
-    /// Encrypts and writes what lies at the start of `slices`; see [`Session::write`].
+    /// Encrypts and writes the bytes at the start of `slices`; see [`Session::write`].
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.session.write(&self.socket, slices)
     }
@@ -91,12 +94,12 @@ impl TlsWriting {
         self.session.flush(&self.socket)
     }
 
-    /// Says that no more comes, and has the socket shut once that has left, which [`TlsWriting::flush`] sees to.
+    /// Queues `close_notify`, and shuts the socket after it, which [`TlsWriting::flush`] does.
     pub(crate) fn close(&self, how: Shutdown) {
         self.session.close(how);
     }
 
-    /// Whether records wait to leave that nobody is writing.
+    /// Whether there are waiting records without a writer.
     pub(crate) fn owes(&self) -> bool {
         self.session.owes()
     }

@@ -1,7 +1,7 @@
-//! The TLS handshake of a connection: a task of its own, before there is a connection to speak of.
+//! The TLS handshake of a connection: a task of its own, before there is a connection.
 //!
-//! So a client that stalls costs its socket and a buffer until the handshake's timeout, and keeps nobody waiting. Whatever a
-//! client sends in place of a handshake ends here, with an alert where it may understand one.
+//! So a client that stalls costs its socket and a buffer until the handshake's timeout, and delays nobody.
+//! Any other bytes in place of a handshake end here, with an alert if the client may understand one.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -26,15 +26,16 @@ use crate::server::tls::records::{Records, decrypt};
 use crate::server::tls::{Secure, ServerName};
 use crate::tls::{Certificates, Selected};
 
-/// Bytes read at a time: a hello fits, with the key shares of these days.
+/// Bytes read at a time: a hello with today's key shares fits.
 const READ: usize = 4 * 1024;
-/// The most that is held of a handshake: its longest message with room to spare (rustls takes 64 KiB), however it is cut.
+/// The most bytes held of a handshake: its longest message with some reserve (rustls takes 64 KiB), however
+/// it is fragmented.
 const MOST: usize = 128 * 1024;
-/// How long a refused client may go on sending, so that our answer is not lost to a reset.
+/// How long a refused client may go on sending, so that our response is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(2);
 /// The first byte of every TLS handshake: the type of its record (RFC 8446 5.1).
 const HANDSHAKE: u8 = 22;
-/// What a client hears that speaks HTTP where TLS is spoken.
+/// The response to a client that speaks HTTP on a TLS port.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: 48\r\n\
     Connection: close\r\n\r\nThis port speaks HTTPS: use an https:// address.";
 
@@ -50,9 +51,9 @@ struct Shaking {
 
 /// Why there is no session, for those who look for the cause.
 enum HandshakeFailure {
-    /// The client has gone, or has sent nothing that could be answered.
+    /// The client has gone, or has sent nothing that allows a response.
     Gone(Cow<'static, str>),
-    /// What is in `out` tells the client.
+    /// The bytes in `out` tell the client.
     Told(Cow<'static, str>),
 }
 
@@ -65,7 +66,7 @@ impl From<io::Error> for HandshakeFailure {
 /// How long a handshake may take when the server closes.
 const ARRIVAL: Duration = Duration::from_secs(1);
 
-/// The task of a new connection that is to speak TLS. When the server closes, it may come to its end, soon.
+/// The task of a new TLS connection. When the server closes, it may still finish, soon.
 pub(in crate::server) async fn shake(
     server: Arc<Server>,
     certificates: Arc<Certificates>,
@@ -124,13 +125,13 @@ fn note(server: &Server, peer: Peer, why: &str) {
     });
 }
 
-/// What a handshake has come to.
+/// The result of a handshake.
 struct Established {
     tls: UnbufferedServerConnection,
     secure: Secure,
-    /// What the client has sent behind it.
+    /// The client's bytes after it.
     text: Vec<u8>,
-    /// And whether that was all.
+    /// And whether that was the end.
     closed: bool,
 }
 
@@ -152,7 +153,7 @@ async fn agree(
     loop {
         let take = |piece: &[u8], _| text.extend_from_slice(piece);
         let read = decrypt(&mut tls, &mut shaking.input, &mut shaking.out, take);
-        // An alert leaves with the farewell.
+        // An alert leaves at the end.
         let read = read.map_err(|error| HandshakeFailure::Told(reason(&error)))?;
         shaking.input.drain(..read.used);
         shaking.send().await?;
@@ -182,7 +183,8 @@ async fn select(
     if asks.is_none() && !certificates.has_names() {
         return Ok(certificates.select(None));
     }
-    // rustls chooses a certificate in the middle of a handshake, but not who may be a client of it: the hello is read twice.
+    // rustls chooses a certificate in the middle of a handshake, but not the rules for client certificates:
+    // the hello is read twice.
     let mut acceptor = Acceptor::default();
     let mut seen = 0;
     let name = loop {
@@ -214,9 +216,9 @@ async fn select(
         loop {
             tokio::select! {
                 biased;
-                // It is never answered but by being dropped.
+                // Its only reply is a drop.
                 _ = &mut answered => break,
-                // A client that goes meanwhile takes its question along.
+                // A client that goes meanwhile ends its question.
                 received = shaking.receive(), if shaking.input.len() < MOST => received?,
             }
         }
@@ -229,7 +231,7 @@ fn reason(error: &rustls::Error) -> Cow<'static, str> {
 }
 
 impl Shaking {
-    /// Waits for more of what the client sends.
+    /// Waits for more bytes of the client.
     async fn receive(&mut self) -> Result<(), HandshakeFailure> {
         let held = self.input.len();
         if held >= MOST {
@@ -251,7 +253,7 @@ impl Shaking {
         }
     }
 
-    /// Sends what is to be sent.
+    /// Sends the output.
     async fn send(&mut self) -> io::Result<()> {
         while !self.out.is_empty() {
             match self.writing.try_write(self.out.waiting()) {
@@ -267,7 +269,7 @@ impl Shaking {
         Ok(())
     }
 
-    /// Answers what is no TLS: HTTP in its own words, anything else not at all.
+    /// Responds to other protocols: to HTTP with a response, to anything else not at all.
     fn refuse(&mut self) -> HandshakeFailure {
         if self.input[0].is_ascii_uppercase() {
             self.out.tail().extend_from_slice(NOT_TLS);
@@ -279,7 +281,7 @@ impl Shaking {
         }
     }
 
-    /// Sends the last there is to say, and reads on until the client has gone.
+    /// Sends the last bytes, and reads on until the client has gone.
     async fn part(&mut self) -> io::Result<()> {
         self.send().await?;
         self.writing.shutdown(Shutdown::Write);

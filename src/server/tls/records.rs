@@ -1,7 +1,7 @@
-//! Records of TLS: text is made of them, and they of text.
+//! TLS records: decrypted to plaintext, and encrypted from it.
 //!
-//! rustls keeps the keys and nothing else (its "unbuffered" interface): what arrives is decrypted where it was read to, and
-//! what leaves goes to the kernel from one buffer of the thread.
+//! rustls keeps the keys and nothing else (its "unbuffered" interface): received bytes are decrypted in
+//! place, and output goes to the kernel from one buffer of the thread.
 
 use std::cell::RefCell;
 use std::io;
@@ -11,9 +11,9 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 
-/// Text that one write encrypts at most: beyond it the kernel is asked first whether it has room.
+/// The most plaintext that one write encrypts: beyond it the kernel has to show first that it has room.
 pub(super) const WRITE: usize = 64 * 1024;
-/// What a record takes beside its text, generously: header, nonce, tag (RFC 8446 5.2, RFC 5246 6.2.3).
+/// The overhead of a record, generously: header, nonce, tag (RFC 8446 5.2, RFC 5246 6.2.3).
 pub(super) const OVERHEAD: usize = 64;
 /// Buffers larger than this are given back to the allocator.
 const KEEP: usize = 2 * WRITE;
@@ -27,7 +27,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     bytes: Vec<u8>,
-    /// How much of them it has.
+    /// The number of bytes it has taken.
     sent: usize,
 }
 
@@ -36,7 +36,7 @@ impl Records {
         self.sent == self.bytes.len()
     }
 
-    /// What is still to leave.
+    /// The unsent bytes.
     pub(super) fn waiting(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
@@ -46,7 +46,7 @@ impl Records {
         self.sent += count;
     }
 
-    /// A buffer to append to, with what is still to leave in front.
+    /// A buffer to append to, with the unsent bytes in front.
     pub(super) fn tail(&mut self) -> &mut Vec<u8> {
         if self.bytes.capacity() == 0 {
             self.bytes = SPARE.take();
@@ -84,7 +84,7 @@ impl Records {
         }
     }
 
-    /// Empty: another may use its buffer.
+    /// Empty: another queue may use its buffer.
     pub(super) fn give_back(mut self) {
         if (1..=KEEP).contains(&self.bytes.capacity()) {
             self.bytes.clear();
@@ -93,19 +93,19 @@ impl Records {
     }
 }
 
-/// What a read came to.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Decrypted {
     /// Bytes of text.
     pub(super) text: usize,
     /// Bytes of records that were used.
     pub(super) used: usize,
-    /// The client has said that it sends no more.
+    /// The client has sent `close_notify`.
     pub(super) closed: bool,
 }
 
-/// Feeds `records` to the session until it wants more of them. Text goes to `take`, with how much of it came before; what is
-/// to be sent, after an error the alert, is queued in `out`.
+/// Feeds `records` to the session until it needs more of them. Plaintext goes to `take`, with the amount
+/// before it; replies, and the alert after an error, are queued in `out`.
 pub(super) fn decrypt(
     tls: &mut UnbufferedServerConnection,
     records: &mut [u8],
@@ -144,7 +144,7 @@ pub(super) fn decrypt(
             // Early data is never offered, so that a replayed request cannot reach a handler (RFC 8446 8).
             Ok(_) => true,
             Err(error) => {
-                // The alert. More must not be asked of a session that has failed.
+                // The alert. A failed session must not be asked for more.
                 while tls.wants_write() {
                     let state = tls.process_tls_records(&mut []).state;
                     let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
@@ -169,7 +169,7 @@ fn encode(data: &mut EncodeTlsData<'_, ServerConnectionData>, out: &mut Records)
     });
 }
 
-/// Queues records that `write` makes of text, or of the end of it. `rest` is what was received and not used.
+/// Queues records that `write` makes of plaintext, or of its end. `rest` are received and unused bytes.
 pub(super) fn seal(
     tls: &mut UnbufferedServerConnection,
     rest: &mut Vec<u8>,
@@ -195,7 +195,7 @@ pub(super) fn seal(
                 data.done();
                 None
             }
-            // Both sides have said that nothing more comes.
+            // Both sides have sent `close_notify`.
             _ => Some(false),
         };
         rest.drain(..discard);
@@ -207,7 +207,7 @@ pub(super) fn seal(
     }
 }
 
-/// Queues the farewell of a session.
+/// Queues the `close_notify` of a session.
 pub(super) fn say_end(
     traffic: &mut WriteTraffic<'_, ServerConnectionData>,
     room: &mut [u8],

@@ -1,7 +1,8 @@
-//! The session of one connection: text goes in on any thread, records come out in the order they were made.
+//! The session of one connection: plaintext goes in on any thread, records come out in the order of their
+//! making.
 //!
-//! The lock is held while something is encrypted or decrypted, never while the socket is written to: the thread that writes takes
-//! the records out first and marks them as leaving.
+//! The lock is held during encryption and decryption, never during a write to the socket: the thread that
+//! writes takes the records out first and marks them as leaving.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -18,7 +19,7 @@ use crate::server::tls::records::{Decrypted, OVERHEAD, Records, WRITE, decrypt, 
 const RECORD: usize = 16 * 1024;
 
 thread_local! {
-    /// Text that lay in pieces and is to fill one record.
+    /// Plaintext in pieces that has to fill one record.
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -29,20 +30,20 @@ pub(crate) struct Session {
 
 struct Inner {
     tls: UnbufferedServerConnection,
-    /// Received, not used: the start of a record, or of a message in several. rustls counts on seeing it at every call, also
-    /// when it is to encrypt.
+    /// Received, not used: the start of a record, or of a message in several. rustls has to see it at every
+    /// call, also for encryption.
     rest: Vec<u8>,
     out: Records,
-    /// A thread is writing what it took from `out`.
+    /// A thread is writing the bytes that it took from `out`.
     leaving: bool,
-    /// What becomes of the socket once `out` has left.
+    /// The shutdown of the socket after `out`.
     end: Option<Shutdown>,
     /// `close_notify` has been queued: nothing may follow.
     closed: bool,
 }
 
 impl Session {
-    /// The session that a handshake has opened.
+    /// The session of a finished handshake.
     pub(super) fn new(tls: UnbufferedServerConnection, rest: Vec<u8>) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -56,13 +57,14 @@ impl Session {
         }
     }
 
-    /// How much has been received and not used.
+    /// The number of received and unused bytes.
     pub(super) fn held(&self) -> usize {
         self.inner.lock().rest.len()
     }
 
-    /// Decrypts what lies in `records` from `fresh` on into `text`, which is at least as long as all of `records`; before
-    /// `fresh` there is room for what is held. After an error the alert for the client waits to leave.
+    /// Decrypts the bytes in `records` from `fresh` on into `text`, which is at least as long as all of
+    /// `records`; before `fresh` there is room for the held bytes. After an error the alert for the client
+    /// waits to be sent.
     pub(super) fn read(&self, records: &mut [u8], fresh: usize, text: &mut [u8]) -> io::Result<Decrypted> {
         let mut inner = self.inner.lock();
         let Inner { tls, rest, out, closed, .. } = &mut *inner;
@@ -76,7 +78,7 @@ impl Session {
         rest.clear();
         match &read {
             Ok(read) => rest.extend_from_slice(&records[read.used..]),
-            // Nothing can be said any more but the alert.
+            // Only the alert can still be sent.
             Err(_) => *closed = true,
         }
         if rest.is_empty() {
@@ -85,14 +87,14 @@ impl Session {
         read.map_err(io::Error::other)
     }
 
-    /// Whether records, or the end, wait to leave and nobody is at it.
+    /// Whether records, or the end, wait without a writer.
     pub(super) fn owes(&self) -> bool {
         let inner = self.inner.lock();
         !inner.leaving && (!inner.out.is_empty() || inner.end.is_some())
     }
 
-    /// Encrypts what lies at the start of `slices` and writes it; says how much that was. `WouldBlock` when earlier records
-    /// have not left: so no more than one write of them is ever held.
+    /// Encrypts the bytes at the start of `slices` and writes them; returns their number. `WouldBlock` if
+    /// earlier records have not been sent: so at most one write of them is ever held.
     pub(super) fn write(&self, socket: &Writing, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if !self.flush(socket)? {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -128,8 +130,8 @@ impl Session {
 
     /// Writes the records that wait. False when the kernel has no room for all of them.
     ///
-    /// One thread at a time comes here: it has marked the connection as being flushed, or is the task of HTTP/2. Were there
-    /// another, it would find that somebody is writing, who takes along what has been queued meanwhile.
+    /// One thread at a time comes here: it has marked the connection as being flushed, or is the task of
+    /// HTTP/2. A second one would find a writer, which also sends the records queued meanwhile.
     pub(super) fn flush(&self, socket: &Writing) -> io::Result<bool> {
         loop {
             let mut records = {
@@ -174,13 +176,13 @@ impl Session {
         }
     }
 
-    /// Says that no more comes (RFC 8446 6.1), then shuts the socket that way once the records before it have left.
+    /// Queues `close_notify` (RFC 8446 6.1), then shuts the socket after the earlier records.
     pub(super) fn close(&self, how: Shutdown) {
         let mut inner = self.inner.lock();
         inner.end = Some(how);
         if !std::mem::replace(&mut inner.closed, true) {
             let Inner { tls, rest, out, .. } = &mut *inner;
-            // A session that cannot say it any more ends without.
+            // A session that cannot send it any more ends without.
             let _ = seal(tls, rest, out, 2 * OVERHEAD, say_end);
         }
     }

@@ -1,4 +1,4 @@
-//! How a socket comes to its end, from either side, and how both hear of it: once.
+//! The end of a socket, from either side, which both sides learn exactly once.
 
 use crate::server::connection::{LastAnswer, Locked};
 use crate::server::websocket::event::Event;
@@ -6,22 +6,22 @@ use crate::server::websocket::timers::Timers;
 use crate::server::websocket::{ABNORMAL, NO_STATUS};
 use crate::websocket::{OpCode, close_payload, encode_header};
 
-/// How a client's part of a socket came to its end.
+/// The end of a client's part of a socket.
 #[derive(Debug)]
 pub(super) enum Finish {
-    /// It sent a close frame, which is answered with the same (RFC 6455 5.5.1).
+    /// It sent a close frame, whose reply is the same (RFC 6455 5.5.1).
     Closed {
-        /// None for a close frame without one.
+        /// `None` for a close frame without one.
         code: Option<u16>,
         reason: Vec<u8>,
     },
-    /// It broke a rule, or was silent for too long: it learns `code` and `text`, user code hears 1006 (C-C-07).
+    /// It broke a rule, or was silent for too long: it gets `code` and `text`, user code gets 1006 (C-C-07).
     Failed { code: u16, text: String, told: Option<&'static str> },
 }
 
 impl Locked<'_> {
-    /// The socket is over: nothing is sent or received on it any more, and user code will hear so, once. False when it was
-    /// over before.
+    /// The socket is over: nothing is sent or received on it any more, and its close listener will be called
+    /// once. False if it was over before.
     pub(crate) fn close_socket(&mut self, code: u16, reason: Option<&[u8]>) -> bool {
         let state = &mut **self;
         let Some(socket) = &mut state.socket else { return false };
@@ -48,7 +48,7 @@ impl Locked<'_> {
         true
     }
 
-    /// This side ends the socket: a close frame leaves, what had come and was not dealt with is dropped.
+    /// This side ends the socket: a close frame leaves, received and unhandled messages are dropped.
     pub(crate) fn end_socket(&mut self, code: u16, reason: Option<&[u8]>) -> bool {
         if !self.socket.as_mut().is_some_and(|socket| socket.abort()) {
             return false;
@@ -59,8 +59,8 @@ impl Locked<'_> {
         true
     }
 
-    /// The client has come to its end: the socket ends when what it sent before has been dealt with, for answers to that
-    /// still reach it; but within seconds.
+    /// The client has come to its end: the socket ends when its earlier messages have been handled, since
+    /// replies still reach it; but within seconds.
     pub(super) fn finish_socket(&mut self, finish: Finish) {
         let now = self.connection.server.deadlines.now();
         let Some(socket) = &mut self.socket else { return };
@@ -94,7 +94,7 @@ impl Locked<'_> {
         }
     }
 
-    /// The connection is lost. A client that has said goodbye is believed.
+    /// The connection is lost. An earlier close frame of the client counts.
     pub(crate) fn abort_socket(&mut self) {
         match self.socket.as_mut().and_then(|socket| socket.finish.take()).map(|finish| *finish) {
             Some(Finish::Closed { code, reason }) => self.close_socket_as_told(code, &reason),

@@ -1,12 +1,12 @@
-//! What happens on a socket, as user code hears of it.
+//! The events of a socket for user code.
 
 use crate::app::{Behavior, Callback, Lane};
 use crate::pubsub::Topic;
 
-/// What an event counts for, besides its bytes, against the bound of what was received and not dealt with.
+/// The weight of an event, besides its bytes, against the bound of unhandled messages.
 const EVENT_WEIGHT: usize = 64;
 
-/// Something that happened on a socket.
+/// An event of a socket.
 #[derive(Debug)]
 pub enum Event {
     /// The handshake is complete.
@@ -19,13 +19,14 @@ pub enum Event {
     Ping(Vec<u8>),
     /// A pong.
     Pong(Vec<u8>),
-    /// Something had to wait for the client, and nothing does any more.
+    /// All buffered output has been sent.
     Drain,
-    /// The same, for those who asked with [`WebSocket::await_room`](super::WebSocket::await_room); also when the socket ends meanwhile.
+    /// The same, for callers of [`WebSocket::await_room`](super::WebSocket::await_room); also when the socket
+    /// ends meanwhile.
     Room,
     /// The socket has joined or left a topic.
     Subscription {
-        /// Which.
+        /// Its name.
         topic: Topic,
         /// Subscribers now.
         count: usize,
@@ -42,7 +43,7 @@ pub enum Event {
 }
 
 impl Event {
-    /// Who listens.
+    /// Its listener.
     pub fn listener(&self, behavior: &Behavior) -> Option<Callback> {
         match self {
             Self::Open => behavior.open,
@@ -61,7 +62,7 @@ impl Event {
             (_, Some(listener)) => listener.lane,
             // Futures are completed on the loop's thread.
             (Self::Room, None) => Lane::Loop,
-            // An end that only lets go of what user code keeps does so where its other listeners run.
+            // An end that only releases user code's data does so in the lane of its other listeners.
             (_, None) => {
                 let other = behavior.message.or(behavior.open).or(behavior.upgrade);
                 other.map_or(Lane::Turn, |listener| listener.lane)
@@ -69,7 +70,7 @@ impl Event {
         }
     }
 
-    /// What it counts for until it has been dealt with.
+    /// Its weight until it has been handled.
     pub fn weight(&self) -> usize {
         match self {
             Self::Text(bytes) | Self::Binary(bytes) | Self::Ping(bytes) | Self::Pong(bytes) => {

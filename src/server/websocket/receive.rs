@@ -1,4 +1,4 @@
-//! What a client sends on a socket: frames in, events out.
+//! Receiving on a socket: frames in, events out.
 
 use crate::server::connection::{Locked, State};
 use crate::server::websocket::ending::Finish;
@@ -6,7 +6,7 @@ use crate::server::websocket::event::Event;
 use crate::websocket::{Inflate, OpCode, Received, Receiver, encode_header};
 
 impl Locked<'_> {
-    /// Takes what the socket gave, as far as the bound on what is not dealt with allows, and keeps the rest.
+    /// Takes the bytes of a read, as far as the bound of unhandled messages allows, and keeps the rest.
     pub(crate) fn receive_frames(&mut self, bytes: &[u8]) {
         let connection = self.connection;
         if let Some(socket) = &mut self.socket
@@ -31,14 +31,14 @@ impl Locked<'_> {
         }
         if self.is_socket() {
             let stopped = self.socket.as_ref().is_some_and(|socket| !socket.wants_more());
-            // What was left for lack of bytes waits for more of them, what was left for the bound does not.
+            // A rest that lacks bytes waits for more of them, a rest because of the bound does not.
             let searched = if stopped { 0 } else { self.input.len() };
             self.input.set_searched(searched);
             self.rearm();
         }
     }
 
-    /// Says how many of `bytes` were used.
+    /// Returns the number of used bytes.
     fn take_frames(&mut self, bytes: &[u8]) -> usize {
         let State { socket, out, log, .. } = &mut **self;
         let Some(socket) = socket else { return bytes.len() };

@@ -10,25 +10,25 @@ use crate::server::websocket::state::SocketState;
 use crate::server::websocket::{ABNORMAL, WebSocket};
 use crate::websocket::{MAX_CONTROL, OpCode, encode_header};
 
-/// What became of a message.
+/// The result of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SendStatus {
-    /// Queued: the client has to take what was sent before.
+    /// Queued: the client has to read earlier messages first.
     Backpressure = 0,
     /// On its way.
     Success = 1,
-    /// Not sent: too much waits for the client already, or the socket has ended.
+    /// Not sent: too much output is buffered already, or the socket has ended.
     Dropped = 2,
 }
 
-/// What cannot be sent.
+/// The reason why a message cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
     /// RFC 6455 5.5: the payload of a control frame.
     #[error("a ping or pong carries at most {MAX_CONTROL} bytes, not {length}")]
     ControlTooLong {
-        /// How long it is.
+        /// Its length.
         length: usize,
     },
     /// RFC 6455 5.5: control frames are whole.
@@ -45,21 +45,21 @@ pub enum SendError {
     NotEnded,
 }
 
-/// A fragmented message that has been begun.
+/// A started fragmented message.
 #[derive(Default)]
 pub(crate) struct Fragments {
-    /// Its beginning was dropped, so the rest is too, if it comes at all. Nothing has to wait for that.
+    /// Its beginning was dropped, so the rest is dropped too. Nothing waits for it.
     dropped: bool,
     /// Frames of other messages, which have to wait for its end.
     pub(super) held: Vec<u8>,
 }
 
 thread_local! {
-    /// Where messages are compressed.
+    /// Buffer for compression.
     static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Room that a thread keeps for compressing.
+/// Size of that buffer which a thread keeps.
 const KEEP_SCRATCH: usize = 256 * 1024;
 
 pub(in crate::server) fn with_scratch<R>(act: impl FnOnce(&mut Vec<u8>) -> R) -> R {
@@ -86,7 +86,8 @@ pub(in crate::server) fn write_frame(
 }
 
 impl SocketState {
-    /// Writes a whole data frame: behind a fragmented message that has been begun, for nothing may come between its parts.
+    /// Writes a whole data frame: after a started fragmented message, since nothing may come between its
+    /// parts.
     pub(in crate::server) fn write(&mut self, out: &mut Output, write: impl FnOnce(&mut Vec<u8>)) {
         match self.held() {
             Some(held) => write(held),
@@ -94,7 +95,7 @@ impl SocketState {
         }
     }
 
-    /// Where whole messages wait, while one is on the wire in parts.
+    /// The buffer for whole messages during a fragmented one.
     pub(in crate::server) fn held(&mut self) -> Option<&mut Vec<u8>> {
         self.fragments.as_mut().filter(|fragments| !fragments.dropped).map(|fragments| &mut fragments.held)
     }
@@ -108,7 +109,7 @@ impl SocketState {
         });
     }
 
-    /// Whether more waits for the client than may. Counts the message that meets it.
+    /// Whether the buffered output exceeds its limit. Counts the message that meets it.
     pub(in crate::server) fn refuses(&mut self, waiting: usize) -> bool {
         let limit = self.config().max_backpressure;
         let refuses = limit > 0 && waiting > limit;
@@ -132,7 +133,7 @@ impl SocketState {
         }
     }
 
-    /// Drops a part of a message whose beginning was dropped; false when it was not.
+    /// Drops a part of a message whose beginning was dropped; false if it was not.
     fn drop_fragment(&mut self, out: &mut Output, fin: bool) -> bool {
         let dropped = self.fragments.as_ref().is_some_and(|fragments| fragments.dropped);
         if dropped && fin {
@@ -143,8 +144,9 @@ impl SocketState {
 }
 
 impl WebSocket {
-    /// Sends a message, or a part of one: `fin` false begins a fragmented message, [`OpCode::Continuation`] goes on with it
-    /// and with `fin` ends it. `compress` counts for whole messages, where compression was agreed.
+    /// Sends a message, or a part of one: `fin` false begins a fragmented message, [`OpCode::Continuation`]
+    /// goes on with it and with `fin` ends it. `compress` applies to whole messages, with negotiated
+    /// compression.
     pub fn send(
         &self,
         payload: &[u8],
@@ -165,7 +167,7 @@ impl WebSocket {
         if opcode.is_control() {
             check_control(opcode, payload.len(), fin)?;
             self.connection.touch(socket);
-            // Not counted against the limit: without its pong a client that is merely slow takes the server for dead.
+            // Not counted against the limit: without its pong a slow client takes the server for dead.
             state.out.append_with(|out| write_frame(out, true, false, opcode, payload));
             return Ok(self.leave(guard));
         }
@@ -178,13 +180,13 @@ impl WebSocket {
         if continues && socket.drop_fragment(&mut state.out, fin) {
             return Ok(SendStatus::Dropped);
         }
-        // What is held waits for the very parts that continue a message, and not for the client.
+        // Held messages wait for the parts of the fragmented one, and not for the client.
         let waiting = if continues { outside } else { socket.waiting(outside) };
         if socket.refuses(waiting) {
             if !continues && !fin {
                 socket.fragments = Some(Box::new(Fragments { dropped: true, ..Fragments::default() }));
             }
-            // When half of a message is out, the client could only wait for the rest for ever.
+            // After half of a message the client could only wait for the rest for ever.
             let cut = continues || socket.config().close_on_backpressure_limit;
             drop(guard);
             if cut {
@@ -201,7 +203,7 @@ impl WebSocket {
         } else if compress && !payload.is_empty() && socket.codec.is_some() {
             socket.write_compressed(&mut state.out, opcode, payload);
         } else if payload.len() >= DIRECT && socket.held().is_none() && state.out.may_flush() {
-            // It goes to the kernel from where it lies.
+            // It goes to the kernel in place.
             state.out.append_with(|out| encode_header(out, true, false, opcode, payload.len()));
             let all = guard.transmit(payload, b"");
             drop(guard);
@@ -212,7 +214,7 @@ impl WebSocket {
         Ok(self.leave(guard))
     }
 
-    /// Sends what is queued, unless a batch does so soon.
+    /// Sends the queue, unless a batch does so soon.
     fn leave(&self, state: Locked<'_>) -> SendStatus {
         if state.out.is_blocked() {
             return SendStatus::Backpressure;
@@ -221,7 +223,7 @@ impl WebSocket {
         self.status(all)
     }
 
-    /// What became of a message that was written: `all` of it, or not.
+    /// The status of a written message: `all` of it, or not.
     fn status(&self, all: bool) -> SendStatus {
         match all {
             true => SendStatus::Success,
@@ -232,7 +234,7 @@ impl WebSocket {
 }
 
 impl Connection {
-    /// Counts sending against the idle timeout, where that is asked for.
+    /// Resets the idle timeout for sending, if the option is set.
     pub(in crate::server) fn touch(&self, socket: &mut SocketState) {
         if socket.config().reset_idle_timeout_on_send {
             socket.hear(self.server.deadlines.now());
@@ -240,7 +242,7 @@ impl Connection {
         }
     }
 
-    /// Ends a socket that a message was dropped for (C-K-04).
+    /// Ends a socket with a dropped message (C-K-04).
     pub(in crate::server) fn abort_for_backpressure(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.socket.as_mut().is_some_and(|socket| socket.abort()) {

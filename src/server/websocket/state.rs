@@ -1,4 +1,4 @@
-//! What a socket is between its handshake and its end: everything here is under the connection's lock.
+//! The state of a socket between its handshake and its end, all of it under the connection's lock.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::websocket::{OpCode, Receiver, encode_header};
 /// Bytes of pongs that may wait for a client; then its pings are left unread.
 const PONG_BOUND: usize = 64 * 1024;
 
-/// The topics of a socket. Most sockets that are many have none or are idle, so they hold a pointer only.
+/// The topics of a socket. Most sockets have none, so they hold only a pointer.
 #[derive(Default)]
 pub(super) struct Topics(pub(super) HashSet<Topic>);
 
@@ -31,32 +31,32 @@ pub(crate) struct SocketState {
     behavior: Arc<Behavior>,
     /// The socket itself, until it ends.
     pub(super) handle: Option<Arc<WebSocket>>,
-    /// A message that has come in part.
+    /// A partly received message.
     pub(super) receiver: Option<Box<Receiver>>,
     pub(in crate::server) codec: Option<Box<Codec>>,
     /// Made when it first subscribes: most sockets that are idle hold little more than this struct.
     topics: Option<Box<Topics>>,
     pub(super) events: VecDeque<Event>,
-    /// What was received and not dealt with weighs.
+    /// The weight of unhandled messages.
     load: usize,
-    /// That was too much: reading goes on when half of it has been dealt with, and not for each event.
+    /// That was too much: reading goes on when half of it has been handled, and not for each event.
     paused: bool,
     /// A job for this socket is queued or running.
     pub(super) scheduled: bool,
-    /// Something had to wait for the client since [`Event::Drain`] was last sent.
+    /// Output has been buffered since the last [`Event::Drain`].
     pub(crate) full: bool,
-    /// Somebody waits for [`Event::Room`].
+    /// A caller waits for [`Event::Room`].
     pub(super) awaited: bool,
     pub(super) timers: Timers,
     /// Messages dropped for backpressure.
     pub(super) dropped: u64,
-    /// Bytes of pongs sent since the client last took everything.
+    /// Bytes of pongs sent since the client last read everything.
     pongs: usize,
-    /// The client has come to its end; what it sent before is being dealt with.
+    /// The client's side has ended; its earlier messages are being handled.
     pub(super) finish: Option<Box<Finish>>,
-    /// A fragmented message is being sent; what else is sent waits here until it is complete.
+    /// A fragmented message is being sent; other messages wait here until it is complete.
     pub(super) fragments: Option<Box<super::send::Fragments>>,
-    /// The place of the connection, which is gone: kept until user code has dealt with what came before.
+    /// The seat of the connection, which is gone: kept until user code has handled the earlier messages.
     seat: Option<Arc<Seat>>,
 }
 
@@ -97,7 +97,7 @@ impl SocketState {
         self.handle.is_some()
     }
 
-    /// When the sweeper has to look at it.
+    /// The time of the sweeper's next check.
     pub(crate) fn due(&self) -> u64 {
         self.timers.due()
     }
@@ -107,9 +107,9 @@ impl SocketState {
         self.finish.is_none() && !self.paused && self.pongs < PONG_BOUND
     }
 
-    /// Something came from the client, or left for it.
+    /// Bytes came from the client, or were sent to it.
     pub(super) fn hear(&mut self, now: u64) {
-        // An end that is put off has a limit of its own.
+        // A deferred end has a limit of its own.
         if self.finish.is_none() {
             self.timers.hear(&self.behavior.config, now);
         }
@@ -119,22 +119,22 @@ impl SocketState {
         self.pongs += length;
     }
 
-    /// Whether everything that came has been dealt with.
+    /// Whether all received messages have been handled.
     pub(super) fn is_caught_up(&self) -> bool {
         self.events.is_empty() && self.load == 0
     }
 
-    /// Whether the client has come to its end.
+    /// Whether the client's side has ended.
     pub(super) fn is_finishing(&self) -> bool {
         self.finish.is_some()
     }
 
-    /// Takes the end that was put off, once it is due.
+    /// Takes the deferred end, once it is due.
     pub(super) fn take_finish(&mut self) -> Option<Box<Finish>> {
         self.finish.take_if(|_| self.events.is_empty() && self.load == 0)
     }
 
-    /// Whatever is sent from now on and whatever has come is pointless; false when it had ended before.
+    /// Later output and received messages are pointless; false if it had ended before.
     pub(super) fn abort(&mut self) -> bool {
         self.finish = None;
         let load = &mut self.load;
@@ -153,7 +153,7 @@ impl SocketState {
         }
     }
 
-    /// The connection is gone, its place among the connections is not before user code has dealt with what came of it.
+    /// The connection is gone; its seat stays taken until user code has handled its messages.
     pub(crate) fn keep_seat(&mut self, seat: Option<Arc<Seat>>) {
         self.seat = seat;
         self.give_seat_back();
@@ -165,7 +165,7 @@ impl SocketState {
         }
     }
 
-    /// Bytes that wait for the client, `outside` of them beyond what the kernel has taken.
+    /// Bytes of buffered output; `outside` of them are beyond the kernel's buffer.
     pub(in crate::server) fn waiting(&self, outside: usize) -> usize {
         outside + self.fragments.as_ref().map_or(0, |fragments| fragments.held.len())
     }
@@ -197,14 +197,14 @@ impl SocketState {
         }
     }
 
-    /// The topics to leave, when the end is all that is left to tell (C-C-09).
+    /// The topics to leave, if only the end is left to deliver (C-C-09).
     pub(super) fn take_topics_at_end(&mut self) -> Option<(Box<Topics>, Option<Event>)> {
         let topics = self.topics.take_if(|_| matches!(self.events.front(), Some(Event::Close { .. })))?;
-        // Nobody else is to find the end meanwhile.
+        // No other thread must find the end meanwhile.
         Some((topics, self.events.pop_front()))
     }
 
-    /// Tells of topics left at the end, before the end itself.
+    /// Queues the events of topics left at the end, before the end itself.
     pub(super) fn announce_leaving(&mut self, left: Vec<(Topic, usize)>, end: Option<Event>) {
         self.events.extend(end);
         if self.behavior.subscription.is_none() {
@@ -217,7 +217,7 @@ impl SocketState {
 
     // ---- events -------------------------------------------------------------------------------------------------
 
-    /// Queues an event, if anybody listens, and has the socket run.
+    /// Queues an event, if there is a listener, and schedules the socket.
     pub(super) fn push(&mut self, event: Event) {
         if self.is_open() {
             self.keep(event);
@@ -225,7 +225,7 @@ impl SocketState {
         }
     }
 
-    /// Has the socket queue behind the others, for its next event.
+    /// Queues the socket behind the others, for its next event.
     pub(super) fn requeue(&mut self, handle: &Arc<WebSocket>) {
         match self.events.front() {
             Some(event) => {
@@ -236,11 +236,11 @@ impl SocketState {
         }
     }
 
-    /// Queues an event without having the socket run.
+    /// Queues an event without scheduling the socket.
     pub(super) fn keep(&mut self, event: Event) {
         let wanted = match &event {
             Event::Room => true,
-            // Somebody has to leave the topics, and to let go of what user code keeps, or will by an event on its way.
+            // The topics have to be left, and user code's data released, now or by an event on its way.
             Event::Close { .. } => {
                 self.behavior.close.is_some()
                     || self.scheduled
@@ -256,7 +256,7 @@ impl SocketState {
         }
     }
 
-    /// Has the socket run, if it has events and does not.
+    /// Schedules the socket, if it has events and is not scheduled.
     pub(super) fn schedule(&mut self) {
         if !self.scheduled
             && let (Some(event), Some(handle)) = (self.events.front(), &self.handle)
@@ -266,7 +266,7 @@ impl SocketState {
         }
     }
 
-    /// Counts an event as dealt with; true when reading may go on.
+    /// Counts an event as handled; true if reading may go on.
     pub(super) fn finish(&mut self, weight: usize) -> bool {
         self.load = self.load.saturating_sub(weight);
         self.give_seat_back();
@@ -284,7 +284,7 @@ impl SocketState {
             None => {
                 self.scheduled = false;
                 self.give_seat_back();
-                // Most sockets are idle most of the time: their queue takes its room when it is needed.
+                // Most sockets are idle most of the time: their queue allocates on demand.
                 self.events = VecDeque::new();
             }
         }
@@ -293,7 +293,7 @@ impl SocketState {
 }
 
 impl Locked<'_> {
-    /// The client has taken everything.
+    /// The client has read everything.
     pub(crate) fn socket_has_room(&mut self) {
         let connection = self.connection;
         let Some(socket) = &mut self.socket else { return };
@@ -321,7 +321,7 @@ impl Locked<'_> {
         } else if socket.timers.life <= now {
             self.end_socket(1000, Some(b"please reconnect"));
         } else if socket.timers.idle <= now && socket.paused {
-            // It is we who do not listen.
+            // Reading is paused on our side.
             socket.hear(now);
         } else if socket.timers.idle <= now {
             if socket.config().send_pings_automatically && !socket.timers.pinged {
@@ -335,12 +335,12 @@ impl Locked<'_> {
         self.rearm();
     }
 
-    /// Counts an event as dealt with. When it was the last of a client that has come to its end, that end comes now.
+    /// Counts an event as handled. If it was the last of a client whose side has ended, the end comes now.
     pub(super) fn finish_event(&mut self, weight: usize) {
         let connection = self.connection;
         let Some(socket) = &mut self.socket else { return };
         if socket.finish(weight) {
-            // While reading was paused the client could not be heard.
+            // While reading was paused no byte could arrive.
             socket.hear(connection.server.deadlines.now());
             connection.wake();
         }

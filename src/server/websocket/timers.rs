@@ -1,4 +1,5 @@
-//! When a socket has been silent, or open, for too long. A message costs its timers one store: the sweeper does the rest.
+//! The timers of a socket: silence and lifetime. A message costs its timers one store: the sweeper does the
+//! rest.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use crate::server::deadlines::NEVER;
 
 /// The most milliseconds that a timer may be late, so that many sockets share a sweep.
 const GRAIN: u64 = 4000;
-/// How long the end of a socket is put off for what came before it.
+/// Longest delay of a socket's end for earlier messages.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// When the sweeper has to look at a socket, in milliseconds of the server's clock.
@@ -15,7 +16,7 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(super) struct Timers {
     pub(super) idle: u64,
     pub(super) life: u64,
-    /// A ping was sent that nothing has come after.
+    /// A ping was sent, and nothing has arrived since.
     pub(super) pinged: bool,
 }
 
@@ -27,7 +28,7 @@ impl Timers {
         timers
     }
 
-    /// Those of a socket whose end is put off by no more than [`LINGER`].
+    /// Those of a socket whose end is deferred by at most [`LINGER`].
     pub(super) fn of_an_end(now: u64) -> Self {
         Self { idle: NEVER, life: after(now, LINGER), pinged: false }
     }
@@ -36,7 +37,7 @@ impl Timers {
         self.idle.min(self.life)
     }
 
-    /// Something came.
+    /// Bytes have arrived.
     pub(super) fn hear(&mut self, config: &SocketConfig, now: u64) {
         self.pinged = false;
         if !config.idle_timeout.is_zero() {
@@ -49,7 +50,7 @@ impl Timers {
         }
     }
 
-    /// A ping has been sent: what is left of the idle timeout is for its answer.
+    /// A ping has been sent: the rest of the idle timeout is for its pong.
     pub(super) fn ping(&mut self, config: &SocketConfig, now: u64) {
         self.pinged = true;
         self.idle = after(now, margin(config.idle_timeout));

@@ -1,4 +1,4 @@
-//! From a request to a socket: who decides on a handshake, and the answer that ends HTTP on a connection.
+//! From a request to a socket: the decision on a handshake, and the response that ends HTTP on a connection.
 
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use crate::server::websocket::state::SocketState;
 use crate::websocket::deflate::{self, Codec};
 use crate::websocket::handshake::{self, Handshake};
 
-/// What a client offers in its handshake.
+/// The offer of a client in its handshake.
 pub(crate) struct HandshakeFields<'a> {
     /// `Sec-WebSocket-Key`, valid; HTTP/2 has none.
     pub(crate) key: &'a [u8],
@@ -28,14 +28,14 @@ pub(crate) struct HandshakeFields<'a> {
 }
 
 impl Locked<'_> {
-    /// A request offers to upgrade. False when no WebSocket route matches, or it is no handshake at all: then the HTTP routes
-    /// may have it.
+    /// A request offers to upgrade. False if no WebSocket route matches, or it is no handshake: then it goes
+    /// to the HTTP routes.
     pub(crate) fn begin_handshake(&mut self, candidates: &Candidates<'_>, head: &Head, bytes: &[u8]) -> bool {
         let (_, step) = candidates.step(Position::HANDSHAKE);
         if !matches!(step, Step::Upgrade(_) | Step::Accept(_)) {
             return false;
         }
-        // A request that merely offers to switch may be answered as it is (RFC 9110 7.8).
+        // A request that only offers to switch may get an HTTP response (RFC 9110 7.8).
         let is_http = || !head.http2 && head.method(bytes) != b"GET" && candidates.has_http();
         match handshake::examine(head, bytes) {
             Handshake::Valid => {}
@@ -72,8 +72,8 @@ impl Locked<'_> {
 
     /// Refuses a handshake (RFC 6455 4.4). The connection goes on: nothing about its framing is in doubt.
     ///
-    /// It ends where the handshake had a body. No client sends one, and one who does hopes that it is taken for frames, or for the
-    /// next request, by somebody on the way.
+    /// It ends if the handshake had a body. Honest clients send none; an attacker hopes that a proxy takes
+    /// the body for frames, or for the next request.
     pub(crate) fn refuse_handshake(&mut self, code: u16) {
         if let Some(request) = self.request_mut() {
             if code == 426 {
@@ -89,7 +89,7 @@ impl Locked<'_> {
         self.complete();
     }
 
-    /// Completes a handshake: the 101 with what user code has written into its head, then the socket (RFC 6455 4.2.2).
+    /// Completes a handshake: the 101 with user code's headers, then the socket (RFC 6455 4.2.2).
     pub(crate) fn open_socket(
         &mut self,
         behavior: &Arc<Behavior>,
@@ -113,7 +113,7 @@ impl Locked<'_> {
             })
             .unwrap_or_default();
         let head = &mut reply.head;
-        // None of them can fail: they are ours, or have been checked.
+        // None of them can fail: they are ours, or were checked.
         if self.connection.is_stream() {
             head.replace_status(200);
         } else {
@@ -133,7 +133,7 @@ impl Locked<'_> {
         reply.lasting.complete(head);
         let name = server.config.server_header.as_bytes();
         if self.connection.is_stream() {
-            // RFC 8441 section 5: 200, and frames for as long as the stream lasts.
+            // RFC 8441 section 5: 200, and frames while the stream lasts.
             let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
             self.out.set_head(Box::new(opening));
         } else {
@@ -152,7 +152,7 @@ impl Locked<'_> {
         let codec = agreed.map(|agreed| Box::new(Codec::new(agreed)));
         let mut state =
             SocketState::new(Arc::clone(behavior), Arc::clone(&socket), codec, server.deadlines.now());
-        // The answer to an earlier request may still wait for the client.
+        // The response to an earlier request may still wait for the client.
         state.full = self.out.is_blocked();
         state.push(Event::Open);
         self.socket = Some(Box::new(state));
@@ -160,7 +160,7 @@ impl Locked<'_> {
         if server.is_closing() {
             self.end_socket(super::GOING_AWAY, None);
         }
-        // What the client sent behind its handshake waits in the input.
+        // The client's bytes after its handshake wait in the input.
         self.connection.wake();
         socket
     }
