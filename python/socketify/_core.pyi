@@ -128,7 +128,7 @@ class _UrlencodedLimits(TypedDict, total=False):
 class Request:
     """One HTTP request.
 
-    Its data is its own, so every method works for as long as somebody keeps the object: after an ``await``
+    Its data is its own, so every method works for as long as the object is kept: after an ``await``
     and after the answer too. It takes attributes of any name, for what middlewares hand on.
 
     Text from the wire is UTF-8 where it is valid UTF-8 and ISO 8859-1 where it is not.
@@ -280,7 +280,7 @@ class Request:
 
         Raises:
             ClientDisconnected: The body cannot become complete; raised by the iterator.
-            RuntimeError: Somebody else waits for the body; raised by the iterator.
+            RuntimeError: Another task waits for the body; raised by the iterator.
         """
 
     def form(self, **limits: Unpack[_FormLimits]) -> FormReader:
@@ -809,7 +809,7 @@ class Response:
 
         It may be asked for at any time before the answer is complete, and again. Empty without a body; what
         had arrived when the client left; what is left, where pieces were read before. When all such futures were
-        cancelled nobody asks: the client has to wait, and whoever asks next goes on.
+        cancelled nothing is asked for: the client has to wait, and the next task to ask goes on.
         """
 
     def get_text(self, encoding: str = "utf-8") -> Coroutine[Any, Any, str | None]:
@@ -1071,7 +1071,7 @@ class WebSocket:
             compress: Whether to compress it for the sockets that agreed to that; its truth counts.
 
         Returns:
-            Whether anybody is subscribed.
+            Whether there is a subscriber.
 
         Raises:
             ValueError: The opcode is neither, or a TEXT message is not UTF-8.
@@ -1172,7 +1172,7 @@ class Server:
         """Removes a TLS server name and its routes; whether it was there."""
 
     def set_missing_server_name(self, handler: Callable[[str], object] | None, coroutine: bool) -> None:
-        """Sets who is asked for TLS server names that are not known."""
+        """Sets the handler of TLS server names that are not known."""
 
     def reload_certificates(self) -> list[str]:
         """Reads the files of all certificates anew; gives what the administrator should know of them."""
@@ -1236,7 +1236,7 @@ class Server:
         opcode: OpCode | int | None = None,
         compress: object = False,
     ) -> bool:
-        """Publishes a message; whether anybody was subscribed."""
+        """Publishes a message; returns whether there was a subscriber."""
 
     def num_subscribers(self, topic: str | bytes) -> int:
         """How many sockets are subscribed to a topic."""

@@ -127,7 +127,7 @@ def log_to(given: bool | str | logging.Logger) -> AccessLog:
 
 
 def _ready(target: logging.Logger) -> logging.Logger:
-    """Whoever asks for the log by name wants to see it, also where nobody has set up logging."""
+    """A log that is asked for is shown, also where the program has not set up logging."""
     if target.level == logging.NOTSET:
         target.setLevel(logging.INFO)
     return target

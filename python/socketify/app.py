@@ -88,7 +88,7 @@ class App(Routes):
         max_concurrent_streams: Streams that a client of HTTP/2 may have open on one connection. Default 128.
         proxy_protocol: Whether connections begin with a PROXY protocol preface, version 1 or 2, which says whom a proxy
             speaks for. ``"optional"``, the default: those of trusted proxies may. ``"required"`` or True: they have to, and
-            nobody else is let in. ``"off"`` or False: none does. Say ``"off"`` if something on this machine passes plain TCP
+            others are refused. ``"off"`` or False: none does. Say ``"off"`` if something on this machine passes plain TCP
             on without a preface (stunnel, ``ssh -R``, socat, Docker's userland proxy): with ``"optional"`` its remote
             clients, whose bytes come from a trusted address, can send one and claim any address.
         trusted_proxies: Who is believed in that, and in the headers that ``Request.get_client_address`` reads: networks
@@ -172,7 +172,7 @@ class App(Routes):
         settings = compression_settings(compression)
         log: AccessLog | None = None
         if access_log is not None and access_log is not False:
-            # Only who logs pays for the import.
+            # Imported only where there is a log.
             from .access_log import log_to
 
             log = log_to(access_log)
@@ -315,7 +315,7 @@ class App(Routes):
             compress: Whether to compress it for the sockets that agreed to compression.
 
         Returns:
-            Whether anybody is subscribed. A subscriber for whom too much waits already does not get the message.
+            Whether there is a subscriber. One for whom too much waits already does not get the message.
 
         Raises:
             ValueError: The opcode is neither, or a TEXT message is not UTF-8.

@@ -38,7 +38,7 @@ async def _serve(calls: Calls, handler: AsyncHandler, response: Response, reques
         request._end_failed()
         calls.trigger_error(error, response, None)
     except BaseException:
-        # Cancelled: whoever waits for the answer must not wait for ever.
+        # Cancelled: the client must not wait for ever.
         request._end_failed()
         response._fail()
         raise
@@ -223,7 +223,7 @@ class Calls:
         else:
             if request is not None:
                 request._hand_over()
-            # Whoever answers later counts as the handler does.
+            # A task that responds later counts as the handler does.
             response._begin_work()
             unbegun = _Unbegun(functools.partial(_give_up, response))
             guard = functools.partial(self._work, task, response, request, unbegun)

@@ -9,7 +9,7 @@ from .exceptions import UnsupportedMediaType
 
 __all__ = ["charset", "known_charset", "media_type", "named_charset"]
 
-#: A longer Content-Type is nobody's, and would take long to look through.
+#: No client sends a longer Content-Type, which would take long to parse.
 _LONGEST_TYPE = 1024
 _PARAMETER = re.compile(r';[ \t]*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*"|[^\s;"]*)')
 #: Python's names of the encodings that the WHATWG Encoding Standard has; others would let a client run codecs that

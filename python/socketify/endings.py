@@ -35,7 +35,7 @@ def complete(loop: _Loop, work: Awaitable[Any]) -> None:
 
 
 def end_tasks(loop: _Loop, patience: float) -> None:
-    """Cancels what is left of tasks, whoever has made them, and lets them clean up.
+    """Cancels all tasks that are left, those of user code too, and lets them clean up.
 
     Args:
         loop: The loop, which does not run.
@@ -48,7 +48,7 @@ def end_tasks(loop: _Loop, patience: float) -> None:
 
 
 def end_generators(loop: _Loop, patience: float) -> None:
-    """Closes asynchronous generators that somebody has begun and not ended, so that their ``finally`` runs.
+    """Closes asynchronous generators that have begun and not ended, so that their ``finally`` runs.
 
     Args:
         loop: The loop, which does not run.
@@ -78,7 +78,7 @@ def end_executor(loop: _Loop, patience: float) -> None:
     def wait() -> None:
         executor.shutdown(wait=True)
         with contextlib.suppress(RuntimeError):
-            # The loop is closed: nobody waits any more.
+            # The loop is closed: nothing waits any more.
             loop.call_soon_threadsafe(ended.set)
 
     threading.Thread(target=wait, name="socketify-executor", daemon=True).start()

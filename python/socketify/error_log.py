@@ -1,4 +1,4 @@
-"""What goes wrong in callbacks that have nobody else to tell, in the log ``socketify``."""
+"""Errors of callbacks that have no other place to be reported, in the log ``socketify``."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def log_event(error: BaseException, callable_: object) -> None:
 
 
 def logged(result: object, what: str, callable_: object) -> object:
-    """Has what a callback gave to await log its failure, where nobody else is to hear of it.
+    """Wraps what a callback gave to await, so that its failure is logged and goes no further.
 
     Args:
         result: What the callback returned, which may be nothing to await.
@@ -123,7 +123,7 @@ def _end_logging() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not _in_time(stream.flush):
-            # Flushed at the very end, where whoever holds its lock cannot let go any more, it would abort the process.
+            # A flush at the very end would abort the process: the thread that holds the lock cannot release it any more.
             import ctypes
 
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))

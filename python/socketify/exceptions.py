@@ -75,7 +75,7 @@ class UnsupportedMediaType(HTTPError):
 class ClientDisconnected(ConnectionError):
     """The body of a request cannot become complete: the client has left, or was refused for what it sent.
 
-    Nobody is left to answer, so without an error handler it is logged at the level DEBUG alone.
+    There is no client left, so without an error handler it is only logged at DEBUG level.
     """
 
 
@@ -109,7 +109,7 @@ def meant(error: BaseException) -> BaseException:
 
 def _groups() -> Any:
     """The class of exception groups, or nothing that anything is an instance of."""
-    # Before Python 3.11 libraries take theirs from this package; an error cannot be one while nobody has.
+    # Before Python 3.11 libraries take theirs from this package; without that package no error is a group.
     before = getattr(sys.modules.get("exceptiongroup"), "BaseExceptionGroup", ())
     return getattr(builtins, "BaseExceptionGroup", before)
 

@@ -104,7 +104,7 @@ class AppExtension:
             raise ValueError(f"an extension must not replace {name!r} of {base.__name__}, which is internal")
         with _making:
             if self._class is None:
-                # Whoever looks at the class shall see what the documentation speaks of.
+                # The class has the name and the place that the documentation gives.
                 same = {key: getattr(base, key) for key in ("__module__", "__qualname__", "__doc__")}
                 made = type(base.__name__, (base,), {"__slots__": (), **same, name: attribute})
                 if self._install is not None:

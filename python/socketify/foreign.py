@@ -1,4 +1,4 @@
-"""An application inside a loop that somebody else runs, and how it ends: by ``close()``, or with that loop."""
+"""An application inside a foreign event loop, and how it ends: by ``close()``, or with that loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _step(awaitable: Awaitable[Any]) -> None:
 
 
 class Stay:
-    """From ``listen()`` in a loop of somebody else to the end.
+    """From ``listen()`` in a foreign event loop to the end.
 
     ``asyncio.run``, and other code that ends a loop with care, cancels all tasks and then closes asynchronous generators:
     one that is begun here hears of it while the loop still runs. Code that just closes the loop lets go of what it watches.

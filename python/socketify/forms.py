@@ -210,7 +210,7 @@ class FormReader:
             self._form.close()
 
     async def _read(self) -> Form:
-        """Reads the form; whoever asked for it before on this request gets the same again.
+        """Reads the form; each call on a request gives the same form.
 
         Raises:
             UnsupportedMediaType: The body is no form.
@@ -233,7 +233,7 @@ class FormReader:
                 "a form must be application/x-www-form-urlencoded or multipart/form-data, "
                 f"not {kind[:40] or 'of no type'}"
             )
-        # Somebody else may have waited for it too.
+        # Another task may have waited for it too.
         known = cast("Form | None", getattr(self._request, "_form", None))
         if known is not None:
             return known
@@ -249,7 +249,7 @@ class FormReader:
 
 
 class _Reading:
-    """A multipart form that is being read, as far as that went: whoever waits for it may give up, and the next goes on."""
+    """A multipart form that is being read. A task that waits for it may give up, and the next one goes on."""
 
     def __init__(self, source: Multipart, encoding: str) -> None:
         self._source = source
@@ -275,7 +275,7 @@ class _Reading:
             except asyncio.CancelledError:
                 raise
             except BaseException:
-                # The traceback would keep them for as long as anybody has it.
+                # The traceback would keep them for as long as it lives.
                 for _, file in self._files:
                     file.close()
                 raise

@@ -143,7 +143,7 @@ def is_async(function: object) -> bool:
 
     Returns:
         True for a coroutine function, for a ``functools.partial`` of one and for an object whose ``__call__``
-        is one. False for a plain function that returns a coroutine: nobody can know before calling it.
+        is one. False for a plain function that returns a coroutine: that cannot be known before the call.
     """
     while isinstance(function, functools.partial):
         function = function.func

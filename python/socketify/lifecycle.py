@@ -83,7 +83,7 @@ class Lifecycle:
         signals: The signals that end it.
         opening: Has sockets listen that the command line passes on: not before the start hook has run.
         closing: Whether it has been asked to end.
-        stay: While the application serves in a loop that somebody else runs, how it ends there.
+        stay: How the application ends while it serves in a foreign event loop; None otherwise.
     """
 
     def __init__(
@@ -259,7 +259,7 @@ class Lifecycle:
             self.loop.loop.stop()
 
     async def hear_out(self) -> None:
-        """Every socket has been told of its end: those who act on it have the same time to finish as requests had."""
+        """Every socket has been told of its end: close listeners have the same time to finish as requests had."""
         # Some may have ended between the two turns of the loop, and to wait for none is an error.
         if tasks := set(self._calls.last_words):
             await asyncio.wait(tasks, timeout=self.shutdown_timeout)
@@ -289,7 +289,7 @@ class Lifecycle:
     def _interrupt(self) -> None:
         """Raises SystemExit in a ``def`` handler that does not return. Python code ends by that, and its traceback says
         where it was; a call that blocks outside Python does not, and its thread is left behind."""
-        # Only who has such a handler pays for the import.
+        # Imported only where there is such a handler.
         import ctypes
 
         for ident in self.server.threads():
@@ -304,7 +304,7 @@ class Lifecycle:
     def _on_signal(self) -> None:
         if self.signals.count == 1:
             self.close()
-        # Asked twice: nobody wants to wait any more.
+        # A second signal does not wait.
         elif self._serving:
             self.loop.loop.stop()
         else:

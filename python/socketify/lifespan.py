@@ -46,7 +46,7 @@ class Lifespan:
         self._run(self.on_start)
 
     def run_shutdown(self) -> None:
-        """Runs the shutdown hook to its end. In a loop of somebody else it goes on beside the caller.
+        """Runs the shutdown hook to its end. In a foreign event loop it goes on beside the caller.
 
         Raises:
             CancelledError: :meth:`cancel` was called meanwhile.

@@ -182,7 +182,7 @@ class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[mis
                 selector.leave()
 
     def __del__(self) -> None:
-        # An application that nobody needs any more takes its loop along, without the warning of asyncio, which
+        # An application that is collected takes its loop along, without the warning of asyncio, which
         # expects its user to close it (A-APP-31).
         if not self._closed and not self.is_running():
             self.close()
@@ -262,7 +262,7 @@ class Timer:
         self._callback = callback
         self._user_data = user_data
         self._repeat: float | None = None
-        # The loop holds the handle and the handle this object, so a timer nobody keeps fires all the same.
+        # The loop holds the handle and the handle this object, so a timer without another reference fires all the same.
         self._handle: asyncio.Handle | None = loop.call_later(timeout_ms / 1000, self._fire)
 
     def _fire(self) -> None:
@@ -287,7 +287,7 @@ class Loop:
     """The event loop behind an :class:`~socketify.App`, as ``app.loop``.
 
     Args:
-        exception_handler: Called as ``(loop, error_or_context, response)`` for errors nobody else handles.
+        exception_handler: Called as ``(loop, error_or_context, response)`` for errors that nothing else handles.
         task_factory_max_items: Accepted for compatibility; tasks are asyncio's.
         idle_relaxation_time: Accepted for compatibility; an idle loop blocks in the operating system.
 
@@ -437,7 +437,7 @@ class Loop:
         return self.loop
 
     def _when_closed(self, act: Callable[[], None] | None) -> None:
-        """Has ``act`` called when somebody closes the loop, which is not ours; None for nothing."""
+        """Has ``act`` called when the loop, which is not ours, is closed. None calls nothing."""
         watch = None if self._watch is None else self._watch()
         if watch is not None:
             watch.gone = act

@@ -2,7 +2,7 @@
 
 The bytes are taken apart by ``multipart``, a push parser that does no input of its own: it has limits for all that a client
 chooses, is tested with what browsers send, and is one module of pure Python. It is looked for when the first such
-body comes, so nobody else needs it.
+body comes, so other programs do not need it.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Multipart(AsyncIterator["Part"]):
         self._name = ""
         self._limit: int | None = None
         self._received = 0
-        #: What went wrong: nothing that follows means anything, so whoever asks again hears the same.
+        #: What went wrong. Nothing that follows means anything, so every further call raises it again.
         self._failure: tuple[type[BadRequest] | type[ContentTooLarge], str] | None = None
 
     def __aiter__(self) -> Multipart:
@@ -215,7 +215,7 @@ class Part(AsyncIterator[bytes]):
         self._source = source
         self._number = number
         self._over = False
-        #: Bytes that somebody has read who then gave up.
+        #: Bytes of a read that was cancelled.
         self._kept: deque[bytes] = deque()
         self._is_cut = False
         self.headers: dict[str, str] = {name.lower(): value for name, value in segment.headerlist}
@@ -260,7 +260,7 @@ class Part(AsyncIterator[bytes]):
     async def read(self) -> bytes:
         """Reads what is left of the part into memory; see ``max_field_size`` and ``max_file_size``.
 
-        Where it is cancelled, whoever reads next gets all the same.
+        Where it is cancelled, the next read gets all the same.
         """
         chunks: list[bytes] = []
         try:

@@ -74,6 +74,7 @@ class DecoratorRouter:
         The middlewares run when a client asks for a socket, before the ``upgrade`` listener, which gets what the last one
         returned as a fourth argument: ``(res, req, context, data)``. Without that listener the socket is accepted, and what
         the last one returned is its user data. Where one stops the chain there is no socket, and it has to answer.
+
         Args:
             path: See :meth:`App.ws`.
             behavior: See :meth:`App.ws`.

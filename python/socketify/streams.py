@@ -17,7 +17,7 @@ __all__ = ["TURN", "WhileOpen", "close_iterator", "each", "make_room", "stream"]
 
 #: Bytes that may wait for a client before what makes them has to wait too: the core's own bound.
 _HIGH_WATER = 64 * 1024
-#: Pieces after which others have their turn, where neither the source nor the client made anybody wait.
+#: Pieces after which other tasks have their turn, where neither the source nor the client made this one wait.
 TURN = 64
 
 
@@ -37,7 +37,7 @@ async def stream(
         content_type: Its type; None for the one that goes with the first piece.
         status: The status; None for the one that was set, or 200.
         headers: Further headers.
-        is_head: Nobody wants the body, so that nothing is taken from the iterable.
+        is_head: The request is HEAD, so nothing is taken from the iterable.
 
     Returns:
         Whether the client got all of it; False when it left before.
@@ -47,7 +47,7 @@ async def stream(
     begun = False
     try:
         if is_head:
-            # The type may go with the first piece, which nobody makes: better none than another than GET would have.
+            # The type may depend on the first piece, which HEAD does not make. No type is better than a wrong one.
             response._begin_stream(kind, status, headers)
             response._end_stream_unseen()
             return True

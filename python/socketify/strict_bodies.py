@@ -70,7 +70,7 @@ async def read_text(request: Request, body: Body, encoding: str | None) -> str:
 
     Raises:
         BadRequest: The body is not in that encoding.
-        UnsupportedMediaType: The client says that it is in an encoding that nobody knows.
+        UnsupportedMediaType: The client names an encoding that is not known.
         LookupError: Python has no such encoding as was asked for.
     """
     if encoding is None:
@@ -115,7 +115,7 @@ async def read_json(body: Body, serializer: JsonSerializer, *, max_size: int | N
 
 
 def read_stream(body: Body) -> BodyReader:
-    """Reads the body piece by piece: the client waits while nobody asks.
+    """Reads the body piece by piece: the client waits until the next piece is asked for.
 
     Args:
         body: The body of the request.
@@ -130,7 +130,7 @@ class BodyReader(AsyncIterator[bytes]):
     """Reads a body piece by piece, each when it is asked for: as an asynchronous iterator, or by :meth:`read`.
 
     It is no generator: one that was cancelled while it waited has ended, and its reader would take what it has for the whole
-    body. Here whoever asks again goes on; so does another reader of the same body. What somebody has read whole is one
+    body. Here the next call goes on; so does another reader of the same body. A body that was read whole is one
     piece, for each reader anew.
 
     Args:
@@ -163,7 +163,7 @@ class BodyReader(AsyncIterator[bytes]):
 
         Raises:
             ClientDisconnected: There is no end, since the client has left or was refused.
-            RuntimeError: Somebody else reads the body.
+            RuntimeError: Another task reads the body.
         """
         if self._from_start:
             self._from_start = False

@@ -86,7 +86,7 @@ def _alone(asked: Invocation) -> int:
     elif asked.uds is not None:
         where = AppListenOptions(domain=asked.uds, mode=asked.uds_mode, backlog=asked.backlog)
     else:
-        # One process has no use for sharing its port, and whoever starts a second one by mistake wants to know.
+        # One process does not share its port: a second one, started by mistake, fails.
         where = AppListenOptions(host=asked.host, port=asked.port, options=1, backlog=asked.backlog)
     return serve(asked, where, lambda app, config: _print_line(asked, config, app.is_ssl))
 

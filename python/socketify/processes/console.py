@@ -20,7 +20,7 @@ USAGE = 2
 
 def complain(message: str, report: str = "") -> None:
     """Says on standard error what is wrong."""
-    # Nobody may listen any more, which is no reason to fail.
+    # A closed standard error is no reason to fail.
     with contextlib.suppress(OSError):
         print(f"{report}socketify: {message}", file=sys.stderr, flush=True)
 

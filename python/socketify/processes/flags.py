@@ -310,7 +310,7 @@ def _parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
 
 def _take_environment(parser: Parser, given: Given) -> None:
     """Adds what the environment says of options that the command line does not: ``SOCKETIFY_`` and the option's name."""
-    # Where to listen is said once: whoever says it on the command line means nothing of the environment's.
+    # Where to listen is said once: the command line replaces everything that the environment says of it.
     places = {"host", "port", "uds", "uds_mode", "fd", "backlog"}
     said = {"fd", "uds"} & given.keys() or {"host", "port"} & given.keys()
     for action in parser._actions:

@@ -84,7 +84,7 @@ def _import(name: str) -> Any:
 
 
 def report(error: BaseException) -> str:
-    """The traceback of an error, without the frames of whoever called user code."""
+    """The traceback of an error, without the frames that called user code."""
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code

@@ -46,7 +46,7 @@ class Link:
     Args:
         parent: Process id of the supervisor.
         report: Where to write what the supervisor is told.
-        lifeline: A pipe that nobody writes to, and whose other end only the supervisor has.
+        lifeline: A pipe without a writer. Only the supervisor has its other end.
     """
 
     def __init__(self, parent: int, report: int, lifeline: int) -> None:

@@ -17,10 +17,10 @@ _BACKLOG = 4096
 
 
 class Claim:
-    """An address that nobody else can take while this lives, and the sockets that workers serve there.
+    """An address that no other program can take while this lives, and the sockets that workers serve there.
 
     Either all workers take the same ones; or each place of a worker has one of its own, among which the system divides the
-    connections. A place keeps its socket when its worker changes, and with it the connections that nobody has accepted yet.
+    connections. A place keeps its socket when its worker changes, and with it the connections that wait to be accepted.
 
     Args:
         held: Sockets that are open as long as this lives.
@@ -43,7 +43,7 @@ class Claim:
         self.where = [] if backlog is not None else held
 
     def open(self, place: int) -> None:
-        """Sees to a socket for a place. It does not listen before a worker does: nobody waits for one that may never serve.
+        """Sees to a socket for a place. It listens when a worker does: no client waits for one that may never serve.
 
         Raises:
             OSError: There can be none.
@@ -70,7 +70,7 @@ class Claim:
             self.where[0].listen(self._backlog)
 
     def stop(self) -> None:
-        """Lets go of all sockets that listen: nobody can connect when the last worker has let go of them, too."""
+        """Closes all sockets that listen: no client can connect once the last worker has closed them too."""
         self._let_go()
         if self._backlog is None:
             for held in self._held:
@@ -116,7 +116,7 @@ def claim(
         path: Path of a Unix socket, in place of both. A stale file there is replaced.
         shared: True for several workers: the place of each has a socket of its own on the port, and the system divides the
             connections among them. False for one worker after the other: they take one socket that listens meanwhile, so
-            that nobody is refused between two of them. A Unix socket cannot be opened twice, so it is always one that all
+            that no client is refused between two of them. A Unix socket cannot be opened twice, so it is always one that all
             of them take.
         mode: Permissions of a Unix socket; None for 0700.
         backlog: Connections that the system keeps until they are accepted.

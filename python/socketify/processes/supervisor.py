@@ -29,7 +29,7 @@ __all__ = ["Supervisor", "respawn_delay"]
 _HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 #: Seconds that a worker may take to end, beyond those that its application gives to requests and to sockets.
 _PATIENCE = 30.0
-#: Seconds that it may take once somebody has asked twice, or waits at a keyboard for the next version.
+#: Seconds that it may take after a second signal, and before a reload.
 _SHORT_PATIENCE = 5.0
 #: Seconds of service after which an end counts as the first again.
 _STABLE = 10.0
@@ -251,7 +251,7 @@ class Supervisor:
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stop(0)
                 elif number == signal.SIGHUP:
-                    # A terminal that closes says so in the same way as somebody who asks for new workers.
+                    # A terminal that closes sends the same signal as a request for new workers.
                     if self._terminal and not has_terminal():
                         self._stop(0)
                     else:
@@ -262,7 +262,7 @@ class Supervisor:
         if not self._stopping:
             self._stopping = True
             self._code = code
-            # Workers take what waits there already; whoever comes now is to be refused, and not to wait for nobody.
+            # Workers accept the connections that wait already. New ones are refused, and do not wait in vain.
             self._claimed.stop()
         for worker in self._workers.values():
             if self._stops > 2:
@@ -315,7 +315,7 @@ class Supervisor:
             self._renew_next()
 
     def _reap(self) -> None:
-        # Any child: as the first process of a container, this one gets orphans that are nobody else's.
+        # Any child: as the first process of a container, this one gets all orphans.
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -374,7 +374,7 @@ class Supervisor:
         place.failures += 1
         place.due = now + delay
         if delay:
-            # Those who wait for this place would wait for too long; the next ones find others.
+            # Connections to this place would wait for too long; the next ones go to other places.
             self._claimed.give_up(place.number)
         if worker is not None:
             self._say(worker, code, f"starting another{f' in {delay:g} seconds' if delay else ''}")

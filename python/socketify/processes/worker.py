@@ -163,7 +163,7 @@ def serve(
                 app.listen(other)
             app.listen(last, announce)
             if isinstance(where, list):
-                # Else nobody would be refused when the application accepts no more.
+                # Else clients would not be refused when the application accepts no more.
                 for opened in where:
                     opened.close()
         except RuntimeError as error:

@@ -30,7 +30,7 @@ _LOCAL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class _Failures(logging.Handler):
-    """Collects the exceptions that one application reports because nobody has handled them.
+    """Collects the exceptions that one application reports because nothing has handled them.
 
     They are told in the log on the thread that met them, and before the client gets its 500.
     """
@@ -183,7 +183,7 @@ class Serving:
         import ssl
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        # The certificate is of whoever wrote the test, and the server is the one that was started here.
+        # The certificate is that of the test, and the server is the one that was started here.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
