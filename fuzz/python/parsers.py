@@ -18,7 +18,8 @@ from http.cookies import CookieError
 from typing import Any
 from urllib.parse import quote_plus
 
-from socketify import cookies, parts, reading
+from socketify import content_type, cookies
+from socketify import multipart as parts
 from socketify.exceptions import BadRequest, ContentTooLarge, UnsupportedMediaType
 from socketify.forms import FormReader
 
@@ -245,11 +246,11 @@ def check_set_cookie(rng: random.Random) -> None:
 
 
 def check_types(rng: random.Random) -> None:
-    name, parameters = reading.media_type(noise(rng, 60).decode("latin-1"))
+    name, parameters = content_type.media_type(noise(rng, 60).decode("latin-1"))
     equal(name, name.strip().lower())
     equal([key.lower() for key in parameters], list(parameters))
     try:
-        encoding = reading.charset(f"text/plain; charset={noise(rng, 6).decode('latin-1')}")
+        encoding = content_type.charset(f"text/plain; charset={noise(rng, 6).decode('latin-1')}")
     except UnsupportedMediaType:
         return
     noise(rng).decode(encoding, "replace")

@@ -36,6 +36,7 @@ from .websocket import WebSocketBehavior
 from .wsgi import WSGI
 
 if TYPE_CHECKING:
+    from . import socketify as socketify
     from .events import EventStream, ServerSentEvent
     from .forms import Form, FormReader, MultiMapping, UploadedFile
     from .multipart import Multipart, Part
@@ -111,12 +112,15 @@ _LATE = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "socketify":
-        # Programs name the module that everything was in without importing it.
-        return import_module(".socketify", __name__)
-    module = _LATE.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
-    return value
+if not TYPE_CHECKING:
+    # Type checkers would take every name for one that is there.
+
+    def __getattr__(name: str) -> Any:
+        if name == "socketify":
+            # Programs name the module that everything was in without importing it.
+            return import_module(".socketify", __name__)
+        module = _LATE.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+        return value

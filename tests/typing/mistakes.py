@@ -44,3 +44,9 @@ kept: str = app.router().get("/kept")(right)  # type: ignore
 
 def told(ws: WebSocket) -> None:
     ws.end("1000")  # type: ignore
+
+
+def misspelled() -> None:
+    import socketify
+
+    socketify.Aplication()  # type: ignore

@@ -4,6 +4,7 @@ A name that is here stays, at the place that is named here: what a module is cal
 """
 
 # ruff: noqa: F401
+# pyright: reportUnusedImport=false
 
 from __future__ import annotations
 
