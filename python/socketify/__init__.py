@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from . import door as _door  # noqa: F401 - binds what the core calls
 from ._core import Request, Response, WebSocket, __version__
 from .app import App
-from .asgi import ASGI
 from .compression import Compression
 from .cors import CORS
 from .domains import Domain
@@ -29,19 +28,20 @@ from .loop import Loop
 from .middleware import middleware
 from .options import AppListenOptions, AppOptions, CompressOptions, OpCode, SendStatus
 from .routers import DecoratorRouter, MiddlewareRouter
-from .ssgi import SSGI
 from .static import sendfile
 from .tasks import RequestTask, TaskFactory, create_task
 from .websocket import WebSocketBehavior
-from .wsgi import WSGI
 
 if TYPE_CHECKING:
     from . import socketify as socketify
+    from .asgi import ASGI
     from .events import EventStream, ServerSentEvent
     from .forms import Form, FormReader, MultiMapping, UploadedFile
     from .multipart import Multipart, Part
     from .processes.activation import systemd_sockets
     from .request_ids import RequestIdFilter, get_request_id, request_id
+    from .ssgi import SSGI
+    from .wsgi import WSGI
 
 AppRequest = Request
 AppResponse = Response
@@ -97,6 +97,7 @@ __all__ = [
 
 #: Names of what not every program needs, and the modules that have them: they are imported on first use.
 _LATE = {
+    "ASGI": "asgi",
     "EventStream": "events",
     "Form": "forms",
     "FormReader": "forms",
@@ -104,8 +105,10 @@ _LATE = {
     "Multipart": "multipart",
     "Part": "multipart",
     "RequestIdFilter": "request_ids",
+    "SSGI": "ssgi",
     "ServerSentEvent": "events",
     "UploadedFile": "forms",
+    "WSGI": "wsgi",
     "get_request_id": "request_ids",
     "request_id": "request_ids",
     "systemd_sockets": "processes.activation",
@@ -116,9 +119,9 @@ if not TYPE_CHECKING:
     # Type checkers would take every name for one that is there.
 
     def __getattr__(name: str) -> Any:
-        if name == "socketify":
-            # Programs name the module that everything was in without importing it.
-            return import_module(".socketify", __name__)
+        if name in ("asgi", "socketify", "ssgi", "wsgi"):
+            # Programs name these modules without importing them.
+            return import_module(f".{name}", __name__)
         module = _LATE.get(name)
         if module is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,9 +64,10 @@ def test_every_public_name_can_be_imported() -> None:
     assert listed["socketify"] == set(socketify.__all__)
 
 
-def test_the_original_module_is_there_without_an_import_of_its_own() -> None:
-    """A-EXP-22: programs use ``socketify.socketify.App`` after ``import socketify``."""
-    program = "import socketify; print(socketify.socketify.AppRequest is socketify.Request)"
+@pytest.mark.parametrize("module", ["asgi", "socketify", "ssgi", "wsgi"])
+def test_modules_of_the_original_are_there_without_an_import_of_their_own(module: str) -> None:
+    """A-EXP-22, A-EXP-23: programs say ``socketify.socketify.App`` after ``import socketify``."""
+    program = f"import socketify, sys; print(socketify.{module} is sys.modules['socketify.{module}'])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 
