@@ -366,7 +366,8 @@ def test_the_host(project: Project) -> None:
     project.write("main.py", APPLICATION)
     command = project.start("main:run", "-h", "localhost", "-p", "0")
     port = command.port
-    assert f"Listening on http://localhost:{port} now\n\n" in command.out
+    # The empty line behind it may come a little later.
+    until(lambda: f"Listening on http://localhost:{port} now\n\n" in command.out, "the whole announcement")
     with socket.create_connection(("localhost", port), 20):
         pass
     assert command.stop()[0] == 0
