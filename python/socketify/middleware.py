@@ -100,8 +100,17 @@ class _MixedChain:
             if not data:
                 return data
         # Called as a plain handler, the chain returns now: its task goes on with the request.
-        res.app._calls.spawn(self._rest(res, req, data), res, req)
+        req._hand_over()
+        res.run_async(self._finish(res, req, data))
         return None
+
+    async def _finish(self, res: Response, req: Request, data: Any) -> Any:
+        data = await self._rest(res, req, data)
+        if req.get_yield():
+            # What goes on ends a piece of work, and this one is ended by `run_async`.
+            res._begin_work()
+            req._go_on(res)
+        return data
 
 
 def _members(functions: tuple[Any, ...]) -> tuple[Middleware, ...]:

@@ -38,6 +38,9 @@ class FakeRequest:
     def get_yield(self) -> bool:
         return False
 
+    def _hand_over(self) -> None:
+        """The core's: a task goes on with the request."""
+
 
 class FakeResponse:
     """A response that records its coroutines."""
