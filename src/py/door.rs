@@ -163,7 +163,7 @@ impl<T> FromPyObject<'_, '_> for Late<T> {
 }
 
 impl<T: for<'a, 'py> FromPyObject<'a, 'py, Error = PyErr>> Late<T> {
-    /// What is called of the module.
+    /// The function of the module.
     pub(crate) fn get(&self, py: Python<'_>) -> PyResult<&T> {
         self.found.get_or_try_init(py, || call(self.load.bind(py), [])?.extract().map_err(broken(py)))
     }
@@ -176,12 +176,12 @@ pub(crate) fn door(py: Python<'_>) -> &'static Door {
     DOOR.get(py).expect("invariant: the package binds the door when it is imported")
 }
 
-/// Whether it is bound.
+/// Fails until the package has bound it.
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
     DOOR.get(py).map(drop).ok_or_else(|| PyRuntimeError::new_err("import socketify before socketify._core"))
 }
 
-/// Binds what a module has by the names of [`Door`]; `late` binds what is imported late as well, to see whether it is there.
+/// Binds the functions of a module by the names of [`Door`]. `late` also binds those that are imported late, to check them.
 #[pyfunction]
 #[pyo3(signature = (functions, late = false))]
 pub(crate) fn bind_door(functions: &Bound<'_, PyAny>, late: bool) -> PyResult<()> {

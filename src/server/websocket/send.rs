@@ -1,4 +1,4 @@
-//! What is sent on a socket: one order for what is sent to it alone and what is published, from any thread.
+//! Sends on a socket, from any thread, with one order for its own messages and the published ones.
 
 use std::cell::RefCell;
 use std::sync::Arc;
