@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use socketify::websocket::deflate::{Codec, InflateError, deflate_shared};
 use socketify_fuzz::{Direction, agree};
 
-#[path = "../../tests/deflate/reference.rs"]
+#[path = "../../tests/core/deflate/reference.rs"]
 mod reference;
 
 #[derive(Arbitrary, Debug)]
