@@ -33,7 +33,7 @@ pub(crate) struct Response {
     exchange: Arc<Exchange>,
 }
 
-/// From this size on, bytes that may be compressed are compressed without the GIL.
+/// Above this size, bytes that may be compressed are compressed without the GIL.
 const SLOW_TO_ENCODE: usize = 8 * 1024;
 
 type Slf<'py> = Bound<'py, Response>;
