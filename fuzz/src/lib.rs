@@ -2,6 +2,7 @@
 //! and its responses.
 
 pub mod answers;
+pub mod frames;
 pub mod serving;
 
 use arbitrary::Arbitrary;
