@@ -205,3 +205,98 @@ impl Server {
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(spawn)).is_ok()
     }
 }
+#[cfg(all(test, not(feature = "models")))]
+mod tests {
+    use std::any::Any;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::path::Path;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use parking_lot::Condvar;
+
+    use super::*;
+    use crate::app::{App, Job, Responder, Signal};
+    use crate::files::types::Types;
+    use crate::files::{Directory, Options};
+    use crate::net::{Endpoint, Listener};
+    use crate::router::{Domains, Kind, Live, Router};
+    use crate::server::Exchange;
+
+    /// An application that answers by its files alone.
+    struct Nobody;
+
+    impl App for Nobody {
+        fn run(&self, _: &mut dyn Iterator<Item = Job>) {}
+        fn post(&self, _: Job) {}
+        fn posted(&self) {}
+        fn signal(&self, _: Arc<Exchange>, _: Signal) {}
+        fn drained(&self) {}
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    /// A server of the files in `directory`, and its port.
+    fn serve(directory: &Path) -> (Arc<Server>, u16) {
+        let files = Directory::new(directory, 0, Options::default(), Types::default()).unwrap();
+        let mut router = Router::default();
+        router.insert(Kind::Files, "/*", Responder::Files(Arc::new(files))).unwrap();
+        let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: true };
+        let listener = Listener::bind(&endpoint).unwrap();
+        let port = listener.port();
+        let config = Config { io_threads: 1, ..Config::default() };
+        let routes = Arc::new(Live::from(Domains::from(router)));
+        (Server::start(config, Arc::new(Nobody), routes, vec![listener]).unwrap(), port)
+    }
+
+    /// The status, and all of the answer.
+    fn ask(port: u16, path: &str) -> (String, String) {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        write!(client, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        (answer[9..12].to_owned(), answer)
+    }
+
+    #[test]
+    fn what_waits_for_the_disk_is_bounded() {
+        let directory = std::env::temp_dir().join(format!("socketify-disk-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("known"), "known").unwrap();
+        let (server, port) = serve(&directory);
+        // From now on the system knows the name without its disk.
+        assert_eq!(ask(port, "/known").0, "200");
+
+        let gate = Arc::new((Mutex::new(false), Condvar::new()));
+        // As many as docs/limits.md promises.
+        for _ in 0..4096 {
+            let gate = Arc::clone(&gate);
+            assert!(server.on_disk(move || {
+                let mut open = gate.0.lock();
+                while !*open {
+                    gate.1.wait(&mut open);
+                }
+            }));
+        }
+        assert!(!server.on_disk(|| ()), "one more is taken");
+        // A name that nobody has asked for has to be looked for on the disk.
+        let (status, answer) = ask(port, "/nobody-has-asked-for-this");
+        assert_eq!(status, "503");
+        assert!(answer.contains("\r\nRetry-After: 1\r\n"), "{answer}");
+        assert_eq!(ask(port, "/known").0, "200");
+
+        *gate.0.lock() = true;
+        gate.1.notify_all();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while server.load.disk.load(Ordering::SeqCst) > 0 {
+            assert!(Instant::now() < deadline, "what is done still counts");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(ask(port, "/nobody-has-asked-for-that").0, "404");
+        assert!(server.join(Duration::from_secs(20)).is_some());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
