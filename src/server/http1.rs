@@ -92,7 +92,7 @@ impl Locked<'_> {
                 Ok(Some(head)) => {
                     let (before, body) = rest.split_at(head.len);
                     used += head.len;
-                    self.begin_request(head, before);
+                    self.begin_request(&head, before);
                     used += self.receive_body(body);
                 }
                 Err(refusal) => {

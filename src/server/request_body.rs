@@ -79,7 +79,7 @@ impl Locked<'_> {
         match error {
             // It has its response, and the rest of it is no longer discarded.
             _ if request.is_answered() && request.reply.is_done() => {
-                self.close_after_flush(LastAnswer::Whole)
+                self.close_after_flush(LastAnswer::Whole);
             }
             // The response has already begun: it can only be cut.
             _ if request.reply.is_started() => self.close_after_flush(LastAnswer::Cut),

@@ -15,7 +15,7 @@ use crate::server::routing::{Candidates, Position, Step, Stop};
 
 impl Locked<'_> {
     /// A request has arrived: finds its route.
-    pub(crate) fn begin_request(&mut self, head: Head, bytes: &[u8]) {
+    pub(crate) fn begin_request(&mut self, head: &Head, bytes: &[u8]) {
         let connection = self.connection;
         let server = &connection.server;
         let asked = Asked {
@@ -29,9 +29,9 @@ impl Locked<'_> {
         self.pace.begin_body();
         self.begin(head.framing, asked, server.config.max_body_size);
         if let Some(log) = &mut self.log {
-            log.begin(&head, bytes, connection.client());
+            log.begin(head, bytes, connection.client());
         }
-        let preflight = match server.config.cors.judge(&head, bytes) {
+        let preflight = match server.config.cors.judge(head, bytes) {
             None => None,
             Some(Verdict::Preflight(answer)) => Some(answer),
             Some(Verdict::Lines(lines)) => {
@@ -42,12 +42,12 @@ impl Locked<'_> {
             }
         };
         let domains = server.routes.load();
-        let candidates = connection.candidates(&domains, &head, bytes);
+        let candidates = connection.candidates(&domains, head, bytes);
         if candidates.are_elsewhere() {
             self.refuse(421);
             return;
         }
-        if head.upgrade && self.begin_handshake(&candidates, &head, bytes) {
+        if head.upgrade && self.begin_handshake(&candidates, head, bytes) {
             self.rearm();
             return;
         }
@@ -56,7 +56,7 @@ impl Locked<'_> {
                 self.answer_with(answer, b"");
             }
         } else {
-            self.begin_at_routes(&candidates, &head, bytes);
+            self.begin_at_routes(&candidates, head, bytes);
         }
         self.rearm();
     }
@@ -83,8 +83,8 @@ impl Locked<'_> {
                     if let Some(request) = self.request_mut() {
                         request.intake.defer(limit);
                     }
-                    let stop = Stop::without_handler(position, Lane::Turn);
-                    let exchange = self.begin_exchange(head.clone(), bytes, stop, slot);
+                    let here = Stop::without_handler(position, Lane::Turn);
+                    let exchange = self.begin_exchange(head.clone(), bytes, here, slot);
                     exchange.find_file(self, Arc::clone(directory));
                     return;
                 }

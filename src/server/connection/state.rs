@@ -34,6 +34,7 @@ pub(crate) struct Idle {
 }
 
 /// Of a connection that speaks HTTP/2.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Multiplexed {
     /// The first stream has not begun.
     pub(crate) fresh: bool,

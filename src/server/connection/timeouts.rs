@@ -56,8 +56,9 @@ impl Locked<'_> {
         let (kind, limit) = match self.phase() {
             Phase::Over | Phase::Socket => return None,
             _ if self.out.is_blocked() => (Waiting::Room, config.write_timeout),
-            Phase::Closing(_) => (Waiting::End, LINGER),
-            Phase::Multiplexed(Multiplexed { expired: true, .. }) => (Waiting::End, LINGER),
+            Phase::Closing(_) | Phase::Multiplexed(Multiplexed { expired: true, .. }) => {
+                (Waiting::End, LINGER)
+            }
             Phase::Multiplexed(Multiplexed { streaming: true, answered: true, .. }) => {
                 (Waiting::Room, config.write_timeout)
             }

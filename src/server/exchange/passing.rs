@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::MutexGuard;
 
-use crate::app::{HandlerId, Lane, Lease, Signal};
+use crate::app::{Constant, HandlerId, Lane, Lease, Signal};
 use crate::files::conditions::Conditions;
 use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
@@ -71,41 +71,41 @@ impl Exchange {
     /// `here` is whether the caller runs handlers of the present lane.
     fn proceed(self: &Arc<Self>, mut state: Locked<'_>, here: bool) -> Next {
         let server = &self.connection.server;
-        let mut stop = self.stop.lock();
+        let mut at = self.stop.lock();
         let domains = server.routes.load();
         let candidates = self.connection.candidates(&domains, &self.head, &self.bytes);
         loop {
-            let (position, step) = candidates.step(stop.position.next());
+            let (position, step) = candidates.step(at.position.next());
             match step {
                 Step::NotFound => {
-                    drop(stop);
+                    drop(at);
                     if state.request().is_some_and(|request| request.reply.is_started()) {
                         drop(state);
                         self.abort_if_started();
                     } else {
-                        self.finish_here(state, |state| state.answer_not_found());
+                        self.finish_here(state, None);
                     }
                     return self.answered(here);
                 }
                 Step::Constant(constant) => {
-                    drop(stop);
-                    self.finish_here(state, |state| state.answer_constant(constant, self.header_block()));
+                    drop(at);
+                    self.finish_here(state, Some(constant));
                     return self.answered(here);
                 }
                 Step::Files(directory) => {
-                    *stop = Stop::without_handler(position, stop.lane);
+                    *at = Stop::without_handler(position, at.lane);
                     let asked = Conditions::read(self.method(), self.header_block());
                     match state.answer_from_directory(directory, (self.path(), self.query()), &asked) {
                         Tried::Absent => {}
                         Tried::Wait => {
-                            drop(stop);
+                            drop(at);
                             self.find_file(&mut state, Arc::clone(directory));
                             // It may have been refused. A running handler flushes at its end.
                             state.flush_unless_corked();
                             return Next::Elsewhere;
                         }
                         Tried::Answered => {
-                            drop(stop);
+                            drop(at);
                             state.flush();
                             // Once it has been sent, waiting user code is signalled. A body that is too large
                             // has ended the request before.
@@ -117,7 +117,7 @@ impl Exchange {
                     }
                 }
                 Step::Accept(behavior) => {
-                    drop(stop);
+                    drop(at);
                     let value = |name: &[u8]| self.header(name).unwrap_or_default();
                     let key = value(b"sec-websocket-key");
                     let (protocols, extensions) =
@@ -126,23 +126,26 @@ impl Exchange {
                     state.flush();
                     return Next::Answered;
                 }
-                Step::Upgrade(next) => return self.move_on(state, stop, next, here),
+                Step::Upgrade(next) => return self.move_on(state, at, next, here),
                 Step::Handler { stop: next, limit } => {
                     if !state.admit_body_on_route(limit, &candidates, position) {
-                        drop(stop);
+                        drop(at);
                         state.flush();
                         return self.answered(here);
                     }
-                    return self.move_on(state, stop, next, here);
+                    return self.move_on(state, at, next, here);
                 }
             }
         }
     }
 
-    /// The core responds, if it allows the body.
-    fn finish_here(&self, mut state: Locked<'_>, answer: impl FnOnce(&mut Locked<'_>)) {
+    /// The core responds, if it allows the body: with `constant`, or with a 404.
+    fn finish_here(&self, mut state: Locked<'_>, constant: Option<&Constant>) {
         if state.admit_body(self.connection.server.config.max_body_size) {
-            answer(&mut state);
+            match constant {
+                Some(constant) => state.answer_constant(constant, self.header_block()),
+                None => state.answer_not_found(),
+            }
         }
         state.flush();
     }

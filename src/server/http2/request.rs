@@ -65,7 +65,7 @@ pub(super) fn begin(
         // No message could be sent on such a socket, and its end would never come.
         Some(_) if ended => state.refuse(400),
         _ => match Head::of_stream(&parts, ended, protocol.is_some(), &server.config.head, scratch) {
-            Ok(head) => state.begin_request(head, scratch),
+            Ok(head) => state.begin_request(&head, scratch),
             Err(refusal) => state.refuse(refusal.status()),
         },
     }

@@ -47,10 +47,10 @@ impl Locked<'_> {
             }
         }
         match step {
-            Step::Upgrade(stop) => {
-                let lane = stop.lane;
+            Step::Upgrade(here) => {
+                let lane = here.lane;
                 if let Some(place) = self.admit_request(bytes.len()) {
-                    let exchange = self.begin_exchange(head.clone(), bytes, stop, place);
+                    let exchange = self.begin_exchange(head.clone(), bytes, here, place);
                     self.dispatch(exchange, lane);
                 }
             }
