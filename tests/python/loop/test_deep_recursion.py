@@ -9,10 +9,11 @@ from support.ws_client import connect
 
 #: Each goes as deep as Python lets it, or fails with RecursionError.
 DEEP = """
-import json, sys
+import collections, json, sys
 
-# Python 3.13 tells of each finalizer that was too deep.
-sys.unraisablehook = lambda unraisable: None
+# Python 3.13 tells of each finalizer that was too deep. A function of Python would be too deep as well, and of that Python
+# tells on standard error, which nobody reads here before the end.
+sys.unraisablehook = collections.deque(maxlen=0).append
 
 class Link:
     def __init__(self, next):
