@@ -342,14 +342,17 @@ def test_frames_that_bring_nothing_have_a_budget(serve: Serve, kind: str) -> Non
 
 def test_a_flood_that_begins_on_a_stream_ends_it_too(serve: Serve) -> None:
     """A task that waits for the client learns that it has gone."""
-    aborted = threading.Event()
+    began, aborted = threading.Event(), threading.Event()
 
     def handler(res: Any, req: Any) -> None:
         res.on_aborted(lambda res: aborted.set())
+        began.set()
 
     running = serve(lambda app: app.get("/", handler))
     raw = Raw(running.port)
     raw.socket.sendall(frame(1, 5, 1, REQUEST))
+    # The work of a client that has gone is not begun.
+    assert began.wait(20)
     assert raw.flood(lambda turn: CONTROL["ping"] * 1000, 5000) == CALM
     assert aborted.wait(20)
 
