@@ -29,8 +29,14 @@ def complete(loop: _Loop, work: Awaitable[Any]) -> None:
             loop.run_until_complete(future)
             return
         except RuntimeError:
-            # asyncio says so by RuntimeError when the loop was stopped, and when it cannot run at all.
-            if future.done() or loop.is_closed() or loop.is_running():
+            # asyncio raises it when the loop was stopped, and also when the loop cannot run: it is closed, or it runs
+            # already, or another one runs on this thread.
+            if (
+                future.done()
+                or loop.is_closed()
+                or loop.is_running()
+                or asyncio._get_running_loop() is not None
+            ):
                 raise
 
 

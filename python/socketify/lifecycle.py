@@ -134,7 +134,7 @@ class Lifecycle:
             self._run_hook(self.lifespan.run_start)
         options = bind(self.server, given, options, self.opening)
         if not self.loop.is_foreign:
-            expect(lambda: _running)
+            expect(self, lambda: _running)
         elif not self.server.is_running():
             self.begin()
         if handler is not None:
@@ -146,8 +146,13 @@ class Lifecycle:
             raise RuntimeError(
                 "the application was made inside a running loop: listen() serves there, without run()"
             )
+        if asyncio._get_running_loop() is not None:
+            raise RuntimeError(
+                "a loop runs on this thread already: make the application inside it, and call listen()"
+            )
         self._ended.clear()
         restore = self.signals.begin(self.loop.loop)
+        expect_no_more(self)
         try:
             self.begin()
             self._serving = True
@@ -171,6 +176,7 @@ class Lifecycle:
     def close(self) -> None:
         """See :meth:`App.close`."""
         self.closing = True
+        expect_no_more(self)
         self.server.close(self.shutdown_timeout)
         if self._streams:
             self._calls.on_loop(self._end_streams)
@@ -178,7 +184,7 @@ class Lifecycle:
     def dispose(self) -> None:
         """See :meth:`App.dispose`."""
         self.closing = True
-        expect_no_more()
+        expect_no_more(self)
         self.server.close(0)
         if not self.loop.loop.is_running():
             self.end_threads()

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,10 @@ def _leave(_number: int, _frame: object) -> None:
     os._exit(0)
 
 
+#: Who has told others that it is there, and neither runs nor has been closed.
+_expecting: weakref.WeakSet[object] = weakref.WeakSet()
+
+
 class _Early:
     """Answers a SIGTERM between ``listen``, which tells others that the application is there, and ``run``.
 
@@ -28,21 +33,25 @@ class _Early:
 
     def __init__(self, is_running: Callable[[], object]) -> None:
         self._is_running = is_running
+        self._process = os.getpid()
 
     def __call__(self, number: int, _frame: object) -> None:
-        if self._is_running():
+        # A forked child inherits the handler, and has told nobody that it is there.
+        if not _expecting or self._is_running() or self._process != os.getpid():
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         else:
             raise SystemExit(0)
 
 
-def expect(is_running: Callable[[], object]) -> None:
+def expect(owner: object, is_running: Callable[[], object]) -> None:
     """Has SIGTERM end the program with status 0 before the run too, unless the program has a handler of its own.
 
     Args:
+        owner: Who listens, and will run.
         is_running: Whether an application runs on another thread. Then the signal has its usual effect.
     """
+    _expecting.add(owner)
     if (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -50,10 +59,13 @@ def expect(is_running: Callable[[], object]) -> None:
         signal.signal(signal.SIGTERM, _Early(is_running))
 
 
-def expect_no_more() -> None:
-    """Gives SIGTERM its usual effect back: there will be no run."""
-    if threading.current_thread() is threading.main_thread() and isinstance(
-        signal.getsignal(signal.SIGTERM), _Early
+def expect_no_more(owner: object) -> None:
+    """Gives SIGTERM its usual effect back, unless another one listens: there will be no run of this one, or it begins."""
+    _expecting.discard(owner)
+    if (
+        not _expecting
+        and threading.current_thread() is threading.main_thread()
+        and isinstance(signal.getsignal(signal.SIGTERM), _Early)
     ):
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

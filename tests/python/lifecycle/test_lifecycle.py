@@ -1194,6 +1194,52 @@ def test_a_handler_of_the_program_is_kept_between_listen_and_run() -> None:
         assert program.finish() == (0, "", "")
 
 
+def test_another_application_does_not_take_the_signal_away() -> None:
+    """One that has gone without a run leaves the handler of the one that listens."""
+    source = """
+        app, other, third = App(), App(), App()
+        app.listen({"port": 0, "host": "127.0.0.1"}, ready)
+        other.listen(0)
+        other.close()
+        other.dispose()
+        third.dispose()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    """
+    with Program(source) as program:
+        program.listening()
+        assert program.finish() == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "end", ["app.close()", "app.dispose()", "app.loop.loop.call_soon(app.close); app.run()"]
+)
+def test_an_application_that_has_ended_leaves_the_signal_alone(end: str) -> None:
+    source = f"""
+        app = App()
+        app.listen({{"port": 0, "host": "127.0.0.1"}}, ready)
+        {end}
+        say(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+    """
+    with Program(source) as program:
+        program.listening()
+        assert program.finish() == (0, "True\n", "")
+
+
+def test_a_child_that_is_forked_before_the_run_has_told_nobody_that_it_listens() -> None:
+    source = """
+        app = App()
+        app.listen({"port": 0, "host": "127.0.0.1"}, ready)
+        if not (child := os.fork()):
+            os.kill(os.getpid(), signal.SIGTERM)
+            os._exit(1)
+        say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    with Program(source) as program:
+        program.listening()
+        assert program.finish() == (0, "-15\n", "")
+
+
 @pytest.mark.parametrize("times", [1, 20])
 def test_who_asks_again_gets_the_status_of_who_asked_once(times: int) -> None:
     """SIGTERM after `run()` has ended ends the process at once, and not as a crash would."""
@@ -1281,6 +1327,28 @@ def test_run_inside_a_running_loop_is_an_error() -> None:
         app.close()
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["run", "listen"])
+def test_a_loop_of_its_own_inside_a_running_loop_is_an_error(what: str) -> None:
+    """D-14: the application was made before the loop that runs now."""
+    source = f"""
+        app = App()
+
+        @app.on_start
+        async def start(): pass
+
+        async def main():
+            try:
+                app.run() if "{what}" == "run" else app.listen(0)
+            except RuntimeError as error:
+                say("loop" in str(error))
+
+        asyncio.run(main())
+    """
+    with Program(source) as program:
+        code, out, _ = program.finish()
+        assert (code, out) == (0, "True\n")
 
 
 def test_listen_serves_inside_a_running_loop() -> None:
