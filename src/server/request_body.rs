@@ -19,8 +19,8 @@ impl Locked<'_> {
         request.intake.admit(limit).inspect_err(|error| self.fail_body(error)).is_ok()
     }
 
-    /// The same for a route that at `position` that may pass the request on to those behind it, which are asked only where the body may be too large
-    /// for this one: then it is refused if it is for them too, or when it is read here.
+    /// The same for a route at `position` that may pass the request on to the routes behind it. They are asked only if the body
+    /// may be too large for this one: then it is refused if it is too large for them as well, or when it is read here.
     pub(crate) fn admit_body_on_route(
         &mut self,
         limit: u64,

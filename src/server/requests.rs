@@ -66,10 +66,33 @@ impl Locked<'_> {
         let mut position = Position::HTTP;
         let mut conditions = None;
         loop {
-            let (_, step) = candidates.step(position);
-            let Step::Files(directory) = step else {
-                self.begin_at(candidates, position, step, head, bytes);
-                return;
+            let directory = match candidates.step(position).1 {
+                Step::Files(directory) => directory,
+                Step::Handler { stop, limit } => {
+                    self.begin_at_handler(candidates, stop, limit, head, bytes);
+                    return;
+                }
+                Step::Constant(constant) => {
+                    if self.admit_body_on_route(
+                        self.connection.server.config.max_body_size,
+                        candidates,
+                        position,
+                    ) {
+                        self.answer_constant(constant, head.header_block(bytes));
+                    }
+                    return;
+                }
+                // Handshakes have been tried before.
+                Step::NotFound | Step::Upgrade(_) | Step::Accept(_) => {
+                    if self.admit_body_on_route(
+                        self.connection.server.config.max_body_size,
+                        candidates,
+                        position,
+                    ) {
+                        self.answer_not_found();
+                    }
+                    return;
+                }
             };
             let asked = conditions
                 .get_or_insert_with(|| Conditions::read(head.method(bytes), head.header_block(bytes)));
@@ -92,35 +115,24 @@ impl Locked<'_> {
         }
     }
 
-    /// A request goes to a step without a file.
-    fn begin_at(
+    /// A request goes to the handler of a route.
+    fn begin_at_handler(
         &mut self,
         candidates: &Candidates<'_>,
-        position: Position,
-        step: Step<'_>,
+        stop: Stop,
+        limit: u64,
         head: &Head,
         bytes: &[u8],
     ) {
-        let limit = match &step {
-            Step::Handler { limit, .. } => *limit,
-            _ => self.connection.server.config.max_body_size,
-        };
-        if !self.admit_body_on_route(limit, candidates, position) {
+        if !self.admit_body_on_route(limit, candidates, stop.position) {
             return;
         }
-        match step {
-            Step::Constant(constant) => self.answer_constant(constant, head.header_block(bytes)),
-            Step::Handler { stop, .. } => {
-                let Some(slot) = self.admit_request(bytes.len()) else { return };
-                // It leaves at once: the flush that follows every read comes before any handler's cork.
-                self.ask_for_body();
-                let lane = stop.lane;
-                let exchange = self.begin_exchange(head.clone(), bytes, stop, slot);
-                self.dispatch(exchange, lane);
-            }
-            // Handshakes have been tried before, and files too.
-            Step::NotFound | Step::Files(_) | Step::Upgrade(_) | Step::Accept(_) => self.answer_not_found(),
-        }
+        let Some(slot) = self.admit_request(bytes.len()) else { return };
+        // It leaves at once: the flush that follows every read comes before any handler's cork.
+        self.ask_for_body();
+        let lane = stop.lane;
+        let exchange = self.begin_exchange(head.clone(), bytes, stop, slot);
+        self.dispatch(exchange, lane);
     }
 
     /// Makes user code's handle of the request in progress.

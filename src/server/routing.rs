@@ -73,7 +73,7 @@ pub(crate) enum Step<'r> {
 
 /// The candidate routes of one request.
 pub(crate) struct Candidates<'r> {
-    /// `None` once the connection's server name has been removed.
+    /// `None` if another connection has to be used: see [`Connection::candidates`](super::connection::Connection::candidates).
     routes: Option<&'r Router<Responder>>,
     method: &'r [u8],
     path: &'r [u8],
@@ -107,6 +107,7 @@ impl<'r> Candidates<'r> {
 
     /// The step of a request at `position`, and its position: the other routes follow the last route for
     /// handshakes.
+    #[inline]
     pub(crate) fn step(&self, position: Position) -> (Position, Step<'r>) {
         let Some(routes) = self.routes else { return (position, Step::NotFound) };
         let place = match position {

@@ -152,7 +152,8 @@ impl Connection {
             // completed the earlier response since the socket was read.
             Phase::Head(_) | Phase::Socket if unsearched => {}
             // The responses still have to leave.
-            Phase::Head(_) if sending => state.close_after_flush(LastAnswer::Whole),
+            // Over TLS also if nothing waits: `close_notify` may have to wait for room.
+            Phase::Head(_) if sending || self.secure.is_some() => state.close_after_flush(LastAnswer::Whole),
             Phase::Busy(request) if request.is_draining() && sending => {
                 state.close_after_flush(LastAnswer::Whole);
             }

@@ -1,8 +1,8 @@
 //! A locked connection, and what comes with the lock: code that queues output under it has to say who sends that.
 //!
 //! All that changes a connection is a method of [`Locked`], each in the file of its subject. A method queues
-//! and never sends, unless it consumes the lock: [`Locked::flush`], [`Locked::send`] and the others that are
-//! named for the sender. In debug builds a lock that is released with output without a sender panics: no
+//! and never sends, unless it consumes the lock, as [`Locked::flush`], [`Locked::send`] and the others do that are
+//! named for the sender, or says that it releases the lock meanwhile. In debug builds a lock that is released with output without a sender panics: no
 //! client hangs because of a forgotten flush.
 
 use std::ops::{Deref, DerefMut};
@@ -14,7 +14,7 @@ use crate::server::connection::{Connection, State};
 
 /// A connection whose state this thread has locked.
 ///
-/// No system call is made under the lock, and no drop may run user code: see [`Locked::unlocked`].
+/// No system call that may block is made under the lock, and no drop may run user code: see [`Locked::unlocked`].
 #[must_use = "what was queued has to be sent: flush it, or name who does"]
 pub(crate) struct Locked<'a> {
     pub(in crate::server) connection: &'a Arc<Connection>,

@@ -95,7 +95,14 @@ impl Locked<'_> {
         self.send_on(payload, suffix);
     }
 
-    /// The same if the lock is needed afterwards; it is released meanwhile.
+    /// Sends what is queued, unless a handler still holds it together and it is little.
+    pub(crate) fn send_queue(mut self) {
+        if !self.out.is_corked() || self.out.len() >= CORK_LIMIT {
+            self.flush_on();
+        }
+    }
+
+    /// The same as [`Locked::send`] if the lock is needed afterwards; it is released meanwhile.
     pub(crate) fn send_on(&mut self, payload: &[u8], suffix: &'static [u8]) {
         if payload.len() >= DIRECT && self.out.may_flush() && !self.is_over() {
             self.transmit(payload, suffix);

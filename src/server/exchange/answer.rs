@@ -123,7 +123,7 @@ impl Exchange {
         if joined || self.head.http2 {
             state.queue(payload, suffix);
             state.complete();
-            state.send(b"", b"");
+            state.send_queue();
         } else {
             // The payload is not in the queue: the response is complete when it is on its way, or closing
             // would overtake it.

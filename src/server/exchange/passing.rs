@@ -170,16 +170,15 @@ impl Exchange {
         *stop = next;
         drop(stop);
         state.ask_for_body();
-        let asked = !state.out.is_corked() && state.out.has_any();
         let next = if stays {
             Next::Here(id)
         } else {
             state.dispatch(Arc::clone(self), lane);
             Next::Elsewhere
         };
-        if asked {
-            state.flush();
-        }
+        // What a handler has written before, or an invitation to send the body, has no cork any more if the next handler has one
+        // of its own.
+        state.flush_unless_corked();
         next
     }
 }

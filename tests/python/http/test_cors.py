@@ -76,7 +76,7 @@ PATHS = {
     "/constant": 200,
     "/broken": 500,
     "/missing": 404,
-    "/files/client.py": 200,
+    "/files/test_cors.py": 200,
     "/files/missing": 404,
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use socketify::app::{Lane, Signal};
 
 use super::{ROUNDS_OF_A_RACE, Site, echo, ok, request, site};
-use crate::support::with_threads;
+use crate::support::{Flag, with_threads};
 
 #[test]
 fn requests_are_answered_on_every_lane() {
@@ -155,6 +155,28 @@ fn a_pipeline_goes_on_when_another_thread_has_written() {
         assert_eq!(client.answer(), ok(&large));
         assert_eq!(client.answer(), ok("/last"));
     }
+}
+
+/// What a handler has written is sent when the next handler runs elsewhere, and does not wait for its end.
+#[test]
+fn a_request_is_passed_on_with_output() {
+    let go_on = Arc::new(Flag::default());
+    let waits = Arc::clone(&go_on);
+    let first = Site::default().route("/both", Lane::Loop, |exchange| {
+        exchange.cork();
+        exchange.write(b"first");
+        exchange.set_yield(true);
+        exchange.next_in(Lane::Loop);
+    });
+    let both = first.route("/*", Lane::Turn, move |exchange| {
+        waits.wait();
+        exchange.end(b"second", false);
+    });
+    let served = both.serve(with_threads(2));
+    let mut client = served.client();
+    client.ask("/both").until(b"first");
+    go_on.set();
+    client.until(b"second");
 }
 
 /// Files need no user code: here is only their route, and then one for missing files.
