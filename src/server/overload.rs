@@ -241,13 +241,13 @@ mod tests {
     /// A server of the files in `directory`, and its port.
     fn serve(directory: &Path) -> (Arc<Server>, u16) {
         let files = Directory::new(directory, 0, Options::default(), Types::default()).unwrap();
-        let mut router = Router::default();
-        router.insert(Kind::Files, "/*", Responder::Files(Arc::new(files))).unwrap();
+        let mut table = Router::default();
+        table.insert(Kind::Files, "/*", Responder::Files(Arc::new(files))).unwrap();
         let endpoint = Endpoint::Tcp { host: Some("127.0.0.1".into()), port: 0, exclusive: true };
         let listener = Listener::bind(&endpoint).unwrap();
         let port = listener.port();
         let config = Config { io_threads: 1, ..Config::default() };
-        let routes = Arc::new(Live::from(Domains::from(router)));
+        let routes = Arc::new(Live::from(Domains::from(table)));
         (Server::start(config, Arc::new(Nobody), routes, vec![listener]).unwrap(), port)
     }
 
