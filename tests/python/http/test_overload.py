@@ -472,9 +472,9 @@ SITE = """
 from socketify import AppOptions
 
 tls = AppOptions(key_file_name=sys.argv[1], cert_file_name=sys.argv[2]) if len(sys.argv) > 1 else None
-app = App(tls)
+app = App(tls, max_header_memory=32 << 20)
 app.get("/", lambda res, req: res.end("fine"))
-app.get("/large", lambda res, req: res.end(b"x" * 1_000_000))
+app.get("/large", lambda res, req: res.end(b"x" * 250_000))
 
 async def length(res, req):
     res.end(str(len((await res.get_data()).getvalue())))
@@ -490,7 +490,8 @@ app.run()
 """
 #: Seconds that a load lasts.
 LOAD = 3.0
-#: Bytes that the server may grow by meanwhile: twice what the heads of requests in progress may take (`max_header_memory`).
+#: Bytes that the server may grow by meanwhile. The heads of requests in progress may take 32 MiB of it (`max_header_memory`), and
+#: each of 80 connections has a response and a body; what is freed meanwhile does not go back to the kernel at once.
 GROWTH = 256 << 20
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"

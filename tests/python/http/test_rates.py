@@ -29,7 +29,7 @@ Serve = Callable[..., Any]
 
 #: Seconds between two bytes, and of patience: so many bytes come in time that silence is never found.
 PAUSE = 0.05
-PATIENCE = 0.5
+PATIENCE = 1.0
 #: Bytes a second: twenty times what such a client moves.
 RATE = 400
 #: Bytes after which the test stops waiting for the cut.
