@@ -490,8 +490,9 @@ app.run()
 """
 #: Seconds that a load lasts.
 LOAD = 3.0
-#: Bytes that the server may grow by meanwhile. The heads of requests in progress may take 32 MiB of it (`max_header_memory`), and
-#: each of 80 connections has a response and a body; what is freed meanwhile does not go back to the kernel at once.
+#: Bytes that the server may grow by meanwhile. The heads of requests in progress may take 32 MiB of it
+#: (`max_header_memory`), and each of 80 connections has a response and a body; what is freed meanwhile does not go
+#: back to the kernel at once.
 GROWTH = 256 << 20
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
