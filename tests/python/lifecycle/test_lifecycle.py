@@ -1222,8 +1222,8 @@ def test_an_application_that_has_ended_leaves_the_signal_alone(end: str) -> None
         say(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
     """
     with Program(source) as program:
-        program.listening()
-        assert program.finish() == (0, "True\n", "")
+        assert program.listening().word() == "True"
+        assert program.finish() == (0, "", "")
 
 
 def test_a_child_that_is_forked_before_the_run_has_told_nobody_that_it_listens() -> None:
@@ -1236,8 +1236,8 @@ def test_a_child_that_is_forked_before_the_run_has_told_nobody_that_it_listens()
         say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     """
     with Program(source) as program:
-        program.listening()
-        assert program.finish() == (0, "-15\n", "")
+        assert program.listening().word() == "-15"
+        assert program.finish() == (0, "", "")
 
 
 @pytest.mark.parametrize("times", [1, 20])
