@@ -282,7 +282,7 @@ def test_answered_streams_whose_windows_drip(serve: Serve, rate: int) -> None:
     answered: list[int] = []
 
     def handler(res: Any, req: Any) -> None:
-        # All of them together are more than the kernel takes, whose buffer grows to 4 MiB where it has learnt that the way is good.
+        # All of them together are more than the kernel takes: its buffer grows to 4 MiB.
         res.end(b"x" * 50_000)
         answered.append(1)
 
