@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "behaviour.md"
-ID = re.compile(r"\b(?:[A-I]-(?:[A-Z]{1,4}-)?[0-9]{2}|DEC-[0-9]{1,2})\b")
+ID = re.compile(r"\b(?:[A-IS]-(?:[A-Z]{1,4}-)?[0-9]{2}|DEC-[0-9]{1,2})\b")
 DEFINITION = re.compile(rf"^\| ({ID.pattern}) \| (.+) \|$", re.MULTILINE)
 FOLDERS = ["benches", "examples", "fuzz/fuzz_targets", "fuzz/python", "fuzz/src", "python", "src", "tests"]
 
