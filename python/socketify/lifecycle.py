@@ -82,6 +82,8 @@ class Lifecycle:
         shutdown_timeout: Seconds that requests in progress have at the end.
         signals: The signals that end it.
         opening: Has sockets listen that the command line passes on: not before the start hook has run.
+        interruptible: Whether a signal ends the start hook too, and whatever keeps the application from serving ends it as
+            a run ends: with the shutdown hook, and with the tasks that are left. Each run has a start of its own.
         closing: Whether it has been asked to end.
         stay: How the application ends while it serves in a foreign event loop; None otherwise.
     """
@@ -103,11 +105,16 @@ class Lifecycle:
         renew = None if names is None else partial(names.reload_soon, calls)
         self.signals = Signals(self._on_signal, renew)
         self.opening: Callable[[], object] | None = None
+        self.interruptible = False
         self.closing = False
         self.stay: Stay | None = None
         self._calls = calls
         self._access_log = access_log
         self._started = False
+        # The start hook runs.
+        self._starting = False
+        # When it was asked to end; None before.
+        self._closed_at: float | None = None
         # The loop runs for the sake of requests, and not of a hook.
         self._serving = False
         # Streams of events, which would go on for ever. The loop's thread changes it.
@@ -129,16 +136,49 @@ class Lifecycle:
         """See :meth:`App.listen`."""
         given = where if isinstance(where, socket.socket) else None
         options = listen_options(where) if given is None else address_of(given)
-        if not self._started:
-            self._started = True
-            self._run_hook(self.lifespan.run_start)
-        options = bind(self.server, given, options, self.opening)
+        try:
+            self._start()
+            options = bind(self.server, given, options, self.opening)
+        except BaseException as error:
+            if self.interruptible and not self.loop.is_foreign:
+                self._withdraw(error)
+            raise
         if not self.loop.is_foreign:
             expect(self, lambda: _running)
         elif not self.server.is_running():
             self.begin()
         if handler is not None:
             handler(options)
+
+    def _start(self) -> None:
+        """Runs the start hook, once.
+
+        Raises:
+            SystemExit: A signal has come meanwhile.
+        """
+        if self._started:
+            return
+        self._started = self._starting = True
+        if self.interruptible and not self.loop.is_foreign:
+            self.signals.hear(self.loop.loop)
+        try:
+            self._run_hook(self.lifespan.run_start)
+        except asyncio.CancelledError:
+            if not self.signals.are_early:
+                raise
+        finally:
+            self._starting = False
+        if self.signals.are_early:
+            raise SystemExit(0)
+
+    def _withdraw(self, error: BaseException) -> None:
+        """Ends what has been started, since it will not serve."""
+        expect_no_more(self)
+        self.server.close(0)
+        # Where the end fails too, what kept the application from serving is the message, and the status is not 0 anyway.
+        with contextlib.suppress(*([] if isinstance(error, SystemExit) else [SystemExit])):
+            self._finish()
+        self.signals.unhear()
 
     def run(self) -> None:
         """See :meth:`App.run`."""
@@ -175,11 +215,18 @@ class Lifecycle:
 
     def close(self) -> None:
         """See :meth:`App.close`."""
+        if not self.closing:
+            self._closed_at = time.monotonic()
         self.closing = True
         expect_no_more(self)
         self.server.close(self.shutdown_timeout)
         if self._streams:
             self._calls.on_loop(self._end_streams)
+
+    def time_left(self, least: float) -> float:
+        """Seconds that are left of ``shutdown_timeout`` since the application was asked to end, and at least ``least``."""
+        passed = 0.0 if self._closed_at is None else time.monotonic() - self._closed_at
+        return max(least, self.shutdown_timeout - passed)
 
     def dispose(self) -> None:
         """See :meth:`App.dispose`."""
@@ -214,6 +261,7 @@ class Lifecycle:
     def begin(self) -> None:
         """Has the core serve from now on."""
         self.closing = False
+        self._closed_at = None
         if self._access_log is not None:
             self._access_log.begin()
         # Before the first thread may run a handler, which may fork.
@@ -272,6 +320,8 @@ class Lifecycle:
         self._calls.last_words.clear()
 
     def _finish(self) -> None:
+        if self.interruptible:
+            self._started = False
         # Each of them whatever the others raise; the last one here comes first.
         with contextlib.ExitStack() as ends:
             for end in (end_executor, end_generators, end_tasks):
@@ -310,6 +360,8 @@ class Lifecycle:
     def _on_signal(self) -> None:
         if self.signals.count == 1:
             self.close()
+            if self._starting:
+                self.lifespan.cancel()
         # A second signal does not wait.
         elif self._serving:
             self.loop.loop.stop()

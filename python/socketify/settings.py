@@ -15,11 +15,14 @@ from ._core import DEFAULTS
 
 __all__ = ["BY_NAME", "SETTINGS", "Kind", "Setting", "check", "read_flag"]
 
-#: What an option takes: a whole number, seconds, True or False, one of several words, a text, or a list of texts.
-Kind = Literal["count", "seconds", "flag", "choice", "text", "list"]
+#: What an option takes: a whole number, seconds, True or False, one of several words, a text, a path
+#: of a URL, or a list of texts.
+Kind = Literal["count", "seconds", "flag", "choice", "text", "path", "list"]
 
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
+#: Seconds of the units that follow a number on the command line.
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Setting:
         choices: The words of a choice.
         core: Whether the core has it, and not Python alone.
         aliases: Other spellings on the command line.
+        spelling: Its name on the command line, where that is another; the environment variable follows it.
     """
 
     name: str
@@ -51,16 +55,22 @@ class Setting:
     choices: tuple[str, ...] = ()
     core: bool = True
     aliases: tuple[str, ...] = ()
+    spelling: str = ""
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line, with underscores."""
+        return self.spelling or self.name
 
     @property
     def flag(self) -> str:
         """The option of the command line."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.option.replace("_", "-")
 
     @property
     def variable(self) -> str:
         """The environment variable that stands for the option of the command line."""
-        return "SOCKETIFY_" + self.name.upper()
+        return "SOCKETIFY_" + self.option.upper()
 
     def check(self, value: Any) -> Any:
         """The value as the core takes it; None stays None.
@@ -79,8 +89,10 @@ class Setting:
             return self._choice(value)
         if self.kind == "list":
             return self._list(value)
-        if self.kind == "text" and not isinstance(value, str):
+        if self.kind in ("text", "path") and not isinstance(value, str):
             raise TypeError(f"{self.name} must be a str, not {value!r}")
+        if self.kind == "path":
+            return self._path(value)
         if self.kind == "flag":
             return bool(value)
         return value
@@ -95,10 +107,10 @@ class Setting:
             return read_flag(text)
         if self.kind == "choice":
             return self._choice(text.lower())
-        if self.kind in ("text", "list"):
+        if self.kind in ("text", "path", "list"):
             return self.check(text)
         try:
-            number = int(text) if self.kind == "count" else float(text)
+            number = int(text) if self.kind == "count" else read_seconds(text)
         except ValueError:
             raise ValueError(f"expected {self._expected()}, not {text!r}") from None
         if not self._is_in_range(number):
@@ -123,6 +135,11 @@ class Setting:
         words = " or ".join(filter(None, [", ".join(map(repr, self.choices[:-1])), repr(self.choices[-1])]))
         raise ValueError(f"{self.name} must be {words}, not {value!r}")
 
+    def _path(self, value: str) -> str:
+        if value and not value.startswith("/"):
+            raise ValueError(f"{self.name} must be empty or begin with /, not {value!r}")
+        return value.rstrip("/")
+
     def _list(self, value: Any) -> list[str]:
         if isinstance(value, str):
             return [entry.strip() for entry in value.split(",")]
@@ -141,8 +158,11 @@ class Setting:
         return f"{what} from {self.least}"
 
 
-def _sized(name: str, unit: str, purpose: str, *, least: int = 1, most: int | None = None) -> Setting:
-    return Setting(name, "count", DEFAULTS[name], purpose, "sizes and counts", unit, least, most)
+def _sized(
+    name: str, unit: str, purpose: str, *, least: int = 1, most: int | None = None, spelling: str = ""
+) -> Setting:
+    default = DEFAULTS[name]
+    return Setting(name, "count", default, purpose, "sizes and counts", unit, least, most, spelling=spelling)
 
 
 def _timed(name: str, purpose: str, default: float | None = None) -> Setting:
@@ -157,6 +177,8 @@ SETTINGS = (
         "max_requests",
         "requests",
         "requests in progress; further ones get 503 (default 65536, or --max-connections)",
+        # On the command lines of others, --max-requests is after how many a worker is replaced.
+        spelling="limit_concurrency",
     ),
     _sized("max_header_memory", "bytes", "bytes of the heads of these together; further ones get 503"),
     _sized("max_header_bytes", "bytes", "bytes of a request head; beyond them 431"),
@@ -234,7 +256,41 @@ SETTINGS = (
         aliases=("--forwarded-allow-ips",),
     ),
 )
+#: What applications of foreign interfaces have beside these. ``ASGI`` and ``WSGI`` take them, and the command line for them.
+FRONT_SETTINGS: Mapping[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "root_path",
+            "path",
+            "",
+            "path under which proxies show the application, such as /api",
+            "applications of ASGI and WSGI",
+            core=False,
+        ),
+        Setting(
+            "startup_timeout",
+            "seconds",
+            None,
+            "seconds that the application may take to start (default: as long as it takes)",
+            "applications of ASGI and WSGI",
+            "seconds",
+            core=False,
+        ),
+    )
+}
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}
+
+
+def read_seconds(text: str) -> float:
+    """Reads a number of seconds as the command line spells it: ``30``, ``2.5``, or with a unit, as ``30s``, ``5m``, ``2h``
+    and ``1d``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    unit = _UNITS.get(text[-1:].lower())
+    return float(text) if unit is None else float(text[:-1]) * unit
 
 
 def read_flag(text: str) -> bool:

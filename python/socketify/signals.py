@@ -97,7 +97,13 @@ class Signals:
     def hear(self, loop: asyncio.AbstractEventLoop) -> None:
         """Keeps signals that come before the run for it: a program that says that it is ready may be sent one at once."""
         if self._restore is None:
+            self.count = 0
             self._restore = self._install(loop)
+
+    @property
+    def are_early(self) -> bool:
+        """Whether one has come before the run."""
+        return self._restore is not None and self.count > 0
 
     def unhear(self) -> None:
         """Gives the handlers back: there will be no run."""

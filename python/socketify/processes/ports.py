@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Sequence
 
 from .._core import Server
 from ..listening import address_of, reason
 from ..options import AppListenOptions
 
-__all__ = ["Claim", "claim", "inherit"]
+__all__ = ["Claim", "Claims", "claim", "claim_all", "inherit"]
 
 #: As the core's own; the system cuts it to its `somaxconn`.
 _BACKLOG = 4096
@@ -91,6 +93,58 @@ class Claim:
             held.close()
 
 
+class Claims:
+    """Several addresses that are claimed together.
+
+    Args:
+        claims: Them.
+
+    Attributes:
+        configs: The addresses, with their real ports.
+    """
+
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        self._claims = list(claims)
+        self.configs = [each.config for each in claims]
+
+    @property
+    def where(self) -> list[socket.socket]:
+        """In a worker, what it serves."""
+        return [opened for each in self._claims for opened in each.where]
+
+    def open(self, place: int) -> None:
+        """See :meth:`Claim.open`."""
+        for each in self._claims:
+            each.open(place)
+
+    def give_up(self, place: int) -> None:
+        """See :meth:`Claim.give_up`."""
+        for each in self._claims:
+            each.give_up(place)
+
+    def keep(self, place: int) -> None:
+        """See :meth:`Claim.keep`."""
+        for each in self._claims:
+            each.keep(place)
+
+    def listen(self) -> None:
+        """See :meth:`Claim.listen`."""
+        for each in self._claims:
+            each.listen()
+
+    def stop(self) -> None:
+        """See :meth:`Claim.stop`."""
+        for each in self._claims:
+            each.stop()
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for each in self._claims:
+            each.__exit__(*exception)
+
+
 def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
     """Takes sockets that listen already: these, or else a descriptor.
 
@@ -103,6 +157,36 @@ def inherit(sockets: list[socket.socket], descriptor: int | None) -> Claim:
         except OSError as error:
             raise RuntimeError(f"Failed to listen on descriptor {descriptor}: {error.strerror}") from error
     return Claim(sockets, address_of(sockets[-1]))
+
+
+def claim_all(places: Sequence[AppListenOptions | socket.socket], *, shared: bool) -> Claims:
+    """Claims several addresses.
+
+    Args:
+        places: Where to listen. Sockets listen already, and are closed with the claim.
+        shared: See :func:`claim`.
+
+    Returns:
+        The claims.
+
+    Raises:
+        RuntimeError: One of them cannot be had; the message is that of ``App.listen``.
+    """
+    made = []
+    with contextlib.ExitStack() as undo:
+        for where in places:
+            if isinstance(where, socket.socket):
+                one = inherit([where], None)
+            elif where.fd is not None:
+                one = inherit([], where.fd)
+            else:
+                one = claim(
+                    where.host or "", where.port, where.domain or None,
+                    shared=shared, mode=where.mode, backlog=where.backlog,
+                )  # fmt: skip
+            made.append(undo.enter_context(one))
+        undo.pop_all()
+    return Claims(made)
 
 
 def claim(

@@ -20,13 +20,13 @@ from .console import FAILURE, complain
 from .link import Link, flush
 
 if TYPE_CHECKING:
-    from .ports import Claim
+    from .ports import Claims
     from .reloader import Watcher
 
-__all__ = ["Supervisor", "respawn_delay"]
+__all__ = ["HANDLED", "Supervisor", "respawn_delay"]
 
 #: Signals that the supervisor acts on.
-_HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
 #: Seconds that a worker may take to end, beyond those that its application gives to requests and to sockets.
 _PATIENCE = 30.0
 #: Seconds that it may take after a second signal, and before a reload.
@@ -94,7 +94,7 @@ class Supervisor:
         self,
         count: int,
         announce: Callable[[bool], object],
-        claimed: Claim,
+        claimed: Claims,
         watcher: Watcher | None = None,
         patience: float = _PATIENCE,
     ) -> None:
@@ -132,7 +132,7 @@ class Supervisor:
         self._selector.register(self._woken, selectors.EVENT_READ)
         if self._watcher is not None:
             self._selector.register(self._watcher.descriptor, selectors.EVENT_READ)
-        for number in _HANDLED:
+        for number in HANDLED:
             # Whoever started us with nohup does not want us to hear of the terminal's end, and whoever did so in the
             # background not of its Ctrl+C.
             if not (number in (signal.SIGHUP, signal.SIGINT) and signal.getsignal(number) is signal.SIG_IGN):
@@ -173,11 +173,11 @@ class Supervisor:
         flush()
         parent = os.getpid()
         # A signal for the worker must not run the supervisor's handlers in it, which would write to the supervisor's socket.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
         try:
             pid = os.fork()
         except OSError:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             os.close(status)
             os.close(report)
             raise
@@ -188,9 +188,9 @@ class Supervisor:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             return Link(parent, report, self._lifeline)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         os.close(report)
         os.set_blocking(status, False)
         worker = _Worker(pid, status, place, time.monotonic())
@@ -346,6 +346,8 @@ class Supervisor:
         elif worker is place.worker:
             place.worker = None
         if self._stopping:
+            # What an application could not end is the command's failure too.
+            self._code = self._code or max(0, code)
             return
         if self._watcher is not None:
             if worker.retired:
