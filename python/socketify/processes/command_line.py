@@ -14,12 +14,10 @@ from .console import FAILURE, USAGE, complain, listen_line
 from .flags import Given, Parser, parse, parser
 from .invocation import Invocation, assemble, worker_count
 from .link import Link
-from .ports import Claim, claim, inherit
+from .ports import Claims, claim_all
 from .worker import serve
 
 if TYPE_CHECKING:
-    import socket
-
     from .reloader import Watcher
 
 __all__ = ["main"]
@@ -46,14 +44,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
         return 0
     given = parse(reader, words)
     asked = assemble(reader, given)
-    if asked.interface not in ("auto", "socketify"):
-        complain(
-            f"{given.said('interface')} {asked.interface}: this interface is not served yet by this version of socketify; "
-            "it serves def run(app), an App, or a factory of one of them"
-        )
-        return USAGE
     try:
-        if not any(name in given for name in ("host", "port", "uds", "fd")):
+        if not any(name in given for name in ("host", "port", "uds", "fd", "bind")):
             asked.inherited = systemd_sockets()
     except RuntimeError as error:
         complain(str(error))
@@ -68,46 +60,25 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
         return 130
 
 
-def _print_line(asked: Invocation, config: AppListenOptions, secure: bool) -> None:
+def _print_line(asked: Invocation, configs: Sequence[AppListenOptions], secure: bool) -> None:
     if asked.listen_log:
+        lines = [listen_line(config, secure) for config in configs]
         # A reader that has gone, such as `head`, ends nothing.
         with contextlib.suppress(OSError):
-            print(listen_line(asked, config, secure), flush=True)
+            print("\n".join(lines) + "\n", flush=True)
     notify_ready()
 
 
 def _alone(asked: Invocation) -> int:
     """Serves in this process."""
-    where: AppListenOptions | list[socket.socket]
-    if asked.inherited:
-        where = asked.inherited
-    elif asked.fd is not None:
-        where = AppListenOptions(fd=asked.fd)
-    elif asked.uds is not None:
-        where = AppListenOptions(domain=asked.uds, mode=asked.uds_mode, backlog=asked.backlog)
-    else:
-        # One process does not share its port: a second one, started by mistake, fails.
-        where = AppListenOptions(host=asked.host, port=asked.port, options=1, backlog=asked.backlog)
-    return serve(asked, where, lambda app, config: _print_line(asked, config, app.is_ssl))
-
-
-def _claim(asked: Invocation, *, shared: bool) -> Claim:
-    if asked.inherited or asked.fd is not None:
-        return inherit(asked.inherited, asked.fd)
-    return claim(
-        asked.host,
-        asked.port,
-        asked.uds,
-        shared=shared,
-        mode=asked.uds_mode,
-        backlog=asked.backlog,
-    )
+    places = asked.places(exclusive=True)
+    return serve(asked, places, lambda app, configs: _print_line(asked, configs, app.is_ssl))
 
 
 def _together(asked: Invocation, count: int) -> int:
     """Serves in several processes, which this one looks after."""
     try:
-        claimed = _claim(asked, shared=True)
+        claimed = claim_all(asked.places(exclusive=False), shared=True)
     except RuntimeError as error:
         complain(str(error))
         return FAILURE
@@ -134,7 +105,7 @@ def _reload(parser: Parser, asked: Invocation, given: Given) -> int:
         if not os.path.isdir(directory):
             parser.error(f"argument {given.said('reload_dir')}: there is no directory {directory!r}")
     try:
-        claimed = _claim(asked, shared=False)
+        claimed = claim_all(asked.places(exclusive=False), shared=False)
     except RuntimeError as error:
         complain(str(error))
         return FAILURE
@@ -148,11 +119,11 @@ def _reload(parser: Parser, asked: Invocation, given: Given) -> int:
         return _supervise(asked, claimed, 1, watcher)
 
 
-def _supervise(asked: Invocation, claimed: Claim, count: int, watcher: Watcher | None = None) -> int:
+def _supervise(asked: Invocation, claimed: Claims, count: int, watcher: Watcher | None = None) -> int:
     from .supervisor import Supervisor
 
     def announce(secure: bool) -> None:
-        _print_line(asked, claimed.config, secure)
+        _print_line(asked, claimed.configs, secure)
 
     outcome = Supervisor(count, announce, claimed, watcher).run()
     if not isinstance(outcome, Link):
@@ -162,7 +133,7 @@ def _supervise(asked: Invocation, claimed: Claim, count: int, watcher: Watcher |
     status = serve(
         asked,
         claimed.where,
-        lambda app, _config: link.ready(app.shutdown_timeout, app.is_ssl),
+        lambda app, _configs: link.ready(app.shutdown_timeout, app.is_ssl),
         opening=claimed.listen,
         interrupt=False,
     )

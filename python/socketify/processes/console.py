@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..options import AppListenOptions
-    from .invocation import Invocation
 
 __all__ = ["FAILURE", "USAGE", "complain", "listen_line"]
 
@@ -25,12 +24,12 @@ def complain(message: str, report: str = "") -> None:
         print(f"{report}socketify: {message}", file=sys.stderr, flush=True)
 
 
-def listen_line(invocation: Invocation, config: AppListenOptions, secure: bool) -> str:
-    """The line that says where the server listens, and whether it speaks TLS there (F-L-10). An empty one follows."""
+def listen_line(config: AppListenOptions, secure: bool) -> str:
+    """The line that says where the server listens, and whether it speaks TLS there (F-L-10)."""
     scheme = "https" if secure else "http"
     if config.domain is not None:
         name = config.domain.replace("\0", "@", 1) if config.domain.startswith("\0") else config.domain
-        return f"Listening on {name} {scheme}://localhost now\n"
-    given = (config.host or "") if invocation.inherited or invocation.fd is not None else invocation.host
+        return f"Listening on {name} {scheme}://localhost now"
+    given = config.host or ""
     host = given if len(given) > 1 else "127.0.0.1"
-    return f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{config.port} now\n"
+    return f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{config.port} now"

@@ -12,18 +12,24 @@ from collections.abc import Callable
 from typing import Any
 
 from ..app import App
+from ..fronts import Front
 from ..handlers import is_async
 
-__all__ = ["NATIVE", "LoadError", "application", "load", "report", "required_parameters"]
+__all__ = ["NATIVE", "LoadError", "Mismatch", "application", "load", "report", "required_parameters"]
 
 #: The interface of ``def run(app)`` and of an :class:`App`.
 NATIVE = "socketify"
 
-#: Interfaces by how many arguments an application is called with.
-_BY_PARAMETERS = {1: NATIVE, 2: "wsgi", 3: "asgi"}
+#: Names that are tried where only a module is named.
+_USUAL = ("app", "application")
+#: Other names of interfaces; ``asginl`` is ASGI without lifespan.
+_SAME = {"asgi3": "asgi", "asginl": "asgi"}
 #: Files whose frames stand before those of user code.
 _CALLERS = (__file__, os.path.join(os.path.dirname(__file__), "worker.py"), importlib.__file__)
-_FORMS = "expected def run(app), an App, or a factory without parameters that returns one of them"
+_FORMS = (
+    "expected an application of ASGI or WSGI, def run(app), an App, or a factory without parameters that returns one "
+    "of them"
+)
 
 
 class LoadError(Exception):
@@ -39,11 +45,16 @@ class LoadError(Exception):
         self.report = report
 
 
+class Mismatch(LoadError):
+    """The command line asks for another interface than the application has."""
+
+
 def load(spec: str) -> Any:
     """Imports what ``spec`` names. The current directory is searched first, as ``python -m`` does.
 
     Args:
-        spec: ``MODULE:ATTRIBUTE``, either with dots if need be. Case matters (F-L-01).
+        spec: ``MODULE:ATTRIBUTE``, either with dots if need be. Case matters (F-L-01). The module may be the path of a file,
+            ``dir/file.py``, and without an attribute ``app`` and ``application`` are tried (S-CLI-01).
 
     Returns:
         The object.
@@ -52,16 +63,22 @@ def load(spec: str) -> Any:
         LoadError: It is not of that form, there is no such module or attribute, or the module fails.
     """
     module_name, colon, path = spec.partition(":")
-    if module_name.endswith(".py") or os.sep in module_name:
-        dotted = module_name.removesuffix(".py").strip("./").replace(os.sep, ".")
-        raise LoadError(f"{spec!r} names a file: name the module, as in {dotted}:{path or 'run'}")
-    if not colon or not path or not module_name or ":" in path:
+    if path.endswith(")") and "(" in path:
+        name = path.partition("(")[0]
+        raise LoadError(
+            f"{spec!r} is a call: name the factory and say so, as in {module_name}:{name} --factory"
+        )
+    if not module_name or (colon and not path) or ":" in path:
         module = module_name or "main"
-        raise LoadError(f"{spec!r} names no application: expected MODULE:ATTRIBUTE, as in {module}:run")
+        raise LoadError(f"{spec!r} names no application: expected MODULE:ATTRIBUTE, as in {module}:app")
     if os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if module_name.endswith(".py") or os.sep in module_name:
+        module_name = _module_of_file(module_name)
     found: Any = _import(module_name)
     walked = module_name
+    if not path:
+        return _usual(found, module_name)
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -69,6 +86,37 @@ def load(spec: str) -> Any:
             raise LoadError(_no_attribute(spec, walked, found, name)) from None
         walked += f".{name}"
     return found
+
+
+def _module_of_file(path: str) -> str:
+    """The module of a file, whose directory is searched first from now on; that of its outermost package, if it is in one.
+
+    Raises:
+        LoadError: There is no such file.
+    """
+    file = os.path.abspath(path)
+    if not file.endswith(".py"):
+        file = os.path.join(file, "__init__.py") if os.path.isdir(file) else f"{file}.py"
+    if not os.path.isfile(file):
+        raise LoadError(f"Cannot load {path}: there is no file {file}")
+    directory, name = os.path.split(file)
+    parts = [] if name == "__init__.py" else [name.removesuffix(".py")]
+    while os.path.isfile(os.path.join(directory, "__init__.py")):
+        directory, name = os.path.split(directory)
+        parts.insert(0, name)
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+    return ".".join(parts)
+
+
+def _usual(module: Any, name: str) -> Any:
+    for attribute in _USUAL:
+        if hasattr(module, attribute):
+            return getattr(module, attribute)
+    hint = f", as in {name}:run" if hasattr(module, "run") else ""
+    raise LoadError(
+        f"Cannot load {name}: it has no attribute {' or '.join(_USUAL)}: name the application as MODULE:ATTRIBUTE{hint}"
+    )
 
 
 def _import(name: str) -> Any:
@@ -154,32 +202,35 @@ def _name(target: Any) -> str:
     return f"{name}()" if name and inspect.isroutine(target) else repr(target)
 
 
-def application(target: Any, interface: str = "auto") -> tuple[str, Any]:
-    """Tells what ``target`` is, and calls it if it is a factory (F-L-02, F-L-04).
+def application(target: Any, interface: str = "auto", *, factory: bool = False) -> tuple[str, Any]:
+    """Tells what ``target`` is, and calls it if it is a factory (F-L-02, F-L-04, S-CLI-03).
 
     Args:
         target: What :func:`load` found.
         interface: What it has to be: ``auto`` for whatever it is, else an interface.
+        factory: Whether it has to be a factory.
 
     Returns:
-        The interface, one of ``socketify``, ``asgi`` and ``wsgi``; and the application: an :class:`App` or a callable.
+        The interface, one of ``socketify``, ``asgi``, ``wsgi``, ``rsgi`` and ``ssgi``; and the application: an :class:`App`,
+        a server such as :class:`ASGI`, or a callable.
 
     Raises:
-        LoadError: It is none that can be served, or of another interface than asked for.
+        Mismatch: It is of another interface than asked for.
+        LoadError: It is none that can be served.
     """
+    if factory and not _is_factory(target):
+        raise LoadError(f"--factory: {_name(target)} is no function that can be called without arguments")
     if _is_factory(target):
-        factory, target = target, _make(target)
+        maker, target = target, _make(target)
         if _is_factory(target):
-            raise LoadError(
-                f"the factory {_name(factory)} returned another factory, {_name(target)}: {_FORMS}"
-            )
-        if not (isinstance(target, App) or callable(target)):
-            raise LoadError(f"the factory {_name(factory)} returned {target!r}: {_FORMS}")
-    kind = _interface(target, interface)
-    asked = "asgi" if interface == "asgi3" else interface
+            raise LoadError(f"the factory {_name(maker)} returned another factory, {_name(target)}: {_FORMS}")
+        if not (isinstance(target, (App, Front)) or callable(target)):
+            raise LoadError(f"the factory {_name(maker)} returned {target!r}: {_FORMS}")
+    asked = _SAME.get(interface, interface)
+    kind = _interface(target, asked)
     if asked not in ("auto", kind):
-        raise LoadError(
-            f"{_name(target)} is an application of the interface {kind}, and not of {asked}: "
+        raise Mismatch(
+            f"{_name(target)} is an application of the interface {kind}, and not of {interface}: "
             "leave --interface out, or name another application"
         )
     if kind == NATIVE and is_async(target):
@@ -191,7 +242,12 @@ def application(target: Any, interface: str = "auto") -> tuple[str, Any]:
 
 
 def _is_factory(target: Any) -> bool:
-    return not isinstance(target, App) and callable(target) and required_parameters(target) == 0
+    return (
+        not isinstance(target, (App, Front))
+        and callable(target)
+        and _marked(target) is None
+        and required_parameters(target) == 0
+    )
 
 
 def _make(factory: Callable[[], Any]) -> Any:
@@ -203,21 +259,40 @@ def _make(factory: Callable[[], Any]) -> Any:
         raise LoadError(f"the factory {_name(factory)} failed", report(error)) from error
 
 
+def _marked(target: Any) -> str | None:
+    """The interface that an object says it has, whatever it is called with."""
+    if hasattr(target, "__rsgi__"):
+        return "rsgi"
+    return "ssgi" if hasattr(target, "get_supported") else None
+
+
 def _interface(target: Any, asked: str) -> str:
     if isinstance(target, App):
         return NATIVE
+    if isinstance(target, Front):
+        return target.interface
+    marked = _marked(target)
+    if marked is not None and asked in ("auto", marked):
+        return marked
     if not callable(target):
         raise LoadError(f"{target!r} is no application: {_FORMS}")
     count = required_parameters(target)
     if count is None:
         if asked != "auto":
-            return "asgi" if asked == "asgi3" else asked
+            return asked
         raise LoadError(
             f"{_name(target)} takes any arguments, so its kind is unknown: use functools.wraps in its wrapper, "
-            "or set --interface socketify"
+            "or set --interface asgi, wsgi or socketify"
         )
     if inspect.isclass(target) and count == 1 and "__call__" in vars(target):
-        raise LoadError(f"{target!r} looks like an application of ASGI 2, which is not supported: use ASGI 3")
-    if count not in _BY_PARAMETERS:
-        raise LoadError(f"{_name(target)} needs {count} arguments: {_FORMS}")
-    return _BY_PARAMETERS[count]
+        raise LoadError(
+            f"{target!r} looks like an application of ASGI 2, which is not supported: wrap it in "
+            "asgiref.compatibility.guarantee_single_callable"
+        )
+    if count == 3:
+        return "asgi"
+    if count == 2:
+        return "rsgi" if is_async(target) else "wsgi"
+    if count == 1:
+        return NATIVE
+    raise LoadError(f"{_name(target)} needs {count} arguments: {_FORMS}")

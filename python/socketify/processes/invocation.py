@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..options import AppOptions, CompressOptions
-from ..settings import SETTINGS
-from .console import complain
-from .flags import Given, Parser, workers
+from ..options import AppListenOptions, AppOptions, CompressOptions
+from ..settings import FRONT_SETTINGS, SETTINGS
+from .definitions import workers
+from .flags import Given, Parser
 
 if TYPE_CHECKING:
     import socket
@@ -24,40 +24,81 @@ class Invocation:
     """What the command line says.
 
     Attributes:
-        target: ``MODULE:ATTRIBUTE`` of the application.
+        target: ``MODULE:ATTRIBUTE`` of the application; or the application itself, where a program says it.
         host: Host name or address; empty for every interface.
         port: TCP port; 0 for any free one.
         uds: Path of a Unix socket, in place of host and port.
         uds_mode: Its permissions; None for those of ``App.listen``.
         fd: A descriptor that listens already, in place of all of these.
+        bind: Where else to listen; without host, port and path, where to listen at all.
         backlog: Connections that the system keeps until they are accepted.
         inherited: Sockets of a service manager, in place of all of these.
         interface: ``auto`` or the interface that the application has to have.
-        websocket: ``MODULE:ATTRIBUTE`` of a behaviour for every path, if there is one.
+        factory: Whether the target has to be a factory.
+        websocket: ``MODULE:ATTRIBUTE`` of a behaviour for every path or of an ASGI application, or either itself; None for
+            none.
+        websockets: Whether ASGI applications serve WebSockets.
         websocket_options: Keys of a behaviour that were given on the command line.
         app_options: Arguments of :class:`App` that were given on the command line.
-        lifespan: Whether the application's hooks run.
+        front_options: Arguments of :class:`ASGI` and :class:`WSGI` beside these that were given.
+        lifespan: ``off``: hooks do not run, and ASGI applications hear nothing; ``on``: these have to speak lifespan; else
+            ``auto``.
+        reload: Whether the application starts again when files change.
         listen_log: Whether the address is printed.
         tls: TLS settings, if the server is to serve TLS.
+        only_bind: Whether host, port and path are not given beside ``bind``.
         variables: The environment variables that options come from, by option.
     """
 
-    target: str
+    target: Any
     host: str = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
     uds_mode: int | None = None
     fd: int | None = None
+    bind: list[AppListenOptions] = field(default_factory=list)
     backlog: int = 4096
     inherited: list[socket.socket] = field(default_factory=list)
     interface: str = "auto"
-    websocket: str | None = None
+    factory: bool = False
+    websocket: Any = None
+    websockets: bool = True
     websocket_options: dict[str, Any] = field(default_factory=dict)
     app_options: dict[str, Any] = field(default_factory=dict)
-    lifespan: bool = True
+    front_options: dict[str, Any] = field(default_factory=dict)
+    lifespan: str = "auto"
+    reload: bool = False
     listen_log: bool = True
     tls: AppOptions | None = None
+    only_bind: bool = True
     variables: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What the application is called in messages."""
+        return self.target if isinstance(self.target, str) else repr(self.target)
+
+    def places(self, *, exclusive: bool) -> list[AppListenOptions | socket.socket]:
+        """Where to listen.
+
+        Args:
+            exclusive: Whether ports are taken exclusively. One process does not share its port: a second one, started by
+                mistake, fails.
+        """
+        if self.inherited:
+            return list(self.inherited)
+        if self.fd is not None:
+            return [AppListenOptions(fd=self.fd)]
+        bind = [replace(each, options=1) if exclusive and each.port else each for each in self.bind]
+        if self.bind and self.only_bind:
+            return [*bind]
+        if self.uds is not None:
+            own = AppListenOptions(domain=self.uds, mode=self.uds_mode, backlog=self.backlog)
+        else:
+            own = AppListenOptions(
+                host=self.host, port=self.port, options=int(exclusive), backlog=self.backlog
+            )
+        return [own, *bind]
 
 
 def assemble(parser: Parser, given: Given) -> Invocation:
@@ -71,10 +112,22 @@ def assemble(parser: Parser, given: Given) -> Invocation:
         SystemExit: Two options do not go together, or one is missing; it has been said.
     """
     target = given.get("target")
-    if not isinstance(target, str):
-        parser.error("which application? expected MODULE:ATTRIBUTE, such as main:run")
+    if target is None:
+        parser.error("which application? expected MODULE:ATTRIBUTE, such as main:app")
     made = Invocation(target, variables=given.variables)
-    for name in ("host", "port", "uds", "uds_mode", "fd", "backlog", "interface"):
+    for name in (
+        "host",
+        "port",
+        "uds",
+        "uds_mode",
+        "fd",
+        "bind",
+        "backlog",
+        "interface",
+        "factory",
+        "lifespan",
+        "reload",
+    ):
         if name in given:
             setattr(made, name, given[name])
     if made.uds == "":
@@ -87,24 +140,61 @@ def assemble(parser: Parser, given: Given) -> Invocation:
         parser.error(
             f"argument {given.said('fd')}: it listens already, so --host, --port, --uds and --backlog have no effect"
         )
-    made.lifespan = given.get("lifespan") != "off"
-    made.listen_log = not given.get("disable_listen_log", False)
+    if made.fd is not None and made.bind:
+        parser.error(
+            f"argument {given.said('bind')}: the descriptor of --fd goes there too, as fd://{made.fd}"
+        )
+    made.only_bind = not any(name in given for name in ("host", "port", "uds"))
+    made.bind = [replace(each, backlog=made.backlog) for each in made.bind]
+    if made.interface == "asginl":
+        made.interface, made.lifespan = "asgi", "off"
+    made.listen_log = not given.get("disable_listen_log", False) and bool(given.get("log", True))
     for option, argument in (
         ("req_res_factory_maxitems", "request_response_factory_max_items"),
         ("ws_factory_maxitems", "websocket_factory_max_items"),
         ("task_factory_maxitems", "task_factory_max_items"),
-        *((setting.name, setting.name) for setting in SETTINGS),
+        *((setting.option, setting.name) for setting in SETTINGS),
     ):
         if option in given:
             made.app_options[argument] = given[option]
+    made.front_options = {name: given[name] for name in FRONT_SETTINGS if name in given}
+    _words(parser, made, given)
     _websocket(made, given)
     _tls(parser, made, given)
     return made
 
 
+def _words(parser: Parser, made: Invocation, given: Given) -> None:
+    """Options that say in another way what options of :class:`App` say."""
+    for option, name, value, theirs in (
+        ("loop", "use_uvloop", given.get("loop") == "uvloop", "use_uvloop"),
+        ("http", "http2", given.get("http") != "1", "http2"),
+    ):
+        if option in given:
+            if name in made.app_options and bool(made.app_options[name]) is not value:
+                parser.error(
+                    f"{given.said(option)} {given[option]} and {given.said(theirs)} contradict each other"
+                )
+            made.app_options[name] = value
+    if given.get("proxy_headers", True) is False:
+        if made.app_options.get("proxy_protocol", "off") not in ("off", False):
+            parser.error(
+                "--no-proxy-headers and --proxy-protocol contradict each other: trusted proxies are believed or not"
+            )
+        made.app_options["trusted_proxies"] = []
+
+
+#: Words of other servers for --ws: they name libraries, of which there is none here.
+_WS_WORDS = {"auto": True, "none": False, "websockets": True, "websockets-sansio": True, "wsproto": True}
+
+
 def _websocket(made: Invocation, given: Given) -> None:
     spec = given.get("ws", "auto")
-    if isinstance(spec, str) and spec.lower() not in ("auto", "none"):
+    if not isinstance(spec, str):
+        made.websocket = spec
+    elif spec.lower() in _WS_WORDS:
+        made.websockets = _WS_WORDS[spec.lower()]
+    else:
         made.websocket = spec
     for option, key in (
         ("ws_max_size", "max_payload_length"),
@@ -121,8 +211,21 @@ def _websocket(made: Invocation, given: Given) -> None:
         chosen = given["ws_per_message_deflate"]
         compression = CompressOptions.SHARED_COMPRESSOR if chosen else CompressOptions.DISABLED
         made.websocket_options["compression"] = int(compression)
-    if made.websocket_options and made.websocket is None:
-        complain("the --ws-... options do not apply to app.ws(...): they need --ws MODULE:DICT")
+    _pings(made, given)
+
+
+def _pings(made: Invocation, given: Given) -> None:
+    """uvicorn's two options: a ping after so many seconds, and so many for its pong. Here a socket has one time for both."""
+    interval, timeout = given.get("ws_ping_interval"), given.get("ws_ping_timeout")
+    if interval is None and timeout is None:
+        return
+    if interval == 0:
+        made.websocket_options.setdefault("send_pings_automatically", False)
+        made.websocket_options.setdefault("idle_timeout", 0)
+        return
+    total = sum(20.0 if each is None else float(str(each)) for each in (interval, timeout))
+    made.websocket_options.setdefault("send_pings_automatically", True)
+    made.websocket_options.setdefault("idle_timeout", total)
 
 
 def _tls(parser: Parser, made: Invocation, given: Given) -> None:
@@ -138,10 +241,22 @@ def _tls(parser: Parser, made: Invocation, given: Given) -> None:
     found = {field: str(given[option]) for option, field in names.items() if option in given}
     if not found:
         return
+    certificate = found.get("cert_file_name")
+    if "key_file_name" not in found and certificate is not None and _has_key(certificate):
+        # One file may have both (S-CLI-17).
+        found["key_file_name"] = certificate
     if "key_file_name" not in found:
         option = next(option for option in names if option in given)
         parser.error(f"{given.said(option)} needs --ssl-keyfile: without a private key there is no TLS")
     made.tls = AppOptions(**found)  # type: ignore[arg-type]  # every one of these fields is text
+
+
+def _has_key(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"PRIVATE KEY-----" in file.read(1 << 20)
+    except OSError:
+        return False
 
 
 def worker_count(parser: Parser, given: Given) -> int:

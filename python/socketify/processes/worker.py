@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..app import App
+from ..asgi_lifespan import StartupFailure
+from ..fronts import WEBSOCKET_DEFAULTS, Front
 from ..options import AppListenOptions
 from ..settings import SETTINGS
 from . import importer
@@ -19,19 +21,12 @@ if TYPE_CHECKING:
 
     from .invocation import Invocation
 
-__all__ = ["prepare", "serve"]
+__all__ = ["prepare", "serve", "serve_app"]
 
-#: Behaviour of ``--ws MODULE:DICT`` where neither the command line nor the dict says otherwise (F-08 to F-15).
-_WS_DEFAULTS: dict[str, Any] = {
-    "max_payload_length": 16 * 1024 * 1024,
-    "idle_timeout": 20,
-    "send_pings_automatically": True,
-    "reset_idle_timeout_on_send": True,
-    "max_lifetime": 0,
-    "max_backpressure": 16 * 1024 * 1024,
-    "close_on_backpressure_limit": False,
-    "compression": 0,
-}
+#: Seconds that requests in progress have at the end of a command that serves a foreign interface, as with gunicorn.
+_FOREIGN_GRACE = 30.0
+#: Under --reload, where somebody waits.
+_RELOAD_GRACE = 1.0
 
 
 class _Refusal(Exception):
@@ -43,33 +38,75 @@ def prepare(invocation: Invocation) -> App:
 
     Raises:
         LoadError: It cannot be loaded, or is nothing that can be served.
-        _Refusal: It is of an interface that is not served.
+        _Refusal: It is of an interface that is not served, or options do not go with it.
     """
-    kind, target = importer.application(importer.load(invocation.target), invocation.interface)
-    if kind != importer.NATIVE:
-        raise _Refusal(
-            f"{invocation.target} is an application of the interface {kind.upper()}, which this version does not serve "
-            "yet: it serves def run(app), an App, or a factory of one of them"
-        )
-    behavior = None if invocation.websocket is None else _behavior(invocation, invocation.websocket)
-    if isinstance(target, App):
-        app = _ready_made(invocation, target)
-    else:
+    target = invocation.target
+    found = importer.load(target) if isinstance(target, str) else target
+    kind, found = importer.application(found, invocation.interface, factory=invocation.factory)
+    if isinstance(found, App):
+        app = _ready_made(invocation, found)
+    elif isinstance(found, Front):
+        app = _ready_made(invocation, found._app)
+    elif kind == importer.NATIVE:
         app = _fresh(invocation)
-        _call(target, app, invocation.target)
-    if behavior is not None:
-        own = {key: value for key, value in behavior.items() if value is not None}
-        try:
-            app.ws("/*", {**_WS_DEFAULTS, **own, **invocation.websocket_options})
-        except (TypeError, ValueError) as error:
-            named = said("ws", invocation.variables)
-            raise importer.LoadError(f"{named} {invocation.websocket}: {error}") from error
+        _call(found, app, invocation.name)
+    else:
+        return _foreign(invocation, kind, found)
+    if invocation.websocket is not None:
+        _mount(invocation, app, _behavior(invocation, invocation.websocket))
+    elif invocation.websocket_options:
+        complain("the --ws-... options do not apply to app.ws(...): they need --ws MODULE:DICT")
     return app
+
+
+def _mount(invocation: Invocation, app: App, behavior: Mapping[str, Any]) -> None:
+    own = {key: value for key, value in behavior.items() if value is not None}
+    try:
+        app.ws("/*", {**WEBSOCKET_DEFAULTS, **own, **invocation.websocket_options})
+    except (TypeError, ValueError) as error:
+        raise importer.LoadError(f"{_said_ws(invocation)}: {error}") from error
+
+
+def _foreign(invocation: Invocation, kind: str, found: Any) -> App:
+    """The inner application of a server for a foreign interface."""
+    options = {**invocation.app_options, **invocation.front_options, "lifespan": invocation.lifespan}
+    options.setdefault("shutdown_timeout", _RELOAD_GRACE if invocation.reload else _FOREIGN_GRACE)
+    options.pop("request_response_factory_max_items", None)
+    options.pop("websocket_factory_max_items", None)
+    # A WSGI application serves none itself.
+    websocket: Any = invocation.websockets and kind != "wsgi"
+    if invocation.websocket is not None:
+        websocket = invocation.websocket
+        if isinstance(websocket, str):
+            websocket = importer.load(websocket)
+        if not (isinstance(websocket, Mapping) or callable(websocket)):
+            raise importer.LoadError(
+                f"{_said_ws(invocation)} must be a behaviour, a dict as App.ws takes, or an ASGI application, "
+                f"not {websocket!r}"
+            )
+    if kind == "wsgi":
+        # What hears of start and end there is an ASGI application for WebSockets.
+        options["lifespan"] = callable(websocket) and invocation.lifespan != "off"
+    try:
+        made: Front = _server(kind, invocation)(
+            found, invocation.tls, websocket, invocation.websocket_options, **options
+        )
+        return made._app
+    except NotImplementedError as error:
+        raise _Refusal(str(error)) from error
+    except RuntimeError as error:
+        # A file or an option of TLS is wrong: it says which.
+        raise importer.LoadError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise _Refusal(str(error)) from error
 
 
 def _fresh(invocation: Invocation) -> App:
     try:
-        return App(invocation.tls, lifespan=invocation.lifespan, **invocation.app_options)
+        options = dict(invocation.app_options)
+        if invocation.reload:
+            options.setdefault("shutdown_timeout", _RELOAD_GRACE)
+        return App(invocation.tls, lifespan=invocation.lifespan != "off", **options)
     except RuntimeError as error:
         # A file or an option of TLS is wrong: it says which.
         raise importer.LoadError(str(error)) from error
@@ -81,17 +118,20 @@ def _ready_made(invocation: Invocation, app: App) -> App:
     """An application that the module has made: what can only be said when it is made is an error here."""
     if app._lifecycle.has_listened:
         raise importer.LoadError(
-            f"{invocation.target} listens already: leave listen() and run() to the command line, "
+            f"{invocation.name} listens already: leave listen() and run() to the command line, "
             'or put them under if __name__ == "__main__"'
         )
     late = [("ssl_keyfile", "AppOptions")] if invocation.tls is not None else []
-    late += [(setting.name, setting.name) for setting in SETTINGS if setting.name in invocation.app_options]
+    late += [(setting.option, setting.name) for setting in SETTINGS if setting.name in invocation.app_options]
+    late += [(name, name) for name in invocation.front_options]
     for option, argument in late:
         raise _Refusal(
-            f"{invocation.target} is an App that has been made already, so {said(option, invocation.variables)} "
+            f"{invocation.name} is an App that has been made already, so {said(option, invocation.variables)} "
             f"comes too late: pass {argument} to App(...), or name a function run(app)"
         )
-    app.lifespan = app.lifespan and invocation.lifespan
+    app.lifespan = app.lifespan and invocation.lifespan != "off"
+    if invocation.reload:
+        app.shutdown_timeout = min(app.shutdown_timeout, _RELOAD_GRACE)
     return app
 
 
@@ -108,34 +148,103 @@ def _call(run: Callable[[App], object], app: App, name: str) -> None:
         )
 
 
-def _behavior(invocation: Invocation, spec: str) -> Mapping[str, Any]:
-    found = importer.load(spec)
+def _server(kind: str, invocation: Invocation) -> Callable[..., Any]:
+    """The class of servers for an interface. They take the same arguments."""
+    if kind == "asgi":
+        from ..asgi import ASGI
+
+        return ASGI
+    if kind == "wsgi":
+        from ..wsgi import WSGI
+
+        return WSGI
+    raise _Refusal(
+        f"{invocation.name} is an application of the interface {kind.upper()}, which this version does not serve yet: "
+        "it serves ASGI, WSGI, def run(app), an App, or a factory of one of them"
+    )
+
+
+def _said_ws(invocation: Invocation) -> str:
+    named = said("ws", invocation.variables)
+    return f"{named} {invocation.websocket}" if isinstance(invocation.websocket, str) else named
+
+
+def _behavior(invocation: Invocation, spec: Any) -> Mapping[str, Any]:
+    found = importer.load(spec) if isinstance(spec, str) else spec
     if isinstance(found, Mapping):
         return found
-    named = said("ws", invocation.variables)
     if callable(found):
         raise _Refusal(
-            f"{named} {spec} is no dict but an application: WebSockets of ASGI are not served beside socketify's routes"
+            f"{_said_ws(invocation)} is no dict but an application: WebSockets of ASGI are not served beside socketify's "
+            "routes"
         )
-    raise importer.LoadError(f"{named} {spec} must be a behaviour, a dict as App.ws takes, not {found!r}")
+    raise importer.LoadError(
+        f"{_said_ws(invocation)} must be a behaviour, a dict as App.ws takes, not {found!r}"
+    )
+
+
+def serve_app(
+    app: App,
+    where: Sequence[AppListenOptions | socket.socket],
+    ready: Callable[[list[AppListenOptions]], object],
+    *,
+    opening: Callable[[], object] | None = None,
+    interrupt: bool = True,
+) -> None:
+    """Listens and serves until a signal or :meth:`App.close`.
+
+    Args:
+        app: The application.
+        where: Where to listen. Sockets are closed when the application has them.
+        ready: Called with where it listens, just before it serves.
+        opening: Called when the application has started, for sockets that do not listen yet.
+        interrupt: Whether SIGINT ends it. A supervisor hears Ctrl+C too, and passes it on in its own way.
+
+    Raises:
+        RuntimeError: It cannot listen.
+        SystemExit: The application, or a signal, wants the process to end.
+    """
+    configs: list[AppListenOptions] = []
+
+    def announce(config: AppListenOptions) -> None:
+        configs.append(config)
+        if len(configs) < len(where):
+            return
+        app._lifecycle.signals.hear(app.loop.loop)
+        try:
+            ready(configs)
+        except BaseException:
+            app._lifecycle.signals.unhear()
+            raise
+
+    if not interrupt:
+        app._lifecycle.signals.ending = (signal.SIGTERM,)
+    app._lifecycle.opening = opening
+    for each in where:
+        app.listen(each, announce)
+    for each in where:
+        if not isinstance(each, AppListenOptions):
+            # Else clients would not be refused when the application accepts no more.
+            each.close()
+    app.run()
 
 
 def serve(
     invocation: Invocation,
-    where: AppListenOptions | list[socket.socket],
-    ready: Callable[[App, AppListenOptions], object],
+    where: Sequence[AppListenOptions | socket.socket],
+    ready: Callable[[App, list[AppListenOptions]], object],
     *,
     opening: Callable[[], object] | None = None,
     interrupt: bool = True,
 ) -> int:
-    """Serves until a signal or :meth:`App.close`.
+    """Loads an application, and serves it; see :func:`serve_app`.
 
     Args:
         invocation: What to serve.
-        where: Where to listen; of several sockets, on each. They are closed when the application has them.
+        where: Where to listen.
         ready: Called with the application and where it listens, just before it serves.
         opening: Called when the application has started, for sockets that do not listen yet.
-        interrupt: Whether SIGINT ends it. A supervisor hears Ctrl+C too, and passes it on in its own way.
+        interrupt: Whether SIGINT ends it.
 
     Returns:
         The status to exit with. What is wrong has been said.
@@ -143,34 +252,19 @@ def serve(
     Raises:
         SystemExit: The application, or a signal, wants the process to end.
     """
-
-    def announce(config: AppListenOptions) -> None:
-        app._lifecycle.signals.hear(app.loop.loop)
-        try:
-            ready(app, config)
-        except BaseException:
-            app._lifecycle.signals.unhear()
-            raise
-
     try:
         app = prepare(invocation)
-        if not interrupt:
-            app._lifecycle.signals.ending = (signal.SIGTERM,)
-        app._lifecycle.opening = opening
         try:
-            *others, last = where if isinstance(where, list) else [where]
-            for other in others:
-                app.listen(other)
-            app.listen(last, announce)
-            if isinstance(where, list):
-                # Else clients would not be refused when the application accepts no more.
-                for opened in where:
-                    opened.close()
+            serve_app(app, where, lambda configs: ready(app, configs), opening=opening, interrupt=interrupt)
+        except StartupFailure:
+            return FAILURE
         except RuntimeError as error:
             # An error of an `on_start` hook goes to the error handler: this one is of the socket.
             complain(str(error))
             return FAILURE
-        app.run()
+    except importer.Mismatch as error:
+        complain(str(error))
+        return USAGE
     except importer.LoadError as error:
         complain(str(error), error.report)
         return FAILURE

@@ -94,8 +94,8 @@ def test_the_defaults(served: list[Served]) -> None:
     [(settings, where)] = served
     assert settings == Invocation("main:run")
     # One process does not share its port.
-    assert where == AppListenOptions(host="127.0.0.1", port=8000, options=1)
-    assert settings.lifespan
+    assert where == [AppListenOptions(host="127.0.0.1", port=8000, options=1)]
+    assert settings.lifespan == "auto"
     assert settings.listen_log
     assert settings.tls is None
     assert settings.websocket is None
@@ -110,9 +110,9 @@ def test_the_defaults(served: list[Served]) -> None:
         (["-p", "3000"], {"port": 3000}),
         (["--port=0"], {"port": 0}),
         (["--uds", "/tmp/a.sock"], {"uds": "/tmp/a.sock"}),
-        (["--lifespan", "off"], {"lifespan": False}),
-        (["--lifespan", "ON"], {"lifespan": True}),
-        (["--lifespan", "auto"], {"lifespan": True}),
+        (["--lifespan", "off"], {"lifespan": "off"}),
+        (["--lifespan", "ON"], {"lifespan": "on"}),
+        (["--lifespan", "auto"], {"lifespan": "auto"}),
         (["--interface", "Socketify"], {"interface": "socketify"}),
         (["--ws", "auto"], {"websocket": None}),
         (["--ws", "None"], {"websocket": None}),
@@ -165,16 +165,17 @@ def test_an_option_of_websockets(
     assert served[0][0].websocket_options == expected
 
 
-def test_options_of_websockets_without_any(served: list[Served], capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_of_websockets_without_any(project: Project) -> None:
     """They would have been without effect in silence."""
-    assert cli.main(["main:run", "--ws-max-size", "1"]) == 0
-    assert "they need --ws MODULE:DICT" in capsys.readouterr().err
+    project.write("main.py", APPLICATION)
+    command = project.start("main:run", "--port", "0", "--ws-max-size", "1")
+    command.said("they need --ws MODULE:DICT")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--port", "8000"], "which application? expected MODULE:ATTRIBUTE, such as main:run"),
+        (["--port", "8000"], "which application? expected MODULE:ATTRIBUTE, such as main:app"),
         (["main:run", "--prot", "1"], "unknown option --prot; did you mean --port?"),
         (["main:run", "--ws-max-payload=1"], "unknown option --ws-max-payload"),
         (["main:run", "--ws-max-siz", "1"], "unknown option --ws-max-siz; did you mean --ws-max-size?"),
@@ -252,14 +253,39 @@ def test_a_wrong_environment(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "WEB_CONCURRENCY: expected a whole number" in refused(capsys, "main:run")
 
 
-@pytest.mark.parametrize("name", ["asgi", "asgi3", "WSGI", "ssgi"])
-def test_interfaces_that_are_not_served(
-    served: list[Served], capsys: pytest.CaptureFixture[str], name: str
-) -> None:
-    """F-17, F-L-05."""
-    assert cli.main(["main:run", "--interface", name]) == 2
-    assert f"--interface {name.lower()}: this interface is not served yet" in capsys.readouterr().err
-    assert served == []
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("asgi", "asgi"),
+        ("asgi3", "asgi3"),
+        ("asginl", "asgi"),
+        ("WSGI", "wsgi"),
+        ("rsgi", "rsgi"),
+        ("ssgi", "ssgi"),
+    ],
+)
+def test_an_interface_that_the_application_does_not_have(project: Project, name: str, other: str) -> None:
+    """F-17, F-L-05, S-CLI-05: the message has both names."""
+    project.write("main.py", "def run(app): ...")
+    status, out, err = project.run("main:run", "--interface", name)
+    assert (status, out) == (2, "")
+    assert f"run() is an application of the interface socketify, and not of {other}: leave --interface" in err
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("class run:\n    @staticmethod\n    def __rsgi__(scope, protocol): ...", "RSGI"),
+        ("async def run(scope, protocol): ...", "RSGI"),
+        ("class Made:\n    def get_supported(self, asked): ...\nrun = Made()", "SSGI"),
+    ],
+)
+def test_interfaces_that_are_not_served(project: Project, source: str, name: str) -> None:
+    """S-CLI-03: they are recognized."""
+    project.write("main.py", source)
+    status, out, err = project.run("main:run")
+    assert (status, out) == (2, "")
+    assert f"main:run is an application of the interface {name}, which this version does not serve yet" in err
 
 
 # ---- served applications --------------------------------------------------------------------------------------------
@@ -278,8 +304,8 @@ def test_interfaces_that_are_not_served(
 )
 def test_the_listen_line(host: str, shown: str) -> None:
     """F-L-10."""
-    line = console.listen_line(Invocation("main:run", host=host), AppListenOptions(port=3000), False)
-    assert line == f"Listening on http://{shown}:3000 now\n"
+    line = console.listen_line(AppListenOptions(host=host, port=3000), False)
+    assert line == f"Listening on http://{shown}:3000 now"
 
 
 @pytest.mark.parametrize("script", [False, True])
@@ -467,7 +493,9 @@ def test_close_ends_the_command(project: Project) -> None:
     [
         ("", "mian:run", 1, "socketify: Cannot load module mian: there is no mian in {} or on sys.path; did you mean main?"),
         ("", "main:run", 1, "socketify: Cannot load main:run: main has no attribute run"),
-        ("", "main.py", 1, "socketify: 'main.py' names a file: name the module, as in main:run"),
+        ("", "main", 1, "socketify: Cannot load main: it has no attribute app or application: name the application"),
+        ("", "mian.py", 1, "socketify: Cannot load mian.py: there is no file {}/mian.py"),
+        ("", "main:make()", 1, "socketify: 'main:make()' is a call: name the factory and say so, as in main:make --factory"),
         ("1 / 0", "main:run", 1, "ZeroDivisionError: division by zero\nsocketify: Cannot load module main"),
         (
             "def run(app):\n    app.get('/')",
@@ -482,8 +510,7 @@ def test_close_ends_the_command(project: Project) -> None:
             1,
             "socketify: main:run returned a coroutine, which is never awaited: make it a plain function",
         ),
-        ("async def run(scope, receive, send): ...", "main:run", 2, "of the interface ASGI, which this version"),
-        ("def run(environ, start): ...", "main:run", 2, "of the interface WSGI, which this version does not serve"),
+        ("async def run(scope, protocol): ...", "main:run", 2, "of the interface RSGI, which this version"),
         (
             "from socketify import App\nrun = App()\nrun.listen({'host': '127.0.0.1', 'port': 0})",
             "main:run",
@@ -560,8 +587,8 @@ def test_the_options_of_tls(served: list[Served]) -> None:
     assert (tls.key_file_name, tls.cert_file_name, tls.passphrase) == ("k", "c", "p")
     assert (tls.ca_file_name, tls.ssl_ciphers) == ("a", "s")
     assert (tls.client_cert, tls.min_version) == ("required", "1.3")
-    line = console.listen_line(served[0][0], AppListenOptions(port=1), True)
-    assert line == "Listening on https://127.0.0.1:1 now\n"
+    line = console.listen_line(AppListenOptions(port=1), True)
+    assert line == "Listening on https://127.0.0.1:1 now"
 
 
 @pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--reload"]], ids=["one", "two", "reload"])

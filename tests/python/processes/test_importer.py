@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from socketify import App
-from socketify.processes.importer import LoadError, application, load, required_parameters
+from socketify.processes.importer import LoadError, Mismatch, application, load, required_parameters
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +47,13 @@ def test_case_and_dots_are_kept(directory: Path, spec: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("main", "'main' names no application: expected MODULE:ATTRIBUTE, as in main:run"),
-        ("main:", "expected MODULE:ATTRIBUTE, as in main:run"),
-        (":run", "expected MODULE:ATTRIBUTE, as in main:run"),
-        ("main:a:b", "expected MODULE:ATTRIBUTE, as in main:run"),
-        ("main.py", "'main.py' names a file: name the module, as in main:run"),
-        ("src/app.py:start", "name the module, as in src.app:start"),
-        ("./app.py:start", "name the module, as in app:start"),
+        ("main:", "'main:' names no application: expected MODULE:ATTRIBUTE, as in main:app"),
+        (":run", "expected MODULE:ATTRIBUTE, as in main:app"),
+        ("main:a:b", "expected MODULE:ATTRIBUTE, as in main:app"),
+        ("main.py", "Cannot load main.py: there is no file "),
+        ("src/app.py:start", "there is no file "),
+        ("main:make()", "'main:make()' is a call: name the factory and say so, as in main:make --factory"),
+        ("main:make(debug=True)", "as in main:make --factory"),
     ],
 )
 def test_a_malformed_name(spec: str, message: str) -> None:
@@ -61,6 +61,40 @@ def test_a_malformed_name(spec: str, message: str) -> None:
     with pytest.raises(LoadError) as caught:
         load(spec)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["app", "application"])
+def test_a_module_alone(directory: Path, name: str) -> None:
+    """S-CLI-01: the two names that frameworks use are tried."""
+    (directory / "site_of_mine.py").write_text(f"{name} = 'found'\nother = 1")
+    assert load("site_of_mine") == "found"
+
+
+def test_a_module_alone_without_the_usual_names(directory: Path) -> None:
+    """S-CLI-01."""
+    (directory / "native.py").write_text("def run(app): ...")
+    with pytest.raises(LoadError, match=r"it has no attribute app or application: .* as in native:run"):
+        load("native")
+
+
+@pytest.mark.parametrize(
+    "spec", ["src/first.py:found", "src/first:found", "./src/first.py:found", "src/first.py"]
+)
+def test_the_path_of_a_file(directory: Path, spec: str) -> None:
+    """S-CLI-01: its directory is searched, so that it imports what lies beside it."""
+    (directory / "src").mkdir()
+    (directory / "src" / "beside.py").write_text("value = 'found'")
+    (directory / "src" / "first.py").write_text("from beside import value\nfound = app = value")
+    assert load(spec) == "found"
+
+
+@pytest.mark.parametrize("spec", ["top/shop/web.py:app", "top/shop/web.py", "top/shop"])
+def test_the_path_of_a_file_in_a_package(directory: Path, spec: str) -> None:
+    """S-CLI-01: the module is that of the package, so relative imports work."""
+    (directory / "top" / "shop").mkdir(parents=True)
+    (directory / "top" / "shop" / "__init__.py").write_text("app = 'shop.web'")
+    (directory / "top" / "shop" / "web.py").write_text("from . import app as other\napp = __name__")
+    assert load(spec) == "shop.web"
 
 
 def test_no_such_module(directory: Path) -> None:
@@ -208,6 +242,39 @@ def test_a_class_without_parameters_is_a_factory() -> None:
     assert isinstance(made, Framework)
 
 
+class Rsgi:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None: ...
+
+
+class Ssgi:
+    def get_supported(self, offered: Any) -> Any: ...
+
+
+async def rsgi(scope: Any, protocol: Any) -> None: ...
+
+
+@pytest.mark.parametrize(("target", "kind"), [(Rsgi(), "rsgi"), (rsgi, "rsgi"), (Ssgi(), "ssgi")])
+def test_the_order_of_detection(target: Any, kind: str) -> None:
+    """S-CLI-03: what an object says of itself goes before its parameters."""
+    assert application(target) == (kind, target)
+
+
+def test_an_object_of_two_interfaces() -> None:
+    """S-CLI-03, S-CLI-05: it is served as the one that is asked for."""
+    target = Rsgi()
+    assert application(target, "asgi") == ("asgi", target)
+    assert application(target, "rsgi") == ("rsgi", target)
+
+
+def test_a_factory_that_has_to_be_one() -> None:
+    """S-CLI-04."""
+    assert application(lambda: run, factory=True) == ("socketify", run)
+    with pytest.raises(LoadError, match=r"--factory: run\(\) is no function that can be called without"):
+        application(run, factory=True)
+
+
 def test_an_app_is_one_already(app: App) -> None:
     assert application(app) == ("socketify", app)
     assert application(lambda: app) == ("socketify", app)
@@ -238,7 +305,7 @@ class Asgi2:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ({}, "{} is no application: expected def run(app), an App, or a factory"),
+        ({}, "{} is no application: expected an application of ASGI or WSGI, def run(app), an App"),
         (unwrapped, "unwrapped() takes any arguments, so its kind is unknown"),
         (needs_a_keyword, "needs_a_keyword() needs the keyword argument 'debug'"),
         (
@@ -247,7 +314,7 @@ class Asgi2:
         ),
         (async_factory, "the factory async_factory() is async"),
         (failing_factory, "the factory failing_factory() failed"),
-        (lambda: None, "returned None: expected def run(app), an App"),
+        (lambda: None, "returned None: expected an application of ASGI or WSGI"),
         (lambda: lambda: run, "returned another factory"),
         (lambda a, b, c, d: None, "needs 4 arguments"),
         (Asgi2, "looks like an application of ASGI 2"),
@@ -267,7 +334,7 @@ def test_what_is_no_application(target: Any, message: str) -> None:
 )
 def test_another_interface_than_asked_for(target: Any, asked: str) -> None:
     """F-L-05."""
-    with pytest.raises(LoadError, match=f"and not of {asked.removesuffix('3')}: leave --interface out"):
+    with pytest.raises(Mismatch, match=f"and not of {asked}: leave --interface out"):
         application(target, asked)
 
 

@@ -204,7 +204,7 @@ def test_every_other_option_has_a_variable(served: list[Invocation], monkeypatch
         "main:run",
         3000,
         False,
-        False,
+        "off",
     )
 
 
@@ -300,9 +300,9 @@ def test_an_application_that_is_there(project: Project) -> None:
             "--uds-mode (environment variable SOCKETIFY_UDS_MODE): these are permissions of a file",
         ),
         (
-            {"SOCKETIFY_INTERFACE": "WSGI"},
+            {"SOCKETIFY_STARTUP_TIMEOUT": "5m"},
             ["main:app"],
-            "--interface (environment variable SOCKETIFY_INTERFACE) wsgi: this interface is not served yet",
+            "so --startup-timeout (environment variable SOCKETIFY_STARTUP_TIMEOUT) comes too late",
         ),
         (
             {"SOCKETIFY_FD": "3", "SOCKETIFY_HOST": "::1"},
