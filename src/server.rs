@@ -68,7 +68,7 @@ pub use self::batch::{
     Batch, flush as flush_batch, is_pending as is_batch_pending, open as open_batch,
     set_prompt as set_batch_prompt,
 };
-pub use self::exchange::{Attempt, Demand, Exchange, Next, NotAHandshake, Pull};
+pub use self::exchange::{Attempt, Demand, Exchange, Local, Next, NotAHandshake, Pull};
 pub use self::files::Sending;
 pub use self::notes::Note;
 pub use self::stack::stack_size;

@@ -8,12 +8,14 @@ mod answer;
 mod body;
 mod encoding;
 mod passing;
+mod prepared;
 mod response_head;
 mod upgrade;
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -29,12 +31,22 @@ use crate::server::connection::Connection;
 use crate::server::overload::{Seat, Slot};
 use crate::server::preface::ProxiedFor;
 use crate::server::routing::Stop;
+use crate::server::stream::Peer;
 use crate::server::tls::Secure;
 
 /// A request that cannot be upgraded: its handler is not the upgrade handler of a WebSocket route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("only the upgrade handler of a WebSocket route can upgrade")]
 pub struct NotAHandshake;
+
+/// The end of a connection on this side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local<'a> {
+    /// The address and port at which it was accepted; `None` if the client had gone before they were asked for.
+    Tcp(Option<SocketAddr>),
+    /// The path of the Unix socket; `None` for an abstract name.
+    Unix(Option<&'a Path>),
+}
 
 /// One request and its response.
 pub struct Exchange {
@@ -174,6 +186,11 @@ impl Exchange {
         &self.bytes[self.head.path.start as usize..end as usize]
     }
 
+    /// Whether it came over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.head.http2
+    }
+
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub fn version_minor(&self) -> u8 {
         self.head.version_minor
@@ -209,6 +226,36 @@ impl Exchange {
     /// The client's address; `None` on a Unix socket.
     pub fn peer(&self) -> Option<IpAddr> {
         self.connection.peer.ip()
+    }
+
+    /// The client's address and port; port 0 if a trusted proxy names a client without its port. `None` on a Unix socket whose
+    /// peer names no client, and if the proxies do not know or hide the client.
+    pub fn client(&self) -> Option<SocketAddr> {
+        self.client_of(&self.origin())
+    }
+
+    /// The same, by what [`Exchange::origin`] has returned.
+    pub fn client_of(&self, origin: &Origin) -> Option<SocketAddr> {
+        let address = origin.address;
+        let connected = match &self.connection.told {
+            ProxiedFor::Addresses(told) => Some(told.source),
+            ProxiedFor::Nobody => return self.connection.peer.client(),
+            ProxiedFor::Nothing => self.connection.peer.client(),
+        };
+        match (address, connected) {
+            (Some(address), Some(connected)) if connected.ip().to_canonical() == address.to_canonical() => {
+                Some(connected)
+            }
+            (address, _) => address.map(|address| SocketAddr::new(address, 0)),
+        }
+    }
+
+    /// The end of the connection on this side.
+    pub fn local(&self) -> Local<'_> {
+        match &self.connection.peer {
+            Peer::Tcp { local, .. } => Local::Tcp(*local),
+            Peer::Unix { local } => Local::Unix(local.as_deref()),
+        }
     }
 
     /// The client's address from a PROXY preface.
@@ -248,7 +295,7 @@ impl Exchange {
     }
 
     /// The header lines, as received.
-    pub(super) fn header_block(&self) -> &[u8] {
+    pub(crate) fn header_block(&self) -> &[u8] {
         self.head.header_block(&self.bytes)
     }
 

@@ -66,7 +66,7 @@ impl Server {
         Connection::new(
             Arc::clone(self),
             number,
-            parent.peer,
+            parent.peer.clone(),
             parent.told.clone(),
             parent.secure.clone(),
             writing,

@@ -8,7 +8,9 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use h2::Reason;
@@ -35,19 +37,31 @@ pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| read(scratch))
 }
 
-/// The peer.
-#[derive(Clone, Copy, Debug)]
+/// The two ends of a connection.
+#[derive(Clone, Debug)]
 pub(crate) enum Peer {
-    Tcp(SocketAddr),
-    Unix,
+    Tcp {
+        client: SocketAddr,
+        /// Where it was accepted. `None` if the kernel does not tell, since the client has gone.
+        local: Option<SocketAddr>,
+    },
+    Unix {
+        /// The path of the listening socket. `None` if it has none (an abstract name).
+        local: Option<Arc<Path>>,
+    },
 }
 
 impl Peer {
     /// The address; `None` for a Unix socket.
-    pub(crate) fn ip(self) -> Option<IpAddr> {
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.client().map(|address| address.ip())
+    }
+
+    /// The address and the port; `None` for a Unix socket.
+    pub(crate) fn client(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
-            Self::Unix => None,
+            Self::Tcp { client, .. } => Some(*client),
+            Self::Unix { .. } => None,
         }
     }
 }
@@ -78,12 +92,15 @@ impl Loose {
 pub(crate) fn split(accepted: Accepted) -> (Reading, Writing, Peer) {
     match accepted {
         Accepted::Tcp(stream, peer) => {
+            let local = stream.local_addr().ok();
             let (reading, writing) = stream.into_split();
-            (Reading::Tcp(reading), Writing::Tcp(writing), Peer::Tcp(peer))
+            (Reading::Tcp(reading), Writing::Tcp(writing), Peer::Tcp { client: peer, local })
         }
         Accepted::Unix(stream) => {
+            let address = stream.local_addr().ok();
+            let local = address.as_ref().and_then(|address| address.as_pathname()).map(Arc::from);
             let (reading, writing) = stream.into_split();
-            (Reading::Unix(reading), Writing::Unix(writing), Peer::Unix)
+            (Reading::Unix(reading), Writing::Unix(writing), Peer::Unix { local })
         }
     }
 }

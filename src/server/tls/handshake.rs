@@ -109,16 +109,16 @@ async fn meet(
             tokio::spawn(Drive::new(connection, reading));
         }
         Ok(Err(HandshakeFailure::Told(why))) => {
-            note(server, peer, &why);
+            note(server, &peer, &why);
             // An error ends it as well.
             let _ = timeout(LINGER, shaking.part()).await;
         }
-        Ok(Err(HandshakeFailure::Gone(why))) => note(server, peer, &why),
-        Err(_) => note(server, peer, &format!("not done within {limit:?}")),
+        Ok(Err(HandshakeFailure::Gone(why))) => note(server, &peer, &why),
+        Err(_) => note(server, &peer, &format!("not done within {limit:?}")),
     }
 }
 
-fn note(server: &Server, peer: Peer, why: &str) {
+fn note(server: &Server, peer: &Peer, why: &str) {
     server.note(|| {
         let client = peer.ip().map_or_else(|| "a client of the Unix socket".to_owned(), |ip| ip.to_string());
         format!("TLS handshake of {client} failed: {why}")
