@@ -42,6 +42,8 @@ pub enum Responder {
         lane: Lane,
         /// Largest request body of this route, in bytes, in place of the server's limit.
         max_body_size: Option<u64>,
+        /// A client that waits for `100 Continue` gets it when the body is read, and not when the request comes.
+        invites_late: bool,
         /// Kept while the handler may still be called.
         lease: Option<Lease>,
     },
@@ -85,6 +87,9 @@ pub struct Behavior {
     pub close: Option<Callback>,
     /// Called when a socket joins or leaves a topic.
     pub subscription: Option<Callback>,
+    /// User code takes the messages and the end itself, by [`WebSocket::next`] in [`Lane::Loop`], when it wants them: a
+    /// [`Job::Socket`] only says that there are some, or that there is room again. Then there is no listener but `upgrade`.
+    pub pulled: bool,
     /// Kept while one of these may still be called.
     pub lease: Option<Lease>,
 }

@@ -84,6 +84,11 @@ impl Reply {
         Self { asked, close: !asked.keep_alive, ..Self::default() }
     }
 
+    /// Whether the client waits for `100 Continue`.
+    pub(crate) fn waits_for_invitation(&self) -> bool {
+        self.asked.waits
+    }
+
     /// Whether the client needs `100 Continue`, which is sent once.
     pub(crate) fn take_expectation(&mut self) -> bool {
         std::mem::take(&mut self.asked.waits)
@@ -176,6 +181,13 @@ impl Reply {
             self.begin(out, self.kind_of_pieces(), server);
         }
         self.put(out, length)
+    }
+
+    /// The head of a response in pieces, without a piece.
+    pub(crate) fn begin_pieces(&mut self, out: &mut Output, server: &[u8]) {
+        if self.stage == Stage::Open {
+            self.begin(out, self.kind_of_pieces(), server);
+        }
     }
 
     fn kind_of_pieces(&self) -> BodyKind {

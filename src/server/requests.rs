@@ -68,8 +68,8 @@ impl Locked<'_> {
         loop {
             let directory = match candidates.step(position).1 {
                 Step::Files(directory) => directory,
-                Step::Handler { stop, limit } => {
-                    self.begin_at_handler(candidates, stop, limit, head, bytes);
+                Step::Handler { stop, limit, invites_late } => {
+                    self.begin_at_handler(candidates, stop, (limit, invites_late), head, bytes);
                     return;
                 }
                 Step::Constant(constant) => {
@@ -115,12 +115,12 @@ impl Locked<'_> {
         }
     }
 
-    /// A request goes to the handler of a route.
+    /// A request goes to the handler of a route, which allows `limit` bytes of the body, and may invite its client late.
     fn begin_at_handler(
         &mut self,
         candidates: &Candidates<'_>,
         stop: Stop,
-        limit: u64,
+        (limit, invites_late): (u64, bool),
         head: &Head,
         bytes: &[u8],
     ) {
@@ -129,7 +129,9 @@ impl Locked<'_> {
         }
         let Some(slot) = self.admit_request(bytes.len()) else { return };
         // It leaves at once: the flush that follows every read comes before any handler's cork.
-        self.ask_for_body();
+        if !invites_late {
+            self.ask_for_body();
+        }
         let lane = stop.lane;
         let exchange = self.begin_exchange(head.clone(), bytes, stop, slot);
         self.dispatch(exchange, lane);

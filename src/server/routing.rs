@@ -57,8 +57,8 @@ impl Stop {
 
 /// The next step of a request.
 pub(crate) enum Step<'r> {
-    /// A handler responds, and allows at most `limit` bytes of the body.
-    Handler { stop: Stop, limit: u64 },
+    /// A handler responds, and allows at most `limit` bytes of the body. `invites_late`: see [`Responder::Handler`].
+    Handler { stop: Stop, limit: u64, invites_late: bool },
     /// The response is constant.
     Constant(&'r Constant),
     /// The response is a file of this directory, if there is such a file.
@@ -125,10 +125,14 @@ impl<'r> Candidates<'r> {
         let found = if self.tunnel { None } else { routes.nth(self.method, self.path, place) };
         let Some(found) = found else { return (position, Step::NotFound) };
         let step = match found.value {
-            Responder::Handler { id, lane, lease, max_body_size } => {
+            Responder::Handler { id, lane, lease, max_body_size, invites_late } => {
                 let (handler, lane, lease) = (*id, *lane, lease.clone());
                 let stop = Stop { position, handler, lane, params: found.params, behavior: None, lease };
-                Step::Handler { stop, limit: max_body_size.unwrap_or(self.limit) }
+                Step::Handler {
+                    stop,
+                    limit: max_body_size.unwrap_or(self.limit),
+                    invites_late: *invites_late,
+                }
             }
             Responder::Constant(constant) => Step::Constant(constant),
             Responder::Files(directory) => Step::Files(directory),

@@ -30,6 +30,8 @@ use crate::server::{Secure, Server, publish};
 
 /// The server or the client is going away (RFC 6455 7.4.1).
 pub(crate) const GOING_AWAY: u16 = 1001;
+/// The server ends, and clients may come back to another (RFC 6455 11.7, IANA's registry).
+pub(crate) const SERVICE_RESTART: u16 = 1012;
 /// No close frame came with a code; never on the wire.
 pub(crate) const NO_STATUS: u16 = 1005;
 /// No close frame came at all; never on the wire.

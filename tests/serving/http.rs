@@ -123,7 +123,11 @@ impl Site {
         let id = HandlerId::try_from(self.handlers.len()).unwrap();
         self.handlers.push(Box::new(handler));
         self.router
-            .insert(Kind::any(), pattern, Responder::Handler { id, lane, max_body_size: None, lease: None })
+            .insert(
+                Kind::any(),
+                pattern,
+                Responder::Handler { id, lane, max_body_size: None, invites_late: false, lease: None },
+            )
             .unwrap();
         self
     }

@@ -279,7 +279,7 @@ impl Site {
                 .insert(
                     Kind::any(),
                     "/http",
-                    Responder::Handler { id, lane, max_body_size: None, lease: None },
+                    Responder::Handler { id, lane, max_body_size: None, invites_late: false, lease: None },
                 )
                 .unwrap();
         }

@@ -131,7 +131,7 @@ fn serve(config: Config, code: Code, directory: Option<&std::path::Path>) -> Ser
     site.insert(
         Kind::any(),
         "/*",
-        Responder::Handler { id: 0, lane: Lane::Turn, max_body_size: None, lease: None },
+        Responder::Handler { id: 0, lane: Lane::Turn, max_body_size: None, invites_late: false, lease: None },
     )
     .unwrap();
     if let Some(directory) = directory {

@@ -39,10 +39,10 @@ impl Server {
         domain: Option<&str>,
     ) -> PyResult<bool> {
         let mut held = self.app.hold();
-        let handler = Handler { callable: handler, coroutine, context: None };
+        let handler = Handler::native(handler, coroutine, None);
         let (id, lane) = self.app.add_handler(handler, &mut held)?;
         let lease: Lease = Arc::new(held);
-        let target = Responder::Handler { id, lane, max_body_size, lease: Some(lease) };
+        let target = Responder::Handler { id, lane, max_body_size, invites_late: false, lease: Some(lease) };
         self.put(domain, &kind(method), pattern, target)
     }
 
@@ -126,7 +126,8 @@ impl Server {
             None => Ok::<_, PyErr>(None),
             Some(pair) => {
                 let (callable, coroutine) = pair.extract()?;
-                let (id, lane) = self.app.add_handler(Handler { callable, coroutine, context }, &mut held)?;
+                let (id, lane) =
+                    self.app.add_handler(Handler::native(callable, coroutine, context), &mut held)?;
                 Ok(Some(Callback { id, lane }))
             }
         };
@@ -140,6 +141,7 @@ impl Server {
             pong: add("pong", None)?,
             close: add("close", None)?,
             subscription: add("subscription", None)?,
+            pulled: false,
             lease: None,
         };
         behavior.lease = Some(Arc::new(held));

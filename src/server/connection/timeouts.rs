@@ -242,7 +242,8 @@ impl Connection {
                 }
             }
             Phase::Socket => {
-                state.end_socket(websocket::GOING_AWAY, None);
+                let code = state.socket.as_ref().map(|socket| socket.code_of_shutdown());
+                state.end_socket(code.unwrap_or(websocket::GOING_AWAY), None);
                 state.flush();
             }
             // It sends GOAWAY, and ends with its last stream.

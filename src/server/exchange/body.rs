@@ -56,11 +56,12 @@ impl Exchange {
     /// not allow it. A client that waits gets `100 Continue`.
     fn reading(&self) -> Option<Locked<'_>> {
         let mut state = self.current()?;
-        let intake = &mut state.request_mut()?.intake;
-        if !intake.is_deferred() {
+        let request = state.request_mut()?;
+        let invited = !request.reply.waits_for_invitation() || request.intake.is_readable();
+        if !request.intake.is_deferred() && invited {
             return Some(state);
         }
-        if let Err(error) = intake.decide() {
+        if let Err(error) = request.intake.decide() {
             state.fail_body(&error);
             state.flush();
             return None;

@@ -138,7 +138,7 @@ impl Exchange {
         }
     }
 
-    fn begin_pieces(&self, reply: &mut Reply, settings: &Compression, piece: &[u8]) {
+    pub(super) fn begin_pieces(&self, reply: &mut Reply, settings: &Compression, piece: &[u8]) {
         // A promised length counts these bytes.
         if reply.head.declared_length().is_some() {
             reply.head.take_identity();

@@ -127,7 +127,7 @@ impl Exchange {
                     return Next::Answered;
                 }
                 Step::Upgrade(next) => return self.move_on(state, at, next, here),
-                Step::Handler { stop: next, limit } => {
+                Step::Handler { stop: next, limit, .. } => {
                     if !state.admit_body_on_route(limit, &candidates, position) {
                         drop(at);
                         state.flush();

@@ -35,6 +35,17 @@ impl Exchange {
         Ok(Some(socket))
     }
 
+    /// The same as [`Exchange::upgrade`] for the handshake as it came, with `protocol` as the subprotocol. `None` chooses none.
+    pub fn accept(
+        &self,
+        protocol: Option<&[u8]>,
+        user: Box<dyn Any + Send + Sync>,
+    ) -> Result<Option<Arc<WebSocket>>, NotAHandshake> {
+        let value = |name: &[u8]| self.header(name).unwrap_or_default();
+        let (key, extensions) = (value(b"sec-websocket-key"), value(b"sec-websocket-extensions"));
+        self.upgrade(&key, protocol.unwrap_or_default(), &extensions, Some(user))
+    }
+
     pub(super) fn open_socket(
         &self,
         state: &mut Locked<'_>,

@@ -3,7 +3,7 @@
 use crate::server::connection::{LastAnswer, Locked};
 use crate::server::websocket::event::Event;
 use crate::server::websocket::timers::Timers;
-use crate::server::websocket::{ABNORMAL, NO_STATUS};
+use crate::server::websocket::{ABNORMAL, GOING_AWAY, NO_STATUS};
 use crate::websocket::{OpCode, close_payload, encode_header};
 
 /// The end of a client's part of a socket.
@@ -81,7 +81,10 @@ impl Locked<'_> {
             }
             Finish::Failed { code, text, told } => {
                 self.write_close_frame(code, text.as_bytes());
-                self.close_socket(ABNORMAL, told.map(str::as_bytes));
+                let pulled = self.socket.as_ref().is_some_and(|socket| socket.is_pulled());
+                // A client that was silent has not said anything that the code could be about.
+                let heard = if pulled && code != GOING_AWAY { code } else { ABNORMAL };
+                self.close_socket(heard, told.map(str::as_bytes));
             }
         }
         self.close_after_flush(LastAnswer::Whole);

@@ -58,6 +58,9 @@ impl Event {
     }
 
     pub(super) fn lane(&self, behavior: &Behavior) -> Lane {
+        if behavior.pulled {
+            return Lane::Loop;
+        }
         match (self, self.listener(behavior)) {
             (_, Some(listener)) => listener.lane,
             // Futures are completed on the loop's thread.

@@ -11,7 +11,7 @@ use crate::server::overload::Seat;
 use crate::server::websocket::ending::Finish;
 use crate::server::websocket::event::Event;
 use crate::server::websocket::timers::Timers;
-use crate::server::websocket::{GOING_AWAY, WebSocket};
+use crate::server::websocket::{GOING_AWAY, SERVICE_RESTART, WebSocket};
 use crate::websocket::deflate::Codec;
 use crate::websocket::{OpCode, Receiver, encode_header};
 
@@ -90,6 +90,16 @@ impl SocketState {
 
     pub(in crate::server) fn config(&self) -> &SocketConfig {
         &self.behavior.config
+    }
+
+    /// Whether user code takes its events itself.
+    pub(super) fn is_pulled(&self) -> bool {
+        self.behavior.pulled
+    }
+
+    /// The code for the end of the server.
+    pub(crate) fn code_of_shutdown(&self) -> u16 {
+        if self.behavior.pulled { SERVICE_RESTART } else { GOING_AWAY }
     }
 
     /// Whether neither side has ended it.
@@ -239,7 +249,15 @@ impl SocketState {
     /// Queues an event without scheduling the socket.
     pub(super) fn keep(&mut self, event: Event) {
         let wanted = match &event {
+            // Behind messages that nobody takes it would come too late.
+            Event::Room if self.behavior.pulled => {
+                if let Some(handle) = &self.handle {
+                    handle.dispatch(Lane::Loop);
+                }
+                false
+            }
             Event::Room => true,
+            Event::Text(_) | Event::Binary(_) if self.behavior.pulled => true,
             // The topics have to be left, and user code's data released, now or by an event on its way.
             Event::Close { .. } => {
                 self.behavior.close.is_some()

@@ -155,10 +155,11 @@ impl Locked<'_> {
         // The response to an earlier request may still wait for the client.
         state.full = self.out.is_blocked();
         state.push(Event::Open);
+        let code = state.code_of_shutdown();
         self.socket = Some(Box::new(state));
         self.rearm();
         if server.is_closing() {
-            self.end_socket(super::GOING_AWAY, None);
+            self.end_socket(code, None);
         }
         // The client's bytes after its handshake wait in the input.
         self.connection.wake();

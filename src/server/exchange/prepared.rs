@@ -1,0 +1,58 @@
+//! Responses whose head comes whole, before the body: those of interfaces whose applications give it in one message.
+
+use crate::http::response::{HeadError, ResponseHead};
+use crate::server::exchange::Exchange;
+
+impl Exchange {
+    /// Adds a header to a head that is not part of the response yet, by the rules of the request's HTTP version.
+    pub fn prepare_header(
+        &self,
+        head: &mut ResponseHead,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), HeadError> {
+        if self.head.http2 { head.header_of_stream(name, value) } else { head.header(name, value) }
+    }
+
+    /// Ends the response with `head` and `payload`, in one write. A declared length counts for the client even if the payload is
+    /// shorter: the connection is then cut. False if the exchange is over.
+    pub fn respond(&self, head: ResponseHead, payload: &[u8]) -> bool {
+        if let Some(settings) = self.settings() {
+            let set = self.with_request(false, |request| {
+                request.reply.head = head;
+                true
+            });
+            return set && self.end_encoded(settings, payload, false);
+        }
+        let Some(mut state) = self.current() else { return false };
+        let Some((request, out)) = state.request_and_out() else { return false };
+        let declared = head.declared_length();
+        request.reply.head = head;
+        if let Some(declared) = declared {
+            request.reply.begin_sized(out, declared, self.server_header());
+        }
+        self.end_plain(state, payload, false)
+    }
+
+    /// Begins a response in pieces: `head` waits for the first of them, or for [`Exchange::send_head`]. False if the exchange is
+    /// over.
+    pub fn prepare(&self, head: ResponseHead) -> bool {
+        self.with_request(false, |request| {
+            request.reply.head = head;
+            true
+        })
+    }
+
+    /// Sends the head of a response in pieces without a piece. Does nothing if it has been sent.
+    pub fn send_head(&self) {
+        let Some(mut state) = self.current() else { return };
+        let Some((request, out)) = state.request_and_out() else { return };
+        if let Some(settings) = self.settings()
+            && !request.reply.is_started()
+        {
+            self.begin_pieces(&mut request.reply, settings, b"");
+        }
+        request.reply.begin_pieces(out, self.server_header());
+        state.flush_unless_corked();
+    }
+}
