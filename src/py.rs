@@ -1,6 +1,7 @@
 //! `socketify._core`: the extension module. Only this file and its folder know Python.
 
 mod access_log;
+mod asgi;
 mod body;
 mod bridge;
 mod calling;
@@ -33,8 +34,8 @@ mod core {
 
     #[pymodule_export]
     use super::{
-        body::Body, cors::CorsPolicy, forms::FormParser, request::Request, response::Response,
-        server::Server, websocket::WebSocket,
+        asgi::Done, asgi::HttpCall, asgi::Pending, asgi::SocketCall, body::Body, cors::CorsPolicy,
+        forms::FormParser, request::Request, response::Response, server::Server, websocket::WebSocket,
     };
 
     #[pymodule_export]

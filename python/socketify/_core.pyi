@@ -1,7 +1,7 @@
 """The core of socketify, in Rust. Use the classes of the package :mod:`socketify` instead."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Mapping
 from http.cookies import SimpleCookie
 from io import BytesIO
 from os import PathLike
@@ -12,6 +12,7 @@ from uuid import UUID
 from typing_extensions import Self, Unpack, disjoint_base
 
 from .app import App
+from .asgi_calls import Application, Scope
 from .calls import Hooks
 from .events import EventStream
 from .forms import FormReader
@@ -23,10 +24,14 @@ __all__ = [
     "DEFAULTS",
     "Body",
     "CorsPolicy",
+    "Done",
     "FormParser",
+    "HttpCall",
+    "Pending",
     "Request",
     "Response",
     "Server",
+    "SocketCall",
     "WebSocket",
     "__version__",
     "bind_door",
@@ -76,6 +81,67 @@ class Body:
 
     def is_answered(self) -> bool:
         """Whether there is no body any more because the request has been answered."""
+
+@final
+class Done(Coroutine[Any, Any, None]):
+    """What a call of ``send`` returns that has nothing to wait for. Internal."""
+
+    def __await__(self) -> Generator[Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def close(self) -> None: ...
+    cr_running: Final[bool]
+    cr_suspended: Final[bool]
+    cr_frame: Final[None]
+    cr_await: Final[None]
+    cr_code: Final[None]
+
+@final
+class Pending(Coroutine[Any, Any, Any]):
+    """What a call of ``receive``, or of ``send``, returns that may have to wait. Internal."""
+
+    def __await__(self) -> Generator[Any, Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, error: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def close(self) -> None: ...
+    @property
+    def cr_suspended(self) -> bool: ...
+
+    cr_running: Final[bool]
+    cr_frame: Final[None]
+    cr_await: Final[None]
+    cr_code: Final[None]
+
+@final
+class HttpCall:
+    """A request as an ASGI application receives it and responds to it. Internal."""
+
+    def receive(self) -> Pending:
+        """The next message for the application."""
+
+    def send(self, event: Any) -> Done | Pending:
+        """Takes a message of the application. What it says is done when this returns."""
+
+    def finish(self, failed: bool) -> str | None:
+        """Ends the application's part. None if the response is complete or its client has gone; ``"unanswered"`` if the
+        client got a 500 instead, ``"cut"`` if the response was cut."""
+
+@final
+class SocketCall:
+    """A WebSocket as an ASGI application receives from it and sends to it. Internal."""
+
+    def receive(self) -> Pending:
+        """The next message for the application."""
+
+    def send(self, event: Any) -> Done | Pending:
+        """Takes a message of the application. What it says is done when this returns, unless there has to be room first."""
+
+    def finish(self, failed: bool) -> str | None:
+        """Ends the application's part; see :meth:`HttpCall.finish`."""
 
 @final
 class FormParser:
@@ -1188,6 +1254,19 @@ class Server:
     ) -> bool:
         """Registers a handler; ``method`` None is every method. ``domain`` names the router, None the default one. True when
         the pattern can match."""
+
+    def mount_asgi(
+        self,
+        application: Application,
+        start: Callable[[Application, Scope, Any], None],
+        root_path: str,
+        websocket: dict[str, Any] | None = None,
+    ) -> None:
+        """Has an ASGI application serve every path and method. ``start`` starts the task of a call. ``websocket`` has the
+        limits of sockets as numbers by key; None refuses handshakes."""
+
+    def set_asgi_state(self, state: dict[str, Any] | None) -> None:
+        """The state of the lifespan, of which each request gets a copy; None for an empty one."""
 
     def add_constant(
         self,

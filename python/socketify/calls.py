@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .handlers import AsyncHandler, ErrorHandler
     from .loop import Loop
 
-__all__ = ["Calls", "Hooks"]
+__all__ = ["Calls", "Hooks", "end_loop"]
 
 logger = logging.getLogger("socketify")
 
@@ -73,6 +73,11 @@ async def _tell(
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def end_loop(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+    """Raises an error out of the loop, on its next turn."""
+    loop.call_soon(_raise, error)
 
 
 def _fail(response: Response | None) -> None:
@@ -285,7 +290,7 @@ class Calls:
                 task = Task(_serve(self, handler, response, request), loop=self.loop.loop, eager_start=True)
             except (SystemExit, KeyboardInterrupt) as error:
                 # The request has had its answer. As from any later step of a task, this ends the loop.
-                self.loop.loop.call_soon(_raise, error)
+                end_loop(self.loop.loop, error)
             else:
                 self.keep(task)
 
@@ -301,7 +306,7 @@ class Calls:
             try:
                 task = Task(coroutine, loop=self.loop.loop, eager_start=True)
             except (SystemExit, KeyboardInterrupt) as error:
-                self.loop.loop.call_soon(_raise, error)
+                end_loop(self.loop.loop, error)
                 return
             self.keep(task)
             if last and not task.done():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ._core import bind_door
 from .error_log import log_async_refused, log_callback, log_event, log_silent, log_unwritten, logged
+from .exceptions import ClientDisconnected
 from .forks import leave
 from .json_sets import without_sets
 from .options import OpCode, SendStatus
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 __all__ = [
+    "ClientDisconnected",
     "OpCode",
     "SendStatus",
     "cookies",

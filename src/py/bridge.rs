@@ -10,7 +10,7 @@ mod seam;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
@@ -22,6 +22,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyType};
 
 use crate::app::{HandlerId, Lane};
+use crate::py::asgi;
 use crate::py::bridge::readers::Readers;
 use crate::py::calling::{attribute, call, call_with, method, report, truth, type_name};
 use crate::py::classes::Classes;
@@ -71,6 +72,12 @@ pub(crate) struct PyApp {
     pub(super) missing_server_name: RwLock<Option<Handler>>,
     /// Whether a logger reads the faults of connections.
     pub(crate) readers: Readers,
+    /// What the requests of an ASGI application have in common.
+    pub(super) asgi: asgi::Mount,
+    /// Exchanges whose head waits for the first piece of the body.
+    kept: Mutex<Vec<Arc<Exchange>>>,
+    /// The number of the loop's turn.
+    turn: AtomicU64,
 }
 
 impl PyApp {
@@ -108,6 +115,9 @@ impl PyApp {
             access: Mutex::default(),
             missing_server_name: RwLock::default(),
             readers: Readers::default(),
+            asgi: asgi::Mount::default(),
+            kept: Mutex::default(),
+            turn: AtomicU64::new(0),
         })
     }
 
@@ -145,6 +155,9 @@ impl PyApp {
         if let Some(flusher) = self.flusher.try_read() {
             visit.call(flusher.as_ref())?;
         }
+        if let Some(state) = self.asgi.visited() {
+            visit.call(state.as_ref())?;
+        }
         self.classes.visit(&visit)
     }
 
@@ -155,6 +168,7 @@ impl PyApp {
         let held = slots.map(|slot| slot.write().take());
         let asked = self.missing_server_name.write().take();
         let context = self.context.swap(None);
+        self.asgi.set_state(None);
         drop((handlers, held, asked, context));
     }
 

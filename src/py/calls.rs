@@ -13,7 +13,7 @@ use crate::py::calling::{call, call_with, is_awaitable, report};
 use crate::py::classes::make;
 use crate::py::contexts::Scope;
 use crate::py::door::door;
-use crate::py::handlers::Handler;
+use crate::py::handlers::{Front, Handler};
 use crate::py::listeners::{Callback, Carried, Listeners};
 use crate::py::request::Request;
 use crate::py::response::Response;
@@ -38,6 +38,13 @@ impl PyApp {
             exchange.end_work();
             return;
         }
+        let mut called = self.take_called(py, exchange);
+        if let Some(handler) = &called
+            && matches!(handler.front, Front::Asgi | Front::AsgiSocket)
+        {
+            self.serve_asgi(py, exchange, handler);
+            return;
+        }
         let begun = match carried {
             Some(Carried { response, request, context }) => {
                 Scope::of(py, context.as_ref()).map(|scope| (response, request, scope))
@@ -56,7 +63,7 @@ impl PyApp {
         };
         loop {
             let before = request.get().handed_over();
-            if self.call_handler(py, exchange, &response, &request) {
+            if self.call_handler(py, exchange, called, &response, &request) {
                 // On the loop: the task goes on with the request, and reports itself if it yields.
                 return;
             }
@@ -76,7 +83,7 @@ impl PyApp {
             // They refer to their carrier: removed here, or they would live for ever.
             drop(Listeners::take_carried(exchange));
             match next {
-                Some(Next::Here(_)) => {}
+                Some(Next::Here(_)) => called = self.take_called(py, exchange),
                 Some(Next::Answered) => {
                     Listeners::finish(exchange);
                     break;
@@ -126,23 +133,25 @@ impl PyApp {
         Ok((response, request, self.scope(py)?))
     }
 
-    /// Calls the handler of the request's present route. True if a task has taken over.
+    /// The handler of the request's present route. `None` if it is gone.
+    fn take_called(&self, py: Python<'_>, exchange: &Exchange) -> Option<Handler> {
+        let (id, lease) = exchange.take_handler();
+        let found = self.handlers.read().get(id).map(|found| found.clone_ref(py));
+        // It may be replaced while it runs.
+        drop(lease);
+        found
+    }
+
+    /// Calls a handler. True if a task has taken over.
     fn call_handler(
         &self,
         py: Python<'_>,
         exchange: &Arc<Exchange>,
+        called: Option<Handler>,
         response: &Py<Response>,
         request: &Py<Request>,
     ) -> bool {
-        let (id, lease) = exchange.take_handler();
-        let found = self
-            .handlers
-            .read()
-            .get(id)
-            .map(|found| (found.callable.clone_ref(py), found.coroutine, context(py, found)));
-        // It may be replaced while it runs.
-        drop(lease);
-        let Some((callable, coroutine, context)) = found else {
+        let Some(Handler { callable, coroutine, context, .. }) = called else {
             exchange.close();
             return false;
         };
@@ -298,11 +307,6 @@ impl PyApp {
             report(py, error, None);
         }
     }
-}
-
-/// The third argument of an upgrade handler.
-fn context(py: Python<'_>, handler: &Handler) -> Option<Py<PyAny>> {
-    handler.context.as_ref().map(|context| context.clone_ref(py))
 }
 
 /// The reference count of an object.

@@ -62,6 +62,9 @@ pub(crate) struct Door {
     pub(crate) logged: Py<PyAny>,
     /// `(error)`: ends a process that a handler has forked.
     pub(crate) leave: Py<PyAny>,
+    /// `(text)`: an error for a message that has no client any more.
+    #[pyo3(attribute("ClientDisconnected"))]
+    pub(crate) client_disconnected: Py<PyAny>,
     /// `(path)`: type and encoding of a file.
     pub(crate) media_type: Py<PyAny>,
     /// `(value, error)`: the value without sets, which JSON has not.

@@ -20,6 +20,36 @@ pub(super) struct Handler {
     pub(super) coroutine: bool,
     /// Its third argument, for an upgrade handler.
     pub(super) context: Option<Py<PyAny>>,
+    /// How it is called.
+    pub(super) front: Front,
+}
+
+/// The interface of a handler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Front {
+    /// `(response, request)`, that of `socketify.App`.
+    #[default]
+    Native,
+    /// `(context, scope, call)`, which starts a task of the ASGI application that is the context.
+    Asgi,
+    /// The same, for the handshake of a WebSocket.
+    AsgiSocket,
+}
+
+impl Handler {
+    /// A handler of `socketify.App`.
+    pub(super) fn native(callable: Py<PyAny>, coroutine: bool, context: Option<Py<PyAny>>) -> Self {
+        Self { callable, coroutine, context, front: Front::Native }
+    }
+
+    pub(super) fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self {
+            callable: self.callable.clone_ref(py),
+            coroutine: self.coroutine,
+            context: self.context.as_ref().map(|context| context.clone_ref(py)),
+            front: self.front,
+        }
+    }
 }
 
 /// See the module.

@@ -1,5 +1,6 @@
 //! `Server`: what `socketify.App` drives. Its rooms have the methods, each those of one subject.
 
+mod asgi;
 mod event_loop;
 mod life;
 mod names;

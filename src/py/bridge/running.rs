@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::app::{Job, Lane};
+use crate::py::asgi;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{call, report};
 use crate::py::listeners::Listeners;
@@ -88,6 +89,8 @@ impl PyApp {
             return true;
         }
         PLACE.set(Some(self.here(Lane::Loop)));
+        self.turn.fetch_add(1, Ordering::Relaxed);
+        self.send_kept_heads(false);
         self.flush_sent(py);
         LOOP_BATCH.with_borrow_mut(|batch| {
             batch.get_or_insert_with(open_batch);
@@ -126,6 +129,7 @@ impl PyApp {
         if self.is_abandoned() {
             return false;
         }
+        self.send_kept_heads(true);
         self.flush_sent(py);
         self.sleeping.store(true, Ordering::SeqCst);
         if self.queue.lock().is_empty() && !self.drained.load(Ordering::SeqCst) {
@@ -146,6 +150,32 @@ impl PyApp {
         if self.current_lane() == Some(Lane::Loop) && exchange.cork() {
             self.corked.lock().push(Arc::clone(exchange));
             self.flush_soon(py);
+        }
+    }
+
+    /// The number of the loop's turn.
+    pub(crate) fn turn_of_loop(&self) -> u64 {
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// A response has been begun whose head waits for the first piece of its body: until the loop is about to sleep.
+    pub(crate) fn keep_head(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
+        self.kept.lock().push(Arc::clone(exchange));
+        self.flush_soon(py);
+    }
+
+    /// Sends the heads that wait: all of them, or those that have waited for long.
+    pub(crate) fn send_kept_heads(&self, all: bool) {
+        if self.is_abandoned() {
+            return;
+        }
+        let mut kept = std::mem::take(&mut *self.kept.lock());
+        if kept.is_empty() {
+            return;
+        }
+        kept.retain(|exchange| !asgi::send_kept_head(exchange, all));
+        if !kept.is_empty() {
+            self.kept.lock().append(&mut kept);
         }
     }
 
@@ -232,7 +262,10 @@ impl PyApp {
                 }
             }
             Job::Signal(exchange, signal) => {
-                guarded(&exchange, || Listeners::deliver(py, self, &exchange, signal, lane));
+                guarded(&exchange, || match asgi::Waits::of(&exchange) {
+                    Some(waits) => waits.deliver(py, &exchange, signal),
+                    None => Listeners::deliver(py, self, &exchange, signal, lane),
+                });
                 exchange.end_work();
             }
             // Dropped with the job; then the handshake goes on.
@@ -246,6 +279,10 @@ impl PyApp {
                 }
             }
             Job::Socket(socket) => {
+                if let Some(accepted) = asgi::Accepted::of(&socket) {
+                    accepted.wake(py);
+                    return;
+                }
                 // The hook has reported it; the client gets the code for a fault of the server (RFC 6455
                 // 7.4.1).
                 let converse = || self.converse(py, &socket, lane);

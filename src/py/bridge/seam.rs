@@ -8,6 +8,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 
 use crate::app::{App, Job, Lane, Signal};
+use crate::py::asgi;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{method, report};
 use crate::py::listeners::{Lanes, Listeners};
@@ -33,7 +34,10 @@ impl App for PyApp {
     }
 
     fn signal(&self, exchange: Arc<Exchange>, signal: Signal) {
-        let Lanes { turn, event_loop } = Listeners::lanes(&exchange, signal);
+        let Lanes { turn, event_loop } = match asgi::Waits::of(&exchange) {
+            Some(waits) => Lanes { turn: false, event_loop: waits.are_woken_by(signal) },
+            None => Listeners::lanes(&exchange, signal),
+        };
         if turn {
             exchange.begin_work();
             exchange.server().push(Job::Signal(Arc::clone(&exchange), signal));

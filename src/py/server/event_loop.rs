@@ -14,6 +14,7 @@ impl Server {
 
     /// Sends the output that the loop's iteration has held back.
     fn flush(&self, py: Python<'_>) {
+        self.app.send_kept_heads(true);
         self.app.flush_sent(py);
     }
 

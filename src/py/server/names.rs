@@ -49,7 +49,7 @@ impl Server {
 
     /// Sets the handler of unknown TLS server names; None removes it.
     fn set_missing_server_name(&self, handler: Option<Py<PyAny>>, coroutine: bool) {
-        let handler = handler.map(|callable| Handler { callable, coroutine, context: None });
+        let handler = handler.map(|callable| Handler::native(callable, coroutine, None));
         self.app.set_missing_server_name(handler);
     }
 

@@ -1,0 +1,523 @@
+//! One HTTP request, as an ASGI application receives it and responds to it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::app::{Lane, Signal};
+use crate::http::response::ResponseHead;
+use crate::py::asgi::awaitable::{Awaited, Done, Pending, Polled};
+use crate::py::asgi::message::Message;
+use crate::py::asgi::waits::{For, Waits};
+use crate::py::bridge::PyApp;
+use crate::py::message::Payload;
+use crate::server::{Exchange, Pull};
+
+/// A task that sends this much without a turn of the loop is made to give one.
+const BURST: usize = 1024 * 1024;
+/// The same for time.
+const LONG: Duration = Duration::from_millis(10);
+/// Larger payloads are copied to the kernel without the GIL.
+const SLOW_TO_SEND: usize = 256 * 1024;
+
+/// How far the response is.
+#[derive(Default)]
+enum Stage {
+    /// Nothing has been sent.
+    #[default]
+    Fresh,
+    /// The head waits for the first piece of the body.
+    Kept(Box<Kept>),
+    /// The body goes in pieces.
+    Pieces(Counted),
+    /// It is complete.
+    Complete,
+    /// Its client has gone before.
+    Gone,
+}
+
+/// A head that waits.
+struct Kept {
+    head: ResponseHead,
+    /// Nobody sees that it has been begun before it leaves: a stream of events.
+    urgent: bool,
+    since: Instant,
+}
+
+/// Bytes of a body.
+#[derive(Clone, Copy)]
+struct Counted {
+    /// Those that are still promised. `None` without a promise.
+    left: Option<u64>,
+}
+
+impl Counted {
+    fn of(head: &ResponseHead, head_request: bool) -> Self {
+        Self { left: head.declared_length().filter(|_| head.body_allowed(head_request)) }
+    }
+
+    /// Counts a piece.
+    fn take(&mut self, length: usize, last: bool) -> PyResult<()> {
+        let Some(left) = self.left else { return Ok(()) };
+        match left.checked_sub(length as u64) {
+            None => Err(PyRuntimeError::new_err(format!(
+                "the body of the response is longer than its Content-Length: {left} bytes are left of it, and {length} come"
+            ))),
+            Some(missing) if last && missing > 0 => Err(PyRuntimeError::new_err(format!(
+                "the body of the response is shorter than its Content-Length: {missing} bytes are missing"
+            ))),
+            Some(rest) => {
+                self.left = Some(rest);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What a request is to its application. It lives in the exchange.
+#[derive(Default)]
+pub(super) struct Http {
+    waits: Waits,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    stage: Stage,
+    /// The last message with the request's body has been given.
+    body_ended: bool,
+    /// What the task has sent since the loop's last turn.
+    burst: Burst,
+}
+
+/// See [`BURST`].
+#[derive(Default)]
+struct Burst {
+    turn: u64,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Burst {
+    /// Counts what is sent; true if it is time for a turn of the loop.
+    fn is_long(&mut self, turn: u64, bytes: usize) -> bool {
+        if self.turn != turn || self.since.is_none() {
+            *self = Self { turn, bytes: 0, since: Some(Instant::now()) };
+        }
+        self.bytes += bytes;
+        let long = self.bytes >= BURST || self.since.is_some_and(|since| since.elapsed() >= LONG);
+        if long {
+            self.since = None;
+        }
+        long
+    }
+}
+
+impl Http {
+    /// That of an exchange, if an ASGI application serves it.
+    pub(super) fn of(exchange: &Exchange) -> Option<&Self> {
+        exchange.user().get()?.downcast_ref()
+    }
+
+    pub(super) fn waits(&self) -> &Waits {
+        &self.waits
+    }
+
+    /// The next message of `receive`.
+    pub(super) fn poll_message<'py>(py: Python<'py>, exchange: &Arc<Exchange>) -> PyResult<Polled<'py>> {
+        let Some(http) = Self::of(exchange) else { return disconnect(py) };
+        if exchange.has_responded() {
+            return disconnect(py);
+        }
+        if !http.inner.lock().body_ended {
+            match exchange.pull() {
+                Pull::Piece(bytes, last) => {
+                    http.inner.lock().body_ended |= last;
+                    return Ok(Polled::Ready(piece(py, &bytes, !last)?.into_any()));
+                }
+                Pull::Over => return disconnect(py),
+                Pull::Later => {}
+            }
+        } else if exchange.is_aborted() || exchange.is_over() {
+            return disconnect(py);
+        }
+        let future = http.waits.wait(py, app(exchange)?, For::Message)?;
+        let ended = http.inner.lock().body_ended;
+        // It may have happened between the look and the registration: then no signal comes any more.
+        let missed =
+            if ended { exchange.is_aborted() || exchange.is_over() } else { !exchange.read_pieces() };
+        if missed || exchange.has_responded() {
+            exchange.server().signal(exchange, Signal::Aborted);
+        }
+        Ok(Polled::Wait(future))
+    }
+
+    /// Whether there is room for more output, or nobody to need it.
+    pub(super) fn poll_room<'py>(py: Python<'py>, exchange: &Arc<Exchange>) -> PyResult<Polled<'py>> {
+        if let Some(http) = Self::of(exchange)
+            && exchange.watch_writable()
+        {
+            let future = http.waits.wait(py, app(exchange)?, For::Room)?;
+            if !exchange.watch_writable() {
+                let signal = if exchange.is_over() { Signal::Aborted } else { Signal::Writable };
+                exchange.server().signal(exchange, signal);
+            }
+            return Ok(Polled::Wait(future));
+        }
+        Ok(Polled::Ready(py.None().into_bound(py)))
+    }
+
+    /// Sends a head that waits: all of them if the loop is about to sleep, else those that cannot wait. False if it goes on waiting.
+    pub(super) fn send_kept_head(exchange: &Exchange, all: bool) -> bool {
+        let Some(http) = Self::of(exchange) else { return true };
+        let kept = {
+            let mut inner = http.inner.lock();
+            match std::mem::take(&mut inner.stage) {
+                Stage::Kept(kept) if !all && !kept.urgent && kept.since.elapsed() < LONG => {
+                    inner.stage = Stage::Kept(kept);
+                    return false;
+                }
+                Stage::Kept(kept) => {
+                    inner.stage = Stage::Pieces(Counted::of(&kept.head, exchange.method() == b"HEAD"));
+                    kept
+                }
+                other => {
+                    inner.stage = other;
+                    return true;
+                }
+            }
+        };
+        if exchange.prepare(kept.head) {
+            exchange.send_head();
+        }
+        true
+    }
+
+    fn set(&self, stage: Stage) {
+        self.inner.lock().stage = stage;
+    }
+}
+
+pub(super) fn app(exchange: &Exchange) -> PyResult<&PyApp> {
+    PyApp::of(exchange).ok_or_else(|| PyRuntimeError::new_err("the request belongs to no application"))
+}
+
+fn disconnect(py: Python<'_>) -> PyResult<Polled<'_>> {
+    let message = PyDict::new(py);
+    message.set_item(intern!(py, "type"), intern!(py, "http.disconnect"))?;
+    Ok(Polled::Ready(message.into_any()))
+}
+
+fn piece<'py>(py: Python<'py>, bytes: &[u8], more: bool) -> PyResult<Bound<'py, PyDict>> {
+    let message = PyDict::new(py);
+    message.set_item(intern!(py, "type"), intern!(py, "http.request"))?;
+    message.set_item(intern!(py, "body"), PyBytes::new(py, bytes))?;
+    message.set_item(intern!(py, "more_body"), more)?;
+    Ok(message)
+}
+
+/// `receive` and `send` of one request are methods of this. It outlives the request: then they do nothing.
+#[pyclass(frozen, module = "socketify._core")]
+pub(crate) struct HttpCall {
+    exchange: Arc<Exchange>,
+    /// The application's part has not ended.
+    open: AtomicBool,
+}
+
+impl HttpCall {
+    pub(super) fn new(py: Python<'_>, exchange: &Arc<Exchange>) -> PyResult<Py<Self>> {
+        // An exchange has one front.
+        let _ = exchange.user().set(Box::<Http>::default());
+        Py::new(py, Self { exchange: Arc::clone(exchange), open: AtomicBool::new(true) })
+    }
+
+    pub(super) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    fn http(&self) -> PyResult<&Http> {
+        Http::of(&self.exchange)
+            .ok_or_else(|| PyRuntimeError::new_err("the request belongs to no ASGI application"))
+    }
+
+    /// Takes a message about the response.
+    pub(super) fn respond<'py>(
+        &self,
+        py: Python<'py>,
+        kind: &str,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let http = self.http()?;
+        match kind {
+            "http.response.body" => self.body(py, http, message),
+            "http.response.start" => self.start(py, http, message),
+            other => {
+                Err(PyValueError::new_err(format!("unknown type of an ASGI message for HTTP: {other:?}")))
+            }
+        }
+    }
+
+    /// Responds without the application, if there has been no response.
+    pub(super) fn refuse(&self, py: Python<'_>, status: u16) -> PyResult<()> {
+        let http = self.http()?;
+        http.set(Stage::Complete);
+        let mut head = ResponseHead::default();
+        head.set_status(status)?;
+        if status >= 500 {
+            head.header(b"Content-Type", b"text/plain; charset=utf-8")?;
+        }
+        self.exchange.respond(head, if status >= 500 { b"Internal Server Error" } else { b"" });
+        self.tell_end(py, http);
+        Ok(())
+    }
+
+    /// The request has become a WebSocket.
+    pub(super) fn leave(&self, py: Python<'_>) -> PyResult<()> {
+        if self.open.swap(false, Ordering::Relaxed) {
+            self.exchange.end_work();
+        }
+        let http = self.http()?;
+        http.set(Stage::Complete);
+        self.tell_end(py, http);
+        Ok(())
+    }
+
+    /// The application's part has ended: see `finish`. `bodiless`: a head alone is a response without a body.
+    pub(super) fn end_part(&self, py: Python<'_>, bodiless: bool) -> PyResult<Option<&'static str>> {
+        if !self.open.swap(false, Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let ended = self.end_response(py, bodiless);
+        self.exchange.end_work();
+        ended
+    }
+
+    fn end_response(&self, py: Python<'_>, bodiless: bool) -> PyResult<Option<&'static str>> {
+        let http = self.http()?;
+        let stage = std::mem::replace(&mut http.inner.lock().stage, Stage::Complete);
+        let outcome = match stage {
+            Stage::Complete | Stage::Gone => None,
+            _ if self.exchange.is_over() => None,
+            Stage::Kept(kept) if bodiless => {
+                self.exchange.respond(kept.head, b"");
+                None
+            }
+            Stage::Fresh | Stage::Kept(_) => {
+                self.refuse(py, 500)?;
+                Some("unanswered")
+            }
+            Stage::Pieces(_) => {
+                self.exchange.abort_if_started();
+                Some("cut")
+            }
+        };
+        self.tell_end(py, http);
+        Ok(outcome)
+    }
+
+    fn is_head(&self) -> bool {
+        self.exchange.method() == b"HEAD"
+    }
+
+    /// The client has gone: nothing is sent. One turn of the loop, or an endless stream would keep its own listener from
+    /// hearing of it.
+    fn unheard<'py>(py: Python<'py>, http: &Http) -> PyResult<Bound<'py, PyAny>> {
+        http.set(Stage::Gone);
+        Pending::of(py, Awaited::Turn)
+    }
+
+    fn start<'py>(
+        &self,
+        py: Python<'py>,
+        http: &Http,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.expect(http, "http.response.start", |stage| matches!(stage, Stage::Fresh))? {
+            return Self::unheard(py, http);
+        }
+        let head = message.head(&self.exchange)?;
+        let urgent = head.field(b"content-type").is_some_and(|kind| kind.starts_with(b"text/event-stream"));
+        http.set(Stage::Kept(Box::new(Kept { head, urgent, since: Instant::now() })));
+        app(&self.exchange)?.keep_head(py, &self.exchange);
+        Done::get(py)
+    }
+
+    fn body<'py>(
+        &self,
+        py: Python<'py>,
+        http: &Http,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self
+            .expect(http, "http.response.body", |stage| matches!(stage, Stage::Kept(_) | Stage::Pieces(_)))?
+        {
+            return Self::unheard(py, http);
+        }
+        let payload = message.body()?;
+        let bytes = payload.as_bytes()?;
+        if message.flag(intern!(py, "more_body"))? {
+            return self.piece(py, http, bytes);
+        }
+        self.end(py, http, &payload)
+    }
+
+    /// A piece of the body that others follow.
+    fn piece<'py>(&self, py: Python<'py>, http: &Http, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let app = app(&self.exchange)?;
+        let begun = {
+            let mut inner = http.inner.lock();
+            match &mut inner.stage {
+                Stage::Kept(kept) => {
+                    let mut counted = Counted::of(&kept.head, self.is_head());
+                    counted.take(bytes.len(), false)?;
+                    if bytes.is_empty() {
+                        let long = inner.burst.is_long(app.turn_of_loop(), 0);
+                        return if long { Pending::of(py, Awaited::Turn) } else { Done::get(py) };
+                    }
+                    let head = std::mem::take(&mut kept.head);
+                    inner.stage = Stage::Pieces(counted);
+                    Some(head)
+                }
+                Stage::Pieces(counted) => {
+                    counted.take(bytes.len(), false)?;
+                    None
+                }
+                Stage::Fresh | Stage::Complete | Stage::Gone => None,
+            }
+        };
+        if let Some(head) = begun
+            && !self.exchange.prepare(head)
+        {
+            return Self::unheard(py, http);
+        }
+        app.cork(py, &self.exchange);
+        let written = if bytes.len() >= SLOW_TO_SEND {
+            py.detach(|| self.exchange.write(bytes))
+        } else {
+            self.exchange.write(bytes)
+        };
+        if !written {
+            return Self::unheard(py, http);
+        }
+        if self.exchange.watch_writable() {
+            return Pending::of(py, Awaited::Room(Arc::clone(&self.exchange)));
+        }
+        if http.inner.lock().burst.is_long(app.turn_of_loop(), bytes.len()) {
+            return Pending::of(py, Awaited::Turn);
+        }
+        Done::get(py)
+    }
+
+    /// The last of the body.
+    fn end<'py>(&self, py: Python<'py>, http: &Http, payload: &Payload<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let bytes = payload.as_bytes()?;
+        let stage = {
+            let mut inner = http.inner.lock();
+            // In a response that has not left, a wrong length can still become a 500.
+            if let Stage::Kept(kept) = &inner.stage {
+                Counted::of(&kept.head, self.is_head()).take(bytes.len(), true)?;
+            }
+            std::mem::replace(&mut inner.stage, Stage::Complete)
+        };
+        let exchange = &self.exchange;
+        let (short, sent) = match stage {
+            Stage::Kept(kept) if bytes.len() >= SLOW_TO_SEND => {
+                (Ok(()), py.detach(|| exchange.respond(kept.head, bytes)))
+            }
+            Stage::Kept(kept) => (Ok(()), exchange.respond(kept.head, bytes)),
+            Stage::Pieces(mut counted) => {
+                let short = counted.take(bytes.len(), true);
+                if short.is_err() {
+                    // The client must not take what it has for the whole.
+                    exchange.abort_if_started();
+                    (short, true)
+                } else if bytes.len() >= SLOW_TO_SEND {
+                    (short, py.detach(|| exchange.end(bytes, false)))
+                } else {
+                    (short, exchange.end(bytes, false))
+                }
+            }
+            Stage::Fresh | Stage::Complete | Stage::Gone => (Ok(()), true),
+        };
+        self.tell_end(py, http);
+        short?;
+        if sent { Done::get(py) } else { Self::unheard(py, http) }
+    }
+
+    /// Others that wait for a message hear that there will be none.
+    fn tell_end(&self, py: Python<'_>, http: &Http) {
+        if !http.waits.are_woken_by(Signal::Aborted) {
+            return;
+        }
+        match PyApp::of(&self.exchange) {
+            Some(app) if app.current_lane() == Some(Lane::Loop) => {
+                http.waits.deliver(py, &self.exchange, Signal::Aborted);
+            }
+            _ => self.exchange.server().signal(&self.exchange, Signal::Aborted),
+        }
+    }
+
+    /// Fails if a message comes out of order; true if that does not matter, since the client has gone.
+    fn expect(&self, http: &Http, kind: &str, may: impl FnOnce(&Stage) -> bool) -> PyResult<bool> {
+        let inner = http.inner.lock();
+        if may(&inner.stage) {
+            return Ok(false);
+        }
+        let why = match inner.stage {
+            Stage::Gone => return Ok(true),
+            Stage::Complete if self.exchange.is_aborted() => return Ok(true),
+            Stage::Fresh => "expected 'http.response.start' first",
+            Stage::Kept(_) | Stage::Pieces(_) => {
+                "the response has been started: expected 'http.response.body'"
+            }
+            Stage::Complete => "the response is complete",
+        };
+        Err(PyRuntimeError::new_err(format!("unexpected ASGI message '{kind}': {why}")))
+    }
+}
+
+#[pymethods]
+impl HttpCall {
+    /// Gives the next message to the application.
+    fn receive<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Pending::of(py, Awaited::Message(Arc::clone(&self.exchange)))
+    }
+
+    /// Takes a message of the application. What it says is done when this returns.
+    fn send<'py>(&self, py: Python<'py>, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let message = Message::new(event)?;
+        self.respond(py, message.kind()?.to_str()?, &message)
+    }
+
+    /// The application's part has ended. Gives what that means: None if the response is complete or its client has gone, else
+    /// "unanswered", and the client has got a 500, or "cut".
+    fn finish(&self, py: Python<'_>, failed: bool) -> PyResult<Option<&'static str>> {
+        // Either way it has said all that it will say.
+        let _ = failed;
+        self.end_part(py, false)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<HttpCall {}>", String::from_utf8_lossy(self.exchange.target()))
+    }
+}
+
+impl Drop for HttpCall {
+    /// Its task was cancelled before the first step, or the loop has ended.
+    fn drop(&mut self) {
+        if std::mem::take(self.open.get_mut()) {
+            if !self.exchange.is_over() && !self.exchange.abort_if_started() {
+                let mut head = ResponseHead::default();
+                let _ = head.set_status(500);
+                self.exchange.respond(head, b"Internal Server Error");
+            }
+            self.exchange.end_work();
+        }
+    }
+}
