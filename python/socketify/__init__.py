@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .multipart import Multipart, Part
     from .processes.activation import systemd_sockets
     from .request_ids import RequestIdFilter, get_request_id, request_id
+    from .running import run, serve
     from .ssgi import SSGI
     from .wsgi import WSGI
 
@@ -91,7 +92,9 @@ __all__ = [
     "get_request_id",
     "middleware",
     "request_id",
+    "run",
     "sendfile",
+    "serve",
     "systemd_sockets",
 ]
 
@@ -111,6 +114,8 @@ _LATE = {
     "WSGI": "wsgi",
     "get_request_id": "request_ids",
     "request_id": "request_ids",
+    "run": "running",
+    "serve": "running",
     "systemd_sockets": "processes.activation",
 }
 

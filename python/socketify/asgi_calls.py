@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .calls import end_loop
 from .exceptions import ClientDisconnected
-from .websocket import parse_behavior
+from .websocket import SOCKET_LIMITS, parse_behavior
 
 if TYPE_CHECKING:
     from .app import App
     from .calls import Calls
 
-__all__ = ["SOCKET_LIMITS", "Application", "AsgiCalls", "Receive", "Scope", "Send", "mount"]
+__all__ = ["Application", "AsgiCalls", "Receive", "Scope", "Send", "mount"]
 
 logger = logging.getLogger("socketify")
 
@@ -25,18 +25,6 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[Any]]
-
-#: Limits of WebSockets where the application's server does not say otherwise.
-SOCKET_LIMITS: Mapping[str, Any] = {
-    "max_payload_length": 16 * 1024 * 1024,
-    "idle_timeout": 20,
-    "send_pings_automatically": True,
-    "reset_idle_timeout_on_send": True,
-    "max_lifetime": 0,
-    "max_backpressure": 16 * 1024 * 1024,
-    "close_on_backpressure_limit": False,
-    "compression": 0,
-}
 
 #: Tasks cannot run their first step at once, so each is kept from its start.
 _LATE_START = sys.version_info < (3, 12)

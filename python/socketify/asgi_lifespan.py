@@ -155,6 +155,9 @@ class AsgiLifespan:
     def _unsupported(self, task: asyncio.Task[None]) -> None:
         """The application has ended before it was ready."""
         error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Exception):
+            # SystemExit and the like have left the loop already, and say themselves what they mean.
+            return
         if task.cancelled():
             how = "it was cancelled"
         elif error is None:

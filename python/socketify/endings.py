@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
+import time
 from collections.abc import Awaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["complete", "end_executor", "end_generators", "end_tasks"]
+if TYPE_CHECKING:
+    from ._core import Server
+
+__all__ = ["complete", "end_executor", "end_generators", "end_tasks", "interrupt"]
+
+logger = logging.getLogger("socketify")
 
 _Loop = asyncio.AbstractEventLoop
 
@@ -94,3 +101,24 @@ def end_executor(loop: _Loop, patience: float) -> None:
             await asyncio.wait_for(ended.wait(), patience)
 
     complete(loop, hear())
+
+
+def interrupt(server: Server, patience: float) -> None:
+    """Raises SystemExit in a ``def`` handler that does not return. Python code ends by that, and its traceback says where it
+    was; a call that blocks outside Python does not, and its thread is left behind.
+
+    Args:
+        server: The core.
+        patience: How many seconds it has to end.
+    """
+    # Imported only where there is such a handler.
+    import ctypes
+
+    for ident in server.threads():
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+    deadline = time.monotonic() + patience
+    while server.threads():
+        if time.monotonic() > deadline:
+            logger.warning("a handler has not returned: its thread is abandoned")
+            return
+        time.sleep(0.005)

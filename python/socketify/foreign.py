@@ -34,13 +34,16 @@ class Stay:
     Args:
         life: The life cycle of the application.
         calls: Calls user code.
+
+    Attributes:
+        over: Done when it has ended.
     """
 
     def __init__(self, life: Lifecycle, calls: Calls) -> None:
         self._life = life
         self._calls = calls
         self._loop = life.loop.loop
-        self._over: asyncio.Future[None] = self._loop.create_future()
+        self.over: asyncio.Future[None] = self._loop.create_future()
         #: The task of the end.
         self._ending: asyncio.Task[None] | None = None
         self._ends_with_loop = False
@@ -60,7 +63,7 @@ class Stay:
             if self._life.stay is self:
                 self._ends_with_loop = True
                 self._close()
-                await self._over
+                await self.over
 
     def _close(self, unheard: str = "") -> None:
         if not self._life.closing:
@@ -91,8 +94,8 @@ class Stay:
         life.loop._when_closed(None)
         life.stay = None
         life.end_threads()
-        if not self._over.done() and not self._loop.is_closed():
-            self._over.set_result(None)
+        if not self.over.done() and not self._loop.is_closed():
+            self.over.set_result(None)
 
     def _let_go(self) -> None:
         # The loop does not watch the application any more: another does, or it is closed.

@@ -25,41 +25,9 @@ if TYPE_CHECKING:
 
     from .processes.ports import Claims
 
-__all__ = ["WEBSOCKET_DEFAULTS", "Front", "websocket_limits", "websocket_options"]
+__all__ = ["Front", "check_websocket_options", "websocket_options"]
 
 Announce = Callable[[AppListenOptions], object]
-
-#: Limits of the WebSockets of a foreign application, and of ``--ws MODULE:DICT``, where nothing else is said (F-08 to F-15).
-WEBSOCKET_DEFAULTS: dict[str, Any] = {
-    "max_payload_length": 16 * 1024 * 1024,
-    "idle_timeout": 20,
-    "send_pings_automatically": True,
-    "reset_idle_timeout_on_send": True,
-    "max_lifetime": 0,
-    "max_backpressure": 16 * 1024 * 1024,
-    "close_on_backpressure_limit": False,
-    "compression": 0,
-}
-
-
-def websocket_limits(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Limits as the core takes them.
-
-    Args:
-        options: Keys of a behaviour that differ from the defaults; ``compression`` may be a bool. None for none.
-
-    Raises:
-        TypeError: A value is of the wrong type, or they are no dict.
-        ValueError: A key is unknown, or a number out of range. The message names it.
-    """
-    given = websocket_options(options)
-    limits, listeners = parse_behavior("websocket_options", {**WEBSOCKET_DEFAULTS, **given})
-    if listeners:
-        raise ValueError(
-            f"websocket_options has the listener {next(iter(listeners))!r}: expected limits alone, since the application "
-            "listens itself"
-        )
-    return limits
 
 
 def websocket_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -75,6 +43,21 @@ def websocket_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
         kind = CompressOptions.SHARED_COMPRESSOR if given["compression"] else CompressOptions.DISABLED
         given["compression"] = int(kind)
     return given
+
+
+def check_websocket_options(options: Mapping[str, Any]) -> None:
+    """Checks limits of WebSockets, as :func:`websocket_options` gives them.
+
+    Raises:
+        TypeError: A value is of the wrong type.
+        ValueError: A key is unknown, or a number out of range. The message names it.
+    """
+    _, listeners = parse_behavior("websocket_options", options)
+    if listeners:
+        raise ValueError(
+            f"websocket_options has the listener {next(iter(listeners))!r}: expected limits alone, since the application "
+            "listens itself"
+        )
 
 
 class Front:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .endings import end_executor, end_generators, end_tasks
+from .endings import end_executor, end_generators, end_tasks, interrupt
 from .foreign import Stay
 from .forks import leave_loop
 from .listening import address_of, bind
@@ -224,7 +224,12 @@ class Lifecycle:
             self._calls.on_loop(self._end_streams)
 
     def time_left(self, least: float) -> float:
-        """Seconds that are left of ``shutdown_timeout`` since the application was asked to end, and at least ``least``."""
+        """Seconds that are left of ``shutdown_timeout`` since the application was asked to end, and at least ``least``.
+
+        After a second signal it is no more than that.
+        """
+        if self.signals.count > 1:
+            return least
         passed = 0.0 if self._closed_at is None else time.monotonic() - self._closed_at
         return max(least, self.shutdown_timeout - passed)
 
@@ -236,6 +241,39 @@ class Lifecycle:
         if not self.loop.loop.is_running():
             self.end_threads()
             self.loop.dispose()
+
+    # ---- in a loop that runs already ---------------------------------------------------------------------------------
+
+    async def start_here(self) -> bool:
+        """Runs the start hook in the loop that runs, before :meth:`listen`.
+
+        Returns:
+            Whether to serve. If not, a signal has come meanwhile.
+
+        Raises:
+            CancelledError: The caller was cancelled.
+        """
+        self._started = self._starting = True
+        try:
+            await self.lifespan.start_here()
+        except asyncio.CancelledError:
+            if not self.signals.are_early:
+                raise
+        finally:
+            self._starting = False
+        return not self.signals.are_early
+
+    async def end_here(self) -> None:
+        """Ends what :meth:`start_here` has started, where it does not serve; and else waits until it has ended."""
+        stay = self.stay
+        if stay is not None:
+            await asyncio.shield(stay.over)
+            return
+        hook = self.lifespan.shutdown_hook
+        if self._started and hook is not None and (result := self.lifespan.call(hook)) is not None:
+            await self._calls.guard(result, None)
+        self._started = False
+        self.dispose()
 
     # ---- streams of events ------------------------------------------------------------------------------------------
 
@@ -339,23 +377,8 @@ class Lifecycle:
     def end_threads(self) -> None:
         """Waits for the core's threads to end. One in a handler that does not return is left behind."""
         if not self.server.join(_PATIENCE):
-            self._interrupt()
+            interrupt(self.server, _PATIENCE)
         _running.discard(self)
-
-    def _interrupt(self) -> None:
-        """Raises SystemExit in a ``def`` handler that does not return. Python code ends by that, and its traceback says
-        where it was; a call that blocks outside Python does not, and its thread is left behind."""
-        # Imported only where there is such a handler.
-        import ctypes
-
-        for ident in self.server.threads():
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
-        deadline = time.monotonic() + _PATIENCE
-        while self.server.threads():
-            if time.monotonic() > deadline:
-                logger.warning("a handler has not returned: its thread is abandoned")
-                return
-            time.sleep(0.005)
 
     def _on_signal(self) -> None:
         if self.signals.count == 1:
@@ -365,5 +388,7 @@ class Lifecycle:
         # A second signal does not wait.
         elif self._serving:
             self.loop.loop.stop()
+        elif self.stay is not None:
+            self.server.close(0)
         else:
             self.lifespan.cancel()

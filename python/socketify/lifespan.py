@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,9 @@ class Lifespan:
         self.on_start: Hook | None = None
         self.on_shutdown: Hook | None = None
         self._calls = calls
-        self._task: asyncio.Task[None] | None = None
+        # The task that the hook runs in, and whether that was cancelled for its sake.
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelled = False
 
     @property
     def shutdown_hook(self) -> Hook | None:
@@ -44,6 +47,28 @@ class Lifespan:
     def run_start(self) -> None:
         """Runs the start hook to its end. See :meth:`run_shutdown`."""
         self._run(self.on_start)
+
+    async def start_here(self) -> None:
+        """Runs the start hook to its end in the loop that runs.
+
+        Raises:
+            CancelledError: :meth:`cancel` was called meanwhile, or the caller was cancelled.
+        """
+        hook = self.on_start
+        if hook is None or not self.enabled or (result := self.call(hook)) is None:
+            return
+        # No task of its own: SystemExit would leave it by way of the loop.
+        self._task = task = asyncio.current_task()
+        self._cancelled = False
+        try:
+            await self._calls.guard(result, None)
+        except asyncio.CancelledError:
+            if self._cancelled and task is not None and sys.version_info >= (3, 11):
+                # It was the hook that was cancelled, and not the caller.
+                task.uncancel()
+            raise
+        finally:
+            self._task = None
 
     def run_shutdown(self) -> None:
         """Runs the shutdown hook to its end. In a foreign event loop it goes on beside the caller.
@@ -56,6 +81,7 @@ class Lifespan:
     def cancel(self) -> None:
         """Cancels the hook that runs, if one does."""
         if self._task is not None:
+            self._cancelled = True
             self._task.cancel()
 
     def call(self, hook: Hook) -> Awaitable[Any] | None:

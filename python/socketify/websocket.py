@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._core import Request, Response, WebSocket
     from .options import OpCode
 
-__all__ = ["WebSocketBehavior", "parse_behavior"]
+__all__ = ["SOCKET_LIMITS", "WebSocketBehavior", "parse_behavior"]
 
 #: Whole numbers, with the smallest that makes sense.
 _NUMBERS = {"max_payload_length": 0, "max_backpressure": 0, "compression": 0, "inbound_buffer": 1}
@@ -23,6 +23,18 @@ _SPANS = {"idle_timeout": 1, "max_lifetime": 60}
 _MOST = 2**48
 _FLAGS = ("close_on_backpressure_limit", "reset_idle_timeout_on_send", "send_pings_automatically")
 _LISTENERS = ("upgrade", "open", "message", "drain", "ping", "pong", "close", "subscription")
+
+#: Limits of the WebSockets of ASGI applications, and of ``--ws MODULE:DICT``, where nothing else is said (F-08 to F-15).
+SOCKET_LIMITS: Mapping[str, Any] = {
+    "max_payload_length": 16 * 1024 * 1024,
+    "idle_timeout": 20,
+    "send_pings_automatically": True,
+    "reset_idle_timeout_on_send": True,
+    "max_lifetime": 0,
+    "max_backpressure": 16 * 1024 * 1024,
+    "close_on_backpressure_limit": False,
+    "compression": 0,
+}
 
 
 class WebSocketBehavior(TypedDict, total=False):

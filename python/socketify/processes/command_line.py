@@ -20,7 +20,7 @@ from .worker import serve
 if TYPE_CHECKING:
     from .reloader import Watcher
 
-__all__ = ["main"]
+__all__ = ["announce", "launch", "main"]
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> int:
@@ -42,7 +42,22 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
     if not words and not os.environ.get("SOCKETIFY_APP"):
         reader.print_help()
         return 0
-    given = parse(reader, words)
+    return launch(reader, parse(reader, words))
+
+
+def launch(reader: Parser, given: Given) -> int:
+    """Serves what has been read.
+
+    Args:
+        reader: The parser, which says what is wrong.
+        given: What was said.
+
+    Returns:
+        The status to exit with. What is wrong has been said.
+
+    Raises:
+        SystemExit: As the application or the parser wants.
+    """
     asked = assemble(reader, given)
     try:
         if not any(name in given for name in ("host", "port", "uds", "fd", "bind")):
@@ -60,7 +75,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "socketify") -> 
         return 130
 
 
-def _print_line(asked: Invocation, configs: Sequence[AppListenOptions], secure: bool) -> None:
+def announce(asked: Invocation, configs: Sequence[AppListenOptions], secure: bool) -> None:
+    """Says where the server listens, to who reads and to a service manager."""
     if asked.listen_log:
         lines = [listen_line(config, secure) for config in configs]
         # A reader that has gone, such as `head`, ends nothing.
@@ -72,7 +88,7 @@ def _print_line(asked: Invocation, configs: Sequence[AppListenOptions], secure: 
 def _alone(asked: Invocation) -> int:
     """Serves in this process."""
     places = asked.places(exclusive=True)
-    return serve(asked, places, lambda app, configs: _print_line(asked, configs, app.is_ssl))
+    return serve(asked, places, lambda app, configs: announce(asked, configs, app.is_ssl))
 
 
 def _together(asked: Invocation, count: int) -> int:
@@ -122,10 +138,9 @@ def _reload(parser: Parser, asked: Invocation, given: Given) -> int:
 def _supervise(asked: Invocation, claimed: Claims, count: int, watcher: Watcher | None = None) -> int:
     from .supervisor import Supervisor
 
-    def announce(secure: bool) -> None:
-        _print_line(asked, claimed.configs, secure)
-
-    outcome = Supervisor(count, announce, claimed, watcher).run()
+    outcome = Supervisor(
+        count, lambda secure: announce(asked, claimed.configs, secure), claimed, watcher
+    ).run()
     if not isinstance(outcome, Link):
         return outcome
     # From here on this is a worker.

@@ -14,7 +14,7 @@ from . import peers
 from .console import USAGE, complain
 from .definitions import add_options
 
-__all__ = ["Given", "Parser", "parse", "parser", "said"]
+__all__ = ["Given", "Parser", "parse", "parse_words", "parser", "said"]
 
 
 #: Flags that switch off what is no flag itself.
@@ -29,13 +29,14 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(USAGE)
 
 
-def parser(program: str) -> Parser:
+def parser(program: str, kind: type[Parser] = Parser) -> Parser:
     """Gives the parser of the command line.
 
     Args:
         program: How the program calls itself.
+        kind: Its class, which says what is wrong.
     """
-    made = Parser(
+    made = kind(
         prog=program,
         usage="%(prog)s MODULE:ATTRIBUTE [OPTIONS]",
         description="Serves an application: of ASGI or WSGI, a function def run(app) that registers routes, an App, or a "
@@ -123,7 +124,7 @@ def parse(parser: Parser, words: Sequence[str]) -> Given:
     Raises:
         SystemExit: Something is wrong, which has been said; or the help or the version was asked for.
     """
-    given = Given(_parse(parser, words))
+    given = Given(parse_words(parser, words))
     _prepare_environment(parser, given)
     _take_environment(parser, given)
     for note in peers.foreign_variables(lambda option: _variable(parser, option)):
@@ -155,7 +156,12 @@ def _prepare_environment(parser: Parser, given: Given) -> None:
         os.environ[name] = value
 
 
-def _parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+def parse_words(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line alone.
+
+    Raises:
+        SystemExit: Something is wrong, which the parser has said.
+    """
     options = [option for action in parser._actions for option in action.option_strings]
     flags = {o for action in parser._actions if action.metavar == "BOOL" for o in action.option_strings}
     try:

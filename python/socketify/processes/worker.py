@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..app import App
 from ..asgi_lifespan import StartupFailure
-from ..fronts import WEBSOCKET_DEFAULTS, Front
+from ..fronts import Front
 from ..options import AppListenOptions
 from ..settings import SETTINGS
+from ..websocket import SOCKET_LIMITS
 from . import importer
 from .console import FAILURE, USAGE, complain
 from .flags import said
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from .invocation import Invocation
 
-__all__ = ["prepare", "serve", "serve_app"]
+__all__ = ["Refusal", "prepare", "serve", "serve_app"]
 
 #: Seconds that requests in progress have at the end of a command that serves a foreign interface, as with gunicorn.
 _FOREIGN_GRACE = 30.0
@@ -29,7 +30,7 @@ _FOREIGN_GRACE = 30.0
 _RELOAD_GRACE = 1.0
 
 
-class _Refusal(Exception):
+class Refusal(Exception):
     """The command line asks for what there is not."""
 
 
@@ -38,7 +39,7 @@ def prepare(invocation: Invocation) -> App:
 
     Raises:
         LoadError: It cannot be loaded, or is nothing that can be served.
-        _Refusal: It is of an interface that is not served, or options do not go with it.
+        Refusal: It is of an interface that is not served, or options do not go with it.
     """
     target = invocation.target
     found = importer.load(target) if isinstance(target, str) else target
@@ -62,7 +63,7 @@ def prepare(invocation: Invocation) -> App:
 def _mount(invocation: Invocation, app: App, behavior: Mapping[str, Any]) -> None:
     own = {key: value for key, value in behavior.items() if value is not None}
     try:
-        app.ws("/*", {**WEBSOCKET_DEFAULTS, **own, **invocation.websocket_options})
+        app.ws("/*", {**SOCKET_LIMITS, **own, **invocation.websocket_options})
     except (TypeError, ValueError) as error:
         raise importer.LoadError(f"{_said_ws(invocation)}: {error}") from error
 
@@ -93,12 +94,12 @@ def _foreign(invocation: Invocation, kind: str, found: Any) -> App:
         )
         return made._app
     except NotImplementedError as error:
-        raise _Refusal(str(error)) from error
+        raise Refusal(str(error)) from error
     except RuntimeError as error:
         # A file or an option of TLS is wrong: it says which.
         raise importer.LoadError(str(error)) from error
     except (TypeError, ValueError) as error:
-        raise _Refusal(str(error)) from error
+        raise Refusal(str(error)) from error
 
 
 def _fresh(invocation: Invocation) -> App:
@@ -111,7 +112,7 @@ def _fresh(invocation: Invocation) -> App:
         # A file or an option of TLS is wrong: it says which.
         raise importer.LoadError(str(error)) from error
     except ValueError as error:
-        raise _Refusal(str(error)) from error
+        raise Refusal(str(error)) from error
 
 
 def _ready_made(invocation: Invocation, app: App) -> App:
@@ -125,7 +126,7 @@ def _ready_made(invocation: Invocation, app: App) -> App:
     late += [(setting.option, setting.name) for setting in SETTINGS if setting.name in invocation.app_options]
     late += [(name, name) for name in invocation.front_options]
     for option, argument in late:
-        raise _Refusal(
+        raise Refusal(
             f"{invocation.name} is an App that has been made already, so {said(option, invocation.variables)} "
             f"comes too late: pass {argument} to App(...), or name a function run(app)"
         )
@@ -158,7 +159,7 @@ def _server(kind: str, invocation: Invocation) -> Callable[..., Any]:
         from ..wsgi import WSGI
 
         return WSGI
-    raise _Refusal(
+    raise Refusal(
         f"{invocation.name} is an application of the interface {kind.upper()}, which this version does not serve yet: "
         "it serves ASGI, WSGI, def run(app), an App, or a factory of one of them"
     )
@@ -174,7 +175,7 @@ def _behavior(invocation: Invocation, spec: Any) -> Mapping[str, Any]:
     if isinstance(found, Mapping):
         return found
     if callable(found):
-        raise _Refusal(
+        raise Refusal(
             f"{_said_ws(invocation)} is no dict but an application: WebSockets of ASGI are not served beside socketify's "
             "routes"
         )
@@ -268,7 +269,7 @@ def serve(
     except importer.LoadError as error:
         complain(str(error), error.report)
         return FAILURE
-    except _Refusal as error:
+    except Refusal as error:
         complain(str(error))
         return USAGE
     return 0
