@@ -63,17 +63,11 @@ impl Templates {
         made.set_item(intern!(py, "type"), if socket { "websocket" } else { "http" })?;
         made.set_item(intern!(py, "asgi"), &none)?;
         made.set_item(intern!(py, "http_version"), version.text())?;
-        for key in [
-            "method",
-            "scheme",
-            "path",
-            "raw_path",
-            "query_string",
-            "root_path",
-            "headers",
-            "client",
-            "server",
-        ] {
+        if !socket {
+            made.set_item(intern!(py, "method"), &none)?;
+        }
+        for key in ["scheme", "path", "raw_path", "query_string", "root_path", "headers", "client", "server"]
+        {
             made.set_item(PyString::intern(py, key), &none)?;
         }
         if socket {
@@ -128,7 +122,10 @@ impl Mount {
         let spec = if socket { intern!(py, SOCKET_VERSION) } else { intern!(py, HTTP_VERSION) };
         asgi.set_item(intern!(py, "spec_version"), spec)?;
         scope.set_item(intern!(py, "asgi"), asgi)?;
-        scope.set_item(intern!(py, "method"), method(py, exchange.method()))?;
+        if !socket {
+            // A WebSocket has none in the specification, and Litestar would look for an HTTP handler by it.
+            scope.set_item(intern!(py, "method"), method(py, exchange.method()))?;
+        }
         let origin = exchange.origin();
         let secure = match origin.scheme.as_deref() {
             Some(scheme) => scheme == "https" || scheme == "wss",

@@ -73,7 +73,6 @@ def test_the_scope(serve: Serve) -> None:
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
-        "method": "GET",
         "scheme": "ws",
         "path": "/chat",
         "raw_path": b"/chat",
