@@ -152,6 +152,20 @@ impl Reply {
         Framed { take: place.take, suffix }
     }
 
+    /// The end of a body in chunks, with trailers: lines, each with its CRLF. False if the body has no place for them.
+    pub(crate) fn end_with_trailers(&mut self, out: &mut Output, lines: &[u8]) -> bool {
+        if self.stage != Stage::Chunked || self.mute {
+            return false;
+        }
+        let tail = out.tail();
+        tail.extend_from_slice(b"0\r\n");
+        tail.extend_from_slice(lines);
+        tail.extend_from_slice(b"\r\n");
+        self.stage = Stage::Done;
+        self.coder = None;
+        true
+    }
+
     /// `end_without_body`: nothing more, and no length that was not given.
     pub(crate) fn end_empty(&mut self, out: &mut Output, server: &[u8]) -> Framed {
         if self.stage == Stage::Open {

@@ -56,6 +56,20 @@ impl ResponseHead {
     }
 }
 
+impl ResponseHead {
+    /// The header lines as fields of trailers.
+    pub(crate) fn to_trailers(&self) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in HeaderLines::new(&self.fields) {
+            // Both were checked when they were added.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                fields.append(name, value);
+            }
+        }
+        fields
+    }
+}
+
 fn is_of_the_connection(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::UPGRADE

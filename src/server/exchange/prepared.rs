@@ -1,7 +1,9 @@
 //! Responses whose head comes whole, before the body: those of interfaces whose applications give it in one message.
 
+use crate::http::list_members;
 use crate::http::response::{HeadError, ResponseHead};
 use crate::server::exchange::Exchange;
+use crate::server::stream::Writing;
 
 impl Exchange {
     /// Adds a header to a head that is not part of the response yet, by the rules of the request's HTTP version.
@@ -41,6 +43,40 @@ impl Exchange {
             request.reply.head = head;
             true
         })
+    }
+
+    /// Ends a response in pieces with the header lines of `trailers` (RFC 9110 section 6.5), which a client that has not asked for them, or
+    /// a body of declared length, does without. False if the exchange is over.
+    pub fn end_with_trailers(&self, trailers: ResponseHead) -> bool {
+        if self.compresses() || !self.takes_trailers() {
+            return self.end(b"", false);
+        }
+        if self.head.http2 {
+            let map = trailers.to_trailers();
+            let _ = self.connection.with_socket(|writing| {
+                if let Writing::Stream(stream) = writing {
+                    stream.set_trailers(map);
+                }
+                Ok(())
+            });
+            return self.end(b"", false);
+        }
+        let Some(mut state) = self.current() else { return false };
+        let Some((request, out)) = state.request_and_out() else { return false };
+        if !request.reply.end_with_trailers(out, &trailers.into_lines()) {
+            drop(state);
+            return self.end(b"", false);
+        }
+        self.mark_responded();
+        state.complete();
+        state.send_queue();
+        true
+    }
+
+    /// Whether the client has said that it takes trailers (RFC 9110 section 10.1.4).
+    fn takes_trailers(&self) -> bool {
+        let value = self.header(b"te").unwrap_or_default();
+        list_members(&value).any(|member| member.eq_ignore_ascii_case(b"trailers"))
     }
 
     /// Sends the head of a response in pieces without a piece. Does nothing if it has been sent.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
-use ::http::{Response, StatusCode};
+use ::http::{HeaderMap, Response, StatusCode};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
@@ -34,6 +34,8 @@ struct Half {
     state: StreamState,
     /// The remaining bytes of the response, if known.
     left: Option<usize>,
+    /// What ends the stream behind them, in place of the last frame with data (RFC 9113 section 8.1).
+    trailers: Option<HeaderMap>,
 }
 
 enum StreamState {
@@ -47,7 +49,11 @@ enum StreamState {
 
 impl StreamWriting {
     pub(super) fn new(respond: SendResponse<Bytes>, descriptor: i64, moved: Arc<AtomicU64>) -> Self {
-        Self { half: Mutex::new(Half { state: StreamState::Open(respond), left: None }), descriptor, moved }
+        Self {
+            half: Mutex::new(Half { state: StreamState::Open(respond), left: None, trailers: None }),
+            descriptor,
+            moved,
+        }
     }
 
     pub(crate) fn moved(&self) -> u64 {
@@ -64,10 +70,18 @@ impl StreamWriting {
     pub(crate) fn open(&self, head: Option<Response<()>>, left: Option<usize>) {
         let mut half = self.half.lock();
         half.left = left;
-        if let (StreamState::Open(respond), Some(head)) = (&mut half.state, head) {
-            half.state = match respond.send_response(head, left == Some(0)) {
-                Ok(stream) if left != Some(0) => StreamState::Sending(stream),
-                Ok(_) => StreamState::Over,
+        let Half { state, trailers, .. } = &mut *half;
+        if let (StreamState::Open(respond), Some(head)) = (&mut *state, head) {
+            let last = left == Some(0);
+            *state = match respond.send_response(head, last && trailers.is_none()) {
+                Ok(stream) if !last => StreamState::Sending(stream),
+                Ok(mut stream) => {
+                    if let Some(trailers) = trailers.take() {
+                        // It fails when the stream has been reset.
+                        let _ = stream.send_trailers(trailers);
+                    }
+                    StreamState::Over
+                }
                 // The stream has been reset, which the next write tells; or the head cannot be sent, which the client is told.
                 Err(_) => {
                     respond.send_reset(Reason::INTERNAL_ERROR);
@@ -85,6 +99,11 @@ impl StreamWriting {
             // It fails if the stream has been reset, which the task will report.
             let _ = respond.send_informational(interim);
         }
+    }
+
+    /// Ends the response with trailers, once all of it has been sent.
+    pub(crate) fn set_trailers(&self, trailers: HeaderMap) {
+        self.half.lock().trailers = Some(trailers);
     }
 
     /// Queues as much as flow control allows.
@@ -138,7 +157,10 @@ impl StreamWriting {
         let mut half = self.half.lock();
         match std::mem::replace(&mut half.state, StreamState::Over) {
             // It fails when the stream has been reset.
-            StreamState::Sending(mut stream) => drop(stream.send_data(Bytes::new(), true)),
+            StreamState::Sending(mut stream) => match half.trailers.take() {
+                Some(trailers) => drop(stream.send_trailers(trailers)),
+                None => drop(stream.send_data(Bytes::new(), true)),
+            },
             // No response has been begun.
             StreamState::Open(mut respond) => respond.send_reset(Reason::CANCEL),
             StreamState::Over => {}
@@ -177,7 +199,10 @@ impl Half {
         let count = bytes.len();
         let last = self.left == Some(count);
         self.left = self.left.map(|left| left.saturating_sub(count));
-        let sent = stream.send_data(bytes, last);
+        let sent = match self.trailers.take_if(|_| last) {
+            Some(trailers) => stream.send_data(bytes, false).and_then(|()| stream.send_trailers(trailers)),
+            None => stream.send_data(bytes, last),
+        };
         if last || sent.is_err() {
             self.state = StreamState::Over;
         }
