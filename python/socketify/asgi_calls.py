@@ -83,7 +83,9 @@ class AsgiCalls:
             raise
         else:
             outcome = call.finish(False)
-            if outcome is not None:
+            if outcome == "untrailed":
+                logger.warning("The ASGI application returned without the trailers of %s", _shown(scope))
+            elif outcome is not None:
                 logger.error("The ASGI application returned without a complete response to %s", _shown(scope))
             if result is not None:
                 logger.warning(

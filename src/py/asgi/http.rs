@@ -36,6 +36,8 @@ enum Stage {
     Kept(Box<Kept>),
     /// The body goes in pieces.
     Pieces(Counted),
+    /// The body is complete, and trailers are announced.
+    Trailers(Box<ResponseHead>),
     /// It is complete.
     Complete,
     /// Its client has gone before.
@@ -47,19 +49,23 @@ struct Kept {
     head: ResponseHead,
     /// Nobody sees that it has been begun before it leaves: a stream of events.
     urgent: bool,
+    trailers: bool,
     since: Instant,
 }
 
-/// Bytes of a body.
+/// A body that goes in pieces.
 #[derive(Clone, Copy)]
 struct Counted {
-    /// Those that are still promised. `None` without a promise.
+    /// Bytes that are still promised. `None` without a promise.
     left: Option<u64>,
+    /// Trailers follow.
+    trailers: bool,
 }
 
 impl Counted {
-    fn of(head: &ResponseHead, head_request: bool) -> Self {
-        Self { left: head.declared_length().filter(|_| head.body_allowed(head_request)) }
+    fn of(kept: &Kept, head_request: bool) -> Self {
+        let promised = kept.head.declared_length().filter(|_| kept.head.body_allowed(head_request));
+        Self { left: promised, trailers: kept.trailers }
     }
 
     /// Counts a piece.
@@ -184,7 +190,7 @@ impl Http {
                     return false;
                 }
                 Stage::Kept(kept) => {
-                    inner.stage = Stage::Pieces(Counted::of(&kept.head, exchange.method() == b"HEAD"));
+                    inner.stage = Stage::Pieces(Counted::of(&kept, exchange.method() == b"HEAD"));
                     kept
                 }
                 other => {
@@ -197,6 +203,26 @@ impl Http {
             exchange.send_head();
         }
         true
+    }
+
+    /// Whether trailers follow the body.
+    fn announces_trailers(&self) -> bool {
+        match &self.inner.lock().stage {
+            Stage::Kept(kept) => kept.trailers,
+            Stage::Pieces(counted) => counted.trailers,
+            _ => false,
+        }
+    }
+
+    /// The body is complete, and trailers follow.
+    fn await_trailers(&self, exchange: &Exchange) -> PyResult<()> {
+        Self::send_kept_head(exchange, true);
+        let mut inner = self.inner.lock();
+        if let Stage::Pieces(counted) = &mut inner.stage {
+            counted.take(0, true)?;
+            inner.stage = Stage::Trailers(Box::default());
+        }
+        Ok(())
     }
 
     fn set(&self, stage: Stage) {
@@ -257,6 +283,7 @@ impl HttpCall {
         match kind {
             "http.response.body" => self.body(py, http, message),
             "http.response.start" => self.start(py, http, message),
+            "http.response.trailers" => self.trailers(py, http, message),
             other => {
                 Err(PyValueError::new_err(format!("unknown type of an ASGI message for HTTP: {other:?}")))
             }
@@ -312,6 +339,10 @@ impl HttpCall {
                 self.refuse(py, 500)?;
                 Some("unanswered")
             }
+            Stage::Trailers(trailers) => {
+                self.exchange.end_with_trailers(*trailers);
+                Some("untrailed")
+            }
             Stage::Pieces(_) => {
                 self.exchange.abort_if_started();
                 Some("cut")
@@ -343,7 +374,8 @@ impl HttpCall {
         }
         let head = message.head(&self.exchange)?;
         let urgent = head.field(b"content-type").is_some_and(|kind| kind.starts_with(b"text/event-stream"));
-        http.set(Stage::Kept(Box::new(Kept { head, urgent, since: Instant::now() })));
+        let trailers = message.flag(intern!(py, "trailers"))?;
+        http.set(Stage::Kept(Box::new(Kept { head, urgent, trailers, since: Instant::now() })));
         app(&self.exchange)?.keep_head(py, &self.exchange);
         Done::get(py)
     }
@@ -364,7 +396,41 @@ impl HttpCall {
         if message.flag(intern!(py, "more_body"))? {
             return self.piece(py, http, bytes);
         }
+        if http.announces_trailers() {
+            let waited = self.piece(py, http, bytes)?;
+            http.await_trailers(&self.exchange)?;
+            return Ok(waited);
+        }
         self.end(py, http, &payload)
+    }
+
+    fn trailers<'py>(
+        &self,
+        py: Python<'py>,
+        http: &Http,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.expect(http, "http.response.trailers", |stage| matches!(stage, Stage::Trailers(_)))? {
+            return Self::unheard(py, http);
+        }
+        let mut added = ResponseHead::default();
+        message.add_trailers(&self.exchange, &mut added)?;
+        let more = message.flag(intern!(py, "more_trailers"))?;
+        let all = {
+            let mut inner = http.inner.lock();
+            match &mut inner.stage {
+                Stage::Trailers(trailers) => {
+                    trailers.append_lines(&added.into_lines());
+                    if more { None } else { Some(std::mem::take(&mut **trailers)) }
+                }
+                _ => None,
+            }
+        };
+        let Some(all) = all else { return Done::get(py) };
+        http.set(Stage::Complete);
+        let sent = self.exchange.end_with_trailers(all);
+        self.tell_end(py, http);
+        if sent { Done::get(py) } else { Self::unheard(py, http) }
     }
 
     /// A piece of the body that others follow.
@@ -374,7 +440,7 @@ impl HttpCall {
             let mut inner = http.inner.lock();
             match &mut inner.stage {
                 Stage::Kept(kept) => {
-                    let mut counted = Counted::of(&kept.head, self.is_head());
+                    let mut counted = Counted::of(kept, self.is_head());
                     counted.take(bytes.len(), false)?;
                     if bytes.is_empty() {
                         let long = inner.burst.is_long(app.turn_of_loop(), 0);
@@ -388,7 +454,7 @@ impl HttpCall {
                     counted.take(bytes.len(), false)?;
                     None
                 }
-                Stage::Fresh | Stage::Complete | Stage::Gone => None,
+                Stage::Fresh | Stage::Trailers(_) | Stage::Complete | Stage::Gone => None,
             }
         };
         if let Some(head) = begun
@@ -421,7 +487,7 @@ impl HttpCall {
             let mut inner = http.inner.lock();
             // In a response that has not left, a wrong length can still become a 500.
             if let Stage::Kept(kept) = &inner.stage {
-                Counted::of(&kept.head, self.is_head()).take(bytes.len(), true)?;
+                Counted::of(kept, self.is_head()).take(bytes.len(), true)?;
             }
             std::mem::replace(&mut inner.stage, Stage::Complete)
         };
@@ -443,7 +509,7 @@ impl HttpCall {
                     (short, exchange.end(bytes, false))
                 }
             }
-            Stage::Fresh | Stage::Complete | Stage::Gone => (Ok(()), true),
+            Stage::Fresh | Stage::Trailers(_) | Stage::Complete | Stage::Gone => (Ok(()), true),
         };
         self.tell_end(py, http);
         short?;
@@ -476,6 +542,7 @@ impl HttpCall {
             Stage::Kept(_) | Stage::Pieces(_) => {
                 "the response has been started: expected 'http.response.body'"
             }
+            Stage::Trailers(_) => "the body is complete: expected 'http.response.trailers'",
             Stage::Complete => "the response is complete",
         };
         Err(PyRuntimeError::new_err(format!("unexpected ASGI message '{kind}': {why}")))

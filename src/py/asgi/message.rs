@@ -21,6 +21,26 @@ const HANDSHAKE: [&[u8]; 7] = [
     b"upgrade",
 ];
 
+/// Headers that have to be known before the body, and those of the connection.
+const NO_TRAILERS: [&[u8]; 16] = [
+    b"authorization",
+    b"cache-control",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"host",
+    b"keep-alive",
+    b"location",
+    b"proxy-connection",
+    b"set-cookie",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+];
+
 /// A message of an application.
 pub(super) struct Message<'a, 'py>(pub(super) &'a Bound<'py, PyDict>);
 
@@ -76,6 +96,28 @@ impl<'a, 'py> Message<'a, 'py> {
             each_header(&headers, |name, value| add(exchange, &mut head, name, value))?;
         }
         Ok(head)
+    }
+
+    /// Adds the headers of `http.response.trailers`.
+    pub(super) fn add_trailers(&self, exchange: &Exchange, trailers: &mut ResponseHead) -> PyResult<()> {
+        let Some(headers) = self.field(intern!(self.0.py(), "headers"))? else { return Ok(()) };
+        let mut lines = Vec::new();
+        each_header(&headers, |name, value| {
+            let (name, value) = (bytes(name, "name")?, bytes(value, "value")?);
+            if NO_TRAILERS.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+                return Err(PyValueError::new_err(format!(
+                    "the header {} has no place among trailers (RFC 9110 section 6.5.1)",
+                    String::from_utf8_lossy(&name)
+                )));
+            }
+            exchange.prepare_header(&mut ResponseHead::default(), &name, &value)?;
+            lines.push((name.into_owned(), value.into_owned()));
+            Ok(())
+        })?;
+        for (name, value) in lines {
+            exchange.prepare_header(trailers, &name, &value)?;
+        }
+        Ok(())
     }
 
     /// Adds the headers of `websocket.accept` to the response to the handshake. Those of the handshake itself are the server's.

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,6 +14,7 @@ use crate::http::query::percent_decode;
 use crate::py::asgi::Mount;
 use crate::py::convert::text;
 use crate::server::{Exchange, Local};
+use crate::tls::subject;
 
 /// The version of the HTTP messages. From 2.4 on, Starlette does not look for a client that leaves an idle stream.
 const HTTP_VERSION: &str = "2.3";
@@ -91,6 +94,8 @@ impl Mount {
     ) -> PyResult<Bound<'py, PyDict>> {
         let scope = self.scope(py, exchange, false)?;
         let extensions = PyDict::new(py);
+        extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
+        add_tls(&extensions, exchange)?;
         scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)
     }
@@ -111,6 +116,7 @@ impl Mount {
         {
             extensions.set_item(PyString::intern(py, name), PyDict::new(py))?;
         }
+        add_tls(&extensions, exchange)?;
         scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)
     }
@@ -165,6 +171,37 @@ impl Mount {
         scope.set_item(intern!(py, "path"), PyString::new(py, &String::from_utf8_lossy(&decoded)))?;
         scope.set_item(intern!(py, "raw_path"), raw)
     }
+}
+
+/// What was agreed on in the handshake of TLS (the extension `tls`). The server's own certificate is not told.
+fn add_tls(extensions: &Bound<'_, PyDict>, exchange: &Exchange) -> PyResult<()> {
+    let Some(secure) = exchange.secure() else { return Ok(()) };
+    let py = extensions.py();
+    let tls = PyDict::new(py);
+    let chain = secure.peer_certificates.iter().map(|certificate| pem(certificate));
+    tls.set_item(intern!(py, "server_cert"), py.None())?;
+    tls.set_item(intern!(py, "client_cert_chain"), PyList::new(py, chain.collect::<Vec<_>>())?)?;
+    let name = secure.peer_certificates.first().and_then(|certificate| subject(certificate));
+    tls.set_item(intern!(py, "client_cert_name"), name)?;
+    tls.set_item(intern!(py, "client_cert_error"), py.None())?;
+    tls.set_item(intern!(py, "tls_version"), secure.version.map(u16::from))?;
+    tls.set_item(intern!(py, "cipher_suite"), secure.cipher.map(u16::from))?;
+    extensions.set_item(intern!(py, "tls"), tls)
+}
+
+/// A certificate as text (RFC 7468).
+fn pem(certificate: &[u8]) -> String {
+    let mut encoded = vec![0; certificate.len().div_ceil(3) * 4];
+    // There is room for all of it.
+    let length = STANDARD.encode_slice(certificate, &mut encoded).unwrap_or_default();
+    let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
+    // Base64 is ASCII.
+    for line in encoded[..length].chunks(64) {
+        text.push_str(&String::from_utf8_lossy(line));
+        text.push('\n');
+    }
+    text.push_str("-----END CERTIFICATE-----\n");
+    text
 }
 
 /// Whether a path begins with the root path, at the end of a segment.

@@ -25,6 +25,7 @@ class Stream:
     #: Statuses of interim answers.
     interim: list[int] = field(default_factory=list)
     body: bytearray = field(default_factory=bytearray)
+    trailers: dict[str, str] = field(default_factory=dict)
     #: The server has ended it in order.
     ended: bool = False
     #: The code of RST_STREAM.
@@ -159,6 +160,8 @@ class H2Client:
         elif isinstance(event, h2.events.ResponseReceived):
             stream.headers = dict(event.headers)
             stream.status = int(stream.headers.pop(":status"))
+        elif isinstance(event, h2.events.TrailersReceived):
+            stream.trailers = dict(event.headers)
         elif isinstance(event, h2.events.DataReceived):
             stream.body += event.data
             if self.acknowledge and event.flow_controlled_length and not self.goaway:
