@@ -99,7 +99,7 @@ help:  ## List the tasks (what plain `make` does)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12 picks another interpreter, 3.10 or newer (now: $(PYTHON), $(VERSION))."
-	@echo "  ARGS=... reaches test-rust, test-python, autobahn, bench, bench-core, fuzz-targets, soak and chaos: make test-python ARGS='-k cookies -x'"
+	@echo "  ARGS=... reaches test-rust, test-python, test-frameworks, autobahn, bench, bench-core, fuzz-targets, soak and chaos: make test-python ARGS='-k cookies -x'"
 
 .PHONY: run
 run: $(BUILT)  ## Build everything and serve the demo; it prints its address (PORT=8080 for another port)
@@ -244,6 +244,7 @@ audit: $(PIP_AUDIT) | needs-rust  ## Licences and known faults of all dependenci
 	cargo deny --locked --manifest-path fuzz/Cargo.toml --config $(CURDIR)/deny.toml check advisories sources
 	$(PIP_AUDIT) --disable-pip --no-deps -r requirements-dev.txt
 	$(PIP_AUDIT) --disable-pip --no-deps -r requirements-docs.txt
+	$(PIP_AUDIT) --disable-pip --no-deps -r requirements-frameworks.txt
 
 .PHONY: soak
 soak: $(BUILT)  ## Millions of mixed requests, watching memory; long
@@ -255,9 +256,29 @@ chaos: $(BUILT)  ## Random clients against random handlers for a minute (SECONDS
 
 # Four servers: with TLS and without, ended when all is calm and under load.
 .PHONY: test-slow
-test-slow: $(BUILT)  ## The Autobahn test suite, a browser, faults put into a server on purpose, and a minute of chaos
+test-slow: $(BUILT)  ## The Autobahn test suite, a browser, faults put into a server on purpose, frameworks, and a minute of chaos
 	$(BIN)/pytest -m slow
+	@$(MAKE) test-frameworks
 	@$(MAKE) test-chaos
+
+# The frameworks have an environment of their own, into which the wheel of the other one is installed.
+FRAMEWORKS := $(VENV)-frameworks
+$(FRAMEWORKS)/.tools: requirements-frameworks.txt | needs-python
+	$(PYTHON) -m venv $(FRAMEWORKS)
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-frameworks.txt
+	@touch $@
+$(FRAMEWORKS)/.built: $(BUILT) $(FRAMEWORKS)/.tools
+	$(FRAMEWORKS)/bin/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps --no-index $(VENV)/wheel/*.whl
+	@touch $@
+
+.PHONY: test-frameworks
+ifeq ($(VERSION),3.10)
+test-frameworks:
+	@echo "make test-frameworks: several frameworks need Python 3.11, so nothing was tested on 3.10."
+else
+test-frameworks: $(FRAMEWORKS)/.built  ## Applications of FastAPI, Django, Flask and others, by the command line (ARGS=--peers: by other servers)
+	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks $(ARGS)
+endif
 
 .PHONY: test-chaos
 test-chaos: $(BUILT)
