@@ -6,7 +6,8 @@
 - Anything else is a fragment. It is run where its names exist: in a handler if it speaks of ``res`` or ``req``, in a
   listener if it speaks of ``ws``, and else before an application that then serves. Handlers that only the page has are
   made up.
-- ``<!-- not run: reason -->`` on the line before a block leaves it at being compiled.
+- ``<!-- not run: reason -->`` on the line before a block leaves it at being compiled. So it is with the pages about
+  interfaces that other servers have too: tests/frameworks/test_pages.py runs their blocks, with the frameworks installed.
 
 Blocks of shell commands name existing things: tasks of the Makefile, extras of the package.
 """
@@ -39,7 +40,9 @@ ROOT = Path(__file__).resolve().parents[3]
 RUNNER = ROOT / "tests/python/support/run_program.py"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<before>[^\n]*)\n+```(?P<kind>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
-KINDS = {"", "html", "ini", "json", "python", "sh", "text", "toml"}
+KINDS = {"", "caddy", "dockerfile", "html", "ini", "json", "nginx", "python", "sh", "text", "toml", "yaml"}
+#: tests/frameworks/test_pages.py runs the blocks of these.
+ELSEWHERE = {"asgi.md", "from-uvicorn.md", "deploying.md"}
 
 
 class Block(NamedTuple):
@@ -64,7 +67,7 @@ class Block(NamedTuple):
 
     @property
     def is_run(self) -> bool:
-        return "<!-- not run:" not in self.before
+        return "<!-- not run:" not in self.before and Path(self.where.split(":")[0]).name not in ELSEWHERE
 
 
 def blocks() -> list[Block]:
