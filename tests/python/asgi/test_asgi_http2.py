@@ -104,7 +104,9 @@ def test_an_error_in_the_body_resets_the_stream(serve: Serve) -> None:
     running = serve(serving(application))
     with H2Client(running.port) as client:
         stream = client.get("/")
-        assert (bytes(stream.body), stream.ended, stream.reset) == (b"half", False, 2)
+        # The reset may overtake what waits.
+            assert b"half".startswith(bytes(stream.body))
+            assert (stream.ended, stream.reset) == (False, 2)
         assert bytes(client.get("/other").body) == b"other"
 
 
