@@ -6,9 +6,10 @@ import asyncio
 import sys
 
 import uvloop
-from asgi import app
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
+
+from asgi import app
 
 # By default it closes a connection after fewer requests than a load generator sends.
 ENDLESS = 1_000_000_000
