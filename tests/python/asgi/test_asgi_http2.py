@@ -105,8 +105,8 @@ def test_an_error_in_the_body_resets_the_stream(serve: Serve) -> None:
     with H2Client(running.port) as client:
         stream = client.get("/")
         # The reset may overtake what waits.
-            assert b"half".startswith(bytes(stream.body))
-            assert (stream.ended, stream.reset) == (False, 2)
+        assert b"half".startswith(bytes(stream.body))
+        assert (stream.ended, stream.reset) == (False, 2)
         assert bytes(client.get("/other").body) == b"other"
 
 
