@@ -200,6 +200,11 @@ pub trait App: Send + Sync + 'static {
         None
     }
 
+    /// Whether the user code of the turn is to stay on one thread, if one thread drives the sockets. Asked often.
+    fn stays_on_one_thread(&self) -> bool {
+        false
+    }
+
     /// Runs the body of an I/O thread, in the environment that user code needs.
     fn on_thread(&self, body: &mut (dyn FnMut() + Send)) {
         body();

@@ -1,5 +1,8 @@
 //! Who leads: one thread drives each shard, and one more stands by for those whose user code takes long.
 //!
+//! Some user code is to stay on one thread ([`App::stays_on_one_thread`]). Then the standby only lends a hand: it drives the sockets
+//! and runs no user code, and the thread whose place it has takes that back.
+//!
 //! The protocol alone, without the sockets that are driven: `models.rs` runs it under every order of its steps.
 
 use std::task::{Context, Poll};
@@ -27,6 +30,19 @@ struct Post {
     absences: AtomicU64,
     /// Wakes the leader out of the runtime.
     waker: AtomicWaker,
+    /// The thread that user code stays on wants its place back.
+    recalled: AtomicBool,
+    /// That thread, while it waits for the place.
+    home: Mutex<Option<Thread>>,
+}
+
+/// Whose place a thread leads in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Its own: it runs user code between two looks at the sockets.
+    Own,
+    /// That of a thread that user code stays on, and that will want it back: it drives sockets alone.
+    Lent,
 }
 
 /// The places of all leaders, and the standby.
@@ -51,8 +67,13 @@ pub(crate) struct Missed {
 
 impl Leaders {
     pub(crate) fn new(count: usize) -> Self {
-        let post =
-            || Post { led: AtomicBool::new(false), absences: AtomicU64::new(0), waker: AtomicWaker::new() };
+        let post = || Post {
+            led: AtomicBool::new(false),
+            absences: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+            recalled: AtomicBool::new(false),
+            home: Mutex::new(None),
+        };
         Self {
             posts: (0..count).map(|_| post()).collect(),
             stopping: AtomicBool::new(false),
@@ -79,6 +100,15 @@ impl Leaders {
         self.stopping.store(true, Ordering::SeqCst);
         self.wake();
         self.wake_standby();
+        for post in &self.posts {
+            post.call_home();
+        }
+    }
+
+    /// The place of the standby that has missed a leader.
+    pub(crate) fn place(&self, app: &dyn App) -> Place {
+        // Several leaders run user code in turn anyway.
+        if self.posts.len() == 1 && app.stays_on_one_thread() { Place::Lent } else { Place::Own }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -109,7 +139,7 @@ impl Leaders {
     /// it is given is ready.
     pub(crate) fn lead(
         &self,
-        index: usize,
+        (index, place): (usize, Place),
         turn: &Turn,
         app: &dyn App,
         mut drive: impl FnMut(&mut Ready<'_>),
@@ -121,14 +151,34 @@ impl Leaders {
                 // In here waking a task only queues it: from outside it takes a system call.
                 batch::wake_left();
                 post.waker.register(context.waker());
-                if self.is_stopping() || turn.is_due() { Poll::Ready(()) } else { Poll::Pending }
+                let due = place == Place::Own && turn.is_due();
+                let recalled = post.recalled.load(Ordering::SeqCst);
+                if self.is_stopping() || due || recalled { Poll::Ready(()) } else { Poll::Pending }
             });
+            if post.recalled.swap(false, Ordering::SeqCst) {
+                // It is led by the other from now on.
+                post.call_home();
+                return;
+            }
             self.step_out(post);
             if self.is_stopping() {
                 return;
             }
             turn.run(app);
             if post.led.swap(true, Ordering::SeqCst) {
+                if self.place(app) == Place::Lent {
+                    while turn.is_due() && !self.is_stopping() {
+                        batch::wake_left();
+                        turn.run(app);
+                    }
+                    batch::wake_left();
+                    let leads = self.take_back(post);
+                    self.returns.fetch_add(1, Ordering::SeqCst);
+                    if leads {
+                        continue;
+                    }
+                    return;
+                }
                 self.returns.fetch_add(1, Ordering::SeqCst);
                 // The present leader slept through what was queued while this thread held the turn, and only this thread knows that
                 // the turn is free again.
@@ -138,6 +188,20 @@ impl Leaders {
                 return;
             }
         }
+    }
+
+    /// Takes a place back that the standby has taken. False if the server stops.
+    fn take_back(&self, post: &Post) -> bool {
+        *post.home.lock() = Some(thread::current());
+        post.recalled.store(true, Ordering::SeqCst);
+        post.waker.wake();
+        while post.recalled.load(Ordering::SeqCst) {
+            if self.is_stopping() {
+                return false;
+            }
+            thread::park();
+        }
+        true
     }
 
     /// Waits until a leader is missed, whose place is this thread's then; none when the server stops.
@@ -176,6 +240,15 @@ impl Leaders {
             }
         }
         None
+    }
+}
+
+impl Post {
+    /// Wakes the thread that waits for its place, if one does.
+    fn call_home(&self) {
+        if let Some(home) = &*self.home.lock() {
+            home.unpark();
+        }
     }
 }
 

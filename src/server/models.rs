@@ -13,12 +13,13 @@ use std::task::{Wake, Waker};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
+use shuttle::thread::ThreadId;
 use shuttle::{Config, MaxSteps, Runner, thread};
 
 use crate::app::{App, Job, Signal};
 use crate::server::batch;
 use crate::server::exchange::Exchange;
-use crate::server::leading::Leaders;
+use crate::server::leading::{Leaders, Place};
 use crate::server::notes::Notes;
 use crate::server::turn::Turn;
 
@@ -71,10 +72,14 @@ struct Seen {
     woken: usize,
     /// How many threads drive each shard at the moment.
     driving: Vec<usize>,
+    /// The threads that have run user code.
+    ran: Vec<ThreadId>,
 }
 
 struct Site {
     act: Act,
+    /// User code stays on one thread.
+    stays: bool,
     turn: Turn,
     leaders: Leaders,
     notes: Arc<Notes>,
@@ -83,11 +88,12 @@ struct Site {
 }
 
 impl Site {
-    fn new(act: Act, shards: usize) -> Arc<Self> {
+    fn new(act: Act, shards: usize, stays: bool) -> Arc<Self> {
         let leaders = Leaders::new(shards);
         (0..shards).for_each(|index| leaders.expect(index));
         Arc::new(Self {
             act,
+            stays,
             turn: Turn::default(),
             leaders,
             notes: Arc::default(),
@@ -114,11 +120,11 @@ impl Site {
 
     /// The life of an I/O thread, as that of `threads.rs`.
     fn live(self: &Arc<Self>, first: Option<usize>) {
-        let mut shard = first;
+        let code = Code(Arc::clone(self));
+        let mut shard = first.map(|index| (index, Place::Own));
         while !self.leaders.is_stopping() {
-            shard = if let Some(index) = shard {
-                let code = Code(Arc::clone(self));
-                self.leaders.lead(index, &self.turn, &code, |ready| {
+            shard = if let Some((index, place)) = shard {
+                self.leaders.lead((index, place), &self.turn, &code, |ready| {
                     SHARD.with(|shard| shard.set(index));
                     self.note(|seen| seen.driving[index] += 1);
                     shuttle::future::block_on(poll_fn(ready));
@@ -137,7 +143,7 @@ impl Site {
                         }
                     });
                 }
-                missed.map(|missed| missed.index)
+                missed.map(|missed| (missed.index, self.leaders.place(&code)))
             };
         }
     }
@@ -164,8 +170,15 @@ impl App for Code {
                 Act::WaitForShard => site.wait(|seen| seen.driving[mine] > 0),
                 Act::WaitForTask => site.wait(|seen| seen.woken > woken),
             }
-            site.note(|seen| seen.ended += 1);
+            site.note(|seen| {
+                seen.ended += 1;
+                seen.ran.push(thread::current().id());
+            });
         }
+    }
+
+    fn stays_on_one_thread(&self) -> bool {
+        self.0.stays
     }
 
     fn post(&self, _: Job) {}
@@ -191,8 +204,15 @@ impl Wake for Task {
 
 /// A thread queues two jobs now and then, for some shards and their standby.
 fn queue(act: Act, shards: usize, until: fn(&Seen) -> bool) {
+    queue_for(act, shards, false, until);
+    if shards == 1 {
+        queue_for(act, shards, true, until);
+    }
+}
+
+fn queue_for(act: Act, shards: usize, stays: bool, until: fn(&Seen) -> bool) {
     check(move || {
-        let site = Site::new(act, shards);
+        let site = Site::new(act, shards, stays);
         let lives: Vec<_> = (0..=shards)
             .map(|index| {
                 let site = Arc::clone(&site);
@@ -212,6 +232,8 @@ fn queue(act: Act, shards: usize, until: fn(&Seen) -> bool) {
             thread.join().expect("nobody panics");
         }
         assert!(site.turn.is_idle());
+        let seen = site.seen();
+        assert!(!stays || seen.ran.iter().all(|thread| *thread == seen.ran[0]), "user code has moved");
     });
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::server::leading::{Leaders, Missed, Ready, TICK};
+use crate::server::leading::{Leaders, Missed, Place, Ready, TICK};
 use crate::server::{Server, stack_size};
 
 /// How long threads that cannot all be made may take to end. They run no user code yet.
@@ -147,13 +147,13 @@ impl Drop for End<'_> {
 /// The life of one I/O thread.
 fn run(server: &Arc<Server>, first: Option<usize>) {
     let Threads { shards, leaders, .. } = &server.threads;
-    let mut shard = first;
+    let mut shard = first.map(|index| (index, Place::Own));
     loop {
-        shard = if let Some(index) = shard {
+        shard = if let Some((index, place)) = shard {
             let runtime = shards[index].runtime.lock().clone();
             if let Some(runtime) = runtime {
                 let drive = |ready: &mut Ready<'_>| runtime.block_on(poll_fn(ready));
-                leaders.lead(index, &server.turn, &*server.app, drive);
+                leaders.lead((index, place), &server.turn, &*server.app, drive);
             }
             None
         } else {
@@ -162,7 +162,7 @@ fn run(server: &Arc<Server>, first: Option<usize>) {
                 // What the late one sends is not to wait for it.
                 shards[missed.index].handle.spawn(hurry(Arc::downgrade(server), missed));
             }
-            missed.map(|missed| missed.index)
+            missed.map(|missed| (missed.index, leaders.place(&*server.app)))
         };
         if leaders.is_stopping() {
             return;

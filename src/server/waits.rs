@@ -59,6 +59,7 @@
 //! | a leader, in its runtime | jobs for the turn | `Leaders::wake`; it registers first and looks then |
 //! | the standby, ticking | a leader that is out for two ticks | its own clock |
 //! | the standby, asleep | a leader that steps out | `step_out`, which counts before it looks at `dormant`; the standby looks at the counts once more behind that |
+//! | a thread that user code stays on | its place, which the standby has | `lead` of the standby, which looks for `recalled`; `stop` |
 //! | `Threads::join` | the threads to end | `End` of each |
 //! | an acceptor | clients, or the close of the server | the kernel, `stop_accepting`; `is_closing` is asked behind the registration |
 //! | an acceptor at `max_connections` | a permit, or the close | `release` of a connection; each of them ends with the server |
