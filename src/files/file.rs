@@ -76,7 +76,7 @@ impl File {
     }
 
     /// Reads the facts of the opened file.
-    pub(super) fn new(descriptor: OwnedFd) -> Result<Self, OpenError> {
+    pub(crate) fn new(descriptor: OwnedFd) -> Result<Self, OpenError> {
         let facts = fstat(&descriptor).map_err(OpenError::from_errno)?;
         if FileType::from_raw_mode(facts.st_mode) != FileType::RegularFile {
             return Err(OpenError::Absent);

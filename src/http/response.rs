@@ -313,6 +313,13 @@ impl ResponseHead {
         self.fields.extend_from_slice(b"\r\n");
     }
 
+    /// Appends the header lines to `out` as an interim 103 (RFC 8297 section 2).
+    pub(crate) fn write_hints(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"HTTP/1.1 103 Early Hints\r\n");
+        out.extend_from_slice(&self.fields);
+        out.extend_from_slice(b"\r\n");
+    }
+
     /// The present status code.
     pub const fn status(&self) -> u16 {
         match self.status {

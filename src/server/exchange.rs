@@ -7,6 +7,7 @@
 mod answer;
 mod body;
 mod encoding;
+mod interim;
 mod passing;
 mod prepared;
 mod response_head;

@@ -29,15 +29,7 @@ impl ResponseHead {
             .ok()
             .filter(|status| !status.is_informational())
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut fields = HeaderMap::with_capacity(USUAL);
-        for (name, value) in HeaderLines::new(&self.fields) {
-            // Both were checked when they were added.
-            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
-                && !is_of_the_connection(&name)
-            {
-                fields.append(name, value);
-            }
-        }
+        let mut fields = self.fields_of_stream();
         for (name, known, value) in
             [(header::DATE, Known::Date, date), (header::SERVER, Known::Server, server)]
         {
@@ -53,6 +45,28 @@ impl ResponseHead {
         }
         *response.headers_mut() = fields;
         response
+    }
+
+    /// The header lines as an interim 103 over HTTP/2.
+    pub(crate) fn to_hints(&self) -> Response<()> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::EARLY_HINTS;
+        *response.headers_mut() = self.fields_of_stream();
+        response
+    }
+
+    /// The user's header lines as fields.
+    fn fields_of_stream(&self) -> HeaderMap {
+        let mut fields = HeaderMap::with_capacity(USUAL);
+        for (name, value) in HeaderLines::new(&self.fields) {
+            // Both were checked when they were added.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value))
+                && !is_of_the_connection(&name)
+            {
+                fields.append(name, value);
+            }
+        }
+        fields
     }
 }
 

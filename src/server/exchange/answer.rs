@@ -116,7 +116,7 @@ impl Exchange {
         true
     }
 
-    fn complete(&self, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
+    pub(super) fn complete(&self, mut state: Locked<'_>, payload: &[u8], suffix: &'static [u8]) {
         self.mark_responded();
         // A stream's end is known before its last piece leaves: one frame carries both.
         let joined = payload.len() + suffix.len() > 0 && payload.len() < DIRECT;

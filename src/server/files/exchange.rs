@@ -1,5 +1,7 @@
 //! Files through an exchange: those of a handler, and those that need the disk.
 
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -7,8 +9,10 @@ use crate::app::Signal;
 use crate::files::conditions::Conditions;
 use crate::files::types::Told;
 use crate::files::{Directory, Disk, File, Named, OpenError};
+use crate::http::response::ResponseHead;
 use crate::server::connection::Locked;
 use crate::server::exchange::Exchange;
+use crate::server::files::body::Part;
 use crate::server::files::description::Description;
 use crate::server::files::{COPIED, PathAndQuery, Tried};
 
@@ -64,6 +68,36 @@ impl Exchange {
             opened => self.send_opened(opened, &path, kind.as_deref(), coding.as_deref()),
         }
         if self.is_leaving() { Sending::UnderWay } else { Sending::Done }
+    }
+
+    /// Responds with `head` and the bytes of an open file from `position` on, as many as the head declares or as there are. The
+    /// descriptor is duplicated. Gives the head back if the file is not a regular one, or shorter than declared.
+    pub fn respond_with_file(
+        &self,
+        head: ResponseHead,
+        descriptor: &OwnedFd,
+        position: u64,
+    ) -> Result<(), ResponseHead> {
+        let Ok(file) = descriptor.try_clone().map_err(drop).and_then(|own| File::new(own).map_err(drop))
+        else {
+            return Err(head);
+        };
+        let there = file.size().saturating_sub(position);
+        let length = head.declared_length().unwrap_or(there);
+        if length > there {
+            return Err(head);
+        }
+        let Some(mut state) = self.current() else { return Ok(()) };
+        let Some(request) = state.request_mut() else { return Ok(()) };
+        request.reply.head = head;
+        self.begin_as_is(&mut request.reply);
+        let range = position..position + length;
+        state.send_parts(
+            file,
+            if range.is_empty() { VecDeque::new() } else { VecDeque::from([Part::File(range)]) },
+        );
+        state.flush_unless_corked();
+        Ok(())
     }
 
     fn send_opened(

@@ -93,9 +93,14 @@ impl StreamWriting {
 
     /// An interim `100 Continue`.
     pub(crate) fn invite(&self) {
+        let mut interim = Response::new(());
+        *interim.status_mut() = StatusCode::CONTINUE;
+        self.inform(interim);
+    }
+
+    /// Sends an interim response, unless the final one has begun.
+    pub(crate) fn inform(&self, interim: Response<()>) {
         if let StreamState::Open(respond) = &mut self.half.lock().state {
-            let mut interim = Response::new(());
-            *interim.status_mut() = StatusCode::CONTINUE;
             // It fails if the stream has been reset, which the task will report.
             let _ = respond.send_informational(interim);
         }
