@@ -26,6 +26,7 @@ mod sockets;
 mod threads;
 mod tls;
 mod websocket;
+mod wsgi;
 
 /// The core of socketify. Use the classes of the package `socketify` instead.
 #[pyo3::pymodule(name = "_core")]
@@ -36,6 +37,7 @@ mod core {
     use super::{
         asgi::Done, asgi::HttpCall, asgi::Pending, asgi::SocketCall, body::Body, cors::CorsPolicy,
         forms::FormParser, request::Request, response::Response, server::Server, websocket::WebSocket,
+        wsgi::FileWrapper, wsgi::Gateway,
     };
 
     #[pymodule_export]

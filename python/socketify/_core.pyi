@@ -25,7 +25,9 @@ __all__ = [
     "Body",
     "CorsPolicy",
     "Done",
+    "FileWrapper",
     "FormParser",
+    "Gateway",
     "HttpCall",
     "Pending",
     "Request",
@@ -81,6 +83,38 @@ class Body:
 
     def is_answered(self) -> bool:
         """Whether there is no body any more because the request has been answered."""
+
+@disjoint_base
+class FileWrapper:
+    """A file as the result of a WSGI application: ``wsgi.file_wrapper``.
+
+    Returned as it is, a real file is sent by the server from its position on; else it is read in blocks.
+
+    Args:
+        filelike: Something with ``read(size)``; its ``close()`` is called at the end if it has one.
+        block_size: Bytes of a block.
+    """
+
+    def __new__(cls, filelike: Any, block_size: int = 8192) -> Self: ...
+    @property
+    def filelike(self) -> Any:
+        """The file."""
+
+    @property
+    def block_size(self) -> int:
+        """Bytes of a block."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def close(self) -> None:
+        """Closes the file, if it can be closed."""
+
+@final
+class Gateway:
+    """A mounted WSGI application. Internal."""
+
+    def _work(self, number: int) -> None:
+        """The life of a thread of the application."""
 
 @final
 class Done(Coroutine[Any, Any, None]):
@@ -1264,6 +1298,18 @@ class Server:
     ) -> None:
         """Has an ASGI application serve every path and method. ``start`` starts the task of a call. ``websocket`` has the
         limits of sockets as numbers by key; None refuses handshakes."""
+
+    def mount_wsgi(
+        self,
+        application: Callable[..., Iterable[bytes]],
+        root_path: str,
+        environ: dict[str, Any],
+        threads: int = 1,
+        idle: float = 30.0,
+    ) -> None:
+        """Has a WSGI application serve every path and method. ``environ`` has what does not depend on the request. At most
+        ``threads`` requests are in the application at a time; one of several threads ends after ``idle`` seconds without
+        work."""
 
     def set_asgi_state(self, state: dict[str, Any] | None) -> None:
         """The state of the lifespan, of which each request gets a copy; None for an empty one."""

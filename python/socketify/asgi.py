@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .app import App
     from .options import AppOptions
 
-__all__ = ["ASGI"]
+__all__ = ["ASGI", "add_lifespan"]
 
 logger = logging.getLogger("socketify")
 
@@ -101,35 +101,44 @@ class ASGI(Front):
                 application = _divided(application, self._websocket)
         mount(app, application, self._root_path, limits)
         if self._mode != "off":
-            self._add_lifespan(app)
+            add_lifespan(app, self._application, self._mode, self._startup_timeout)
 
-    def _add_lifespan(self, app: App) -> None:
-        life = app._lifecycle
-        protocol = AsgiLifespan(
-            self._application, self._mode, self._startup_timeout, app._server.set_asgi_state
-        )
 
-        async def start() -> None:
-            try:
-                await protocol.start(life.shutdown_timeout)
-            except StartupFailure as failure:
-                if not life.loop.is_foreign:
-                    failure.tell()
-                raise
+def add_lifespan(
+    app: App, application: _Application, mode: Literal["auto", "on", "off"], startup_timeout: float | None
+) -> None:
+    """Has an ASGI application hear of the start and the end of the App that serves it.
 
-        async def stop() -> None:
-            try:
-                await _end_requests(app._calls.tasks, life.time_left(_LEAST_FOR_REQUESTS))
-            except asyncio.CancelledError:
-                # Another signal: nobody waits for requests any more, and the application hears of the end all the same.
-                logger.debug("requests are not waited for: a second signal has come")
-            await protocol.stop(life.time_left(_LEAST_SHUTDOWN))
-            if protocol.failed and not life.loop.is_foreign:
-                raise SystemExit(1)
+    Args:
+        app: What listens and runs.
+        application: The ASGI application.
+        mode: What becomes of an application that does not speak the protocol.
+        startup_timeout: Seconds that it may take to start; None for as long as it takes.
+    """
+    life = app._lifecycle
+    protocol = AsgiLifespan(application, mode, startup_timeout, app._server.set_asgi_state)
 
-        app.on_start(start)
-        app.on_shutdown(stop)
-        life.interruptible = True
+    async def start() -> None:
+        try:
+            await protocol.start(life.shutdown_timeout)
+        except StartupFailure as failure:
+            if not life.loop.is_foreign:
+                failure.tell()
+            raise
+
+    async def stop() -> None:
+        try:
+            await _end_requests(app._calls.tasks, life.time_left(_LEAST_FOR_REQUESTS))
+        except asyncio.CancelledError:
+            # Another signal: nobody waits for requests any more, and the application hears of the end all the same.
+            logger.debug("requests are not waited for: a second signal has come")
+        await protocol.stop(life.time_left(_LEAST_SHUTDOWN))
+        if protocol.failed and not life.loop.is_foreign:
+            raise SystemExit(1)
+
+    app.on_start(start)
+    app.on_shutdown(stop)
+    life.interruptible = True
 
 
 async def _end_requests(tasks: Iterable[asyncio.Task[Any]], patience: float) -> None:

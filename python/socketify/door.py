@@ -9,7 +9,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from ._core import bind_door
-from .error_log import log_async_refused, log_callback, log_event, log_silent, log_unwritten, logged
+from .error_log import (
+    log_async_refused,
+    log_callback,
+    log_event,
+    log_length,
+    log_silent,
+    log_unwritten,
+    logged,
+)
 from .exceptions import ClientDisconnected
 from .forks import leave
 from .json_sets import without_sets
@@ -25,12 +33,14 @@ __all__ = [
     "SendStatus",
     "cookies",
     "events",
+    "files_of_wsgi",
     "forms",
     "leave",
     "lenient_bodies",
     "log_async_refused",
     "log_callback",
     "log_event",
+    "log_length",
     "log_silent",
     "log_unwritten",
     "logged",
@@ -38,6 +48,7 @@ __all__ = [
     "multipart",
     "streams",
     "strict_bodies",
+    "threads_of_wsgi",
     "without_sets",
 ]
 
@@ -54,6 +65,13 @@ def events() -> ModuleType:
     from . import events
 
     return events
+
+
+def files_of_wsgi() -> ModuleType:
+    """Gives the module ``wsgi_environ``."""
+    from . import wsgi_environ
+
+    return wsgi_environ
 
 
 def forms() -> ModuleType:
@@ -89,6 +107,13 @@ def strict_bodies() -> ModuleType:
     from . import strict_bodies
 
     return strict_bodies
+
+
+def threads_of_wsgi() -> ModuleType:
+    """Gives the module ``wsgi_threads``."""
+    from . import wsgi_threads
+
+    return wsgi_threads
 
 
 bind_door(sys.modules[__name__])

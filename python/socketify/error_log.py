@@ -14,6 +14,7 @@ __all__ = [
     "log_async_refused",
     "log_callback",
     "log_event",
+    "log_length",
     "log_silent",
     "logged",
     "logger",
@@ -99,6 +100,20 @@ def log_silent(path: str) -> None:
         "the handler of %s returned without a response, and nothing keeps the response object: the client "
         "waits. Send a response on every path through the handler (this warning appears once)",
         path,
+    )
+
+
+def log_length(path: str, declared: int, given: int) -> None:
+    """Logs that the body of a response has another length than its ``Content-Length`` says.
+
+    Args:
+        path: The request's path.
+        declared: The number of bytes in the header.
+        given: The number of bytes that the application gave.
+    """
+    what = "the rest was not sent" if given > declared else "the connection was cut"
+    logger.error(
+        "the response to %s declares a Content-Length of %d and has %d bytes: %s", path, declared, given, what
     )
 
 

@@ -277,6 +277,27 @@ FRONT_SETTINGS: Mapping[str, Setting] = {
             "seconds",
             core=False,
         ),
+        Setting(
+            "threads",
+            "count",
+            1,
+            "requests that may be in a WSGI application at a time",
+            "applications of ASGI and WSGI",
+            "threads",
+            1,
+            4096,
+            core=False,
+        ),
+        Setting(
+            "threads_idle_timeout",
+            "seconds",
+            30.0,
+            "seconds without work after which one of several threads of a WSGI application ends",
+            "applications of ASGI and WSGI",
+            "seconds",
+            core=False,
+            aliases=("--blocking-threads-idle-timeout",),
+        ),
     )
 }
 BY_NAME: Mapping[str, Setting] = {setting.name: setting for setting in SETTINGS}

@@ -8,6 +8,8 @@ mod readers;
 mod running;
 mod seam;
 
+pub(super) use self::running::guarded;
+
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +33,7 @@ use crate::py::door::{Hooks, door};
 use crate::py::futures::set_result;
 use crate::py::handlers::{Handler, Handlers, Held, Returned};
 use crate::py::message::{Payload, raw};
+use crate::py::wsgi::{Gateway, Pool};
 use crate::server::{AccessQueue, Backlog, Exchange};
 
 /// A Python application.
@@ -78,6 +81,10 @@ pub(crate) struct PyApp {
     kept: Mutex<Vec<Arc<Exchange>>>,
     /// The number of the loop's turn.
     turn: AtomicU64,
+    /// The WSGI applications, by number.
+    gateways: RwLock<Vec<Py<Gateway>>>,
+    /// One of them runs on the I/O threads: what it keeps for each thread must not multiply.
+    stays: AtomicBool,
 }
 
 impl PyApp {
@@ -118,6 +125,8 @@ impl PyApp {
             asgi: asgi::Mount::default(),
             kept: Mutex::default(),
             turn: AtomicU64::new(0),
+            gateways: RwLock::default(),
+            stays: AtomicBool::new(false),
         })
     }
 
@@ -158,6 +167,11 @@ impl PyApp {
         if let Some(state) = self.asgi.visited() {
             visit.call(state.as_ref())?;
         }
+        if let Some(gateways) = self.gateways.try_read() {
+            for gateway in gateways.iter() {
+                visit.call(gateway)?;
+            }
+        }
         self.classes.visit(&visit)
     }
 
@@ -169,7 +183,8 @@ impl PyApp {
         let asked = self.missing_server_name.write().take();
         let context = self.context.swap(None);
         self.asgi.set_state(None);
-        drop((handlers, held, asked, context));
+        let gateways = std::mem::take(&mut *self.gateways.write());
+        drop((handlers, held, asked, context, gateways));
     }
 
     // ---- handlers -----------------------------------------------------------------------------------------------
@@ -180,6 +195,29 @@ impl PyApp {
         let lane = self.lane(handler.coroutine);
         let added = self.handlers.write().add(handler, held);
         added.map(|id| (id, lane)).ok_or_else(|| PyTypeError::new_err("too many handlers"))
+    }
+
+    /// Adds a WSGI application, which `make` makes for its number.
+    pub(super) fn add_gateway(
+        &self,
+        py: Python<'_>,
+        make: impl FnOnce(usize) -> PyResult<Gateway>,
+    ) -> PyResult<Py<Gateway>> {
+        // Python holds this thread: none adds another meanwhile.
+        let gateway = Py::new(py, make(self.gateways.read().len())?)?;
+        self.gateways.write().push(gateway.clone_ref(py));
+        self.stays.fetch_or(gateway.get().pool().is_none(), Ordering::Relaxed);
+        Ok(gateway)
+    }
+
+    /// A WSGI application.
+    pub(super) fn gateway(&self, py: Python<'_>, number: usize) -> Option<Py<Gateway>> {
+        self.gateways.read().get(number).map(|gateway| gateway.clone_ref(py))
+    }
+
+    /// The threads of WSGI applications.
+    pub(super) fn pools(&self) -> Vec<Arc<Pool>> {
+        self.gateways.read().iter().filter_map(|gateway| gateway.get().pool().cloned()).collect()
     }
 
     /// The lease with which a route holds its handlers.

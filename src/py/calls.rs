@@ -39,11 +39,16 @@ impl PyApp {
             return;
         }
         let mut called = self.take_called(py, exchange);
-        if let Some(handler) = &called
-            && matches!(handler.front, Front::Asgi | Front::AsgiSocket)
-        {
-            self.serve_asgi(py, exchange, handler);
-            return;
+        if let Some(handler) = &called {
+            match handler.front {
+                Front::Native => {}
+                Front::Asgi | Front::AsgiSocket => return self.serve_asgi(py, exchange, handler),
+                Front::Wsgi => {
+                    self.serve_wsgi(py, exchange, handler.callable.bind(py));
+                    exchange.end_work();
+                    return;
+                }
+            }
         }
         let begun = match carried {
             Some(Carried { response, request, context }) => {

@@ -57,6 +57,7 @@ pub(crate) struct Door {
     pub(crate) log_async_refused: Py<PyAny>,
     pub(crate) log_callback: Py<PyAny>,
     pub(crate) log_event: Py<PyAny>,
+    pub(crate) log_length: Py<PyAny>,
     pub(crate) log_silent: Py<PyAny>,
     pub(crate) log_unwritten: Py<PyAny>,
     pub(crate) logged: Py<PyAny>,
@@ -75,11 +76,13 @@ pub(crate) struct Door {
     pub(crate) send_status: SendStatuses,
     pub(crate) cookies: Late<Cookies>,
     pub(crate) events: Late<Events>,
+    pub(crate) files_of_wsgi: Late<FilesOfWsgi>,
     pub(crate) forms: Late<Forms>,
     pub(crate) lenient_bodies: Late<LenientBodies>,
     pub(crate) multipart: Late<Multipart>,
     pub(crate) streams: Late<Streams>,
     pub(crate) strict_bodies: Late<StrictBodies>,
+    pub(crate) threads_of_wsgi: Late<ThreadsOfWsgi>,
 }
 
 /// Members of `OpCode`.
@@ -118,6 +121,12 @@ pub(crate) struct Events {
 }
 
 #[derive(FromPyObject)]
+pub(crate) struct FilesOfWsgi {
+    /// `(file)`: descriptor and position of a file whose bytes are those behind the descriptor; else None.
+    pub(crate) real_file: Py<PyAny>,
+}
+
+#[derive(FromPyObject)]
 pub(crate) struct Forms {
     #[pyo3(attribute("FormReader"))]
     pub(crate) form_reader: Py<PyAny>,
@@ -148,6 +157,12 @@ pub(crate) struct StrictBodies {
     pub(crate) read_json: Py<PyAny>,
     pub(crate) read_stream: Py<PyAny>,
     pub(crate) read_text: Py<PyAny>,
+}
+
+#[derive(FromPyObject)]
+pub(crate) struct ThreadsOfWsgi {
+    /// `(gateway, number)`: begins a thread of an application.
+    pub(crate) begin_thread: Py<PyAny>,
 }
 
 /// A module that is imported when the first of its functions is called.
@@ -193,11 +208,13 @@ pub(crate) fn bind_door(functions: &Bound<'_, PyAny>, late: bool) -> PyResult<()
     if late {
         door.cookies.get(py)?;
         door.events.get(py)?;
+        door.files_of_wsgi.get(py)?;
         door.forms.get(py)?;
         door.lenient_bodies.get(py)?;
         door.multipart.get(py)?;
         door.streams.get(py)?;
         door.strict_bodies.get(py)?;
+        door.threads_of_wsgi.get(py)?;
     }
     // Once for all: a package that is imported anew has the same functions.
     let _ = DOOR.set(py, door);

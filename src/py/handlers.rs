@@ -30,6 +30,8 @@ pub(super) enum Front {
     /// `(response, request)`, that of `socketify.App`.
     #[default]
     Native,
+    /// The callable is the gateway of a WSGI application.
+    Wsgi,
     /// `(context, scope, call)`, which starts a task of the ASGI application that is the context.
     Asgi,
     /// The same, for the handshake of a WebSocket.

@@ -6,6 +6,7 @@ mod life;
 mod names;
 mod routes;
 mod sockets;
+mod wsgi;
 
 use std::sync::Arc;
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-__all__ = ["Link", "end_with", "flush"]
+__all__ = ["Link", "end_with", "flush", "several"]
 
 #: Seconds that a worker may take to end once its supervisor has gone, beyond those of its application.
 _PATIENCE = 10.0
@@ -38,6 +38,10 @@ def end_with(parent: int, number: int) -> None:
         ctypes.CDLL(None).prctl(_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
+
+
+#: Whether other processes serve the same application beside this one. A supervisor says so in its workers.
+several = False
 
 
 class Link:

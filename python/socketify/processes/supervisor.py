@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..terminal import has_terminal, is_foreground, quiet
+from . import link
 from .console import FAILURE, complain
 from .link import Link, flush
 
@@ -189,6 +190,7 @@ class Supervisor:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
+            link.several = len(self._places) > 1
             return Link(parent, report, self._lifeline)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         os.close(report)

@@ -17,6 +17,7 @@ use crate::py::asgi;
 use crate::py::bridge::PyApp;
 use crate::py::calling::{call, report};
 use crate::py::listeners::Listeners;
+use crate::py::wsgi;
 use crate::server::{Batch, Exchange, flush_batch, is_batch_pending, open_batch, set_batch_prompt};
 
 /// Requests and events that run in one iteration of the loop before its other sources.
@@ -262,9 +263,14 @@ impl PyApp {
                 }
             }
             Job::Signal(exchange, signal) => {
-                guarded(&exchange, || match asgi::Waits::of(&exchange) {
-                    Some(waits) => waits.deliver(py, &exchange, signal),
-                    None => Listeners::deliver(py, self, &exchange, signal, lane),
+                guarded(&exchange, || {
+                    if let Some(waits) = asgi::Waits::of(&exchange) {
+                        waits.deliver(py, &exchange, signal);
+                    } else if wsgi::Waits::existing(&exchange).is_some() {
+                        self.gather_wsgi(py, &exchange);
+                    } else {
+                        Listeners::deliver(py, self, &exchange, signal, lane);
+                    }
                 });
                 exchange.end_work();
             }
@@ -307,7 +313,7 @@ fn flush_if_late(py: Python<'_>, since: &mut Instant) {
 }
 
 /// Keeps a panic from Python and from the thread: the hook has reported it, and the client gets a 500.
-fn guarded(exchange: &Exchange, act: impl FnOnce()) {
+pub(crate) fn guarded(exchange: &Exchange, act: impl FnOnce()) {
     if catch_unwind(AssertUnwindSafe(act)).is_err() && !exchange.abort_if_started() {
         exchange.reset_head();
         let _ = exchange.set_status(500);

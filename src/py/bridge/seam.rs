@@ -13,6 +13,7 @@ use crate::py::bridge::PyApp;
 use crate::py::calling::{method, report};
 use crate::py::listeners::{Lanes, Listeners};
 use crate::py::threads::held;
+use crate::py::wsgi;
 use crate::server::{AccessQueue, Exchange};
 
 impl App for PyApp {
@@ -34,9 +35,12 @@ impl App for PyApp {
     }
 
     fn signal(&self, exchange: Arc<Exchange>, signal: Signal) {
-        let Lanes { turn, event_loop } = match asgi::Waits::of(&exchange) {
-            Some(waits) => Lanes { turn: false, event_loop: waits.are_woken_by(signal) },
-            None => Listeners::lanes(&exchange, signal),
+        let Lanes { turn, event_loop } = if let Some(waits) = asgi::Waits::of(&exchange) {
+            Lanes { turn: false, event_loop: waits.are_woken_by(signal) }
+        } else if let Some(waits) = wsgi::Waits::existing(&exchange) {
+            Lanes { turn: waits.signal(signal), event_loop: false }
+        } else {
+            Listeners::lanes(&exchange, signal)
         };
         if turn {
             exchange.begin_work();
@@ -63,6 +67,10 @@ impl App for PyApp {
 
     fn takes_notes(&self) -> bool {
         self.readers.may_be_there()
+    }
+
+    fn stays_on_one_thread(&self) -> bool {
+        self.stays.load(Ordering::Relaxed)
     }
 
     /// Keeps this thread's Python state for the life of the thread: a new one at each call costs twenty times

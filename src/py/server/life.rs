@@ -1,7 +1,7 @@
 //! The life of a server: its threads start, it closes, they end; and what it counts meanwhile.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -75,6 +75,7 @@ impl Server {
         self.app.set_event_loop(Some(event_loop));
         self.app.remember_context(context);
         self.app.readers.are_there(notes);
+        self.app.pools().iter().for_each(|pool| pool.begin());
         let started = py.detach(|| server.begin());
         let mut life = self.life.lock();
         match started {
@@ -125,14 +126,22 @@ impl Server {
             server
         };
         let patience = Duration::try_from_secs_f64(patience).unwrap_or_default();
-        let jobs = py.detach(|| server.join(patience));
+        let pools = self.app.pools();
+        let (jobs, all) = py.detach(|| {
+            let deadline = Instant::now() + patience;
+            let jobs = server.join(patience);
+            let left = || deadline.saturating_duration_since(Instant::now());
+            // None is left out, however late it is.
+            let ended = pools.iter().map(|pool| pool.end(left())).fold(true, |all, ended| all & ended);
+            (jobs, ended)
+        });
         let ended = jobs.is_some();
         // While a handler still runs none may run beside it: queued jobs are dropped.
         self.app.finish(py, jobs.unwrap_or_default(), || {
             if ended { py.detach(|| server.join(Duration::ZERO)).unwrap_or_default() } else { Vec::new() }
         });
         self.end_log(py);
-        ended
+        ended && all
     }
 
     /// This process was forked from the serving one: the server does nothing here.
