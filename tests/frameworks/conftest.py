@@ -18,9 +18,6 @@ from serving import Served, clean
 
 Start = Callable[..., Served]
 
-#: Interfaces that this version does not serve yet.
-NOT_YET = ("wsgi",)
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--peers", action="store_true", help="serve by uvicorn, hypercorn and gunicorn")
@@ -38,8 +35,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def server(config: pytest.Config, interface: str, peer: str | None = None) -> str:
-    if not config.getoption("--peers") and interface in NOT_YET:
-        pytest.skip(f"{interface} is not served yet")
     if config.getoption("--peers"):
         return peer or {"asgi": "uvicorn", "wsgi": "gunicorn"}[interface]
     return "socketify"

@@ -28,7 +28,7 @@ def expected(line: str) -> bool:
 
 @both
 def test_orm(site: Served) -> None:
-    """no event loop runs on the thread of a plain view, so that Django allows the database."""
+    """S-REG-22, S-WSGI-40: no event loop runs on the thread of a plain view, so that Django allows the database."""
     before = len(site.http.get("/notes").json()["notes"])
     for text in ("a", "ä"):
         assert site.http.post("/notes", data={"text": text}).status_code == 200
@@ -40,7 +40,7 @@ def test_orm(site: Served) -> None:
 
 @wsgi
 def test_threads_of_the_orm(site: Served) -> None:
-    """by default one thread at a time, so that Django has one connection with the database."""
+    """S-REG-20, S-WSGI-47: by default one thread at a time, so that Django has one connection with the database."""
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda _: site.http.get("/notes"), range(100)))
     assert site.http.get("/notes").json()["threads"] <= 2
@@ -48,6 +48,7 @@ def test_threads_of_the_orm(site: Served) -> None:
 
 @both
 def test_request(site: Served) -> None:
+    """S-WSGI-05, S-WSGI-07, S-WSGI-08."""
     seen = site.http.get("/about/%C3%A4%2Fb?q=%26", headers={"x-test": "value"}).json()
     assert seen == {
         "path": "/about/ä/b",
@@ -69,7 +70,7 @@ def test_proxy(site: Served) -> None:
 
 @both
 def test_uploads(site: Served) -> None:
-    """S-REG-23: a body in chunks is read as one with a length."""
+    """S-REG-23, S-WSGI-15: a body in chunks is read as one with a length."""
     size = 3_000_000
     for content in (b"x" * size, iter([b"x" * 1_000_000] * 3)):
         if not site.is_ours and site.interface == "wsgi" and not isinstance(content, bytes):
@@ -120,6 +121,7 @@ def test_errors(site: Served) -> None:
 
 @both
 def test_stream(site: Served) -> None:
+    """S-WSGI-25, S-WSGI-28."""
     before = site.diary().count("stream closed")
     answer = site.http.get("/stream")
     assert answer.text == "line 0\nline 1\nline 2\n"
@@ -128,7 +130,7 @@ def test_stream(site: Served) -> None:
 
 @both
 def test_file(site: Served) -> None:
-    """FileResponse, whole, from a position, for HEAD, and through the middleware that compresses."""
+    """S-WSGI-32: FileResponse, whole, from a position, for HEAD, and through the middleware that compresses."""
     identity = {"accept-encoding": "identity"}
     answer = site.http.get("/file", headers=identity)
     assert answer.content == SOURCE
@@ -142,7 +144,7 @@ def test_file(site: Served) -> None:
 
 @both
 def test_requests_are_finished(site: Served) -> None:
-    """exactly once, also when the client leaves during the response."""
+    """S-REG-21, S-WSGI-28: exactly once, also when the client leaves during the response."""
     before = site.diary().count("request finished")
     for _ in range(5):
         client = site.raw()
@@ -154,7 +156,7 @@ def test_requests_are_finished(site: Served) -> None:
 
 @wsgi
 def test_leaving_a_stream(site: Served) -> None:
-    """the generator is closed, and nothing is logged."""
+    """S-WSGI-27: the generator is closed, and nothing is logged."""
     before, log = site.diary().count("endless closed"), site.log()
     client = site.raw()
     client.request("GET", "/endless").until(b"more\n")
@@ -189,7 +191,7 @@ def test_leaving_an_async_view(site: Served) -> None:
 @pytest.mark.ours("put the root path before every path, or have no option for it")
 @pytest.mark.parametrize("interface", ["wsgi", "asgi"])
 def test_admin_behind_proxies(start: Start, interface: str) -> None:
-    """S-REG-26: its links have the prefix once, whether or not the proxy strips it."""
+    """S-REG-26, S-WSGI-05: its links have the prefix once, whether or not the proxy strips it."""
     site = start(APPLICATION[interface], "--root-path", "/api", interface=interface)
     for prefix in ("", "/api"):
         answer = site.http.get(f"{prefix}/admin/")

@@ -45,7 +45,7 @@ def test_polling(site: Served) -> None:
 
 
 def test_polling_by_wsgi(start: Start) -> None:
-    """polling works, with threads for the requests that wait."""
+    """S-REG-32: polling works, with threads for the requests that wait."""
     site = start("socketio_sites:wsgi", "--threads", "8", interface="wsgi")
     session = opened(site)
     assert site.http.post(session, content="40").text == "OK"
@@ -56,7 +56,7 @@ def test_polling_by_wsgi(start: Start) -> None:
 
 @pytest.mark.ours("gunicorn hands out its socket")
 def test_websocket_by_wsgi(start: Start) -> None:
-    """there is none by WSGI, and the error says so."""
+    """S-REG-32, S-WSGI-12: there is none by WSGI, and the error says so."""
     site = start("socketio_sites:wsgi", "--threads", "8", interface="wsgi")
     with site.raw() as client:
         answer = client.get(
