@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,24 @@ def test_fastapi_rooms(start: Start) -> None:
     until(lambda: site.http.get("/rooms/blue").status_code == 404, "the end of the room")
 
 
+def test_flask_links(start: Start, tmp_path: Path) -> None:
+    site = serve(start, "flask_links.py", "flask_links:app", FLASK_DATABASE=str(tmp_path / "links.sqlite"))
+    created = site.http.post("/", data={"url": "https://example.org"})
+    assert (created.status_code, created.text) == (201, "/1\n")
+    followed = site.http.get("/1")
+    assert (followed.status_code, followed.headers["location"]) == (302, "https://example.org")
+    assert site.http.get("/2").status_code == 404
+    assert site.http.get("/").json() == [{"path": "/1", "url": "https://example.org", "clicks": 1}]
+
+
+def test_falcon_files(start: Start) -> None:
+    site = serve(start, "falcon_files.py", "falcon_files:app")
+    content = os.urandom(1_000_000)
+    assert site.http.put("/files/a.bin", content=content).json() == {"name": "a.bin", "size": len(content)}
+    assert site.http.get("/files/a.bin").content == content
+    assert site.http.get("/files/b.bin").status_code == 404
+
+
 def test_litestar_todo(start: Start) -> None:
     site = serve(start, "litestar_todo.py", "litestar_todo:app")
     with site.raw() as watching:
@@ -68,6 +89,35 @@ def test_quart_clock(start: Start) -> None:
     assert "<title>Clock</title>" in site.http.get("/").text
     with site.websocket("/time") as socket:
         assert re.fullmatch(r"\d\d:\d\d:\d\d", str(socket.recv(20)))
+
+
+@pytest.mark.parametrize("interface", ["wsgi", "asgi"])
+def test_django_site(start: Start, tmp_path: Path, interface: str) -> None:
+    """A form with its protection, an entry, and a page that hears of it."""
+    environment = {"DATABASE": str(tmp_path / "site.sqlite")}
+    directory = EXAMPLES / "django_site"
+    subprocess.run(
+        [sys.executable, "manage.py", "migrate", "--verbosity=0"],
+        cwd=directory,
+        env={**os.environ, **environment, "PYTHONDONTWRITEBYTECODE": "1"},
+        check=True,
+    )
+    named = f"guestbook.{interface}:application"
+    site = serve(start, "django_site/guestbook/__init__.py", named, **environment)
+
+    def write(text: str) -> str:
+        with site.client() as client:
+            client.get("/")
+            form = {"name": "Ada", "text": text, "csrfmiddlewaretoken": client.cookies["csrftoken"]}
+            assert client.post("/", data=form).status_code == 302
+            return client.get("/").text
+
+    assert "<li>Ada: hello</li>" in write("hello")
+    if interface == "asgi":
+        with site.websocket("/live", origin=site.url) as socket:
+            assert "<li>Ada: hello again</li>" in write("hello again")
+            assert socket.recv(20) == "Ada: hello again"
+    assert site.http.post("/", data={"name": "Eve", "text": "no token"}).status_code == 403
 
 
 def test_each_example_is_served() -> None:
