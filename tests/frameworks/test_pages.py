@@ -30,7 +30,7 @@ from support.proxies import Front
 pytestmark = pytest.mark.ours("the pages are about this server")
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-PAGES = ["asgi.md", "from-uvicorn.md", "deploying.md"]
+PAGES = ["asgi.md", "wsgi.md", "from-uvicorn.md", "from-gunicorn.md", "from-granian.md", "deploying.md"]
 FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 ROW = re.compile(r"^\| `((?:uvicorn|gunicorn|granian) [^`]+)` \| `(socketify [^`]+)` \|$", re.MULTILINE)
 
@@ -163,7 +163,7 @@ def test_command(run: Callable[..., Command], directory: Path, page: str, comman
 
 def test_program_in_memory(run: Callable[..., Command], directory: Path) -> None:
     """The programs that serve by themselves."""
-    for page in ("asgi.md",):
+    for page in ("asgi.md", "wsgi.md"):
         program = next(each.code for each in BLOCKS if each.page == page and ").listen(3000" in each.code)
         (directory / "program.py").write_text(program.replace("listen(3000", "listen(0"))
         running = run("program.py", program=[sys.executable])
@@ -224,7 +224,7 @@ IMPLIED = {"interface", "proxy_headers", "http", "ws", "uds_mode", "loop", "life
 
 
 def test_the_pages_have_rows() -> None:
-    assert len(ROWS) >= 10
+    assert len(ROWS) >= 40
 
 
 @pytest.mark.parametrize(("before", "after"), ROWS, ids=[before for before, _ in ROWS])

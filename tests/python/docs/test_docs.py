@@ -42,7 +42,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^(?P<before>[^\n]*)\n+```(?P<kind>[^\n]*)\n(?P<code>.*?)^```$", re.DOTALL | re.MULTILINE)
 KINDS = {"", "caddy", "dockerfile", "html", "ini", "json", "nginx", "python", "sh", "text", "toml", "yaml"}
 #: tests/frameworks/test_pages.py runs the blocks of these.
-ELSEWHERE = {"asgi.md", "from-uvicorn.md", "deploying.md"}
+ELSEWHERE = {"asgi.md", "wsgi.md", "from-uvicorn.md", "from-gunicorn.md", "from-granian.md", "deploying.md"}
 
 
 class Block(NamedTuple):
@@ -266,7 +266,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     text = "".join(page.read_text() for page in (ROOT / "docs" / "api").glob("*.md"))
     shown = set(re.findall(r"^::: socketify(?:\.\w+)*\.(\w+)$", text, re.MULTILINE))
     aliases = {"AppRequest", "AppResponse", "RequestTask", "TaskFactory", "__version__", "asyncio"}
-    later = {"SSGI", "WSGI"}
+    later = {"SSGI"}
     assert shown >= set(socketify.__all__) - aliases - later
     for name in set(socketify.__all__) - {"__version__", "asyncio"}:
         assert inspect.getdoc(getattr(socketify, name)), name
