@@ -44,7 +44,11 @@ impl Future for Drive {
             }
             match connection.attend(&wants, context) {
                 Todo::Again => continue,
-                Todo::Wait => return Poll::Pending,
+                Todo::Wait => {
+                    let Some(watch) = wants.watch else { return Poll::Pending };
+                    connection.departed(ready!(reading.poll_departure(context, watch)));
+                    continue;
+                }
                 Todo::Read => {}
             }
             let read = with_scratch(|scratch| {

@@ -4,6 +4,8 @@
 //! a second `recv` that would only report that there is no more, and `try_write` costs no wake-up and works
 //! on every thread.
 
+mod departure;
+
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -18,6 +20,10 @@ use rustix::net::SendFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+
+pub(crate) use self::departure::{Departure, Watch};
+
+use self::departure::Watched;
 
 use crate::files::{Disk, File};
 use crate::net::Accepted;
@@ -109,6 +115,8 @@ pub(crate) fn split(accepted: Accepted) -> (Reading, Writing, Peer) {
 pub(crate) enum Reading {
     Tcp(tcp::OwnedReadHalf),
     Unix(unix::OwnedReadHalf),
+    /// Of a client that is not read at the moment.
+    Watched(Box<Watched>),
     /// It has been taken by what reads the frames of HTTP/2.
     Gone,
     /// Either of them, under TLS.
@@ -122,11 +130,14 @@ impl Reading {
         context: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if matches!(self, Self::Watched(_)) {
+            self.end_watch();
+        }
         let mut buffer = ReadBuf::new(into);
         let polled = match self {
             Self::Tcp(half) => Pin::new(half).poll_read(context, &mut buffer),
             Self::Unix(half) => Pin::new(half).poll_read(context, &mut buffer),
-            Self::Gone => Poll::Ready(Ok(())),
+            Self::Gone | Self::Watched(_) => Poll::Ready(Ok(())),
             Self::Tls(half) => return half.poll_read(context, into),
         };
         polled.map(|result| result.map(|()| buffer.filled().len()))
@@ -136,7 +147,7 @@ impl Reading {
     pub(crate) fn owes(&self) -> bool {
         match self {
             Self::Tls(half) => half.owes(),
-            Self::Tcp(_) | Self::Unix(_) | Self::Gone => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Watched(_) | Self::Gone => false,
         }
     }
 }

@@ -27,6 +27,7 @@
 //! | pongs to leave | `socket_has_room`, from `after_flush` |
 //! | a handshake to be over, with frames behind it in `input` | `open_socket` |
 //! | the client to hang up, after our end | the kernel; the deadline |
+//! | the client to go, while nothing is read of it (`watch`) | the kernel (`stream/departure.rs`) |
 //! | its own end (`Phase::Over`) | `abort`, `after_last` |
 //!
 //! The task of a connection that speaks HTTP/2 waits for these besides:

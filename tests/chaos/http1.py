@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Generator
+from dataclasses import replace
 
 from asks import LEAVE, Ask, Expected, final_ask, handled_ask, random_ask
 from session import Session
@@ -239,9 +240,13 @@ def _pipeline(session: Session, deed: str) -> None:
     final = deed == "whole" and rng.random() < 0.4
     if final:
         asks.append(final_ask(rng, session.name(len(asks))))
+    unread = False
     if deed == "vanish" and rng.random() < 0.3:
         kind = rng.choice(["plain", "async"])
         asks.append(handled_ask(rng, session.name(len(asks)), kind, "never"))
+        if unread := rng.random() < 0.3:
+            # It leaves behind a whole body, of which the server reads a part and the kernel takes the rest.
+            asks[-1] = replace(asks[-1], length=rng.randrange(70_000, 100_000))
     last = deed == "whole" and not final and rng.random() < 0.5
     data = bytearray()
     for ask in asks:
@@ -250,7 +255,7 @@ def _pipeline(session: Session, deed: str) -> None:
     answers = sum(len(ask.expected.body or b"") for ask in asks)
     with session.connect(random_pace(rng, len(data), answers)) as wire:
         wire.on_data = reader.feed
-        if deed == "vanish":
+        if deed == "vanish" and not unread:
             wire.leave_after = rng.randrange(len(data) + rng.choice([1, answers + 1]))
         wire.say(bytes(data))
         try:
@@ -258,7 +263,9 @@ def _pipeline(session: Session, deed: str) -> None:
                 wire.pump(lambda: wire.idle)
                 wire.half_close()
             if asks[-1].way == "never":
-                wire.pump(lambda: reader.done or reader.answers == len(asks) - 1)
+                wire.pump(
+                    lambda: reader.done or (reader.answers == len(asks) - 1 and (wire.idle or not unread))
+                )
                 raise Gone
             _finish(wire, reader, deed)
         except Gone:

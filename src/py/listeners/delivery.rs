@@ -42,7 +42,7 @@ impl Listeners {
         // its pace go on. Checked before the lock is taken, since this lock comes after the connection's.
         let over = exchange.is_over();
         let leaving = exchange.is_leaving();
-        let (callback, response, old, whole, pieces, room, others) = {
+        let (callback, response, old, awaited, pieces, room, others) = {
             let mut inner = self.inner.lock();
             let inner = &mut *inner;
             let here = |slot: &mut Option<Callback>| slot.take_if(|callback| callback.lane == lane);
@@ -51,7 +51,8 @@ impl Listeners {
             let response = inner.response.as_ref().map(|response| response.clone_ref(py));
             let none_left = inner.aborted.is_none() && inner.data.is_none() && inner.writable.is_none();
             let old = (old, inner.response.take_if(|_| none_left));
-            let (whole, room, others) = match lane {
+            let awaited = lane == Lane::Loop && !inner.whole.is_empty();
+            let (room, others) = match lane {
                 Lane::Loop => {
                     let mut others = inner.ends.take();
                     others.extend(inner.piece.take());
@@ -59,29 +60,35 @@ impl Listeners {
                     if !leaving {
                         others.append(&mut inner.sent);
                     }
-                    (std::mem::take(&mut inner.whole), inner.room.take(), others)
+                    (inner.room.take(), others)
                 }
                 Lane::Turn => Default::default(),
             };
-            (callback, response, old, whole, inner.data.is_some(), room, others)
+            (callback, response, old, awaited, inner.data.is_some(), room, others)
         };
         drop(old);
         if let (Some(callback), Some(response)) = (callback, &response) {
             let arguments = (response.clone_ref(py),);
             app.call_back(py, exchange, response, &callback, arguments.into_pyobject(py), "on_aborted");
         }
-        if !whole.is_empty() {
+        if awaited {
             // A client that has shut its side may have sent the whole body before. That is not reported while
             // a callback is busy with a piece; the callback reports its end.
             let body = self.body(py).or_else(|| {
                 let bytes = exchange.take_whole(pieces)?;
                 Some(PyBytes::new(py, &bytes).unbind())
             });
-            let body = body.unwrap_or_else(|| {
-                self.inner.lock().partial = true;
-                PyBytes::new(py, &exchange.take_rest()).unbind()
+            // The rest of the body may be unread: its end is signalled, or another abort.
+            let body = body.or_else(|| {
+                exchange.is_over().then(|| {
+                    self.inner.lock().partial = true;
+                    PyBytes::new(py, &exchange.take_rest()).unbind()
+                })
             });
-            self.resolve_whole(py, &body, whole);
+            if let Some(body) = body {
+                let whole = std::mem::take(&mut self.inner.lock().whole);
+                self.resolve_whole(py, &body, whole);
+            }
         }
         for future in others {
             PyApp::resolve(py, &future, &py.None());

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::app::Signal;
-use crate::server::connection::{ActiveRequest, Connection, HIGH_WATER, LastAnswer, Phase};
+use crate::server::connection::{ActiveRequest, Connection, HIGH_WATER, LastAnswer, Locked, Phase};
+use crate::server::stream::{Departure, Watch};
 
 /// Bytes of pipelined requests kept while one is in progress; then the server stops reading the socket.
 const PIPELINE_BOUND: usize = 64 * 1024;
@@ -20,6 +21,8 @@ pub(crate) struct Wants {
     ended: bool,
     room: bool,
     read: bool,
+    /// The departure of a client that is not read.
+    pub(in crate::server) watch: Option<Watch>,
     parse: bool,
     /// A file whose share was sent has to go on.
     file: bool,
@@ -92,12 +95,20 @@ impl Connection {
         // The unread rest of an answered body does not come any more.
         let drained = has_ended && state.request().is_some_and(ActiveRequest::is_draining);
         let parse = idle && state.input.has_unsearched();
+        let watch = match state.phase() {
+            _ if read || has_ended => None,
+            Phase::Busy(_) if !state.input.is_shut() => Some(Watch::Both),
+            // The messages of a socket come before its end.
+            Phase::Busy(_) | Phase::Socket => Some(Watch::Reset),
+            _ => None,
+        };
         Wants {
             over: state.is_over(),
             multiplexed: matches!(state.phase(), Phase::Multiplexed(_)),
             ended: (idle && !parse && has_ended) || drained,
             room: state.out.is_blocked(),
             read: read && !has_ended,
+            watch,
             parse,
             file: state.has_file() && state.out.may_flush() && !state.out.is_corked(),
         }
@@ -142,11 +153,7 @@ impl Connection {
             Phase::Busy(request) if request.file_leaves => {}
             // A response is still possible; user code is told that the client may be gone.
             Phase::Busy(request) if request.intake.is_complete() && !self.server.is_closing() => {
-                if let Some(exchange) = request.exchange.clone() {
-                    exchange.mark_aborted();
-                    self.server.app.signal(exchange, Signal::Aborted);
-                }
-                state.rearm();
+                state.presume_gone();
             }
             // Requests from before the end, or messages that wait for their handlers: another thread may have
             // completed the earlier response since the socket was read.
@@ -159,6 +166,23 @@ impl Connection {
             }
             Phase::Closing(_) if sending => {}
             _ => state.abort(),
+        }
+    }
+
+    /// The client has gone, and bytes of it may be unread.
+    pub(in crate::server) fn departed(self: &Arc<Self>, how: Departure) {
+        if how == Departure::Reset {
+            self.abort_unheard();
+            return;
+        }
+        let mut state = self.lock();
+        state.input.shut();
+        match state.phase() {
+            // The response's file is being sent.
+            Phase::Busy(request) if request.file_leaves => {}
+            Phase::Busy(_) if self.server.is_closing() => state.abort(),
+            Phase::Busy(_) => state.presume_gone(),
+            _ => {}
         }
     }
 
@@ -175,5 +199,16 @@ impl Connection {
             state.receive(b"");
             state.flush();
         }
+    }
+}
+
+impl Locked<'_> {
+    /// The client has shut its sending side, as one that has gone: user code is told, and a response is still possible.
+    fn presume_gone(&mut self) {
+        if let Some(exchange) = self.request().and_then(|request| request.exchange.clone()) {
+            exchange.mark_aborted();
+            self.connection.server.app.signal(exchange, Signal::Aborted);
+        }
+        self.rearm();
     }
 }

@@ -6,8 +6,10 @@ pub(crate) struct Input {
     bytes: Vec<u8>,
     /// The number of bytes that are known to be useless without more.
     searched: usize,
-    /// The client has shut its sending side.
+    /// The client has shut its sending side, and all its bytes have been read.
     ended: bool,
+    /// The client has shut its sending side. The kernel has the rest of its bytes.
+    shut: bool,
 }
 
 impl Input {
@@ -54,12 +56,22 @@ impl Input {
         self.searched < self.bytes.len()
     }
 
-    /// The client sends no more.
+    /// The client sends no more, and all its bytes have been read.
     pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
-    /// Whether the client sends no more.
+    /// The client sends no more, and the kernel has the rest.
+    pub(crate) fn shut(&mut self) {
+        self.shut = true;
+    }
+
+    /// Whether the client sends no more, although bytes of it may be unread.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.ended || self.shut
+    }
+
+    /// Whether the client sends no more, and all its bytes have been read.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }

@@ -72,7 +72,7 @@ impl Locked<'_> {
                 (Waiting::Request, config.header_timeout)
             }
             Phase::Head(_) | Phase::Multiplexed(_) => (Waiting::Request, config.keep_alive_timeout),
-            Phase::Busy(request) if self.input.has_ended() && !request.reply.is_started() => {
+            Phase::Busy(request) if self.input.is_shut() && !request.reply.is_started() => {
                 (Waiting::Answer, HALF_CLOSED)
             }
             Phase::Busy(request) if request.intake.is_waited_for() => (Waiting::Body, config.body_timeout),
@@ -235,7 +235,7 @@ impl Connection {
             }
             // The response is being sent at this moment, without `Connection: close`.
             Phase::Head(_) if !unread && state.out.is_empty() => state.rearm(),
-            Phase::Busy(request) if state.input.has_ended() && !request.reply.is_started() => state.abort(),
+            Phase::Busy(request) if state.input.is_shut() && !request.reply.is_started() => state.abort(),
             Phase::Busy(_) => {
                 if let Some(request) = state.request_mut() {
                     request.reply.close = true;

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use rustls::server::UnbufferedServerConnection;
 
 use crate::files::File;
-use crate::server::stream::{Reading, Writing};
+use crate::server::stream::{Departure, Reading, Watch, Writing};
 use crate::server::tls::session::Session;
 
 /// The reading half of a socket that speaks TLS.
@@ -70,6 +70,11 @@ impl TlsReading {
             }
         }
         Poll::Ready(Ok(0))
+    }
+
+    /// Waits for the client to go; see [`Reading::poll_departure`].
+    pub(crate) fn poll_departure(&mut self, context: &mut Context<'_>, watch: Watch) -> Poll<Departure> {
+        self.socket.poll_departure(context, watch)
     }
 
     /// Whether the session itself has to reply to the read bytes: [`TlsWriting::flush`] does that.
