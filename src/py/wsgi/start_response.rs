@@ -283,7 +283,8 @@ impl Write {
         }
         let start_response = self.start_response.get();
         start_response.send(py, data.as_bytes())?;
-        if start_response.exchange.is_over() {
+        // In a forked child it is over too, and what is done there has no effect.
+        if start_response.exchange.is_over() && !start_response.exchange.server().is_abandoned() {
             return Err(PyBrokenPipeError::new_err("the client has gone"));
         }
         Ok(())

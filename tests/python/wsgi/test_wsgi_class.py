@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 from socketify import WSGI, AppListenOptions
 from support import Program, until
 from support.client import Client
+from support.command import Project
 from support.tls_client import Certificates, TlsClient
 from support.wsgi import OK, TEXT, Environ, answering, dump, read
 
@@ -214,3 +216,58 @@ def test_options_of_app() -> None:
         answer = client.answer()
         client.close()
     assert (answer.status, answer.header("server")) == (413, "mine")
+
+
+def test_the_command_line(project: Project) -> None:
+    """G-W-01, S-WSGI-42: the application is recognized, and ``--threads`` has its other servers' name too."""
+    project.write(
+        "site_app.py",
+        """
+        import threading
+
+        def app(environ, start_response):
+            start_response("200 OK", [])
+            return [repr((threading.current_thread().name, environ["wsgi.multithread"])).encode()]
+        """,
+    )
+    for arguments, expected in (
+        (("--threads", "3"), ("socketify-wsgi-1", True)),
+        (("--blocking-threads", "2", "--blocking-threads-idle-timeout", "5s"), ("socketify-wsgi-1", True)),
+    ):
+        command = project.start("site_app:app", "--port", "0", *arguments)
+        assert ast.literal_eval(ask(command.port).body.decode()) == expected
+        command.stop()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("end", ["os._exit(3)", "sys.exit(3)", "raise RuntimeError", "pass"])
+def test_an_application_that_forks(threads: int, end: str) -> None:
+    """G-W-01: the child ends with the call, and does nothing to its parent's clients."""
+    source = f"""
+        import warnings
+        from socketify import WSGI
+
+        warnings.simplefilter("ignore", DeprecationWarning)
+
+        def application(environ, start_response):
+            if environ["PATH_INFO"] == "/":
+                start_response("200 OK", [])
+                return [b"still here"]
+            pid = os.fork()
+            if pid == 0:
+                start_response("200 OK", [])(b"from the child")
+                {end}
+                return [b"from the child"]
+            _, status = os.waitpid(pid, 0)
+            start_response("200 OK", [])
+            return [b"%d" % os.waitstatus_to_exitcode(status)]
+
+        WSGI(application, threads={threads}).listen(0, ready).run()
+    """
+    with Program(source) as program:
+        program.listening()
+        expected = {"raise RuntimeError": b"1", "pass": b"0"}.get(end, b"3")
+        assert ask(program.port, "/fork").body == expected
+        assert ask(program.port).body == b"still here"
+        program.signal(15)
+        assert program.finish()[0] == 0
