@@ -1,6 +1,7 @@
 """Runs the Autobahn test suite against the echo server beside this file, and compares every case with expected.json.
 
-``python tests/autobahn/run.py``             all sections with a shared compressor; 12 and 13 with a dedicated one, too
+``python tests/autobahn/run.py``             all sections with a shared compressor; 12 and 13 with a dedicated one, too; and
+                                             those that an interface could change against an ASGI application
 ``python tests/autobahn/run.py 1 2 7.1``     these sections only
 ``... --server "python another_server.py"``  any other echo server that prints ``port N``; compression is added to it
 
@@ -37,6 +38,8 @@ SHARED = "SHARED_COMPRESSOR|SHARED_DECOMPRESSOR"
 DEDICATED = "DEDICATED_COMPRESSOR_256KB|DEDICATED_DECOMPRESSOR_32KB"
 #: The sections of permessage-deflate; the others offer no compression.
 COMPRESSED = ("12", "13")
+#: Those that an ASGI application is examined with: what the interface could change.
+OF_ASGI = ("1", "2", "3", "4", "5", "6", "7", "10", "12.1", "13.1")
 
 
 class Trouble(Exception):
@@ -179,17 +182,19 @@ def main() -> int:
         {case.split(".")[0] for case in json.loads((HERE / "expected.json").read_text())}, key=int
     )
     sections = options.sections or everything
-    rounds = [("shared", SHARED, sections)]
+    rounds = [("shared", server, SHARED, sections)]
     if options.compression is not None:
-        rounds = [("chosen", options.compression, sections)]
+        rounds = [("chosen", server, options.compression, sections)]
     elif dedicated := [section for section in sections if section.split(".")[0] in COMPRESSED]:
-        rounds.append(("dedicated", DEDICATED, dedicated))
+        rounds.append(("dedicated", server, DEDICATED, dedicated))
+    if not options.sections and not options.server:
+        rounds.append(("asgi", [sys.executable, str(HERE / "asgi_server.py")], SHARED, list(OF_ASGI)))
     failed = False
     try:
         install()
-        for name, compression, chosen in rounds:
+        for name, command, compression, chosen in rounds:
             began = time.monotonic()
-            wrong = examine(name, [*server, compression], chosen)
+            wrong = examine(name, [*command, compression], chosen)
             took = time.monotonic() - began
             print(
                 f"{name}: {len(cases_of(chosen)) - len(wrong)} of {len(cases_of(chosen))} cases, {took:.0f} s"
