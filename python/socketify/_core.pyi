@@ -160,6 +160,9 @@ class HttpCall:
     def send(self, event: Any) -> Done | Pending:
         """Takes a message of the application. What it says is done when this returns."""
 
+    def departure(self) -> Pending:
+        """Waits for the client's leaving, or the end of the response."""
+
     def finish(self, failed: bool) -> str | None:
         """Ends the application's part. None if the response is complete or its client has gone; ``"unanswered"`` if the
         client got a 500 instead, ``"cut"`` if the response was cut."""

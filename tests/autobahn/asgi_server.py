@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 from server import behavior, listening
-
 from socketify import ASGI
 
 

@@ -95,6 +95,8 @@ pub(super) enum Awaited {
     Message(Arc<Exchange>),
     /// Room for more output.
     Room(Arc<Exchange>),
+    /// The client's leaving, or the end of the response.
+    Departure(Arc<Exchange>),
     /// One turn of the loop.
     Turn,
     /// A message for the `receive` of a WebSocket.
@@ -148,6 +150,7 @@ impl Pending {
             (Awaited::Turn, Progress::Suspended) => Polled::Ready(py.None().into_bound(py)),
             (Awaited::Message(exchange), _) => Http::poll_message(py, exchange)?,
             (Awaited::Room(exchange), _) => Http::poll_room(py, exchange)?,
+            (Awaited::Departure(exchange), _) => Http::poll_departure(py, exchange)?,
             (Awaited::SocketMessage(call), _) => call.get().poll_message(py)?,
             (Awaited::Sent(socket, message), _) => Accepted::poll_send(py, socket, message)?,
             (Awaited::Known(value), _) => Polled::Ready(PyBool::new(py, *value).to_owned().into_any()),

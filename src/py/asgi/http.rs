@@ -1,11 +1,12 @@
 //! One HTTP request, as an ASGI application receives it and responds to it.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -164,6 +165,21 @@ impl Http {
         Ok(Polled::Wait(future))
     }
 
+    /// Whether the client has gone, or the response is complete.
+    pub(super) fn poll_departure<'py>(py: Python<'py>, exchange: &Arc<Exchange>) -> PyResult<Polled<'py>> {
+        let is_over = || exchange.has_responded() || exchange.is_aborted() || exchange.is_over();
+        if let Some(http) = Self::of(exchange)
+            && !is_over()
+        {
+            let future = http.waits.wait(py, app(exchange)?, For::Message)?;
+            if is_over() {
+                exchange.server().signal(exchange, Signal::Aborted);
+            }
+            return Ok(Polled::Wait(future));
+        }
+        Ok(Polled::Ready(py.None().into_bound(py)))
+    }
+
     /// Whether there is room for more output, or nobody to need it.
     pub(super) fn poll_room<'py>(py: Python<'py>, exchange: &Arc<Exchange>) -> PyResult<Polled<'py>> {
         if let Some(http) = Self::of(exchange)
@@ -284,6 +300,8 @@ impl HttpCall {
             "http.response.body" => self.body(py, http, message),
             "http.response.start" => self.start(py, http, message),
             "http.response.trailers" => self.trailers(py, http, message),
+            "http.response.pathsend" => self.file(py, http, message),
+            "http.response.early_hint" => self.early_hints(py, http, message),
             other => {
                 Err(PyValueError::new_err(format!("unknown type of an ASGI message for HTTP: {other:?}")))
             }
@@ -402,6 +420,60 @@ impl HttpCall {
             return Ok(waited);
         }
         self.end(py, http, &payload)
+    }
+
+    /// The body is a file, which the core sends.
+    fn file<'py>(
+        &self,
+        py: Python<'py>,
+        http: &Http,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        if self.expect(http, "http.response.pathsend", |stage| matches!(stage, Stage::Kept(_)))? {
+            return Self::unheard(py, http);
+        }
+        let path = message.path()?;
+        let (descriptor, size) = py.detach(|| {
+            let file = std::fs::File::open(&path)?;
+            let size = file.metadata()?.len();
+            Ok::<_, std::io::Error>((OwnedFd::from(file), size))
+        })?;
+        let head = {
+            let mut inner = http.inner.lock();
+            let Stage::Kept(kept) = &mut inner.stage else { return Done::get(py) };
+            if let Some(declared) = kept.head.declared_length().filter(|declared| *declared != size) {
+                return Err(PyRuntimeError::new_err(format!(
+                    "{} has {size} bytes, and the Content-Length of the response is {declared}",
+                    path.display()
+                )));
+            }
+            std::mem::take(&mut kept.head)
+        };
+        let sent = py.detach(|| self.exchange.respond_with_file(head, &descriptor, 0));
+        if let Err(head) = sent {
+            let mut inner = http.inner.lock();
+            if let Stage::Kept(kept) = &mut inner.stage {
+                kept.head = head;
+            }
+            return Err(PyOSError::new_err(format!("{} is not a regular file", path.display())));
+        }
+        http.set(Stage::Complete);
+        self.tell_end(py, http);
+        Done::get(py)
+    }
+
+    /// Sends links before the response (RFC 8297). Once that has begun they are too late, and ignored.
+    fn early_hints<'py>(
+        &self,
+        py: Python<'py>,
+        http: &Http,
+        message: &Message<'_, 'py>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let hints = message.links(&self.exchange)?;
+        if matches!(http.inner.lock().stage, Stage::Fresh | Stage::Kept(_)) {
+            self.exchange.write_early_hints(&hints);
+        }
+        Done::get(py)
     }
 
     fn trailers<'py>(
@@ -560,6 +632,11 @@ impl HttpCall {
     fn send<'py>(&self, py: Python<'py>, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let message = Message::new(event)?;
         self.respond(py, message.kind()?.to_str()?, &message)
+    }
+
+    /// Waits for the client's leaving, or the end of the response.
+    fn departure<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        Pending::of(py, Awaited::Departure(Arc::clone(&self.exchange)))
     }
 
     /// The application's part has ended. Gives what that means: None if the response is complete or its client has gone, else

@@ -1,5 +1,7 @@
 //! Messages of `send`: their types and fields, as applications give them.
 
+use std::path::PathBuf;
+
 use pyo3::exceptions::{PyKeyError, PyTypeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -96,6 +98,32 @@ impl<'a, 'py> Message<'a, 'py> {
             each_header(&headers, |name, value| add(exchange, &mut head, name, value))?;
         }
         Ok(head)
+    }
+
+    /// The path of `http.response.pathsend`.
+    pub(super) fn path(&self) -> PyResult<PathBuf> {
+        let Some(path) = self.field(intern!(self.0.py(), "path"))? else {
+            return Err(PyKeyError::new_err("an ASGI message 'http.response.pathsend' has a 'path'"));
+        };
+        let text = path.cast::<PyString>().map_err(|_| {
+            PyTypeError::new_err(format!("the path of a file is a str, not {}", type_name(&path)))
+        })?;
+        let path: PathBuf = text.extract()?;
+        if path.is_absolute() {
+            return Ok(path);
+        }
+        Err(PyValueError::new_err(format!("{} is not an absolute path", represented(text))))
+    }
+
+    /// The links of `http.response.early_hint`, as headers.
+    pub(super) fn links(&self, exchange: &Exchange) -> PyResult<ResponseHead> {
+        let mut hints = ResponseHead::default();
+        if let Some(links) = self.field(intern!(self.0.py(), "links"))? {
+            for link in items(&links)? {
+                exchange.prepare_header(&mut hints, b"link", &bytes(&link?, "value")?)?;
+            }
+        }
+        Ok(hints)
     }
 
     /// Adds the headers of `http.response.trailers`.

@@ -94,7 +94,9 @@ impl Mount {
     ) -> PyResult<Bound<'py, PyDict>> {
         let scope = self.scope(py, exchange, false)?;
         let extensions = PyDict::new(py);
-        extensions.set_item(intern!(py, "http.response.trailers"), PyDict::new(py))?;
+        for name in ["http.response.pathsend", "http.response.early_hint", "http.response.trailers"] {
+            extensions.set_item(PyString::intern(py, name), PyDict::new(py))?;
+        }
         add_tls(&extensions, exchange)?;
         scope.set_item(intern!(py, "extensions"), extensions)?;
         Ok(scope)

@@ -2,7 +2,7 @@
 //! HTTP request, then the socket.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
@@ -42,6 +42,9 @@ pub(crate) struct Accepted {
     waits: Waits,
     /// The end, once it has been received.
     end: Mutex<Option<(u16, Box<[u8]>)>>,
+    /// The weight of the messages that the application has and may be replying to. They count as handled when it asks for the next
+    /// one: until then a client that has ended its side gets replies.
+    unpaid: AtomicUsize,
 }
 
 impl Accepted {
@@ -70,7 +73,8 @@ impl Accepted {
                 return disconnect(py, *code, reason);
             }
             // Another may wait already, in front.
-            let Some(event) = socket.next(Lane::Loop, 0) else { break };
+            let paid = accepted.unpaid.swap(0, Ordering::Relaxed);
+            let Some(event) = socket.next(Lane::Loop, paid) else { break };
             let weight = event.weight();
             let message = match event {
                 Event::Text(bytes) => received(py, intern!(py, "text"), text(py, &bytes).as_any()),
@@ -88,7 +92,7 @@ impl Accepted {
                 | Event::Room
                 | Event::Subscription { .. } => continue,
             };
-            socket.finished(weight);
+            accepted.unpaid.fetch_add(weight, Ordering::Relaxed);
             return message;
         }
         let app = server_app(socket.server())?;
