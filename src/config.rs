@@ -4,6 +4,7 @@
 //! `docs/limits.md` lists both. The package has its defaults from here (`_core.DEFAULTS`), and the range of
 //! each option in `python/socketify/settings.py`.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,6 +58,12 @@ pub struct Config {
     pub min_rate: u32,
     /// Value of the `Server` header; an empty one is not sent.
     pub server_header: Box<str>,
+    /// Whether responses without a `Date` get one. Default yes; RFC 9110 section 6.6.1 asks for it.
+    pub date_header: bool,
+    /// Headers for every response. A header that the application writes goes before those of its name.
+    pub headers: Vec<AddedHeader>,
+    /// Who is told when so many requests have been admitted. `None` counts nothing.
+    pub quota: Option<Quota>,
     /// Whether connections begin with a PROXY preface. Default: trusted peers may send one.
     pub proxy_protocol: ProxyProtocol,
     /// Peers whose PROXY prefaces and forwarding headers are believed. Default: this machine.
@@ -74,6 +81,24 @@ pub struct Config {
     pub compression: Option<Arc<ContentCompression>>,
     /// Which pages of other origins may read responses. Default: none of them.
     pub cors: Policies,
+}
+
+/// A header that is known to be valid.
+#[derive(Clone, Debug)]
+pub struct AddedHeader {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// Its lines, each with its CRLF.
+    pub lines: Box<[u8]>,
+}
+
+/// A number of requests, after which somebody is told.
+#[derive(Clone, Debug)]
+pub struct Quota {
+    /// The number.
+    pub requests: u64,
+    /// Where `spent` and a line feed are written, once.
+    pub told: Arc<OwnedFd>,
 }
 
 /// How the server handles PROXY prefaces. It never reads one from an untrusted peer.
@@ -111,6 +136,9 @@ impl Default for Config {
             write_timeout: Duration::from_secs(30),
             min_rate: 240,
             server_header: "socketify".into(),
+            date_header: true,
+            headers: Vec::new(),
+            quota: None,
             proxy_protocol: ProxyProtocol::default(),
             trusted_proxies: Trust::default(),
             certificates: None,

@@ -108,6 +108,8 @@ pub struct Server {
     /// Listening sockets, and accepted clients without a connection.
     arriving: AtomicUsize,
     closing: AtomicBool,
+    /// Responses announce that the connection closes, though connections are accepted.
+    parting: AtomicBool,
     /// This process was forked from the one that owns the server.
     abandoned: AtomicBool,
     /// A task that will wake the event loop is queued.
@@ -156,6 +158,7 @@ impl Server {
             numbers: AtomicU64::new(0),
             arriving: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
             announced: AtomicBool::new(false),
             stop_accepting: Notify::new(),
@@ -267,6 +270,16 @@ impl Server {
     /// Whether the server has been asked to close.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
+    }
+
+    /// Has responses announce that their connection closes, for a server that will soon be closed.
+    pub fn part(&self) {
+        self.parting.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is closing, or will soon.
+    pub(crate) fn is_parting(&self) -> bool {
+        self.parting.load(Ordering::Relaxed) || self.is_closing()
     }
 
     /// Returns when the server has been closing for so long.

@@ -1385,6 +1385,13 @@ class Server:
     def start(self, event_loop: AbstractEventLoop, notes: bool = False) -> None:
         """Starts the threads; ``async`` handlers run on ``event_loop``. ``notes``: what fails on connections is told."""
 
+    def count_requests(self, requests: int, descriptor: int) -> None:
+        """Has ``spent`` and a line feed written to a descriptor, which stays the caller's, once so many requests have been
+        admitted. From the next start on."""
+
+    def part(self) -> None:
+        """Has responses announce that their connection closes."""
+
     def close(self, grace: float) -> None:
         """Stops accepting; what is in flight may finish for ``grace`` seconds."""
 

@@ -83,6 +83,8 @@ class App(Routes):
         min_rate: Bytes a second that a client has to move while a body or an answer waits for it: one that moves less is
             as late after ``body_timeout`` or ``write_timeout`` as if it were silent. 0: a byte is enough. Default 240.
         server_header: Value of the ``Server`` header; empty for none. Default ``"socketify"``.
+        date_header: Whether responses without a ``Date`` header get one. Default True.
+        headers: Headers for every response that has none of that name: a dict, or pairs of a name and a value. Default None.
         http2: Whether clients may speak HTTP/2 (RFC 9113): over TLS those that choose it, else those that begin with its
             preface. Default True.
         max_concurrent_streams: Streams that a client of HTTP/2 may have open on one connection. Default 128.
@@ -137,6 +139,8 @@ class App(Routes):
         write_timeout: float | None = None,
         min_rate: int | None = None,
         server_header: str | None = None,
+        date_header: bool | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         http2: bool | None = None,
         max_concurrent_streams: int | None = None,
         proxy_protocol: Literal["off", "optional", "required"] | bool | None = None,
@@ -164,6 +168,8 @@ class App(Routes):
             shutdown_timeout=shutdown_timeout,
             sync_handlers=sync_handlers,
             io_threads=io_threads,
+            date_header=date_header,
+            headers=headers,
             http2=http2,
             server_header=server_header if server_name is None else server_name,
             proxy_protocol=proxy_protocol,

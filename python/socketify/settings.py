@@ -16,8 +16,8 @@ from ._core import DEFAULTS
 __all__ = ["BY_NAME", "SETTINGS", "Kind", "Setting", "check", "read_flag"]
 
 #: What an option takes: a whole number, seconds, True or False, one of several words, a text, a path
-#: of a URL, or a list of texts.
-Kind = Literal["count", "seconds", "flag", "choice", "text", "path", "list"]
+#: of a URL, a list of texts, or names and values of headers.
+Kind = Literal["count", "seconds", "flag", "choice", "text", "path", "list", "headers"]
 
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
@@ -93,6 +93,8 @@ class Setting:
             raise TypeError(f"{self.name} must be a str, not {value!r}")
         if self.kind == "path":
             return self._path(value)
+        if self.kind == "headers":
+            return self._headers(value)
         if self.kind == "flag":
             return bool(value)
         return value
@@ -107,6 +109,12 @@ class Setting:
             return read_flag(text)
         if self.kind == "choice":
             return self._choice(text.lower())
+        if self.kind == "headers":
+            # One of them: the option is repeated.
+            name, colon, value = text.partition(":")
+            if not colon or not name.strip():
+                raise ValueError(f"expected NAME:VALUE, not {text!r}")
+            return name.strip(), value.strip()
         if self.kind in ("text", "path", "list"):
             return self.check(text)
         try:
@@ -139,6 +147,19 @@ class Setting:
         if value and not value.startswith("/"):
             raise ValueError(f"{self.name} must be empty or begin with /, not {value!r}")
         return value.rstrip("/")
+
+    def _headers(self, value: Any) -> list[tuple[str, str]]:
+        pairs = value.items() if isinstance(value, Mapping) else value
+        try:
+            made = [(name, text) for name, text in pairs]
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{self.name} must be a dict, or pairs of a name and a value, not {value!r}"
+            ) from None
+        for pair in made:
+            if not all(isinstance(part, str) for part in pair):
+                raise TypeError(f"{self.name}: a name and its value must be str, not {pair!r}")
+        return made
 
     def _list(self, value: Any) -> list[str]:
         if isinstance(value, str):
@@ -236,6 +257,21 @@ SETTINGS = (
         "value of the Server header; an empty one is not sent",
         "threads and behaviour",
         aliases=("--server-name",),
+    ),
+    Setting(
+        "date_header",
+        "flag",
+        DEFAULTS["date_header"],
+        "send the Date header",
+        "threads and behaviour",
+    ),
+    Setting(
+        "headers",
+        "headers",
+        None,
+        "header for every response, repeatable, unless the application sends one of that name",
+        "threads and behaviour",
+        spelling="header",
     ),
     Setting("compression", "flag", False, "compress responses", "threads and behaviour", core=False),
     Setting("access_log", "flag", False, "log each response", "threads and behaviour", core=False),

@@ -7,7 +7,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::config::{Config, ProxyProtocol, SocketConfig};
+use crate::config::{AddedHeader, Config, ProxyProtocol, SocketConfig};
+use crate::http::response::ResponseHead;
 use crate::http::trust::Trust;
 use crate::py::calling::{represented, shown};
 use crate::py::compression::compression;
@@ -80,6 +81,7 @@ pub(super) fn defaults(py: Python<'_>) -> PyResult<Bound<'_, PyDict>> {
     defaults.set_item("write_timeout", config.write_timeout.as_secs_f64())?;
     defaults.set_item("min_rate", config.min_rate)?;
     defaults.set_item("server_header", &*config.server_header)?;
+    defaults.set_item("date_header", config.date_header)?;
     defaults.set_item("http2", config.http2)?;
     defaults.set_item("max_concurrent_streams", config.max_concurrent_streams)?;
     Ok(defaults)
@@ -109,6 +111,10 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
         }
         config.server_header = name.into();
     }
+    config.date_header = given(options, "date_header", config.date_header)?;
+    for (name, value) in option::<Vec<(String, String)>>(options, "headers")?.unwrap_or_default() {
+        add_header(&mut config.headers, &name, &value)?;
+    }
     config.http2 = given(options, "http2", config.http2)?;
     config.max_concurrent_streams = given(options, "max_concurrent_streams", config.max_concurrent_streams)?;
     config.compression = compression(options)?.map(Arc::new);
@@ -119,6 +125,22 @@ pub(super) fn config(options: &Bound<'_, PyDict>) -> PyResult<Config> {
             .map_err(|error| PyValueError::new_err(format!("trusted_proxies: {error}")))?;
     }
     Ok(config)
+}
+
+fn add_header(headers: &mut Vec<AddedHeader>, name: &str, value: &str) -> PyResult<()> {
+    const FRAMING: [&str; 5] = ["connection", "content-length", "keep-alive", "transfer-encoding", "upgrade"];
+    let wrong = |why: &dyn std::fmt::Display| PyValueError::new_err(format!("headers: {why}"));
+    if FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+        return Err(wrong(&format!("the server itself sends {name}")));
+    }
+    let mut head = ResponseHead::default();
+    head.header(name.as_bytes(), value.as_bytes()).map_err(|error| wrong(&error))?;
+    let line = head.into_lines();
+    match headers.iter_mut().find(|known| known.name.eq_ignore_ascii_case(name.as_bytes())) {
+        Some(known) => known.lines = [&*known.lines, &*line].concat().into(),
+        None => headers.push(AddedHeader { name: name.as_bytes().into(), lines: line }),
+    }
+    Ok(())
 }
 
 fn proxy_protocol(options: &Bound<'_, PyDict>) -> PyResult<Option<ProxyProtocol>> {

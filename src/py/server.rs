@@ -16,7 +16,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 
-use crate::config::Config;
+use crate::config::{Config, Quota};
 use crate::net::Listener;
 use crate::py::access_log::Writer;
 use crate::py::bridge::PyApp;
@@ -40,6 +40,8 @@ pub(crate) struct Server {
     /// `(entries, dropped)`: writes the access log; `None` without one.
     access: Mutex<Option<Py<PyAny>>>,
     writer: Mutex<Option<Writer>>,
+    /// Who is told when so many requests have been admitted.
+    quota: Mutex<Option<Quota>>,
 }
 
 fn invalid(error: impl std::fmt::Display) -> PyErr {
@@ -68,6 +70,7 @@ impl Server {
                 options.get_item("access_log")?.filter(|write| !write.is_none()).map(Bound::unbind),
             ),
             writer: Mutex::default(),
+            quota: Mutex::default(),
         })
     }
 

@@ -13,7 +13,8 @@ impl Locked<'_> {
     pub(crate) fn refuse(&mut self, code: u16) {
         let connection = self.connection;
         if self.is_head() {
-            let asked = Asked { stream: connection.is_stream(), ..Asked::default() };
+            let undated = !connection.server.config.date_header;
+            let asked = Asked { stream: connection.is_stream(), undated, ..Asked::default() };
             self.begin(Framing::None, asked, 0);
             if let Some(log) = &mut self.log {
                 log.begin_unread(connection.is_stream(), connection.client());

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::config::Config;
+use crate::config::{Config, Quota};
 use crate::server::Server;
 
 /// The position of the count of requests in the word that counts them and their bytes.
@@ -83,6 +83,8 @@ pub(crate) struct Load {
     most_bytes: u64,
     /// Pieces of work that wait for the disk.
     disk: AtomicUsize,
+    /// Requests that have been admitted so far, where somebody wants to know.
+    quota: Option<(Quota, AtomicU64)>,
 }
 
 impl Load {
@@ -95,6 +97,7 @@ impl Load {
             most: most.min((1 << 23) - 1),
             most_bytes: (config.max_header_memory as u64).min(BYTES / 2),
             disk: AtomicUsize::new(0),
+            quota: config.quota.clone().map(|quota| (quota, AtomicU64::new(0))),
         }
     }
 
@@ -106,6 +109,12 @@ impl Load {
         if after >> COUNT > self.most || (after & BYTES > self.most_bytes && after >> COUNT > 1) {
             self.requests.fetch_sub(weight, Ordering::Relaxed);
             return None;
+        }
+        if let Some((quota, admitted)) = &self.quota
+            && admitted.fetch_add(1, Ordering::Relaxed) + 1 == quota.requests
+        {
+            // Who has gone need not know.
+            let _ = rustix::io::write(&quota.told, b"spent\n");
         }
         Some(Slot { weight, state: AtomicU32::new(0), seat: Mutex::new(None) })
     }
@@ -259,6 +268,26 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         (answer[9..12].to_owned(), answer)
+    }
+
+    #[test]
+    fn the_request_that_meets_the_quota_is_told_once() {
+        let (told, mut heard) = std::os::unix::net::UnixStream::pair().unwrap();
+        heard.set_nonblocking(true).unwrap();
+        let quota = Some(Quota { requests: 3, told: Arc::new(told.into()) });
+        let load = Load::new(&Config { quota, max_requests: Some(2), ..Config::default() });
+        let mut text = String::new();
+        let enter = |load: &Load| load.enter(1).map(|slot| slot.give_up(load, None)).is_some();
+        assert!(enter(&load));
+        let held = (load.enter(1), load.enter(0));
+        assert!(held.0.is_some() && held.1.is_some());
+        // One that is refused does not count, nor does any one that comes later.
+        assert!(!enter(&load));
+        held.0.unwrap().give_up(&load, None);
+        assert!(enter(&load) && enter(&load));
+        // Nothing more comes, and nothing ends the stream.
+        assert!(heard.read_to_string(&mut text).is_err());
+        assert_eq!(text, "spent\n");
     }
 
     #[test]

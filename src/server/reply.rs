@@ -44,6 +44,8 @@ pub(crate) struct Asked {
     pub(crate) stream: bool,
     /// The client waits for `100 Continue`.
     pub(crate) waits: bool,
+    /// The server is not to add `Date`.
+    pub(crate) undated: bool,
 }
 
 /// The placement of a call's payload.
@@ -127,11 +129,13 @@ impl Reply {
         if body == BodyKind::UntilClose && !self.mute {
             self.close = true;
         }
+        let now = if self.asked.undated { None } else { Some(date::now()) };
+        let date = now.as_ref().map_or(&b""[..], |now| now);
         if self.asked.stream {
-            out.set_head(Box::new(self.head.to_stream(request.head_request, body, &date::now(), server)));
+            out.set_head(Box::new(self.head.to_stream(request.head_request, body, date, server)));
             return;
         }
-        self.head.write_to(out.tail(), request, body, &date::now(), server, !self.close);
+        self.head.write_to(out.tail(), request, body, date, server, !self.close);
     }
 
     /// `end`: the whole body, or the last of it.

@@ -21,15 +21,21 @@ impl Locked<'_> {
         let asked = Asked {
             head_request: head.method(bytes) == b"HEAD",
             http10: head.version_minor == 0,
-            keep_alive: head.keep_alive && !server.is_closing(),
+            keep_alive: head.keep_alive && !server.is_parting(),
             stream: head.http2,
             waits: head.expect_continue,
+            undated: !server.config.date_header,
         };
         // Before the route is chosen.
         self.pace.begin_body();
         self.begin(head.framing, asked, server.config.max_body_size);
         if let Some(log) = &mut self.log {
             log.begin(head, bytes, connection.client());
+        }
+        if let Some(request) = self.request_mut() {
+            for added in &server.config.headers {
+                request.reply.lasting.set(added.name.to_vec(), added.lines.clone());
+            }
         }
         let preflight = match server.config.cors.judge(head, bytes) {
             None => None,

@@ -1,11 +1,13 @@
 //! The life of a server: its threads start, it closes, they end; and what it counts meanwhile.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 
+use crate::config::{Config, Quota};
 use crate::py::access_log::Writer;
 use crate::py::calling::{call, report};
 use crate::py::contexts::current_context;
@@ -60,7 +62,8 @@ impl Server {
             self.begin_log(py)
                 .map_err(|error| PyOSError::new_err(format!("cannot start the access log: {error}")))?;
             let (app, routes) = (Arc::clone(&self.app), Arc::clone(&self.routes));
-            match server::Server::new(self.config.clone(), app, routes) {
+            let config = Config { quota: self.quota.lock().clone(), ..self.config.clone() };
+            match server::Server::new(config, app, routes) {
                 Ok(server) => {
                     *life = Life::Starting(Arc::clone(&server), None);
                     server
@@ -97,6 +100,24 @@ impl Server {
                 self.end_log(py);
                 Err(cannot(error))
             }
+        }
+    }
+
+    /// Has `spent` and a line feed written to a descriptor, which stays the caller's, once so many requests have been admitted.
+    /// From the next start on.
+    fn count_requests(&self, requests: u64, descriptor: i32) -> PyResult<()> {
+        // SAFETY: it is borrowed for the copy alone, and the caller has it open.
+        #[expect(unsafe_code, reason = "Python knows descriptors as numbers")]
+        let borrowed = unsafe { BorrowedFd::borrow_raw(descriptor) };
+        let told = Arc::new(borrowed.try_clone_to_owned()?);
+        *self.quota.lock() = Some(Quota { requests, told });
+        Ok(())
+    }
+
+    /// Has responses announce that their connection closes.
+    fn part(&self) {
+        if let Some(server) = self.life.lock().serving() {
+            server.part();
         }
     }
 

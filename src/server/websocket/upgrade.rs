@@ -132,12 +132,14 @@ impl Locked<'_> {
         }
         reply.lasting.complete(head);
         let name = server.config.server_header.as_bytes();
+        let now = date::now();
+        let date = if server.config.date_header { &now[..] } else { b"" };
         if self.connection.is_stream() {
             // RFC 8441 section 5: 200, and frames while the stream lasts.
-            let opening = head.to_stream(false, BodyKind::UntilClose, &date::now(), name);
+            let opening = head.to_stream(false, BodyKind::UntilClose, date, name);
             self.out.set_head(Box::new(opening));
         } else {
-            head.write_to(self.out.tail(), RequestInfo::default(), BodyKind::Empty, &date::now(), name, true);
+            head.write_to(self.out.tail(), RequestInfo::default(), BodyKind::Empty, date, name, true);
         }
         if let Some(log) = &mut self.log {
             log.opened();

@@ -52,7 +52,7 @@ ERRORS = ["RuntimeError", "ValueError", "TypeError"]
 
 def test_the_core_takes_what_the_table_says() -> None:
     """Trusted peers and modes are lists and words, which the core has in another form."""
-    others = {"proxy_protocol", "trusted_proxies"}
+    others = {"proxy_protocol", "trusted_proxies", "headers"}
     assert _core.DEFAULTS.keys() | others == {setting.name for setting in SETTINGS if setting.core}
 
 
@@ -126,6 +126,22 @@ def test_what_is_no_time(setting: Setting, value: Any) -> None:
         ("trusted_proxies", "10.0.0.0/99", ValueError, "trusted_proxies: "),
         ("server_header", b"x", TypeError, "server_header must be a str, not b'x'"),
         ("server_header", "a\r\nb", ValueError, "server_header "),
+        ("headers", 1, TypeError, "headers must be a dict, or pairs of a name and a value, not 1"),
+        (
+            "headers",
+            ["abc"],
+            TypeError,
+            "headers must be a dict, or pairs of a name and a value, not ['abc']",
+        ),
+        ("headers", [("a", 1)], TypeError, "headers: a name and its value must be str, not ('a', 1)"),
+        ("headers", {"a b": "c"}, ValueError, 'headers: "a b" is not a valid header name'),
+        (
+            "headers",
+            {"a": "b\r\nc: d"},
+            ValueError,
+            'headers: value of header "a" contains a carriage return',
+        ),
+        ("headers", {"Content-Length": "1"}, ValueError, "headers: the server itself sends Content-Length"),
     ],
 )
 def test_what_is_neither(name: str, value: Any, error: type[Exception], message: str) -> None:
@@ -154,6 +170,7 @@ EXAMPLES: dict[str, tuple[str, object]] = {
     "flag": ("true", True),
     "text": ("name", "name"),
     "list": ("10.0.0.1, unix", ["10.0.0.1", "unix"]),
+    "headers": ("X-Frame-Options: DENY", [("X-Frame-Options", "DENY")]),
 }
 
 

@@ -13,6 +13,22 @@ use super::{Client, SHORT, Site, Text, ok, site};
 use crate::support::{Flag, PATIENCE, timed, until, with_threads};
 
 #[test]
+fn a_server_that_will_be_closed_says_so_and_accepts() {
+    let served = site().serve(with_threads(1));
+    let mut kept = served.client();
+    assert_eq!(kept.get("/constant"), ok("constant"));
+    served.server.part();
+    for client in [&mut kept, &mut served.client()] {
+        client.ask("/constant");
+        let head = client.until(b"\r\n\r\n").to_str().to_ascii_lowercase();
+        assert!(head.contains("connection: close"), "{head}");
+        assert_eq!(client.exactly(8), b"constant");
+        assert!(client.is_closed());
+    }
+    assert!(!served.refuses());
+}
+
+#[test]
 fn close_lets_requests_finish() {
     for lane in [Lane::Turn, Lane::Loop] {
         let (entered, open) = (Arc::new(Flag::default()), Arc::new(Flag::default()));

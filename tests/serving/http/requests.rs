@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use socketify::app::{Lane, Signal};
+use socketify::config::{AddedHeader, Config};
 
-use super::{ROUNDS_OF_A_RACE, Site, echo, ok, request, site};
+use super::{ROUNDS_OF_A_RACE, Site, Text, echo, ok, request, site};
 use crate::support::{Flag, with_threads};
 
 #[test]
@@ -261,4 +262,33 @@ fn a_body_is_read_through_signals() {
         client.send(&vec![b'x'; size]);
         assert_eq!(client.answer(), ok(&size.to_string()));
     }
+}
+
+#[test]
+fn headers_of_the_server() {
+    let name: Box<[u8]> = Box::from(&b"X-Frame-Options"[..]);
+    let lines: Box<[u8]> = Box::from(&b"X-Frame-Options: DENY\r\n"[..]);
+    let headers = vec![AddedHeader { name, lines }];
+    let served = site()
+        .route("/own", Lane::Turn, |exchange| {
+            let _ = exchange.add_header(b"x-frame-options", b"SAMEORIGIN");
+            exchange.end(b"own", false);
+        })
+        .serve(Config { headers, date_header: false, ..with_threads(1) });
+    let mut client = served.client();
+    // Responses of handlers, constant ones and those of the core; a header of the application goes before ours.
+    for (path, expected) in
+        [("/turn/1", "DENY"), ("/constant", "DENY"), ("/nothing", "DENY"), ("/own", "SAMEORIGIN")]
+    {
+        client.ask(path);
+        let head = client.until(b"\r\n\r\n").to_str().to_ascii_lowercase();
+        let wanted = format!("x-frame-options: {}\r\n", expected.to_ascii_lowercase());
+        assert!(head.contains(&wanted), "{head}");
+        assert_eq!(head.matches("x-frame-options").count(), 1, "{head}");
+        assert!(!head.contains("\r\ndate:"), "{head}");
+        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split('\r').next());
+        client.exactly(length.unwrap().parse().unwrap());
+    }
+    client.send(b"BROKEN\r\n\r\n");
+    assert!(!client.until(b"\r\n\r\n").to_str().to_ascii_lowercase().contains("\r\ndate:"));
 }
