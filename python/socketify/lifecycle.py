@@ -84,6 +84,7 @@ class Lifecycle:
         opening: Has sockets listen that the command line passes on: not before the start hook has run.
         interruptible: Whether a signal ends the start hook too, and whatever keeps the application from serving ends it as
             a run ends: with the shutdown hook, and with the tasks that are left. Each run has a start of its own.
+        shutdown_delay: Seconds that it goes on accepting after a signal. Responses say meanwhile that they are the last.
         closing: Whether it has been asked to end.
         stay: How the application ends while it serves in a foreign event loop; None otherwise.
     """
@@ -106,6 +107,7 @@ class Lifecycle:
         self.signals = Signals(self._on_signal, renew)
         self.opening: Callable[[], object] | None = None
         self.interruptible = False
+        self.shutdown_delay = 0.0
         self.closing = False
         self.stay: Stay | None = None
         self._calls = calls
@@ -381,7 +383,10 @@ class Lifecycle:
         _running.discard(self)
 
     def _on_signal(self) -> None:
-        if self.signals.count == 1:
+        if self.signals.count == 1 and self._serving and self.shutdown_delay:
+            self.server.part()
+            self.loop.loop.call_later(self.shutdown_delay, self.close)
+        elif self.signals.count == 1:
             self.close()
             if self._starting:
                 self.lifespan.cancel()

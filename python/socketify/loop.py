@@ -153,9 +153,13 @@ class _ServingSelector(selectors.DefaultSelector):
         if not self._server.arm():
             return []
         try:
-            return super().select(timeout)
+            return self.block(timeout)
         finally:
             self._server.disarm()
+
+    def block(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Sleeps until something happens. Whoever watches over the loop puts a function of its own in this place."""
+        return super().select(timeout)
 
 
 class _AsyncioLoop(_ThreadAware, asyncio.SelectorEventLoop):  # type: ignore[misc]

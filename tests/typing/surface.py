@@ -55,7 +55,9 @@ def socketify() -> None:
         get_request_id,
         middleware,
         request_id,
+        run,
         sendfile,
+        serve,
         systemd_sockets,
     )
 

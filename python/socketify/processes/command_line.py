@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..options import AppListenOptions
+from ..terminal import quiet
 from .activation import notify_ready, systemd_sockets
 from .console import FAILURE, USAGE, complain, listen_line
 from .flags import Given, Parser, parse, parser
 from .invocation import Invocation, assemble, worker_count
 from .link import Link
 from .ports import Claims, claim_all
-from .worker import serve
+from .recycling import watch_alone
+from .surroundings import PidFileError, is_main_thread, name_process, pid_file
+from .worker import check, serve
 
 if TYPE_CHECKING:
+    from ..app import App
     from .reloader import Watcher
 
 __all__ = ["announce", "launch", "main"]
@@ -65,14 +70,47 @@ def launch(reader: Parser, given: Given) -> int:
     except RuntimeError as error:
         complain(str(error))
         return FAILURE
+    if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL and is_main_thread():
+        # It asks other servers to open their logs anew (S-CLI-22).
+        signal.signal(signal.SIGUSR1, quiet)
+    if "process_name" in given:
+        name_process(str(given["process_name"]))
+    _find_files(reader, asked, given)
     try:
-        if given.get("reload"):
-            return _reload(reader, asked, given)
-        count = worker_count(reader, given)
-        return _alone(asked) if count == 1 else _together(asked, count)
+        with pid_file(str(given["pid_file"]) if "pid_file" in given else None):
+            if given.get("check_config"):
+                return check(asked, worker_count(reader, given))
+            if given.get("reload"):
+                return _reload(reader, asked, given)
+            count = worker_count(reader, given)
+            # Somebody has to watch it.
+            alone = count == 1 and not asked.worker_timeout
+            return _alone(asked) if alone else _together(asked, count)
+    except PidFileError as error:
+        complain(str(error))
+        return FAILURE
     except KeyboardInterrupt:
         # Before the application has its own way to hear of Ctrl+C.
         return 130
+
+
+def _find_files(reader: Parser, asked: Invocation, given: Given) -> None:
+    """Checks directories and files that the command line names. Paths are from where it was given."""
+    if asked.app_dir is not None and not os.path.isdir(asked.app_dir):
+        reader.error(f"argument {given.said('app_dir')}: there is no directory {asked.app_dir!r}")
+    if isinstance(asked.log_config, str):
+        if not os.path.isfile(asked.log_config):
+            reader.error(f"argument {given.said('log_config')}: there is no file {asked.log_config!r}")
+        asked.log_config = os.path.abspath(asked.log_config)
+    if asked.app_dir is None:
+        return
+    asked.app_dir = os.path.abspath(asked.app_dir)
+    if asked.uds is not None and not asked.uds.startswith("@"):
+        asked.uds = os.path.abspath(asked.uds)
+    if asked.tls is not None:
+        for name in ("key_file_name", "cert_file_name", "ca_file_name"):
+            if (path := getattr(asked.tls, name)) is not None:
+                setattr(asked.tls, name, os.path.abspath(path))
 
 
 def announce(asked: Invocation, configs: Sequence[AppListenOptions], secure: bool) -> None:
@@ -87,8 +125,13 @@ def announce(asked: Invocation, configs: Sequence[AppListenOptions], secure: boo
 
 def _alone(asked: Invocation) -> int:
     """Serves in this process."""
-    places = asked.places(exclusive=True)
-    return serve(asked, places, lambda app, configs: announce(asked, configs, app.is_ssl))
+
+    def ready(app: App, configs: Sequence[AppListenOptions]) -> None:
+        announce(asked, configs, app.is_ssl)
+        if asked.recycling.is_wanted:
+            watch_alone(app, asked.recycling)
+
+    return serve(asked, asked.places(exclusive=True), ready)
 
 
 def _together(asked: Invocation, count: int) -> int:
@@ -138,17 +181,31 @@ def _reload(parser: Parser, asked: Invocation, given: Given) -> int:
 def _supervise(asked: Invocation, claimed: Claims, count: int, watcher: Watcher | None = None) -> int:
     from .supervisor import Supervisor
 
+    recycling = asked.recycling if watcher is None else None
     outcome = Supervisor(
-        count, lambda secure: announce(asked, claimed.configs, secure), claimed, watcher
+        count,
+        lambda secure: announce(asked, claimed.configs, secure),
+        claimed,
+        watcher,
+        recycling=recycling,
+        timeout=asked.worker_timeout if watcher is None else 0.0,
     ).run()
     if not isinstance(outcome, Link):
         return outcome
     # From here on this is a worker.
     link = outcome
+
+    def ready(app: App, _configs: Sequence[AppListenOptions]) -> None:
+        if recycling is not None and (quota := recycling.quota()) is not None:
+            app._server.count_requests(quota, link.report)
+        if link.heart is not None:
+            link.heart.watch(app)
+        link.ready(app.shutdown_timeout + asked.shutdown_delay, app.is_ssl)
+
     status = serve(
         asked,
         claimed.where,
-        lambda app, _configs: link.ready(app.shutdown_timeout, app.is_ssl),
+        ready,
         opening=claimed.listen,
         interrupt=False,
     )

@@ -66,6 +66,10 @@ def _mode(text: str) -> int:
     return mode
 
 
+def _mebibytes(text: str) -> int:
+    return number(1)(text) << 20
+
+
 def place(text: str) -> AppListenOptions:
     """Reads where to listen: ``HOST:PORT``, ``[ADDRESS]:PORT``, ``HOST``, ``unix:PATH`` or ``fd://N``.
 
@@ -228,6 +232,29 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
         "-w", "--workers", type=workers, metavar="N", help="processes (default $WEB_CONCURRENCY, else 1)"
     )
     group.add_argument("--pid-file", metavar="PATH", help="file for the process id, removed at the end")
+    group.add_argument("--process-name", metavar="NAME", help="name of the processes, for top and ps")
+    group.add_argument(
+        "--shutdown-delay", **_seconds("shutdown_delay"),
+        help="seconds to go on accepting after SIGTERM, for load balancers (default 0)",
+    )  # fmt: skip
+    group.add_argument(
+        "--worker-timeout", **_seconds("worker_timeout"),
+        help="seconds after which a worker is replaced whose event loop does not turn; 0: never (default 0)",
+    )  # fmt: skip
+    group.add_argument("--max-requests", **_COUNTED, help="requests after which a worker is replaced")
+    group.add_argument("--max-requests-jitter", **_WHOLE, help="up to so many more, at random (default 0)")
+    group.add_argument(
+        "--workers-lifetime", **_seconds("workers_lifetime", 1),
+        help="seconds after which a worker is replaced, and up to a tenth more",
+    )  # fmt: skip
+    group.add_argument(
+        "--workers-max-rss", type=_mebibytes, metavar="MIB", help="memory beyond which a worker is replaced"
+    )
+    group.add_argument(
+        "--rss-sample-interval", **_seconds("rss_sample_interval", 1),
+        help="seconds between two looks at that (default 30)",
+    )  # fmt: skip
+    group.add_argument("--rss-samples", **_COUNTED, help="looks that have to find too much (default 1)")
 
 
 def _add_logging(parser: argparse.ArgumentParser) -> None:
@@ -311,14 +338,15 @@ def _add_tls(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser, title: str, settings: tuple[Setting, ...]) -> None:
     """Adds a flag for each option of a group of the table."""
-    metavars = {"flag": "BOOL", "text": "TEXT", "path": "PATH", "list": "LIST"}
+    metavars = {"flag": "BOOL", "text": "TEXT", "path": "PATH", "list": "LIST", "headers": "NAME:VALUE"}
     group = parser.add_argument_group(title)
     for setting in settings:
         if setting.group == title:
             metavar = "|".join(setting.choices) or metavars.get(setting.kind, "N")
             shown = "" if setting.default in (None, "") else f" (default {_shown(setting.default)})"
             group.add_argument(
-                setting.flag, *setting.aliases, type=_reader(setting.parse), metavar=metavar, help=setting.help + shown
+                setting.flag, *setting.aliases, type=_reader(setting.parse), metavar=metavar, help=setting.help + shown,
+                action="append" if setting.kind == "headers" else "store",
             )  # fmt: skip
 
 

@@ -17,6 +17,8 @@ from .definitions import add_options
 __all__ = ["Given", "Parser", "parse", "parse_words", "parser", "said"]
 
 
+#: What separates repeated values in an environment variable, where they may have colons themselves.
+_SEPARATORS = {"bind": ",", "header": "\n"}
 #: Flags that switch off what is no flag itself.
 _NEGATIVE = {"--no-ws": "--ws=none", "--no-server-header": "--server-header="}
 
@@ -202,7 +204,8 @@ def _take_environment(parser: Parser, given: Given) -> None:
         # Empty says nothing, as for other programs. What prints and exits is no setting, and some have had their turn.
         if not text or action.dest in given or action.dest in ("help", "version", "env", "env_file"):
             continue
-        words = text.split(os.pathsep) if isinstance(action, argparse._AppendAction) else [text]
+        repeated = isinstance(action, argparse._AppendAction)
+        words = text.split(_SEPARATORS.get(action.dest, os.pathsep)) if repeated else [text]
         try:
             values = [parser._get_value(action, word) for word in words]
             for value in values:

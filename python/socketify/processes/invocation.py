@@ -12,6 +12,7 @@ from ..options import AppListenOptions, AppOptions, CompressOptions
 from ..settings import FRONT_SETTINGS, SETTINGS
 from .definitions import workers
 from .flags import Given, Parser
+from .recycling import Recycling
 
 if TYPE_CHECKING:
     import socket
@@ -45,8 +46,17 @@ class Invocation:
             ``auto``.
         reload: Whether the application starts again when files change.
         listen_log: Whether the address is printed.
+        recycling: What makes a worker old.
+        worker_timeout: Seconds that the loop of a worker may be busy with one turn; 0 for any.
+        shutdown_delay: Seconds that the application goes on accepting after a signal.
+        log_level: The lowest level that is logged; None for that of the configuration.
+        log_config: The logging configuration: a path or a dict; None for none.
+        log: Whether anything is logged.
+        app_dir: Where to go before the application is imported; None to stay.
+        pythonpath: Where else imports look, with commas; None for nowhere.
         tls: TLS settings, if the server is to serve TLS.
         only_bind: Whether host, port and path are not given beside ``bind``.
+        kind: The interface of the application, once it is loaded.
         variables: The environment variables that options come from, by option.
     """
 
@@ -69,8 +79,17 @@ class Invocation:
     lifespan: str = "auto"
     reload: bool = False
     listen_log: bool = True
+    recycling: Recycling = field(default_factory=Recycling)
+    worker_timeout: float = 0.0
+    shutdown_delay: float = 0.0
+    log_level: str | None = None
+    log_config: Any = None
+    log: bool = True
+    app_dir: str | None = None
+    pythonpath: str | None = None
     tls: AppOptions | None = None
     only_bind: bool = True
+    kind: str = field(default="", compare=False)
     variables: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -127,6 +146,13 @@ def assemble(parser: Parser, given: Given) -> Invocation:
         "factory",
         "lifespan",
         "reload",
+        "worker_timeout",
+        "shutdown_delay",
+        "log_level",
+        "log_config",
+        "log",
+        "app_dir",
+        "pythonpath",
     ):
         if name in given:
             setattr(made, name, given[name])
@@ -157,6 +183,20 @@ def assemble(parser: Parser, given: Given) -> Invocation:
     ):
         if option in given:
             made.app_options[argument] = given[option]
+    made.recycling = Recycling(
+        **{
+            argument: given[option]
+            for option, argument in (
+                ("max_requests", "requests"),
+                ("max_requests_jitter", "jitter"),
+                ("workers_lifetime", "lifetime"),
+                ("workers_max_rss", "memory"),
+                ("rss_sample_interval", "interval"),
+                ("rss_samples", "samples"),
+            )
+            if option in given
+        }  # type: ignore[arg-type]  # the parser has made numbers of them
+    )
     made.front_options = {name: given[name] for name in FRONT_SETTINGS if name in given}
     _words(parser, made, given)
     _websocket(made, given)

@@ -8,6 +8,10 @@ import signal
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .heartbeat import Heartbeat
 
 __all__ = ["Link", "end_with", "flush", "several"]
 
@@ -51,9 +55,14 @@ class Link:
         parent: Process id of the supervisor.
         report: Where to write what the supervisor is told.
         lifeline: A pipe without a writer. Only the supervisor has its other end.
+        heart: Where the loop tells that it turns; None if nobody listens.
+
+    Attributes:
+        heart: The same.
     """
 
-    def __init__(self, parent: int, report: int, lifeline: int) -> None:
+    def __init__(self, parent: int, report: int, lifeline: int, heart: Heartbeat | None = None) -> None:
+        self.heart = heart
         self._parent = parent
         self._report = report
         self._lifeline = lifeline
@@ -70,6 +79,11 @@ class Link:
         watch = threading.Thread(target=self._watch, args=(2 * shutdown_timeout + _PATIENCE,), daemon=True)
         watch.name = "socketify-lifeline"
         watch.start()
+
+    @property
+    def report(self) -> int:
+        """The descriptor where the supervisor hears of this process."""
+        return self._report
 
     def told(self) -> None:
         """Tells the supervisor that the user has been told what is wrong."""

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 from ..terminal import has_terminal, is_foreground, quiet
 from . import link
 from .console import FAILURE, complain
+from .heartbeat import Heartbeat
 from .link import Link, flush
+from .recycling import Recycling, memory_of
 
 if TYPE_CHECKING:
     from .ports import Claims
@@ -27,13 +29,27 @@ if TYPE_CHECKING:
 __all__ = ["HANDLED", "Supervisor", "respawn_delay"]
 
 #: Signals that the supervisor acts on.
-HANDLED = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+HANDLED = frozenset(
+    {
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGHUP,
+        signal.SIGCHLD,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+    }
+)
+#: Those of them that the program's own handlers go before.
+_OPTIONAL = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1})
 #: Seconds that a worker may take to end, beyond those that its application gives to requests and to sockets.
 _PATIENCE = 30.0
 #: Seconds that it may take after a second signal, and before a reload.
 _SHORT_PATIENCE = 5.0
 #: Seconds of service after which an end counts as the first again.
 _STABLE = 10.0
+#: Seconds between two workers that are replaced because they are old.
+_BETWEEN = 1.0
 
 
 def respawn_delay(failures: int) -> float:
@@ -65,6 +81,11 @@ class _Worker:
         self.kill_at: float | None = None
         self.grace = 0.0
         self.heard = b""
+        # When it is old by its time, and how many looks have found too much memory.
+        self.old_at: float | None = None
+        self.large = 0
+        # What its loop tells of itself, where somebody listens.
+        self.heart: Heartbeat | None = None
 
 
 class _Place:
@@ -78,6 +99,8 @@ class _Place:
         self.failures = 0
         # When a worker is to be started, if one is.
         self.due: float | None = None
+        # Its worker is to be replaced since it is old.
+        self.is_old = False
 
 
 class Supervisor:
@@ -89,6 +112,8 @@ class Supervisor:
         claimed: The sockets that they serve, which outlive each of them.
         watcher: With one, there is a single worker, which is replaced when files change, and not when it ends.
         patience: Seconds that a worker has to end, beyond those of its application.
+        recycling: What makes a worker old, so that it is replaced.
+        timeout: Seconds that the loop of a worker may be busy with one turn before the worker is replaced; 0 for any.
     """
 
     def __init__(
@@ -98,12 +123,22 @@ class Supervisor:
         claimed: Claims,
         watcher: Watcher | None = None,
         patience: float = _PATIENCE,
+        recycling: Recycling | None = None,
+        timeout: float = 0.0,
     ) -> None:
         self._places = [_Place(number) for number in range(1 if watcher else count)]
         self._claimed = claimed
         self._announce = announce
         self._watcher = watcher
         self._patience = _SHORT_PATIENCE if watcher else patience
+        self._recycling = Recycling() if recycling is None else recycling
+        # Places whose workers are old, when the next of them is replaced at the earliest, and when to look at memory.
+        self._old: list[_Place] = []
+        self._next_recycled_at = 0.0
+        self._look_at: float | None = None
+        # When to look for loops that hang.
+        self._timeout = timeout
+        self._listen_at: float | None = None
         self._workers: dict[int, _Worker] = {}
         # Places whose workers are to be replaced by new ones that serve first, one place after the other.
         self._renewing: list[_Place] = []
@@ -136,7 +171,11 @@ class Supervisor:
         for number in HANDLED:
             # Whoever started us with nohup does not want us to hear of the terminal's end, and whoever did so in the
             # background not of its Ctrl+C.
-            if not (number in (signal.SIGHUP, signal.SIGINT) and signal.getsignal(number) is signal.SIG_IGN):
+            present = signal.getsignal(number)
+            ignored = number in (signal.SIGHUP, signal.SIGINT) and present is signal.SIG_IGN
+            # A program that runs workers may have a use of its own for these.
+            taken = number in _OPTIONAL and present not in (signal.SIG_DFL, quiet)
+            if not (ignored or taken):
                 signal.signal(number, quiet)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         self._places[0].due = 0.0
@@ -170,6 +209,7 @@ class Supervisor:
 
     def _spawn(self, place: _Place) -> Link | None:
         self._claimed.open(place.number)
+        heart = Heartbeat() if self._timeout else None
         status, report = os.pipe()
         flush()
         parent = os.getpid()
@@ -191,11 +231,12 @@ class Supervisor:
             # Those that a terminal sends to all of its processes stay quiet: the supervisor hears them too.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
             link.several = len(self._places) > 1
-            return Link(parent, report, self._lifeline)
+            return Link(parent, report, self._lifeline, heart)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         os.close(report)
         os.set_blocking(status, False)
         worker = _Worker(pid, status, place, time.monotonic())
+        worker.heart = heart
         self._workers[pid] = worker
         self._selector.register(status, selectors.EVENT_READ, worker)
         if place.worker is None:
@@ -230,6 +271,10 @@ class Supervisor:
         times = [worker.kill_at for worker in self._workers.values() if worker.kill_at is not None]
         if not self._stopping:
             times += [place.due for place in self._places if place.due is not None]
+            times += [worker.old_at for worker in self._workers.values() if worker.old_at is not None]
+            times += [each for each in (self._look_at, self._listen_at) if each is not None]
+            if self._old and not self._is_renewing():
+                times.append(self._next_recycled_at)
         timeout = max(0.0, min(times) - time.monotonic()) if times else None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._woken:
@@ -239,6 +284,8 @@ class Supervisor:
             else:
                 self._changed()
         self._reap()
+        self._recycle()
+        self._end_hanging()
         for worker in list(self._workers.values()):
             if worker.kill_at is not None and worker.kill_at <= time.monotonic():
                 complain(f"worker {worker.pid} does not end: killing it")
@@ -258,6 +305,10 @@ class Supervisor:
                         self._stop(0)
                     else:
                         self._renew()
+                elif number == signal.SIGTTIN:
+                    self._add_place()
+                elif number == signal.SIGTTOU:
+                    self._remove_place()
 
     def _stop(self, code: int) -> None:
         self._stops += 1
@@ -291,6 +342,8 @@ class Supervisor:
                 worker.grace = 2 * float(value)
                 worker.ready_at = time.monotonic()
                 self._serves(worker)
+            elif word == b"spent":
+                self._is_old(worker, "has served its requests")
             elif word == b"secure":
                 worker.secure = True
             elif word == b"told":
@@ -298,8 +351,17 @@ class Supervisor:
 
     def _serves(self, worker: _Worker) -> None:
         place = worker.place
+        if (span := self._recycling.span()) is not None:
+            worker.old_at = time.monotonic() + span
+        if worker.heart is not None:
+            worker.heart.begin(time.monotonic())
+            self._listen_at = self._listen_at or time.monotonic()
+        if self._recycling.memory is not None and self._look_at is None:
+            self._look_at = time.monotonic() + self._recycling.interval
         if worker is place.successor:
             old, place.worker, place.successor = place.worker, worker, None
+            place.is_old = False
+            place.failures = 0
             if old is not None and not old.retired:
                 self._retire(old)
         if not self._announced and not self._stopping:
@@ -330,6 +392,8 @@ class Supervisor:
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(worker.status)
                 os.close(worker.status)
+                if worker.heart is not None:
+                    worker.heart.close()
                 del self._workers[pid]
                 self._ended(worker, os.waitstatus_to_exitcode(status))
             elif self._watcher is not None and pid == self._watcher.pid:
@@ -364,6 +428,11 @@ class Supervisor:
         elif was_successor and place.worker is not None:
             self._say(worker, code, "the other workers stay as they are")
             self._renewing.clear()
+            # One that is old stays so.
+            place.failures += 1
+            self._next_recycled_at = time.monotonic() + max(_BETWEEN, respawn_delay(place.failures))
+            if place.is_old:
+                self._old.append(place)
         elif place.worker is None and place.successor is None:
             self._failed(place, worker, code)
 
@@ -414,6 +483,98 @@ class Supervisor:
             place.failures = 0
             if not waited:
                 return
+
+    # ---- workers that are old, and how many there are ---------------------------------------------------------------------
+
+    def _is_old(self, worker: _Worker, why: str) -> None:
+        place = worker.place
+        worker.old_at = None
+        if worker.retired or self._stopping or worker is not place.worker or place.is_old:
+            return
+        place.is_old = True
+        self._old.append(place)
+        complain(f"worker {worker.pid} {why}: replacing it")
+
+    def _recycle(self) -> None:
+        """Finds workers that are old, and replaces one of them if it is time."""
+        now = time.monotonic()
+        for worker in list(self._workers.values()):
+            if worker.old_at is not None and worker.old_at <= now:
+                self._is_old(worker, f"has served for {now - (worker.ready_at or now):.0f} seconds")
+        if self._look_at is not None and self._look_at <= now:
+            self._look_at = now + self._recycling.interval
+            self._look_at_memory()
+        if self._old and not self._stopping and now >= self._next_recycled_at and not self._is_renewing():
+            place = self._old.pop(0)
+            if place.worker is not None and place.is_old and place in self._places:
+                self._next_recycled_at = now + _BETWEEN
+                place.due = now
+
+    def _end_hanging(self) -> None:
+        """Ends workers whose loop hangs: with their stacks, and then for sure."""
+        now = time.monotonic()
+        if self._listen_at is None or self._listen_at > now or self._stopping:
+            return
+        period = min(self._timeout / 4, 5.0)
+        # This process, or the machine, may have stood still itself.
+        missed = now - self._listen_at > 2 * period
+        self._listen_at = now + period
+        for worker in self._workers.values():
+            if worker.heart is None or worker.ready_at is None or worker.retired:
+                continue
+            if missed:
+                worker.heart.begin(now)
+            if worker.heart.late(now) >= self._timeout and worker.kill_at is None:
+                complain(
+                    f"worker {worker.pid}: its loop has not turned for {self._timeout:g} seconds: ending it"
+                )
+                worker.kill_at = now + 1.0
+                os.kill(worker.pid, signal.SIGABRT)
+
+    def _look_at_memory(self) -> None:
+        most = self._recycling.memory
+        for worker in list(self._workers.values()):
+            if most is None or worker.ready_at is None or worker.retired:
+                continue
+            used = memory_of(worker.pid)
+            worker.large = worker.large + 1 if used > most else 0
+            if worker.large >= self._recycling.samples:
+                self._is_old(worker, f"has {used >> 20} MiB of memory")
+
+    def _is_renewing(self) -> bool:
+        """Whether a worker is about to take the place of another, or one that has been replaced has not ended yet."""
+        return (
+            bool(self._renewing)
+            or any(worker.retired for worker in self._workers.values())
+            or any(
+                place.successor is not None or (place.is_old and place.due is not None)
+                for place in self._places
+            )
+        )
+
+    def _add_place(self) -> None:
+        """One worker more (S-CLI-22)."""
+        if self._stopping or self._watcher is not None or not self._complete:
+            return
+        place = _Place(1 + max(each.number for each in self._places))
+        place.due = 0.0
+        self._places.append(place)
+        complain(f"SIGTTIN: there are to be {len(self._places)} workers")
+
+    def _remove_place(self) -> None:
+        """One worker less, but for the last."""
+        if self._stopping or self._watcher is not None or not self._complete or len(self._places) == 1:
+            return
+        place = self._places.pop()
+        place.due = None
+        complain(
+            f"SIGTTOU: there {'are' if len(self._places) > 1 else 'is'} to be {len(self._places)} workers"
+        )
+        for worker in (place.worker, place.successor):
+            if worker is not None and not worker.retired:
+                self._retire(worker)
+        # The worker accepts what waits there, and nothing more comes.
+        self._claimed.give_up(place.number)
 
     def _changed(self) -> None:
         """Files have changed: what the watcher says of them is passed on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..app import App
@@ -16,6 +16,8 @@ from ..websocket import SOCKET_LIMITS
 from . import importer
 from .console import FAILURE, USAGE, complain
 from .flags import said
+from .logs import LogError, configure
+from .surroundings import enter
 
 if TYPE_CHECKING:
     import socket
@@ -44,6 +46,7 @@ def prepare(invocation: Invocation) -> App:
     target = invocation.target
     found = importer.load(target) if isinstance(target, str) else target
     kind, found = importer.application(found, invocation.interface, factory=invocation.factory)
+    invocation.kind = kind
     if isinstance(found, App):
         app = _ready_made(invocation, found)
     elif isinstance(found, Front):
@@ -53,11 +56,18 @@ def prepare(invocation: Invocation) -> App:
         _call(found, app, invocation.name)
     else:
         return _foreign(invocation, kind, found)
+    if kind == importer.NATIVE:
+        _without_effect(invocation, invocation.front_options, "it is for applications of ASGI and WSGI")
     if invocation.websocket is not None:
         _mount(invocation, app, _behavior(invocation, invocation.websocket))
     elif invocation.websocket_options:
         complain("the --ws-... options do not apply to app.ws(...): they need --ws MODULE:DICT")
     return app
+
+
+def _without_effect(invocation: Invocation, names: Iterable[str], why: str) -> None:
+    for name in names:
+        complain(f"{said(name, invocation.variables)} has no effect: {why}")
 
 
 def _mount(invocation: Invocation, app: App, behavior: Mapping[str, Any]) -> None:
@@ -74,6 +84,11 @@ def _foreign(invocation: Invocation, kind: str, found: Any) -> App:
     options.setdefault("shutdown_timeout", _RELOAD_GRACE if invocation.reload else _FOREIGN_GRACE)
     options.pop("request_response_factory_max_items", None)
     options.pop("websocket_factory_max_items", None)
+    if kind == "asgi":
+        threads = [name for name in ("threads", "threads_idle_timeout") if name in options]
+        _without_effect(invocation, threads, "it is for applications of WSGI")
+        for name in threads:
+            del options[name]
     # A WSGI application serves none itself.
     websocket: Any = invocation.websockets and kind != "wsgi"
     if invocation.websocket is not None:
@@ -230,6 +245,33 @@ def serve_app(
     app.run()
 
 
+def check(invocation: Invocation, count: int) -> int:
+    """Loads an application, and says what would be served.
+
+    Args:
+        invocation: What to serve.
+        count: How many processes are to serve it.
+
+    Returns:
+        The status to exit with. What is wrong has been said.
+    """
+
+    def show(app: App) -> None:
+        places = [
+            where.domain or f"{where.host or '*'}:{where.port}"
+            if isinstance(where, AppListenOptions)
+            else str(where)
+            for where in invocation.places(exclusive=False)
+        ]
+        processes = f"{count} processes" if count > 1 else "one process"
+        tls = "with TLS" if app.is_ssl else "without TLS"
+        print(
+            f"{invocation.name} ({invocation.kind}) would be served at {', '.join(places)} by {processes}, {tls}"
+        )
+
+    return _loaded(invocation, show)
+
+
 def serve(
     invocation: Invocation,
     where: Sequence[AppListenOptions | socket.socket],
@@ -253,16 +295,31 @@ def serve(
     Raises:
         SystemExit: The application, or a signal, wants the process to end.
     """
+
+    def act(app: App) -> None:
+        app._lifecycle.shutdown_delay = invocation.shutdown_delay
+        serve_app(app, where, lambda configs: ready(app, configs), opening=opening, interrupt=interrupt)
+
+    return _loaded(invocation, act)
+
+
+def _loaded(invocation: Invocation, act: Callable[[App], object]) -> int:
+    """Loads an application, and does something with it. Gives the status to exit with; what is wrong has been said."""
     try:
+        enter(invocation.app_dir, invocation.pythonpath)
+        configure(invocation.log_level, invocation.log_config, silent=not invocation.log)
         app = prepare(invocation)
         try:
-            serve_app(app, where, lambda configs: ready(app, configs), opening=opening, interrupt=interrupt)
+            act(app)
         except StartupFailure:
             return FAILURE
         except RuntimeError as error:
             # An error of an `on_start` hook goes to the error handler: this one is of the socket.
             complain(str(error))
             return FAILURE
+    except LogError as error:
+        complain(f"{said('log_config', invocation.variables)}: {error}")
+        return USAGE
     except importer.Mismatch as error:
         complain(str(error))
         return USAGE

@@ -173,6 +173,33 @@ def test_a_native_behaviour() -> None:
     assert seen == ["hello"]
 
 
+def test_headers_of_the_server() -> None:
+    """S-ASGI-47: those of the application go before ours."""
+
+    async def framed(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"x-frame-options", b"SAMEORIGIN")] if scope["path"] == "/own" else []
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    ports: list[int] = []
+    server = ASGI(
+        framed, server_header="", date_header=False, headers={"X-Frame-Options": "DENY", "X-B": "1"}
+    )
+    server.listen({"host": "127.0.0.1", "port": 0}, lambda config: ports.append(config.port))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: ports, "listening")
+        with Client(ports[0]) as client:
+            answer = client.get("/")
+            assert [answer.header(name) for name in ("Date", "Server", "X-B")] == [None, None, "1"]
+            assert answer.header("X-Frame-Options") == "DENY"
+            assert client.get("/own").header("X-Frame-Options") == "SAMEORIGIN"
+    finally:
+        server.close()
+        thread.join(20)
+
+
 # ---- several processes ----------------------------------------------------------------------------------------------
 
 

@@ -185,7 +185,7 @@ def test_what_is_wrong(
 def test_each_alias_is_for_an_option_that_there_is() -> None:
     """S-CLI-08."""
     ours = flags.parser("socketify")._option_string_actions
-    assert {alias.ours for alias in peers.ALIASES.values()} <= ours.keys() | LATER
+    assert {alias.ours for alias in peers.ALIASES.values()} <= ours.keys()
     assert not {*peers.ALIASES, *peers.IGNORED, *peers.REFUSED} & ours.keys()
     known = [*peers.ALIASES, *peers.IGNORED, *peers.REFUSED]
     assert len(known) == len(set(known))
@@ -202,10 +202,6 @@ def test_the_documentation() -> None:
         for name in re.findall(r"`(.*?)`", names)
     }
     assert told == {name: alias.ours for name, alias in peers.ALIASES.items()}
-
-
-#: Options that other parts of the package add.
-LATER = {"--max-requests", "--max-requests-jitter", "--worker-timeout", "--process-name", "--threads"}
 
 
 @pytest.mark.parametrize(
