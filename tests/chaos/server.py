@@ -46,7 +46,9 @@ class Program:
             use_uvloop=settings["use_uvloop"],
             shutdown_timeout=GRACE,
             # A client of a busy machine is slow without meaning it: what times out here is a fault of the server.
+            handshake_timeout=PATIENCE,
             header_timeout=PATIENCE,
+            keep_alive_timeout=PATIENCE,
             body_timeout=PATIENCE,
             write_timeout=PATIENCE,
             min_rate=0,
