@@ -418,6 +418,49 @@ def test_the_interpreter_ends_while_a_thread_works(threads: int) -> None:
             assert code == 0, (code, err)
 
 
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("waits", ["read", "room", "write"])
+def test_the_end_wakes_what_waits(site: Start, threads: int, waits: str) -> None:
+    """S-WSGI-46, S-WSGI-26, S-WSGI-17: a read of a body that does not come, and a block for a client that does not read."""
+    events: list[str] = []
+
+    def application(environ: Environ, start_response: Any) -> Any:
+        events.append("called")
+        if waits == "read":
+            try:
+                environ["wsgi.input"].read()
+            except OSError:
+                events.append("ended")
+                raise
+        write = start_response(OK, TEXT)
+        if waits == "write":
+            try:
+                while True:
+                    write(b"x" * 65536)
+            except OSError:
+                events.append("ended")
+                raise
+
+        def blocks() -> Any:
+            try:
+                while True:
+                    yield b"x" * 65536
+            finally:
+                events.append("ended")
+
+        return blocks()
+
+    started = site(application, threads=threads, shutdown_timeout=0.3)
+    client = started.client(receive_buffer=4096).request("POST", "/", "Content-Length: 100000")
+    until(lambda: events, "it is called")
+    if waits != "read":
+        client.until(b"\r\n\r\n")
+    began = time.monotonic()
+    started.running.stop()
+    assert time.monotonic() - began < 10
+    until(lambda: events == ["called", "ended"], "it ends")
+
+
 def test_it_serves_again(site: Start) -> None:
     """S-WSGI-46: after the end, a server that runs again has threads again."""
     source = """
