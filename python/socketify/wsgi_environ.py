@@ -86,7 +86,7 @@ def base_environ(*, inherit: bool = True, threads: int = 1, multiprocess: bool =
         A new dict.
     """
     own = {
-        name: value.encode("utf-8", "surrogateescape").decode("latin-1")
+        name: os.fsencode(value).decode("latin-1")
         for name, value in os.environ.items()
         if name not in _OF_THE_REQUEST and not name.startswith(("HTTP_", "CONTENT_", "wsgi."))
     }

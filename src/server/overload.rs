@@ -7,6 +7,7 @@
 //! | requests in progress, queued ones included | `max_requests`, and `max_header_memory` for their heads, by [`Slot`]s | 503 with `Retry-After`, closed |
 //! | requests of one connection whose clients have given them up and whose handlers still run | `max_concurrent_streams` | 503 |
 //! | jobs for the turn and for the loop | what they are of: requests, sockets, handshakes (a [`Backlog`](super::Backlog) each) | |
+//! | requests for the threads of a WSGI application | requests in progress | |
 //! | messages of a socket | `inbound_buffer` | its socket is not read |
 //! | questions for server names | the connections in their handshake | |
 //! | frames of HTTP/2 that bring nothing | `http2/meter.rs` | GOAWAY |

@@ -428,6 +428,18 @@ def test_date_and_server(site: Start) -> None:
     assert answer.header("date")
     answer = site(answering(b"x", headers=[("Server", "mine"), ("Date", "then")])).ask()
     assert (answer.header("server"), answer.header("date")) == ("mine", "then")
+    options = {"server_header": "", "date_header": False, "headers": [("X-All", "1"), ("X-Own", "1")]}
+    for path in ("/", "/list", "/error"):
+
+        def application(environ: Environ, start_response: Any) -> Any:
+            start_response(OK, [("X-Own", "2")])
+            if environ["PATH_INFO"] == "/error":
+                raise RuntimeError("oops")
+            return [b"x"] if environ["PATH_INFO"] == "/list" else iter([b"x"])
+
+        answer = site(application, **options).ask(path)
+        assert (answer.header("server"), answer.header("date"), answer.header("x-all")) == (None, None, "1")
+        assert answer.header("x-own") == ("1" if path == "/error" else "2")
 
 
 def test_the_connection_ends_where_it_is_asked_to(site: Start) -> None:
