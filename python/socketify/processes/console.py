@@ -29,7 +29,9 @@ def listen_line(config: AppListenOptions, secure: bool) -> str:
     scheme = "https" if secure else "http"
     if config.domain is not None:
         name = config.domain.replace("\0", "@", 1) if config.domain.startswith("\0") else config.domain
-        return f"Listening on {name} {scheme}://localhost now"
+        # Other servers let everybody connect. Here a proxy that may not is told no more than that it is refused.
+        mode = "" if config.mode is None else f" (mode {config.mode:o}, see --uds-mode)"
+        return f"Listening on {name} {scheme}://localhost now{mode}"
     given = config.host or ""
     host = given if len(given) > 1 else "127.0.0.1"
     return f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{config.port} now"

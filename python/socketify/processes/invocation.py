@@ -97,6 +97,12 @@ class Invocation:
         """What the application is called in messages."""
         return self.target if isinstance(self.target, str) else repr(self.target)
 
+    def _mode_of(self, path: str | None) -> int | None:
+        """The permissions of a socket; None where there is no file."""
+        if path is None or path.startswith(("@", "\0")):
+            return None
+        return 0o700 if self.uds_mode is None else self.uds_mode
+
     def places(self, *, exclusive: bool) -> list[AppListenOptions | socket.socket]:
         """Where to listen.
 
@@ -108,11 +114,14 @@ class Invocation:
             return list(self.inherited)
         if self.fd is not None:
             return [AppListenOptions(fd=self.fd)]
-        bind = [replace(each, options=1) if exclusive and each.port else each for each in self.bind]
+        bind = [
+            replace(each, mode=self._mode_of(each.domain), options=int(exclusive and bool(each.port)))
+            for each in self.bind
+        ]
         if self.bind and self.only_bind:
             return [*bind]
         if self.uds is not None:
-            own = AppListenOptions(domain=self.uds, mode=self.uds_mode, backlog=self.backlog)
+            own = AppListenOptions(domain=self.uds, mode=self._mode_of(self.uds), backlog=self.backlog)
         else:
             own = AppListenOptions(
                 host=self.host, port=self.port, options=int(exclusive), backlog=self.backlog
@@ -158,7 +167,10 @@ def assemble(parser: Parser, given: Given) -> Invocation:
             setattr(made, name, given[name])
     if made.uds == "":
         parser.error("argument --uds: expected a path, not ''")
-    if made.uds_mode is not None and (made.uds is None or made.uds.startswith("@")):
+    files = [
+        each for each in (made.uds, *(each.domain for each in made.bind)) if each and not each.startswith("@")
+    ]
+    if made.uds_mode is not None and not files:
         parser.error(
             f"argument {given.said('uds_mode')}: these are permissions of a file, which --uds has to name"
         )

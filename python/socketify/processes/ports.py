@@ -214,7 +214,7 @@ def claim(
     try:
         if path is not None:
             held = _unix(path, 0o700 if mode is None else mode, backlog)
-            return Claim([held], AppListenOptions(domain=path))
+            return Claim([held], AppListenOptions(domain=path, mode=mode))
         held = _tcp(host, port, shared, backlog)
     except OSError as error:
         where = f"domain {path}" if path is not None else f"port {port} of host {host or 'any'}"

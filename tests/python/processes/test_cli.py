@@ -288,6 +288,43 @@ def test_interfaces_that_are_not_served(project: Project, source: str, name: str
     assert f"main:run is an application of the interface {name}, which this version does not serve yet" in err
 
 
+@pytest.mark.parametrize(
+    ("source", "reload", "grace"),
+    [
+        ("async def app(scope, receive, send): ...", False, 30.0),
+        ("async def app(scope, receive, send): ...", True, 1.0),
+        ("def app(environ, start_response): ...", False, 30.0),
+        ("def app(native): ...", False, 5.0),
+        ("def app(native): ...", True, 1.0),
+        ("from socketify import App\napp = App()", False, 5.0),
+        ("from socketify import App\napp = App(shutdown_timeout=9)", True, 1.0),
+        ("from socketify import ASGI\nasync def f(scope, receive, send): ...\napp = ASGI(f)", False, 5.0),
+    ],
+)
+def test_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, reload: bool, grace: float
+) -> None:
+    """S-CLI-25: of requests in progress, where nothing else is said."""
+    monkeypatch.chdir(tmp_path)
+    name = f"grace_{abs(hash((source, reload)))}"
+    (tmp_path / f"{name}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    app = worker.prepare(Invocation(f"{name}:app", reload=reload))
+    assert app.shutdown_timeout == grace
+    app.dispose()
+
+
+def test_options_without_effect(project: Project) -> None:
+    """S-CLI-08: they are not for this kind of application."""
+    project.write("main.py", APPLICATION + "\nasync def app(scope, receive, send): ...\n")
+    command = project.start("main:run", "--port", "0", "--root-path", "/api")
+    command.said("--root-path has no effect: it is for applications of ASGI and WSGI")
+    command = project.start("main:app", "--port", "0", "--threads", "4", SOCKETIFY_THREADS_IDLE_TIMEOUT="5")
+    command.said("--threads has no effect: it is for applications of WSGI")
+    command.said("(environment variable SOCKETIFY_THREADS_IDLE_TIMEOUT) has no effect")
+    assert command.port
+
+
 # ---- served applications --------------------------------------------------------------------------------------------
 
 
@@ -356,10 +393,30 @@ def test_a_unix_socket(project: Project) -> None:
     project.write("main.py", APPLICATION)
     path = project.socket()
     command = project.start("main:run", "--uds", path, "--port", "1")
-    until(lambda: command.out.endswith("now\n\n"), "listening")
-    assert command.out == f"Listening on {path} http://localhost now\n\n"
+    until(lambda: command.out.endswith("see --uds-mode)\n\n"), "listening")
+    assert command.out == f"Listening on {path} http://localhost now (mode 700, see --uds-mode)\n\n"
     with Client(path=path) as client:
         assert int(client.get("/").body) == command.pid
+    assert command.stop()[0] == 0
+
+
+@pytest.mark.parametrize("options", [["--uds", "{}"], ["--bind", "unix:{}"]])
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(("given", "mode"), [([], 0o700), (["--uds-mode", "660"], 0o660)])
+def test_the_permissions_of_a_unix_socket(
+    project: Project, options: list[str], workers: str, given: list[str], mode: int
+) -> None:
+    """S-CLI-12, S-REG-28: the line says them; a file that is there keeps nothing."""
+    project.write("main.py", APPLICATION)
+    path = project.socket()
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(path)
+    os.chmod(path, 0o777)
+    words = [option.format(path) for option in options]
+    command = project.start("main:run", *words, *given, "--workers", workers)
+    line = f"Listening on {path} http://localhost now (mode {mode:o}, see --uds-mode)\n\n"
+    until(lambda: command.out == line, "listening")
+    assert os.stat(path).st_mode & 0o777 == mode
     assert command.stop()[0] == 0
 
 

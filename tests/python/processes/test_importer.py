@@ -134,7 +134,7 @@ def test_no_such_submodule(directory: Path) -> None:
     ],
 )
 def test_a_module_that_fails(directory: Path, source: str, error: str) -> None:
-    """F-L-03: the traceback is the module's own, without ours before it."""
+    """F-L-03, S-CLI-02: the traceback is the module's own, without ours before it."""
     (directory / "broken.py").write_text(source)
     with pytest.raises(LoadError, match=r"^Cannot load module broken$") as caught:
         load("broken:run")

@@ -217,7 +217,7 @@ def test_a_unix_socket(project: Project) -> None:
     project.write("main.py", APPLICATION)
     path = project.socket()
     command = project.start("main:run", "--uds", path, "--reload")
-    until(lambda: "now\n\n" in command.out, "listening")
+    until(lambda: "see --uds-mode)\n\n" in command.out, "listening")
 
     def ask() -> int:
         with Client(path=path) as client:

@@ -156,6 +156,29 @@ def test_the_former_name_of_the_server_header(serve: Any) -> None:
         assert client.get("/").header("Server") == "mine"
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("30", 30),
+        ("2.5", 2.5),
+        ("30s", 30),
+        ("5m", 300),
+        ("2H", 7200),
+        ("1d", 86_400),
+        ("1.5m", 90),
+        ("0", 0),
+    ],
+)
+def test_times_with_a_unit(text: str, seconds: float) -> None:
+    assert BY_NAME["header_timeout"].parse(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "5x", "5 min", "m5", "-1s", "1h30m", "nan", "inf", "infd"])
+def test_times_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="expected a number of seconds from 0, not "):
+        BY_NAME["header_timeout"].parse(text)
+
+
 def test_none_is_the_default() -> None:
     app = App(**dict.fromkeys(BY_NAME))
     assert app.shutdown_timeout == 5.0

@@ -48,6 +48,36 @@ def start(project: Project, source: str = OBEDIENT, *arguments: str, count: int 
     return project.start("main:run", "--port", "0", "--workers", str(count), *arguments)
 
 
+def test_programs_that_a_worker_starts(project: Project) -> None:
+    """S-CLI-39: they have no socket of the server, and workers may start processes of their own."""
+    source = """
+    import glob, multiprocessing, os, subprocess, sys
+
+    SHOW = "import os; print([os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd') if fd > '2'])"
+
+    def double(number):
+        return 2 * number
+
+    def run(app):
+        def programs(res, req):
+            res.end(subprocess.run([sys.executable, "-c", SHOW], stdout=subprocess.PIPE, close_fds=False).stdout)
+
+        async def processes(res, req):
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                res.end(str(pool.map(double, [1, 2])))
+
+        app.get("/", lambda res, req: res.end(str(os.getpid())))
+        app.get("/programs", programs)
+        app.get("/processes", processes)
+    """
+    project.write("main.py", source)
+    command = project.start("main:run", "--port", "0", "--workers", "2")
+    with Client(command.port) as client:
+        assert b"socket:" not in client.get("/programs").body
+        assert client.get("/processes").body == b"[2, 4]"
+    assert command.stop()[0] == 0
+
+
 # ---- sharing --------------------------------------------------------------------------------------------------------
 
 
@@ -80,7 +110,8 @@ def test_workers_share_a_unix_socket(project: Project) -> None:
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(path)
     command = project.start("main:run", "--uds", path, "--workers", "2")
-    until(lambda: command.out == f"Listening on {path} http://localhost now\n\n", "listening")
+    line = f"Listening on {path} http://localhost now (mode 700, see --uds-mode)\n\n"
+    until(lambda: command.out == line, "listening")
     until(lambda: len(children(command.pid)) == 2, "two workers")
     first, second = children(command.pid)
 

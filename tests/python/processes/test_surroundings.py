@@ -340,7 +340,7 @@ def test_several_addresses(project: Project, workers: str) -> None:
     until(lambda: command.out.count("Listening on") == 3, "three lines")
     ports = re.findall(r"Listening on http://(127\.0\.0\.1|\[::1\]):(\d+) now", command.out)
     assert [host for host, _ in ports] == ["127.0.0.1", "[::1]"]
-    assert f"Listening on {path} http://localhost now\n" in command.out
+    assert f"Listening on {path} http://localhost now (mode 700, see --uds-mode)\n" in command.out
     with Client(int(ports[0][1])) as client:
         assert int(client.get("/").body)
     with Client(path=path) as client:
