@@ -277,7 +277,7 @@ test-frameworks:
 	@echo "make test-frameworks: several frameworks need Python 3.11, so nothing was tested on 3.10."
 else
 test-frameworks: $(FRAMEWORKS)/.built  ## Applications of FastAPI, Django, Flask and others, by the command line (ARGS=--peers: by other servers)
-	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks $(ARGS)
+	$(FRAMEWORKS)/bin/python -m pytest tests/frameworks -n 2 --dist loadfile $(ARGS)
 endif
 
 .PHONY: test-chaos

@@ -90,7 +90,7 @@ def test_a_malformed_forwarded_header(site: Served) -> None:
 
 
 def test_file(site: Served) -> None:
-    """FileResponse, whole, for HEAD, in part and not modified."""
+    """S-ASGI-50: FileResponse, whole, for HEAD, in part and not modified."""
     answer = site.http.get("/files/large.bin")
     assert (answer.content, answer.headers["content-length"]) == (LARGE, str(len(LARGE)))
     site.noted("file sent")
@@ -110,6 +110,13 @@ def test_file(site: Served) -> None:
     etag = static.headers["etag"]
     assert site.http.get("/static/page.html", headers={"if-none-match": etag}).status_code == 304
     assert site.http.get("/static/../starlette_site.py").status_code == 404
+
+
+@pytest.mark.ours("uvicorn has no pathsend")
+def test_files_are_sent_by_the_server(site: Served) -> None:
+    """S-ASGI-15, S-ASGI-50: Starlette gives the server the path of the file."""
+    assert site.http.get("/files/large.bin").content == LARGE
+    assert site.http.get("/messages").json() == ["http.response.start", "http.response.pathsend"]
 
 
 def test_a_file_that_is_not_there(site: Served) -> None:
@@ -133,9 +140,11 @@ def test_base_http_middleware(site: Served) -> None:
 
 def test_gzip(site: Served) -> None:
     with site.raw() as client:
-        answer = client.get("/wrapped/static/large.bin", "Accept-Encoding: gzip")
+        answer = client.get("/wrapped/large", "Accept-Encoding: gzip")
         assert answer.header("content-encoding") == "gzip"
-        assert gzip.decompress(answer.body) == LARGE
+        assert gzip.decompress(answer.body) == b"line\n" * 100_000
+        assert client.get("/wrapped/large").body == b"line\n" * 100_000
+        # A file is sent by its path, which the middleware leaves alone.
         assert client.get("/wrapped/static/large.bin").body == LARGE
 
 

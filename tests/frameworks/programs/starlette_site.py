@@ -49,6 +49,10 @@ async def home(request: Request) -> Response:
     return PlainTextResponse("home")
 
 
+async def large(request: Request) -> Response:
+    return PlainTextResponse("line\n" * 100_000)
+
+
 async def echo(request: Request) -> Response:
     body = await request.body()
     return JSONResponse(
@@ -195,6 +199,7 @@ async def lifespan(app: Any) -> AsyncIterator[None]:
 plain = [
     Route("/diary", read_diary),
     Route("/", home),
+    Route("/large", large),
     Route("/echo/{rest:path}", echo, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
     Route("/pieces", pieces, methods=["POST"]),
     Route("/form", form, methods=["POST"]),
