@@ -336,7 +336,7 @@ def test_container(directory: Path) -> None:
     assert instructions["FROM"].startswith("python:3.")
 
 
-def test_kubernetes() -> None:
+def test_kubernetes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ports, probes and times fit together."""
     pod = yaml.safe_load(block("deploying.md", "yaml"))["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -346,5 +346,8 @@ def test_kubernetes() -> None:
     assert ports == {asked["port"]}
     for probe in ("readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"]["port"] in ports
-    waits = float(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert pod["terminationGracePeriodSeconds"] >= waits + asked["shutdown_timeout"] + 5
+    for variable in container["env"]:
+        monkeypatch.setenv(variable["name"], variable["value"])
+    asked = understood(*container["args"][3:])
+    times = asked["shutdown_delay"] + asked["shutdown_timeout"]
+    assert pod["terminationGracePeriodSeconds"] >= times + 5
