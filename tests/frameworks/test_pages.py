@@ -109,6 +109,13 @@ def directory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def write_programs(page: str, directory: Path) -> None:
+    """Writes those programs of a page that have a name."""
+    for each in BLOCKS:
+        if each.page == page and (name := re.match(r"# (\w+\.py)\n", each.code)):
+            (directory / name[1]).write_text(each.code)
+
+
 @pytest.fixture
 def run(directory: Path) -> Iterator[Callable[..., Command]]:
     """Runs commands in that directory."""
@@ -135,9 +142,7 @@ def test_command(run: Callable[..., Command], directory: Path, page: str, comman
     """It serves the program of its page, and ends in order."""
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "socketify"]
-    programs = [each.code for each in BLOCKS if each.page == page and each.code.startswith("# main.py")]
-    if programs:
-        (directory / "main.py").write_text(programs[0])
+    write_programs(page, directory)
     served = [word.replace("10.0.0.0/8", "127.0.0.0/8") for word in words[3:]]
     if "--port" in served:
         del served[served.index("--port") : served.index("--port") + 2]
@@ -199,8 +204,19 @@ def test_program_with_run(run: Callable[..., Command], directory: Path) -> None:
     clean(running.stop())
 
 
+def test_sockets_beside_wsgi(start: Start, directory: Path) -> None:
+    """S-WSGI-36."""
+    write_programs("wsgi.md", directory)
+    site = start("main:app", "--ws", "live:sockets", interface="wsgi", PYTHONPATH=str(directory))
+    with site.websocket("/") as socket:
+        for text in ("one", "two"):
+            socket.send(text)
+            assert socket.recv(20) == text.upper()
+            assert site.http.get("/").text == "Hello, World!"
+
+
 def test_topics(start: Start, directory: Path) -> None:
-    (directory / "rooms.py").write_text(block("asgi.md", "python", "# rooms.py"))
+    write_programs("asgi.md", directory)
     site = start("rooms:app", PYTHONPATH=str(directory))
     with site.websocket("/blue") as first, site.websocket("/blue") as second, site.websocket("/red") as other:
         first.send("hello")
