@@ -170,15 +170,18 @@ def test_as_few_threads_as_do(site: Start) -> None:
 def test_idle_threads_end(site: Start) -> None:
     """S-WSGI-43: but for one."""
     gate = Gate()
+    entered: list[int] = []
 
     def application(environ: Environ, start_response: Any) -> Any:
+        entered.append(1)
         gate.pass_through()
         start_response(OK, TEXT)
         return [threading.current_thread().name.encode()]
 
     started = site(application, threads=4, idle=0.2)
     clients = [started.client().request() for _ in range(4)]
-    until(lambda: len(names()) == 4, "four have begun")
+    until(lambda: len(entered) == 4, "all are busy")
+    assert len(names()) == 4
     gate.open()
     answered = sorted(client.answer().body for client in clients)
     assert answered == [b"socketify-wsgi-%d" % number for number in (1, 2, 3, 4)]
