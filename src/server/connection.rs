@@ -30,6 +30,7 @@ pub(crate) use self::request::ActiveRequest;
 pub(crate) use self::state::{Closing, Multiplexed, Phase, State};
 
 use crate::app::Responder;
+use crate::http::forwarded::{self, Origin};
 use crate::http::head::Head;
 use crate::router::{Domains, Router};
 use crate::server::Server;
@@ -143,6 +144,17 @@ impl Connection {
     /// The client's address as far as the connection knows it; `None` on a Unix socket.
     pub(crate) fn client(&self) -> Option<IpAddr> {
         self.proxied().or(self.peer.ip())
+    }
+
+    /// The client of a request with these header lines, its scheme and its host, as far as trusted proxies give them.
+    pub(crate) fn origin(&self, block: &[u8]) -> Origin {
+        let trust = &self.server.config.trusted_proxies;
+        match &self.told {
+            // It speaks for another client, whose headers these are.
+            ProxiedFor::Nobody => Origin::default(),
+            ProxiedFor::Nothing => forwarded::origin(block, self.peer.ip(), trust),
+            ProxiedFor::Addresses(told) => forwarded::origin(block, Some(told.source.ip()), trust),
+        }
     }
 
     /// Whether a host is only for clients that have named it in their handshake, and this one has not: the

@@ -26,7 +26,7 @@ pub use self::body::{Demand, Pull};
 pub use self::passing::Next;
 
 use crate::app::Signal;
-use crate::http::forwarded::{self, Origin};
+use crate::http::forwarded::Origin;
 use crate::http::head::{self, Head, HeaderLines};
 use crate::server::connection::Connection;
 use crate::server::overload::{Seat, Slot};
@@ -266,18 +266,7 @@ impl Exchange {
 
     /// The client of the request, its scheme and its host, as far as trusted proxies give them.
     pub fn origin(&self) -> Origin {
-        let Connection { server, peer, told, .. } = &*self.connection;
-        match told {
-            // It speaks for another client, whose headers these are.
-            ProxiedFor::Nobody => Origin::default(),
-            ProxiedFor::Nothing => {
-                forwarded::origin(self.header_block(), peer.ip(), &server.config.trusted_proxies)
-            }
-            ProxiedFor::Addresses(told) => {
-                let source = Some(told.source.ip());
-                forwarded::origin(self.header_block(), source, &server.config.trusted_proxies)
-            }
-        }
+        self.connection.origin(self.header_block())
     }
 
     /// The host that the request names, with its port if it has one.

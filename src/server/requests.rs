@@ -30,7 +30,7 @@ impl Locked<'_> {
         self.pace.begin_body();
         self.begin(head.framing, asked, server.config.max_body_size);
         if let Some(log) = &mut self.log {
-            log.begin(head, bytes, connection.client());
+            log.begin(head, bytes, connection.origin(head.header_block(bytes)).address);
         }
         if let Some(request) = self.request_mut() {
             for added in &server.config.headers {
