@@ -255,7 +255,7 @@ class Front:
         from .processes.supervisor import HANDLED, Supervisor
         from .processes.worker import serve_app
 
-        def announce(_secure: bool) -> None:
+        def announce(_secure: bool, _kind: str) -> None:
             for handler, config in zip(handlers, claimed.configs, strict=True):
                 if handler is not None:
                     handler(config)

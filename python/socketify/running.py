@@ -16,7 +16,7 @@ from .processes.flags import Given, Parser, parse_words, parser
 from .processes.importer import LoadError
 from .processes.invocation import Invocation, assemble
 from .processes.peers import ALIASES
-from .processes.worker import Refusal, prepare
+from .processes.worker import Refusal, prepare, serve_files
 
 if TYPE_CHECKING:
     from .app import App
@@ -98,6 +98,7 @@ async def serve(app: Any, **options: Any) -> None:
         raise RuntimeError(str(error)) from error.__cause__
     if not inner.loop.is_foreign or inner.loop.loop is not asyncio.get_running_loop():
         raise RuntimeError(f"{asked.name} was not made in this event loop: make the App inside of it")
+    serve_files(asked, inner)
     await _serve(asked, inner)
 
 
@@ -110,7 +111,7 @@ async def _serve(asked: Invocation, app: App) -> None:
             return
         for where in asked.places(exclusive=True):
             app.listen(where, configs.append)
-        announce(asked, configs, app.is_ssl)
+        announce(asked, configs, app.is_ssl, asked.kind)
         await asyncio.shield(life.stay.over if life.stay is not None else asyncio.sleep(0))
     except StartupFailure as failure:
         raise RuntimeError(failure.message) from failure.error
@@ -186,4 +187,4 @@ def _start_anew(app: Any, options: Mapping[str, Any]) -> NoReturn:
 
 
 #: Options that may be repeated.
-_REPEATED = ("bind", "reload_dir", "reload_include", "reload_exclude", "header")
+_REPEATED = ("static", "bind", "reload_dir", "reload_include", "reload_exclude", "header")

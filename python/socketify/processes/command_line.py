@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..options import AppListenOptions
 from ..terminal import quiet
 from .activation import notify_ready, systemd_sockets
-from .console import FAILURE, USAGE, complain, listen_line
+from .console import FAILURE, USAGE, complain, listen_line, summary
 from .flags import Given, Parser, parse, parser
 from .invocation import Invocation, assemble, worker_count
 from .link import Link
@@ -113,13 +113,21 @@ def _find_files(reader: Parser, asked: Invocation, given: Given) -> None:
                 setattr(asked.tls, name, os.path.abspath(path))
 
 
-def announce(asked: Invocation, configs: Sequence[AppListenOptions], secure: bool) -> None:
+def announce(
+    asked: Invocation, configs: Sequence[AppListenOptions], secure: bool, kind: str = "", count: int = 1
+) -> None:
     """Says where the server listens, to who reads and to a service manager."""
     if asked.listen_log:
         lines = [listen_line(config, secure) for config in configs]
         # A reader that has gone, such as `head`, ends nothing.
         with contextlib.suppress(OSError):
             print("\n".join(lines) + "\n", flush=True)
+            if sys.stdout.isatty():
+                http2 = bool(asked.app_options.get("http2", True))
+                print(
+                    summary(asked.name, kind, count, secure=secure, http2=http2, reload=asked.reload) + "\n",
+                    flush=True,
+                )
     notify_ready()
 
 
@@ -127,7 +135,7 @@ def _alone(asked: Invocation) -> int:
     """Serves in this process."""
 
     def ready(app: App, configs: Sequence[AppListenOptions]) -> None:
-        announce(asked, configs, app.is_ssl)
+        announce(asked, configs, app.is_ssl, asked.kind)
         if asked.recycling.is_wanted:
             watch_alone(app, asked.recycling)
 
@@ -184,7 +192,7 @@ def _supervise(asked: Invocation, claimed: Claims, count: int, watcher: Watcher 
     recycling = asked.recycling if watcher is None else None
     outcome = Supervisor(
         count,
-        lambda secure: announce(asked, claimed.configs, secure),
+        lambda secure, kind: announce(asked, claimed.configs, secure, kind, count),
         claimed,
         watcher,
         recycling=recycling,
@@ -200,7 +208,7 @@ def _supervise(asked: Invocation, claimed: Claims, count: int, watcher: Watcher 
             app._server.count_requests(quota, link.report)
         if link.heart is not None:
             link.heart.watch(app)
-        link.ready(app.shutdown_timeout + asked.shutdown_delay, app.is_ssl)
+        link.ready(app.shutdown_timeout + asked.shutdown_delay, app.is_ssl, asked.kind)
 
     status = serve(
         asked,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..options import AppListenOptions
 
-__all__ = ["FAILURE", "USAGE", "complain", "listen_line"]
+__all__ = ["FAILURE", "USAGE", "complain", "listen_line", "summary"]
 
 #: Exit status when the application cannot be loaded or started (F-24).
 FAILURE = 1
@@ -35,3 +35,25 @@ def listen_line(config: AppListenOptions, secure: bool) -> str:
     given = config.host or ""
     host = given if len(given) > 1 else "127.0.0.1"
     return f"Listening on {scheme}://{f'[{host}]' if ':' in host else host}:{config.port} now"
+
+
+def summary(name: str, kind: str, processes: int, *, secure: bool, http2: bool, reload: bool) -> str:
+    """What is served, and how to end it: for who sits at a terminal.
+
+    Args:
+        name: What the application is called.
+        kind: Its interface.
+        processes: How many serve it.
+        secure: Whether they speak TLS.
+        http2: Whether they speak HTTP/2.
+        reload: Whether a change of files starts them anew.
+    """
+    parts = [
+        f"{name} ({kind})",
+        "reloads when files change"
+        if reload
+        else f"{processes} {'process' if processes == 1 else 'processes'}",
+        "HTTP/1.1 and HTTP/2" if http2 else "HTTP/1.1",
+        "TLS" if secure else "no TLS",
+    ]
+    return f"{', '.join(parts)}. Ctrl+C ends it."

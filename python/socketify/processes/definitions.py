@@ -211,6 +211,15 @@ def _add_application(parser: argparse.ArgumentParser) -> None:
         help="environment variable of the application, repeatable",
     )  # fmt: skip
     group.add_argument(
+        "--static", action="append", type=_pair("=", "ROUTE=DIR"), metavar="ROUTE=DIR",
+        help="files of a directory, served without Python, repeatable; what is not there goes to the application",
+    )  # fmt: skip
+    # granian's, which go together.
+    group.add_argument("--static-path-route", action="append", help=argparse.SUPPRESS)
+    group.add_argument("--static-path-mount", action="append", help=argparse.SUPPRESS)
+    group.add_argument("--static-path-dir-to-file", help=argparse.SUPPRESS)
+    group.add_argument("--static-path-expires", **_seconds("static_path_expires"), help=argparse.SUPPRESS)
+    group.add_argument(
         "--lifespan", type=str.lower, choices=("auto", "on", "off"), metavar="auto|on|off",
         help="off: hooks do not run, and ASGI applications hear nothing; on: these have to speak lifespan",
     )  # fmt: skip

@@ -18,7 +18,7 @@ __all__ = ["Given", "Parser", "parse", "parse_words", "parser", "said"]
 
 
 #: What separates repeated values in an environment variable, where they may have colons themselves.
-_SEPARATORS = {"bind": ",", "header": "\n"}
+_SEPARATORS = {"bind": ",", "header": "\n", "static": ","}
 #: Flags that switch off what is no flag itself.
 _NEGATIVE = {"--no-ws": "--ws=none", "--no-server-header": "--server-header="}
 

@@ -44,6 +44,8 @@ class Invocation:
         front_options: Arguments of :class:`ASGI` and :class:`WSGI` beside these that were given.
         lifespan: ``off``: hooks do not run, and ASGI applications hear nothing; ``on``: these have to speak lifespan; else
             ``auto``.
+        static: Routes with directories, whose files go before the application.
+        static_options: Arguments of :meth:`App.static` for them.
         reload: Whether the application starts again when files change.
         listen_log: Whether the address is printed.
         recycling: What makes a worker old.
@@ -77,6 +79,8 @@ class Invocation:
     app_options: dict[str, Any] = field(default_factory=dict)
     front_options: dict[str, Any] = field(default_factory=dict)
     lifespan: str = "auto"
+    static: list[tuple[str, str]] = field(default_factory=list)
+    static_options: dict[str, str] = field(default_factory=dict)
     reload: bool = False
     listen_log: bool = True
     recycling: Recycling = field(default_factory=Recycling)
@@ -95,7 +99,11 @@ class Invocation:
     @property
     def name(self) -> str:
         """What the application is called in messages."""
-        return self.target if isinstance(self.target, str) else repr(self.target)
+        if isinstance(self.target, str):
+            return self.target
+        return str(
+            getattr(self.target, "__qualname__", None) or f"an object of {type(self.target).__qualname__}"
+        )
 
     def _mode_of(self, path: str | None) -> int | None:
         """The permissions of a socket; None where there is no file."""
@@ -211,6 +219,7 @@ def assemble(parser: Parser, given: Given) -> Invocation:
     )
     made.front_options = {name: given[name] for name in FRONT_SETTINGS if name in given}
     _words(parser, made, given)
+    _static(parser, made, given)
     _websocket(made, given)
     _tls(parser, made, given)
     return made
@@ -234,6 +243,32 @@ def _words(parser: Parser, made: Invocation, given: Given) -> None:
                 "--no-proxy-headers and --proxy-protocol contradict each other: trusted proxies are believed or not"
             )
         made.app_options["trusted_proxies"] = []
+
+
+def _static(parser: Parser, made: Invocation, given: Given) -> None:
+    """Directories of files: in one option, or in two lists as granian has them."""
+
+    def several(name: str) -> list[Any]:
+        found = given.get(name)
+        return found if isinstance(found, list) else []
+
+    mounts = several("static_path_mount")
+    routes = several("static_path_route") or ["/static"] * len(mounts)
+    if len(routes) != len(mounts):
+        parser.error(
+            "--static-path-route and --static-path-mount go together: give one of each, or use --static ROUTE=DIR"
+        )
+    made.static = [*several("static"), *zip(routes, mounts, strict=True)]
+    for route, directory in made.static:
+        if not route.startswith("/"):
+            parser.error(f"argument {given.said('static')}: a route begins with /, not {route!r}")
+        if not os.path.isdir(directory):
+            parser.error(f"argument {given.said('static')}: there is no directory {directory!r}")
+    made.static = [(route, os.path.abspath(directory)) for route, directory in made.static]
+    if "static_path_dir_to_file" in given:
+        made.static_options["index"] = str(given["static_path_dir_to_file"])
+    if "static_path_expires" in given:
+        made.static_options["cache_control"] = f"max-age={float(str(given['static_path_expires'])):.0f}"
 
 
 #: Words of other servers for --ws: they name libraries, of which there is none here.

@@ -69,10 +69,10 @@ class Link:
         # While the application is loaded, this is all there is: its code holds the only thread.
         end_with(parent, signal.SIGTERM)
 
-    def ready(self, shutdown_timeout: float, secure: bool) -> None:
-        """Tells the supervisor that this process serves, how long its application may take to stop, and whether it speaks
-        TLS."""
-        self._tell(f"{'secure' if secure else 'plain'}\nready {shutdown_timeout:.3f}\n")
+    def ready(self, shutdown_timeout: float, secure: bool, kind: str = "") -> None:
+        """Tells the supervisor that this process serves, how long its application may take to stop, whether it speaks TLS,
+        and what interface it has."""
+        self._tell(f"{'secure' if secure else 'plain'}\nkind {kind}\nready {shutdown_timeout:.3f}\n")
         # The system's signal is lost when a program changes its user, and a worker whose loop is stuck does not act on it. A
         # thread does; it begins only now, so that a program has none yet when it forks in `on_start`.
         end_with(self._parent, 0)

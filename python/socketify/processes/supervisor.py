@@ -72,8 +72,9 @@ class _Worker:
         self.status = status
         self.place = place
         self.ready_at: float | None = None
-        # It speaks TLS.
+        # It speaks TLS, and its application has that interface.
         self.secure = False
+        self.kind = ""
         # It has said itself what is wrong.
         self.told = False
         # It has been asked to end, and until when that is waited for.
@@ -108,7 +109,7 @@ class Supervisor:
 
     Args:
         count: How many.
-        announce: Called once, when the first worker serves, with whether it speaks TLS.
+        announce: Called once, when the first worker serves, with whether it speaks TLS and what interface it has.
         claimed: The sockets that they serve, which outlive each of them.
         watcher: With one, there is a single worker, which is replaced when files change, and not when it ends.
         patience: Seconds that a worker has to end, beyond those of its application.
@@ -119,7 +120,7 @@ class Supervisor:
     def __init__(
         self,
         count: int,
-        announce: Callable[[bool], object],
+        announce: Callable[[bool, str], object],
         claimed: Claims,
         watcher: Watcher | None = None,
         patience: float = _PATIENCE,
@@ -346,6 +347,8 @@ class Supervisor:
                 self._is_old(worker, "has served its requests")
             elif word == b"secure":
                 worker.secure = True
+            elif word == b"kind":
+                worker.kind = value.decode()
             elif word == b"told":
                 worker.told = True
 
@@ -366,7 +369,7 @@ class Supervisor:
                 self._retire(old)
         if not self._announced and not self._stopping:
             self._announced = True
-            self._announce(worker.secure)
+            self._announce(worker.secure, worker.kind)
             # One has shown that the application can be loaded: now the others, which need not fail one by one.
             for other in self._places[1:]:
                 other.due = 0.0

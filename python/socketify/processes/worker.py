@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .invocation import Invocation
 
-__all__ = ["Refusal", "prepare", "serve", "serve_app"]
+__all__ = ["Refusal", "prepare", "serve", "serve_app", "serve_files"]
 
 #: Seconds that requests in progress have at the end of a command that serves a foreign interface, as with gunicorn.
 _FOREIGN_GRACE = 30.0
@@ -199,6 +199,13 @@ def _behavior(invocation: Invocation, spec: Any) -> Mapping[str, Any]:
     )
 
 
+def serve_files(invocation: Invocation, app: App) -> None:
+    """Has an application serve the directories of ``--static``."""
+    options = invocation.static_options
+    for route, directory in invocation.static:
+        app.static(route, directory, index=options.get("index"), cache_control=options.get("cache_control"))
+
+
 def serve_app(
     app: App,
     where: Sequence[AppListenOptions | socket.socket],
@@ -309,6 +316,7 @@ def _loaded(invocation: Invocation, act: Callable[[App], object]) -> int:
         enter(invocation.app_dir, invocation.pythonpath)
         configure(invocation.log_level, invocation.log_config, silent=not invocation.log)
         app = prepare(invocation)
+        serve_files(invocation, app)
         try:
             act(app)
         except StartupFailure:

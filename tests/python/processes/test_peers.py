@@ -65,7 +65,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     ],
 )
 def test_options_of_app(served: list[Invocation], arguments: list[str], expected: dict[str, object]) -> None:
-    """S-CLI-08."""
+    """S-CLI-08, S-CLI-37."""
     assert cli.main(["main:run", *arguments]) == 0
     assert cli.main([*arguments, "main:run"]) == 0
     assert [each.app_options for each in served] == [expected] * 2

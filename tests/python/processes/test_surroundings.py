@@ -348,6 +348,29 @@ def test_several_addresses(project: Project, workers: str) -> None:
     assert command.stop()[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "main (asgi), 1 process, HTTP/1.1 and HTTP/2, no TLS. Ctrl+C ends it."),
+        (["--workers", "2", "--http", "1"], "main (asgi), 2 processes, HTTP/1.1, no TLS. Ctrl+C ends it."),
+    ],
+)
+def test_what_a_terminal_shows(project: Project, options: list[str], said: str) -> None:
+    """S-CLI-14: beside the address, what is served and how to end it."""
+    project.write("main.py", SHOW)
+    terminal, other = os.openpty()
+    command = project.start("main", "--port", "0", *options, output=other)
+    os.close(other)
+    shown = b""
+    while b"ends it." not in shown:
+        shown += os.read(terminal, 4096)
+    assert b"Listening on http://127.0.0.1:" in shown
+    assert f"now\r\n\r\n{said}\r\n".encode() in shown
+    command.signal(signal.SIGTERM)
+    command.process.wait(20)
+    os.close(terminal)
+
+
 def test_an_address_beside_a_port(project: Project) -> None:
     """S-CLI-13."""
     project.write("main.py", APPLICATION)
@@ -370,3 +393,67 @@ def test_addresses_that_are_none(project: Project, text: str, message: str) -> N
     status, _, err = project.run("main:run", f"--bind={text}")
     assert status == 2
     assert f"argument -b/--bind: {message}" in err or message in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--static", "/assets=public", "--static=/more=other"],
+        ["--static-path-route", "/assets", "--static-path-mount", "public", "--static-path-expires", "60"],
+    ],
+)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_files(project: Project, options: list[str], workers: str) -> None:
+    """S-CLI-08: they go before the application, which gets what is not there."""
+    project.write("public/page.txt", "a file")
+    project.write("other/page.txt", "another")
+    project.write("main.py", SHOW)
+    command = project.start("main", "--port", "0", *options, "--workers", workers)
+    with Client(command.port) as client:
+        answer = client.get("/assets/page.txt")
+        assert answer.body == b"a file"
+        assert answer.header("Cache-Control") == (
+            "max-age=60" if "--static-path-expires" in options else None
+        )
+        assert client.get("/assets/nothing.txt").body.startswith(b"('")
+        assert client.get("/").body.startswith(b"('")
+        if "--static" in options:
+            assert client.get("/more/page.txt").body == b"another"
+    assert command.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--static", "/a"], "argument --static: expected ROUTE=DIR, not '/a'"),
+        (["--static", "a=."], "argument --static: a route begins with /, not 'a'"),
+        (["--static", "/a=nowhere"], "argument --static: there is no directory 'nowhere'"),
+        (["--static-path-route", "/a"], "--static-path-route and --static-path-mount go together"),
+    ],
+)
+def test_files_that_are_none(project: Project, options: list[str], message: str) -> None:
+    """S-CLI-08."""
+    status, _, err = project.run("main", *options)
+    assert status == 2
+    assert message in err
+
+
+def test_the_access_log(project: Project) -> None:
+    """S-CLI-15: it is off by default, and one line a response: with the client that a trusted proxy speaks for."""
+    project.write("main.py", SHOW)
+    request = b"GET /page?x=1 HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n"
+    for options, count in (
+        ([], 0),
+        (["--access-log"], 1),
+        (["--access-logfile", "-"], 1),
+        (["--no-access-log"], 0),
+    ):
+        command = project.start("main", "--port", "0", *options)
+        with Client(command.port) as client:
+            size = len(client.send(request).answer().body)
+        status, _, err = command.stop()
+        assert status == 0
+        lines = [line for line in err.splitlines() if "/page" in line]
+        assert len(lines) == count, err
+        for line in lines:
+            assert re.search(rf'203\.0\.113\.7 - - "GET /page\?x=1 HTTP/1\.1" 200 {size} ', line), line
