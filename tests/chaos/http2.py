@@ -53,8 +53,8 @@ class Connection:
         )
         self.h2.initiate_connection()
         if self.rng.random() < 0.3:
-            # Every answer in some hundred pieces at most.
-            least = max(10, max(ask.size for ask in asks) // 300)
+            # Every answer in some hundred pieces at most, also that of a file.
+            least = max(10, max(len(ask.expected.body or b"") for ask in asks) // 300)
             window = self.rng.choice([self.thrift + least, self.thrift + 1000 + least, 1 << 20])
             self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
         self.wire.on_data = self._feed
