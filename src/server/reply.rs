@@ -116,7 +116,8 @@ impl Reply {
         self.mute = !self.head.body_allowed(request.head_request);
         // A client without its `100 Continue` need not send the body, and some go on with the next request
         // (RFC 9110 10.1.1).
-        self.close |= self.head.wants_close() || self.asked.waits;
+        // Its `100 Continue` would be read as part of the response from now on.
+        self.close |= std::mem::take(&mut self.asked.waits) | self.head.wants_close();
         self.stage = match body {
             BodyKind::Chunked => Stage::Chunked,
             BodyKind::UntilClose => Stage::UntilClose,

@@ -200,6 +200,11 @@ impl WebSocket {
     /// Takes the next event, if its listener runs in `lane`; an event of the other lane moves the socket
     /// there. `done` is the argument of [`WebSocket::finished`] for the event before.
     pub fn next(self: &Arc<Self>, lane: Lane, done: usize) -> Option<Event> {
+        if self.behavior.pulled
+            && let Some(socket) = &mut self.lock()?.socket
+        {
+            socket.ask_for_message();
+        }
         let mut guard = self.finish_event(done)?;
         let socket = guard.socket.as_mut()?;
         let Some((topics, end)) = socket.take_topics_at_end() else { return socket.next_event(self, lane) };
@@ -213,6 +218,14 @@ impl WebSocket {
         let socket = guard.socket.as_mut()?;
         socket.announce_leaving(left, end);
         socket.next_event(self, lane)
+    }
+
+    /// Leaves the topics of a socket that has ended, which its user code may not take the end of for long.
+    pub fn leave_topics(&self) {
+        let topics = self.lock().and_then(|mut state| state.socket.as_mut()?.take_topics_of_ended());
+        if let Some(topics) = topics {
+            self.server().hub.remove_all(topics.0.into_iter(), self.id(), |_, _| {});
+        }
     }
 
     /// In place of [`WebSocket::next`]: queues the socket behind the others for its next event.

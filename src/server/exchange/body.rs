@@ -35,7 +35,8 @@ impl Exchange {
         let Some(mut state) = self.current() else { return false };
         let full = state.out.is_blocked() || state.out.len() >= HIGH_WATER;
         if let Some(request) = state.request_mut() {
-            request.watches_room = full;
+            // Another caller may wait already, since there was no room a moment ago.
+            request.watches_room |= full;
         }
         full
     }

@@ -19,7 +19,9 @@ impl Exchange {
     /// Ends the response with `head` and `payload`, in one write. A declared length counts for the client even if the payload is
     /// shorter: the connection is then cut. False if the exchange is over.
     pub fn respond(&self, head: ResponseHead, payload: &[u8]) -> bool {
-        if let Some(settings) = self.settings() {
+        // Of a response to HEAD the body may be missing, and its length is that of the uncompressed one.
+        let unseen = payload.is_empty() && head.declared_length().is_some() && self.method() == b"HEAD";
+        if let Some(settings) = self.settings().filter(|_| !unseen) {
             let set = self.with_request(false, |request| {
                 request.reply.head = head;
                 true
@@ -30,6 +32,7 @@ impl Exchange {
         let Some((request, out)) = state.request_and_out() else { return false };
         let declared = head.declared_length();
         request.reply.head = head;
+        self.begin_as_is(&mut request.reply);
         if let Some(declared) = declared {
             request.reply.begin_sized(out, declared, self.server_header());
         }
@@ -48,7 +51,8 @@ impl Exchange {
     /// Ends a response in pieces with the header lines of `trailers` (RFC 9110 section 6.5), which a client that has not asked for them, or
     /// a body of declared length, does without. False if the exchange is over.
     pub fn end_with_trailers(&self, trailers: ResponseHead) -> bool {
-        if self.compresses() || !self.takes_trailers() {
+        let has_body = self.with_request(false, |request| !request.reply.is_mute());
+        if self.compresses() || !has_body || !self.takes_trailers() {
             return self.end(b"", false);
         }
         if self.head.http2 {

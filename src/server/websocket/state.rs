@@ -41,6 +41,9 @@ pub(crate) struct SocketState {
     load: usize,
     /// That was too much: reading goes on when half of it has been handled, and not for each event.
     paused: bool,
+    /// User code that takes the messages itself has one, and may be replying to it: until it asks for the next one a client that
+    /// has ended its side is not answered with the end.
+    replying: bool,
     /// A job for this socket is queued or running.
     pub(super) scheduled: bool,
     /// Output has been buffered since the last [`Event::Drain`].
@@ -77,6 +80,7 @@ impl SocketState {
             events: VecDeque::new(),
             load: 0,
             paused: false,
+            replying: false,
             scheduled: false,
             full: false,
             awaited: false,
@@ -131,7 +135,12 @@ impl SocketState {
 
     /// Whether all received messages have been handled.
     pub(super) fn is_caught_up(&self) -> bool {
-        self.events.is_empty() && self.load == 0
+        self.events.is_empty() && self.load == 0 && !self.replying
+    }
+
+    /// User code asks for the next message: it has replied to the one before.
+    pub(super) fn ask_for_message(&mut self) {
+        self.replying = false;
     }
 
     /// Whether the client's side has ended.
@@ -141,7 +150,7 @@ impl SocketState {
 
     /// Takes the deferred end, once it is due.
     pub(super) fn take_finish(&mut self) -> Option<Box<Finish>> {
-        self.finish.take_if(|_| self.events.is_empty() && self.load == 0)
+        if self.is_caught_up() { self.finish.take() } else { None }
     }
 
     /// Later output and received messages are pointless; false if it had ended before.
@@ -205,6 +214,11 @@ impl SocketState {
             Some(topics) if self.is_open() => topics.0.iter().cloned().collect(),
             _ => Vec::new(),
         }
+    }
+
+    /// The topics of a socket that has ended, whatever is left to deliver.
+    pub(super) fn take_topics_of_ended(&mut self) -> Option<Box<Topics>> {
+        if self.is_open() { None } else { self.topics.take() }
     }
 
     /// The topics to leave, if only the end is left to deliver (C-C-09).
@@ -296,6 +310,7 @@ impl SocketState {
     pub(super) fn next_event(&mut self, handle: &Arc<WebSocket>, lane: Lane) -> Option<Event> {
         match self.events.front() {
             Some(event) if event.lane(&self.behavior) == lane => {
+                self.replying = self.behavior.pulled && !matches!(event, Event::Close { .. });
                 return self.events.pop_front();
             }
             Some(_) => self.requeue(handle),
