@@ -160,12 +160,16 @@ class HttpCall:
     def send(self, event: Any) -> Done | Pending:
         """Takes a message of the application. What it says is done when this returns."""
 
+    def is_gone(self) -> bool:
+        """Whether a message has found that the client has gone."""
+
     def departure(self) -> Pending:
         """Waits for the client's leaving, or the end of the response."""
 
     def finish(self, failed: bool) -> str | None:
-        """Ends the application's part. None if the response is complete or its client has gone; ``"unanswered"`` if the
-        client got a 500 instead, ``"cut"`` if the response was cut."""
+        """Ends the application's part. None if the response is complete; ``"gone"`` if its client has left before that;
+        ``"unanswered"`` if the client got a 500 instead, ``"cut"`` if the response was cut, ``"untrailed"`` if trailers that
+        were announced are missing."""
 
 @final
 class SocketCall:

@@ -86,7 +86,7 @@ class ASGI(Front):
         self._mode = lifespan_mode(lifespan)
         self._root_path = FRONT_SETTINGS["root_path"].check(root_path)
         self._startup_timeout = FRONT_SETTINGS["startup_timeout"].check(startup_timeout)
-        super().__init__(options, self._mode != "off", task_factory_max_items, settings)
+        super().__init__(options, True, task_factory_max_items, settings)
 
     def _mount(self, app: App) -> None:
         options = websocket_options(self._websocket_options)
@@ -102,6 +102,10 @@ class ASGI(Front):
         mount(app, application, self._root_path, limits)
         if self._mode != "off":
             add_lifespan(app, self._application, self._mode, self._startup_timeout)
+        else:
+            life = app._lifecycle
+            # Requests have their time all the same.
+            app.on_shutdown(lambda: _end_requests(app._calls.tasks, life.time_left(_LEAST_FOR_REQUESTS)))
 
 
 def add_lifespan(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
 import logging
 import sys
 from asyncio import Task, current_task
@@ -66,7 +68,10 @@ class AsgiCalls:
     else:
 
         def start(self, application: Application, scope: Scope, call: _Call) -> None:
-            self._calls.tasks.add(Task(self._serve(application, scope, call), loop=self._calls.loop.loop))
+            tasks = self._calls.tasks
+            task = _LateTask(self._serve(application, scope, call), loop=self._calls.loop.loop)
+            task.unbegun = functools.partial(_end_unbegun, call, tasks)
+            tasks.add(task)
 
     async def _serve(self, application: Application, scope: Scope, call: _Call) -> None:
         try:
@@ -83,7 +88,9 @@ class AsgiCalls:
             raise
         else:
             outcome = call.finish(False)
-            if outcome == "untrailed":
+            if outcome == "gone":
+                logger.debug("A client left before its response to %s was complete", _shown(scope))
+            elif outcome == "untrailed":
                 logger.warning("The ASGI application returned without the trailers of %s", _shown(scope))
             elif outcome is not None:
                 logger.error("The ASGI application returned without a complete response to %s", _shown(scope))
@@ -97,19 +104,47 @@ class AsgiCalls:
 
 
 def _shown(scope: Scope) -> str:
-    return f"{scope.get('method', scope.get('type'))} {scope.get('path')}"
+    # Quoted: a client chooses the path, which must not look like a line of its own.
+    return f"{scope.get('method', scope.get('type'))} {scope.get('path')!r}"
 
 
 def _log_failure(error: Exception, scope: Scope, outcome: str | None) -> None:
-    if isinstance(error, ClientDisconnected) or (outcome is None and _is_of_a_departure(error)):
+    if _is_of_a_departure(error, outcome == "gone"):
         logger.debug("A client left before its response to %s was complete: %r", _shown(scope), error)
     else:
         logger.error("The ASGI application failed at %s: %s", _shown(scope), error, exc_info=error)
 
 
-def _is_of_a_departure(error: Exception) -> bool:
+def _is_of_a_departure(error: BaseException, gone: bool) -> bool:
     """Whether an application reports by an error that its client has left, as Starlette's ``ClientDisconnect`` does."""
-    return isinstance(error, OSError) or type(error).__name__ in ("ClientDisconnect", "WebSocketDisconnect")
+    if isinstance(error, ClientDisconnected):
+        return True
+    inner: Any = getattr(error, "exceptions", None)
+    if isinstance(inner, tuple):
+        # A group of a TaskGroup.
+        return bool(inner) and all(_is_of_a_departure(each, gone) for each in inner)
+    return gone and (
+        isinstance(error, OSError) or type(error).__name__ in ("ClientDisconnect", "WebSocketDisconnect")
+    )
+
+
+def _end_unbegun(call: _Call, tasks: set[asyncio.Task[Any]], task: asyncio.Task[Any]) -> None:
+    """What the coroutine of a task would have done at its end."""
+    if task in tasks:
+        tasks.discard(task)
+        call.finish(True)
+
+
+class _LateTask(Task[None]):
+    """A task whose first step comes later, so that it may be cancelled before."""
+
+    #: What ends the call of a task that never begins.
+    unbegun: Callable[[asyncio.Task[Any]], object]
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        if inspect.getcoroutinestate(self.get_coro()) == inspect.CORO_CREATED:  # type: ignore[arg-type]
+            self.add_done_callback(self.unbegun)
+        return super().cancel(msg)
 
 
 def mount(

@@ -144,6 +144,7 @@ class AsgiLifespan:
         elif not task.done():
             self.failed = True
             logger.error("the application has not shut down within %g seconds: it is cancelled", patience)
+            task.cancel()
 
     def _is_started(self) -> bool:
         return self._started is not None and self._started.done() and self._started.result() is None

@@ -93,6 +93,7 @@ class Stay:
         life = self._life
         life.loop._when_closed(None)
         life.stay = None
+        life.has_ended_here = True
         life.end_threads()
         if not self.over.done() and not self._loop.is_closed():
             self.over.set_result(None)

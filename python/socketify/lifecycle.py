@@ -118,6 +118,8 @@ class Lifecycle:
         # When it was asked to end; None before.
         self._closed_at: float | None = None
         # The loop runs for the sake of requests, and not of a hook.
+        #: In a loop that ran already it has served to its end, and the shutdown hook has run.
+        self.has_ended_here = False
         self._serving = False
         # Streams of events, which would go on for ever. The loop's thread changes it.
         self._streams: set[Closable] = set()
@@ -256,6 +258,7 @@ class Lifecycle:
             CancelledError: The caller was cancelled.
         """
         self._started = self._starting = True
+        self.has_ended_here = False
         try:
             await self.lifespan.start_here()
         except asyncio.CancelledError:
@@ -272,7 +275,8 @@ class Lifecycle:
             await asyncio.shield(stay.over)
             return
         hook = self.lifespan.shutdown_hook
-        if self._started and hook is not None and (result := self.lifespan.call(hook)) is not None:
+        due = self._started and not self.has_ended_here
+        if due and hook is not None and (result := self.lifespan.call(hook)) is not None:
             await self._calls.guard(result, None)
         self._started = False
         self.dispose()

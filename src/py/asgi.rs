@@ -5,6 +5,7 @@
 //! loop; what has to wait waits on a future of the application's loop.
 
 mod awaitable;
+mod burst;
 mod headers;
 mod http;
 mod message;

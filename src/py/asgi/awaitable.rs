@@ -113,6 +113,8 @@ pub(super) enum Polled<'py> {
     Ready(Bound<'py, PyAny>),
     /// This future will be done when it is worth another look.
     Wait(Bound<'py, PyAny>),
+    /// The loop has to have a turn first.
+    Turn,
 }
 
 /// How far the awaiting task has come.
@@ -156,6 +158,10 @@ impl Pending {
             (Awaited::Known(value), _) => Polled::Ready(PyBool::new(py, *value).to_owned().into_any()),
         };
         match polled {
+            Polled::Turn => {
+                *self.progress.lock() = Progress::Suspended;
+                Ok(py.None().into_bound(py))
+            }
             Polled::Ready(value) => Err(PyStopIteration::new_err((value.unbind(),))),
             Polled::Wait(future) => {
                 *self.progress.lock() = Progress::Suspended;

@@ -1,6 +1,8 @@
 //! One HTTP request, as an ASGI application receives it and responds to it.
 
+use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -10,19 +12,19 @@ use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
+use rustix::fs::OFlags;
 
 use crate::app::{Lane, Signal};
 use crate::http::response::ResponseHead;
 use crate::py::asgi::awaitable::{Awaited, Done, Pending, Polled};
+use crate::py::asgi::burst::Burst;
 use crate::py::asgi::message::Message;
 use crate::py::asgi::waits::{For, Waits};
 use crate::py::bridge::PyApp;
 use crate::py::message::Payload;
 use crate::server::{Exchange, Pull};
 
-/// A task that sends this much without a turn of the loop is made to give one.
-const BURST: usize = 1024 * 1024;
-/// The same for time.
+/// How long a head may wait while the loop never sleeps.
 const LONG: Duration = Duration::from_millis(10);
 /// Larger payloads are copied to the kernel without the GIL.
 const SLOW_TO_SEND: usize = 256 * 1024;
@@ -103,29 +105,6 @@ struct Inner {
     burst: Burst,
 }
 
-/// See [`BURST`].
-#[derive(Default)]
-struct Burst {
-    turn: u64,
-    bytes: usize,
-    since: Option<Instant>,
-}
-
-impl Burst {
-    /// Counts what is sent; true if it is time for a turn of the loop.
-    fn is_long(&mut self, turn: u64, bytes: usize) -> bool {
-        if self.turn != turn || self.since.is_none() {
-            *self = Self { turn, bytes: 0, since: Some(Instant::now()) };
-        }
-        self.bytes += bytes;
-        let long = self.bytes >= BURST || self.since.is_some_and(|since| since.elapsed() >= LONG);
-        if long {
-            self.since = None;
-        }
-        long
-    }
-}
-
 impl Http {
     /// That of an exchange, if an ASGI application serves it.
     pub(super) fn of(exchange: &Exchange) -> Option<&Self> {
@@ -143,9 +122,16 @@ impl Http {
             return disconnect(py);
         }
         if !http.inner.lock().body_ended {
+            // Before a piece is taken: one that is cancelled meanwhile loses nothing.
+            if http.inner.lock().burst.is_long(app(exchange)?.turn_of_loop()) {
+                return Ok(Polled::Turn);
+            }
             match exchange.pull() {
                 Pull::Piece(bytes, last) => {
-                    http.inner.lock().body_ended |= last;
+                    let mut inner = http.inner.lock();
+                    inner.body_ended |= last;
+                    inner.burst.add(bytes.len());
+                    drop(inner);
                     return Ok(Polled::Ready(piece(py, &bytes, !last)?.into_any()));
                 }
                 Pull::Over => return disconnect(py),
@@ -346,9 +332,12 @@ impl HttpCall {
     fn end_response(&self, py: Python<'_>, bodiless: bool) -> PyResult<Option<&'static str>> {
         let http = self.http()?;
         let stage = std::mem::replace(&mut http.inner.lock().stage, Stage::Complete);
+        // Asked before the response is cut, which has it count as gone as well.
+        let gone = self.exchange.is_aborted() || self.exchange.is_over();
         let outcome = match stage {
-            Stage::Complete | Stage::Gone => None,
-            _ if self.exchange.is_over() => None,
+            Stage::Complete => None,
+            Stage::Gone => Some("gone"),
+            _ if self.exchange.is_over() => Some("gone"),
             Stage::Kept(kept) if bodiless => {
                 self.exchange.respond(kept.head, b"");
                 None
@@ -367,7 +356,7 @@ impl HttpCall {
             }
         };
         self.tell_end(py, http);
-        Ok(outcome)
+        Ok(outcome.map(|outcome| if gone { "gone" } else { outcome }))
     }
 
     fn is_head(&self) -> bool {
@@ -434,7 +423,9 @@ impl HttpCall {
         }
         let path = message.path()?;
         let (descriptor, size) = py.detach(|| {
-            let file = std::fs::File::open(&path)?;
+            // A pipe would be waited for until another opens it.
+            let flags = OFlags::NONBLOCK.bits().cast_signed();
+            let file = OpenOptions::new().read(true).custom_flags(flags).open(&path)?;
             let size = file.metadata()?.len();
             Ok::<_, std::io::Error>((OwnedFd::from(file), size))
         })?;
@@ -515,7 +506,9 @@ impl HttpCall {
                     let mut counted = Counted::of(kept, self.is_head());
                     counted.take(bytes.len(), false)?;
                     if bytes.is_empty() {
-                        let long = inner.burst.is_long(app.turn_of_loop(), 0);
+                        // Made without the lock: that may run user code.
+                        let long = inner.burst.is_long(app.turn_of_loop());
+                        drop(inner);
                         return if long { Pending::of(py, Awaited::Turn) } else { Done::get(py) };
                     }
                     let head = std::mem::take(&mut kept.head);
@@ -546,7 +539,12 @@ impl HttpCall {
         if self.exchange.watch_writable() {
             return Pending::of(py, Awaited::Room(Arc::clone(&self.exchange)));
         }
-        if http.inner.lock().burst.is_long(app.turn_of_loop(), bytes.len()) {
+        let long = {
+            let mut inner = http.inner.lock();
+            inner.burst.add(bytes.len());
+            inner.burst.is_long(app.turn_of_loop())
+        };
+        if long {
             return Pending::of(py, Awaited::Turn);
         }
         Done::get(py)
@@ -632,6 +630,11 @@ impl HttpCall {
     fn send<'py>(&self, py: Python<'py>, event: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let message = Message::new(event)?;
         self.respond(py, message.kind()?.to_str()?, &message)
+    }
+
+    /// Whether a message has found that the client has gone.
+    fn is_gone(&self) -> PyResult<bool> {
+        Ok(matches!(self.http()?.inner.lock().stage, Stage::Gone))
     }
 
     /// Waits for the client's leaving, or the end of the response.

@@ -152,7 +152,9 @@ impl Mount {
         scope.set_item(intern!(py, "headers"), self.headers.list(py, exchange)?)?;
         scope.set_item(intern!(py, "client"), client(py, exchange.client_of(&origin))?)?;
         scope.set_item(intern!(py, "server"), server(py, exchange.local())?)?;
-        let state = self.state.read().as_ref().map(|state| state.bind(py).copy()).transpose()?;
+        // Copied without the lock: that may run user code.
+        let state = self.state.read().as_ref().map(|state| state.clone_ref(py));
+        let state = state.map(|state| state.bind(py).copy()).transpose()?;
         scope.set_item(intern!(py, "state"), state.unwrap_or_else(|| PyDict::new(py)))?;
         Ok(scope)
     }

@@ -2,7 +2,7 @@
 //! HTTP request, then the socket.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 
 use crate::app::{Lane, Signal};
 use crate::py::asgi::awaitable::{Awaited, Done, Pending, Polled};
+use crate::py::asgi::burst::Burst;
 use crate::py::asgi::http::{HttpCall, app};
 use crate::py::asgi::message::Message;
 use crate::py::asgi::waits::{For, Waits};
@@ -42,9 +43,8 @@ pub(crate) struct Accepted {
     waits: Waits,
     /// The end, once it has been received.
     end: Mutex<Option<(u16, Box<[u8]>)>>,
-    /// The weight of the messages that the application has and may be replying to. They count as handled when it asks for the next
-    /// one: until then a client that has ended its side gets replies.
-    unpaid: AtomicUsize,
+    /// What the application has received and sent since the loop's last turn.
+    burst: Mutex<Burst>,
 }
 
 impl Accepted {
@@ -56,8 +56,14 @@ impl Accepted {
         socket.user().get()?.downcast_ref()
     }
 
-    /// There are messages, or there is room: on the loop's thread.
-    pub(crate) fn wake(&self, py: Python<'_>) {
+    /// There are messages, or there is room, or the socket has ended: on the loop's thread.
+    pub(crate) fn hear(&self, py: Python<'_>, socket: &server::WebSocket) {
+        // An application that only sends may not take the end for long.
+        socket.leave_topics();
+        self.wake(py);
+    }
+
+    fn wake(&self, py: Python<'_>) {
         self.waits.wake(py, For::Message);
         self.waits.wake(py, For::Room);
     }
@@ -68,13 +74,18 @@ impl Accepted {
         socket: &Arc<server::WebSocket>,
     ) -> PyResult<Polled<'py>> {
         let Some(accepted) = Self::of(socket) else { return disconnect(py, ABNORMAL, b"") };
+        let app = server_app(socket.server())?;
+        // Before a message is taken: one that is cancelled meanwhile loses nothing.
+        if accepted.burst.lock().is_long(app.turn_of_loop()) {
+            return Ok(Polled::Turn);
+        }
         loop {
-            if let Some((code, reason)) = &*accepted.end.lock() {
-                return disconnect(py, *code, reason);
+            let end = accepted.end.lock().clone();
+            if let Some((code, reason)) = end {
+                return disconnect(py, code, &reason);
             }
             // Another may wait already, in front.
-            let paid = accepted.unpaid.swap(0, Ordering::Relaxed);
-            let Some(event) = socket.next(Lane::Loop, paid) else { break };
+            let Some(event) = socket.next(Lane::Loop, 0) else { break };
             let weight = event.weight();
             let message = match event {
                 Event::Text(bytes) => received(py, intern!(py, "text"), text(py, &bytes).as_any()),
@@ -92,10 +103,10 @@ impl Accepted {
                 | Event::Room
                 | Event::Subscription { .. } => continue,
             };
-            accepted.unpaid.fetch_add(weight, Ordering::Relaxed);
+            socket.finished(weight);
+            accepted.burst.lock().add(weight);
             return message;
         }
-        let app = server_app(socket.server())?;
         Ok(Polled::Wait(accepted.waits.wait(py, app, For::Message)?))
     }
 
@@ -106,22 +117,49 @@ impl Accepted {
         held: &Mutex<Option<(Py<PyAny>, OpCode)>>,
     ) -> PyResult<Polled<'py>> {
         let Some(accepted) = Self::of(socket) else { return Err(gone(py)) };
-        if socket.buffered() > HIGH_WATER {
+        let wait = || {
             let future = accepted.waits.wait(py, server_app(socket.server())?, For::Room)?;
             if !socket.await_room() {
                 accepted.wake(py);
             }
-            return Ok(Polled::Wait(future));
+            Ok(Polled::Wait(future))
+        };
+        if socket.buffered() > high_water(socket) {
+            return wait();
         }
         let waiting = held.lock().take();
         if let Some((message, opcode)) = waiting {
             let payload = raw(message.bind(py))?;
             let bytes = payload.as_ref().map(Payload::as_bytes).transpose()?.unwrap_or_default();
             if socket.send(bytes, opcode, true, true)? == SendStatus::Dropped {
-                return Err(gone(py));
+                if !socket.is_open() {
+                    return Err(gone(py));
+                }
+                // Another was faster.
+                *held.lock() = Some((message, opcode));
+                return wait();
             }
         }
         Ok(Polled::Ready(py.None().into_bound(py)))
+    }
+
+    /// The application does not receive any more: what is left is dropped, and the socket released.
+    fn release(&self, socket: &Arc<server::WebSocket>) {
+        while let Some(event) = socket.next(Lane::Loop, 0) {
+            let weight = event.weight();
+            if let Event::Close { code, reason } = event {
+                *self.end.lock() = Some((code, reason.unwrap_or_default()));
+            }
+            socket.finished(weight);
+        }
+    }
+}
+
+/// Bytes of unsent output beyond which `send` waits: before the socket would drop a message.
+fn high_water(socket: &server::WebSocket) -> usize {
+    match socket.behavior().config.max_backpressure {
+        0 => HIGH_WATER,
+        limit => limit.min(HIGH_WATER),
     }
 }
 
@@ -297,8 +335,15 @@ impl SocketCall {
                 type_name(&payload)
             )));
         };
-        let status = socket.send(content.as_bytes()?, opcode, true, true)?;
-        server_app(socket.server())?.flush_soon(py);
+        let bytes = content.as_bytes()?;
+        let status = socket.send(bytes, opcode, true, true)?;
+        let app = server_app(socket.server())?;
+        app.flush_soon(py);
+        let long = Accepted::of(&socket).is_some_and(|accepted| {
+            let mut burst = accepted.burst.lock();
+            burst.add(bytes.len());
+            burst.is_long(app.turn_of_loop())
+        });
         match status {
             // It waits until there is room, and is sent then.
             SendStatus::Dropped if socket.is_open() => {
@@ -310,9 +355,10 @@ impl SocketCall {
                 Pending::of(py, Awaited::Sent(socket, Mutex::new(Some((held.unbind(), opcode)))))
             }
             SendStatus::Dropped => Err(gone(py)),
-            SendStatus::Backpressure if socket.buffered() > HIGH_WATER => {
+            SendStatus::Backpressure if socket.buffered() > high_water(&socket) => {
                 Pending::of(py, Awaited::Sent(socket, Mutex::new(None)))
             }
+            SendStatus::Success | SendStatus::Backpressure if long => Pending::of(py, Awaited::Turn),
             SendStatus::Success | SendStatus::Backpressure => Done::get(py),
         }
     }
@@ -368,21 +414,20 @@ impl SocketCall {
         kind: &str,
         message: &Message<'_, 'py>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        {
-            let mut stage = self.stage.lock();
-            match (&*stage, kind) {
-                (Stage::Handshake, "http.response.start") => *stage = Stage::Denied,
-                (Stage::Denied, "http.response.body") => {}
-                _ => {
-                    drop(stage);
-                    return Err(self.out_of_order(&format!("websocket.{kind}")));
-                }
-            }
+        let fits = match *self.stage.lock() {
+            Stage::Handshake => kind == "http.response.start",
+            Stage::Denied => kind == "http.response.body",
+            Stage::Open(_) | Stage::Closed(_) => false,
+        };
+        if !fits {
+            return Err(self.out_of_order(&format!("websocket.{kind}")));
         }
         let Some(call) = self.handshake.lock().as_ref().map(|call| call.clone_ref(py)) else {
             return Err(gone(py));
         };
-        call.get().respond(py, kind, message)
+        let responded = call.get().respond(py, kind, message)?;
+        *self.stage.lock() = Stage::Denied;
+        Ok(responded)
     }
 
     fn topic<'py>(
@@ -510,10 +555,18 @@ impl SocketCall {
             let denied = matches!(*self.stage.lock(), Stage::Denied);
             return call.get().end_part(py, denied && !failed);
         }
-        if let Some(socket) = self.socket() {
-            socket.end(if failed { INTERNAL_ERROR } else { NORMAL }, None);
+        let (open, socket) = match &*self.stage.lock() {
+            Stage::Open(socket) => (true, Some(Arc::clone(socket))),
+            Stage::Closed(socket) => (false, socket.clone()),
+            _ => (false, None),
+        };
+        let Some(socket) = socket else { return Ok(None) };
+        let ended = socket.end(if failed { INTERNAL_ERROR } else { NORMAL }, None);
+        if let Some(accepted) = Accepted::of(&socket) {
+            accepted.release(&socket);
+            accepted.wake(py);
         }
-        Ok(None)
+        Ok((open && !ended).then_some("gone"))
     }
 }
 
@@ -521,9 +574,12 @@ impl Drop for SocketCall {
     /// Its task has ended without a word: the loop has ended.
     fn drop(&mut self) {
         if std::mem::take(self.open.get_mut())
-            && let Stage::Open(socket) = self.stage.get_mut()
+            && let Stage::Open(socket) | Stage::Closed(Some(socket)) = self.stage.get_mut()
         {
             socket.end(INTERNAL_ERROR, None);
+            if let Some(accepted) = Accepted::of(socket) {
+                accepted.release(socket);
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ struct Inner {
     message: Crowd<Py<PyAny>>,
     /// For room for more output.
     room: Crowd<Py<PyAny>>,
+    /// One of them is taken out to be looked through: a signal that comes meanwhile concerns it.
+    looking: bool,
 }
 
 /// Which of the futures.
@@ -48,10 +50,16 @@ impl Waits {
     /// A future that waits. Abandoned ones are dropped once there are many.
     pub(super) fn wait<'py>(&self, py: Python<'py>, app: &PyApp, which: For) -> PyResult<Bound<'py, PyAny>> {
         let future = app.create_future(py)?;
-        let mut crowd = self.inner.lock().crowd(which).take_to_look();
+        let mut crowd = {
+            let mut inner = self.inner.lock();
+            let crowd = inner.crowd(which).take_to_look();
+            inner.looking = !crowd.is_empty();
+            crowd
+        };
         // Without the lock: dropping a future may run user code.
         crowd.retain(|future| !is_done(py, future));
         let mut inner = self.inner.lock();
+        inner.looking = false;
         let waiting = inner.crowd(which);
         if !crowd.is_empty() {
             waiting.bring_back(crowd);
@@ -72,6 +80,7 @@ impl Waits {
     pub(crate) fn are_woken_by(&self, signal: Signal) -> bool {
         let inner = self.inner.lock();
         match signal {
+            _ if inner.looking => true,
             Signal::Readable => !inner.message.is_empty(),
             Signal::Writable => !inner.room.is_empty(),
             Signal::Aborted | Signal::Sent => !inner.message.is_empty() || !inner.room.is_empty(),

@@ -162,7 +162,12 @@ impl PyApp {
     /// A response has been begun whose head waits for the first piece of its body: until the loop is about to sleep.
     pub(crate) fn keep_head(&self, py: Python<'_>, exchange: &Arc<Exchange>) {
         self.kept.lock().push(Arc::clone(exchange));
-        self.flush_soon(py);
+        if self.current_lane() == Some(Lane::Loop) {
+            self.flush_soon(py);
+        } else {
+            // Another application's code runs here, or another thread: this one's loop may sleep already.
+            self.wake();
+        }
     }
 
     /// Sends the heads that wait: all of them, or those that have waited for long.
@@ -286,7 +291,7 @@ impl PyApp {
             }
             Job::Socket(socket) => {
                 if let Some(accepted) = asgi::Accepted::of(&socket) {
-                    accepted.wake(py);
+                    accepted.hear(py, &socket);
                     return;
                 }
                 // The hook has reported it; the client gets the code for a fault of the server (RFC 6455
