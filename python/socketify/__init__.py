@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .multipart import Multipart, Part
     from .processes.activation import systemd_sockets
     from .request_ids import RequestIdFilter, get_request_id, request_id
+    from .rsgi import RSGI
     from .running import run, serve
     from .ssgi import SSGI
     from .wsgi import WSGI
@@ -50,6 +51,7 @@ AppResponse = Response
 __all__ = [
     "ASGI",
     "CORS",
+    "RSGI",
     "SSGI",
     "WSGI",
     "App",
@@ -108,6 +110,7 @@ _LATE = {
     "Multipart": "multipart",
     "Part": "multipart",
     "RequestIdFilter": "request_ids",
+    "RSGI": "rsgi",
     "SSGI": "ssgi",
     "ServerSentEvent": "events",
     "UploadedFile": "forms",
@@ -124,7 +127,7 @@ if not TYPE_CHECKING:
     # Type checkers would take every name for one that is there.
 
     def __getattr__(name: str) -> Any:
-        if name in ("asgi", "socketify", "ssgi", "wsgi"):
+        if name in ("asgi", "rsgi", "socketify", "ssgi", "wsgi"):
             # Programs name these modules without importing them.
             return import_module(f".{name}", __name__)
         module = _LATE.get(name)

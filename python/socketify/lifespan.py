@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from .endings import complete
@@ -34,6 +34,9 @@ class Lifespan:
         self.enabled = enabled
         self.on_start: Hook | None = None
         self.on_shutdown: Hook | None = None
+        #: Called before the start hook and after the shutdown hook while the loop does not run, in place of it: in a foreign
+        #: loop it runs all the same. What they raise leaves the caller.
+        self.outside: tuple[Callable[[], object], Callable[[], object]] | None = None
         self._calls = calls
         # The task that the hook runs in, and whether that was cancelled for its sake.
         self._task: asyncio.Task[Any] | None = None
@@ -46,6 +49,8 @@ class Lifespan:
 
     def run_start(self) -> None:
         """Runs the start hook to its end. See :meth:`run_shutdown`."""
+        if self.outside is not None and self.enabled:
+            self.outside[0]()
         self._run(self.on_start)
 
     async def start_here(self) -> None:
@@ -76,7 +81,11 @@ class Lifespan:
         Raises:
             CancelledError: :meth:`cancel` was called meanwhile.
         """
-        self._run(self.on_shutdown)
+        try:
+            self._run(self.on_shutdown)
+        finally:
+            if self.outside is not None and self.enabled:
+                self.outside[1]()
 
     def cancel(self) -> None:
         """Cancels the hook that runs, if one does."""

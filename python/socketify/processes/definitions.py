@@ -194,8 +194,8 @@ def _add_application(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("application")
     group.add_argument(
         "--interface", type=str.lower, choices=INTERFACES, metavar="NAME",
-        help="kind of application: auto (default), asgi, asginl (without lifespan), wsgi or socketify; rsgi and ssgi are "
-        "not served yet",
+        help="kind of application: auto (default), asgi, asginl (without lifespan), wsgi, rsgi or socketify; ssgi is not "
+        "served yet",
     )  # fmt: skip
     group.add_argument(
         "--factory", **_BOOLEAN, help="the attribute is a function that returns the application"

@@ -292,7 +292,7 @@ def _interface(target: Any, asked: str) -> str:
     if count == 3:
         return "asgi"
     if count == 2:
-        return "rsgi" if is_async(target) else "wsgi"
+        return "rsgi" if is_async(target) or asked == "rsgi" else "wsgi"
     if count == 1:
         return NATIVE
     raise LoadError(f"{_name(target)} needs {count} arguments: {_FORMS}")

@@ -174,9 +174,13 @@ def _server(kind: str, invocation: Invocation) -> Callable[..., Any]:
         from ..wsgi import WSGI
 
         return WSGI
+    if kind == "rsgi":
+        from ..rsgi import RSGI
+
+        return RSGI
     raise Refusal(
         f"{invocation.name} is an application of the interface {kind.upper()}, which this version does not serve yet: "
-        "it serves ASGI, WSGI, def run(app), an App, or a factory of one of them"
+        "it serves ASGI, WSGI, RSGI, def run(app), an App, or a factory of one of them"
     )
 
 

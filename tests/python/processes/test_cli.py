@@ -275,8 +275,6 @@ def test_an_interface_that_the_application_does_not_have(project: Project, name:
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("class run:\n    @staticmethod\n    def __rsgi__(scope, protocol): ...", "RSGI"),
-        ("async def run(scope, protocol): ...", "RSGI"),
         ("class Made:\n    def get_supported(self, asked): ...\nrun = Made()", "SSGI"),
     ],
 )
