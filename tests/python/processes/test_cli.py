@@ -565,7 +565,12 @@ def test_close_ends_the_command(project: Project) -> None:
             1,
             "socketify: main:run returned a coroutine, which is never awaited: make it a plain function",
         ),
-        ("async def run(scope, protocol): ...", "main:run", 2, "of the interface RSGI, which this version"),
+        (
+            "class Made:\n    def get_supported(self, asked): ...\nrun = Made()",
+            "main:run",
+            2,
+            "of the interface SSGI, which this version",
+        ),
         (
             "from socketify import App\nrun = App()\nrun.listen({'host': '127.0.0.1', 'port': 0})",
             "main:run",
