@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .asgi_lifespan import StartupFailure
+from .fronts import Front
 from .processes.command_line import announce, launch
 from .processes.flags import Given, Parser, parse_words, parser
 from .processes.importer import LoadError
@@ -92,6 +93,9 @@ async def serve(app: Any, **options: Any) -> None:
             "workers and reload take several processes, and a loop that runs is in one: use socketify.run(...)"
         )
     asked = assemble(reader, given)
+    if isinstance(app, Front) and not app._app.loop.is_foreign:
+        # It was made outside of this loop, and has not begun.
+        app._renew()
     try:
         inner = prepare(asked)
     except (LoadError, Refusal) as error:
@@ -141,11 +145,8 @@ def _read(reader: Parser, app: Any, options: Mapping[str, Any]) -> Given:
             raise TypeError(f"unknown option {name!r}" + (f": did you mean {close[0]!r}?" if close else ""))
         if name in _OBJECTS and not isinstance(value, (str, bool, list, tuple, os.PathLike)):
             objects[name] = value
-        elif isinstance(value, (list, tuple)) and type(known[name]).__name__ == "_AppendAction":
-            for each in value:
-                words += [f"{flag}={_word(each)}"]
         else:
-            words.append(f"{flag}={_word(value)}")
+            words += [f"{flag}={word}" for word in _words(name, value)]
     given = Given(parse_words(reader, words))
     given.update(objects)
     given["target"] = app
@@ -156,11 +157,37 @@ def _read(reader: Parser, app: Any, options: Mapping[str, Any]) -> Given:
     return given
 
 
+#: What separates the parts of a pair, for options that may be repeated and take one.
+_PAIRS = {"header": ":", "static": "="}
+#: Options that may be repeated.
+_REPEATED = ("bind", "reload_dir", "reload_include", "reload_exclude", *_PAIRS)
+#: Words for bools, where an option takes words.
+_WORDS = {"ws": ("none", "auto"), "lifespan": ("off", "auto"), "proxy_protocol": ("off", "required")}
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """What a command line would say behind an option, once or several times."""
+    if isinstance(value, bool) and name in _WORDS:
+        return [_WORDS[name][value]]
+    if name == "uds_mode" and isinstance(value, int):
+        return [f"{value:o}"]
+    if name in _PAIRS:
+        value = list(value.items()) if isinstance(value, Mapping) else value
+        several = [value] if isinstance(value, str) else value
+        return [each if isinstance(each, str) else _PAIRS[name].join(map(_word, each)) for each in several]
+    if name in _REPEATED and isinstance(value, (list, tuple)):
+        return [_word(each) for each in value]
+    return [_word(value)]
+
+
 def _word(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return ",".join(map(str, value))
+    if isinstance(value, int):
+        # Members of enumerations too.
+        return str(int(value))
     return os.fspath(value) if isinstance(value, os.PathLike) else str(value)
 
 
@@ -176,15 +203,10 @@ def _start_anew(app: Any, options: Mapping[str, Any]) -> NoReturn:
             continue
         if name in _OBJECTS and not isinstance(value, (str, bool, list, tuple, os.PathLike)):
             raise ValueError(f"{name}={value!r}: with reload=True, expected text as on the command line")
-        values = value if isinstance(value, (list, tuple)) and name in _REPEATED else [value]
-        words += [f"--{name.replace('_', '-')}={_word(each)}" for each in values]
+        words += [f"--{name.replace('_', '-')}={word}" for word in _words(name, value)]
     if sys.path[0] and not any(word.startswith("--pythonpath=") for word in words):
         # Where a script lies is on the path of that script alone.
         words.append(f"--pythonpath={sys.path[0]}")
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os.execv(sys.executable, words)
-
-
-#: Options that may be repeated.
-_REPEATED = ("static", "bind", "reload_dir", "reload_include", "reload_exclude", "header")

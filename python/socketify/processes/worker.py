@@ -269,7 +269,8 @@ def check(invocation: Invocation, count: int) -> int:
 
     def show(app: App) -> None:
         places = [
-            where.domain or f"{where.host or '*'}:{where.port}"
+            where.domain
+            or (f"descriptor {where.fd}" if where.fd is not None else f"{where.host or '*'}:{where.port}")
             if isinstance(where, AppListenOptions)
             else str(where)
             for where in invocation.places(exclusive=False)

@@ -6,11 +6,16 @@ import asyncio
 import re
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import socketify
+from socketify import AppListenOptions
+from socketify.processes import command_line
+from socketify.processes.invocation import Invocation
+from socketify.processes.recycling import Recycling
 from support import Program, until
 from support.client import Client
 from support.command import Project
@@ -143,6 +148,43 @@ socketify.run(
         assert running.finish()[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "name", "expected"),
+    [
+        ({"ws": False}, "websockets", False),
+        ({"ws": True}, "websockets", True),
+        ({"lifespan": False}, "lifespan", "off"),
+        ({"lifespan": True}, "lifespan", "auto"),
+        ({"uds": Path("/tmp/x.sock"), "uds_mode": 0o660}, "uds_mode", 0o660),
+        ({"proxy_protocol": True}, "app_options", {"proxy_protocol": "required"}),
+        ({"header": {"X-A": "1"}}, "app_options", {"headers": [("X-A", "1")]}),
+        ({"header": [("X-A", "1"), "X-B: 2"]}, "app_options", {"headers": [("X-A", "1"), ("X-B", "2")]}),
+        ({"header": "X-A: a:b"}, "app_options", {"headers": [("X-A", "a:b")]}),
+        ({"compression": True, "http2": False}, "app_options", {"compression": True, "http2": False}),
+        ({"timeout_graceful_shutdown": 2.5}, "app_options", {"shutdown_timeout": 2.5}),
+        ({"bind": ["unix:/a", "unix:/b"]}, "bind", [AppListenOptions(domain=each) for each in ("/a", "/b")]),
+        ({"max_requests": 10}, "recycling", Recycling(requests=10)),
+        ({"limit_concurrency": 10}, "app_options", {"max_requests": 10}),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_values_that_are_no_text(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], name: str, expected: object
+) -> None:
+    """S-CLI-10: bools, numbers, paths, lists and dicts."""
+    seen: list[Invocation] = []
+
+    def serve(asked: Invocation, *_: object) -> int:
+        seen.append(asked)
+        return 0
+
+    monkeypatch.setattr(command_line, "serve", serve)
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    socketify.run(application, **options)
+    assert getattr(seen[0], name) == expected
+    assert seen[0].target is application
+
+
 async def application(scope: Any, receive: Any, send: Any) -> None: ...
 
 
@@ -233,6 +275,22 @@ asyncio.run(main())
         status, out, err = running.finish()
     assert (status, err) == (0, "")
     assert out.split("\n")[-3:] == ["lifespan.shutdown", "cancelled", ""]
+
+
+def test_serve_a_server_that_was_made_before() -> None:
+    """S-CLI-10: it gets an App of this loop."""
+    rest = """
+server = socketify.ASGI(app)
+async def main():
+    await socketify.serve(server, port=0)
+asyncio.run(main())
+"""
+    with program(rest) as running:
+        assert ask(listening(running)) == running.process.pid
+        running.signal(signal.SIGTERM)
+        status, out, err = running.finish()
+    assert (status, err) == (0, "")
+    assert out.endswith("lifespan.shutdown\n")
 
 
 def test_two_servers_in_one_loop() -> None:
