@@ -13,6 +13,7 @@ def socketify() -> None:
     from socketify import (
         ASGI,
         CORS,
+        RSGI,
         SSGI,
         WSGI,
         App,
@@ -113,6 +114,22 @@ def socketify_dataclasses() -> None:
 
 def socketify_asgi() -> None:
     from socketify.asgi import ASGI
+
+
+def socketify_rsgi() -> None:
+    from socketify.rsgi import (
+        RSGI,
+        Headers,
+        HTTPProtocol,
+        HTTPStreamTransport,
+        RSGIProtocolClosed,
+        RSGIProtocolError,
+        Scope,
+        WebsocketMessage,
+        WebsocketMessageType,
+        WebsocketProtocol,
+        WebsocketTransport,
+    )
 
 
 def socketify_cli() -> None:

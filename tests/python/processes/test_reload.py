@@ -82,7 +82,7 @@ def test_a_module_that_is_imported(project: Project) -> None:
         ("def run(app:\n", "SyntaxError", 1),
         ("import no_such_library\n", "ModuleNotFoundError", 1),
         ("", "no attribute run", 1),
-        ("async def run(scope, protocol): ...\n", "interface RSGI", 2),
+        ("class Made:\n    def get_supported(self, asked): ...\n\nrun = Made()\n", "interface SSGI", 2),
     ],
 )
 def test_code_that_does_not_load(project: Project, source: str, shown: str, status: int) -> None:
