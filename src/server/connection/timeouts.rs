@@ -238,7 +238,9 @@ impl Connection {
             Phase::Busy(request) if state.input.is_shut() && !request.reply.is_started() => state.abort(),
             Phase::Busy(_) => {
                 if let Some(request) = state.request_mut() {
-                    request.reply.close = true;
+                    // A head that has left without `Connection: close` lets the client go on: behind this response the
+                    // connection is an idle one, and has the time of those.
+                    request.reply.close |= !request.reply.is_started();
                 }
             }
             Phase::Socket => {

@@ -251,6 +251,28 @@ def test_an_error_of_the_callback_reaches_the_caller(app: App) -> None:
         app.listen(0, fail)
 
 
+def test_a_head_that_has_left_keeps_its_connection(serve: Serve) -> None:
+    """A response that has begun before the end cannot say that its connection closes: a request behind it is answered."""
+    gate = Gate()
+
+    async def slow(res: Any, req: Any) -> None:
+        await res.send_chunk(b"first ", 12)
+        await asyncio.get_running_loop().run_in_executor(None, gate.pass_through)
+        await res.send_chunk(b"second", 12)
+
+    running = serve(lambda app: (app.get("/slow", slow), app.get("/", hello)))
+    with running.client() as client:
+        assert b"connection" not in client.request("GET", "/slow").until(b"first ").lower()
+        gate.arrived()
+        running.app.close()
+        until(lambda: refused(running.port), "the end of listening")
+        gate.open()
+        assert client.exactly(6) == b"second"
+        answer = client.get("/")
+        assert (answer.body, answer.header("connection")) == (b"hello", "close")
+        assert client.is_closed()
+
+
 # ---- Unix sockets ---------------------------------------------------------------------------------------------------
 
 
