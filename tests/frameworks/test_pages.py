@@ -102,6 +102,8 @@ def directory(tmp_path: Path) -> Path:
     from support.certificates import Authority
 
     (tmp_path / "main.py").write_text(PROGRAM)
+    (tmp_path / "public").mkdir()
+    (tmp_path / "public" / "style.css").write_text("body {}")
     authority = Authority(tmp_path, "ca")
     options = authority.options("localhost")
     Path(str(options.key_file_name)).rename(tmp_path / "key.pem")
@@ -155,6 +157,9 @@ def test_command(run: Callable[..., Command], directory: Path, page: str, comman
     )
     if "required" in served:
         address.insert(0, "--haproxy-protocol")
+    if "--static" in served:
+        with client_of(running.port) as client:
+            assert client.get("/static/style.css").text == "body {}"
     got = subprocess.run(
         [tool("curl"), "-sS", "--fail", "--noproxy", "*", *address],
         capture_output=True,
