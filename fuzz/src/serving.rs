@@ -152,7 +152,11 @@ fn routes() -> Router<Responder> {
         |kind, pattern: &str, target| router.insert(kind, pattern, target).expect("it is a pattern");
     for (id, (pattern, _, lane, max_body_size)) in ROUTES.into_iter().enumerate() {
         let id = HandlerId::try_from(id).expect("they are few");
-        add(Kind::any(), pattern, Responder::Handler { id, lane, max_body_size, invites_late: false, lease: None });
+        add(
+            Kind::any(),
+            pattern,
+            Responder::Handler { id, lane, max_body_size, invites_late: false, lease: None },
+        );
     }
     let mut head = ResponseHead::default();
     head.set_status(200).expect("it is a status");
