@@ -58,10 +58,11 @@ def test_what_is_not_as_expected_is_reported(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("server", ["server.py", "asgi_server.py"])
 @pytest.mark.timeout(900)
 @pytest.mark.slow
-def test_the_suite() -> None:
-    """Every case of these sections ends as expected, to the letter."""
+def test_the_suite(server: str) -> None:
+    """Every case of these sections ends as expected, to the letter; also with an ASGI application (S-WS-30)."""
     if run.python27() is None:
         pytest.skip(
             "no Python 2.7, which the Autobahn test suite needs: set PYTHON27, or run pyenv install 2.7.18"
@@ -73,6 +74,6 @@ def test_the_suite() -> None:
             raise
         pytest.skip(f"the Autobahn test suite could not be installed: {trouble}")
     wrong = run.examine(
-        "pytest", [sys.executable, str(HERE / "server.py"), run.SHARED], SECTIONS, timeout=600
+        f"pytest-{server}", [sys.executable, str(HERE / server), run.SHARED], SECTIONS, timeout=600
     )
     assert not wrong, "\n".join(wrong)
